@@ -1,0 +1,1 @@
+"""Behaviour: one module per idea, plain Python and numpy. Flink appears only in `process`."""

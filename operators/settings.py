@@ -1,0 +1,123 @@
+"""What can be set of the behaviour: one structure a configuration section, every field with a default and a unit."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Count = Annotated[int, Meta(ge=1)]
+Rate = Annotated[float, Meta(gt=0.0, le=10.0)]
+Milliseconds = Annotated[int, Meta(ge=0)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the configuration file."""
+
+
+class RewardSettings(Section):
+    """What a feedback of each type is worth; above 0 is positive. A rating is worth 1 from `rate_from` on, -1 below."""
+
+    view: float = 0.3
+    click: float = 1.0
+    like: float = 1.0
+    dislike: float = -1.0
+    cart: float = 1.5
+    purchase: float = 2.0
+    rate_from: float = 4.0
+
+
+class HistorySettings(Section):
+    """How much of a user's past is kept."""
+
+    size: Annotated[int, Meta(ge=1, le=500)] = 50
+    event_ids: Annotated[int, Meta(ge=16, le=100_000)] = 4096  # remembered at most, a user
+
+
+class ImpressionSettings(Section):
+    """How long an impression waits for what follows it, and how many may wait at once."""
+
+    window: Milliseconds = 600_000
+    open: Annotated[int, Meta(ge=1, le=100)] = 4
+
+
+class SignalSettings(Section):
+    """What is learned of items from all users."""
+
+    shards: Count = 1
+    neighbours: Annotated[int, Meta(ge=4, le=500)] = 60  # kept of each item
+    window: Annotated[int, Meta(ge=1, le=200)] = 20  # items of a history that a new interaction is paired with
+    forgetting: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.995  # factor on a list each time that it is updated
+    half_life_events: Count = 20_000  # of popularity
+    items: Count = 200_000  # lists kept a shard; the least popular go first
+    flush_events: Count = 16  # feedbacks between two updates
+    flush_every: Milliseconds = 200  # and no later than this (wall clock)
+
+
+class RankerSettings(Section):
+    """The global pairwise ranker."""
+
+    shards: Count = 1
+    rate: Rate = 0.01
+    negatives: Count = 10
+    young: int = 100_000  # feedbacks that are all learned from
+    sample: Share = 0.1  # share that is learned from later
+    flush_events: Count = 32
+    flush_every: Milliseconds = 500
+
+
+class LearnerSettings(Section):
+    """The per-user learner: a River class by name with its parameters."""
+
+    model: str = "linear_model.LogisticRegression"
+    optimizer: str = "optim.SGD"
+    rate: Rate = 0.02
+    parameters: dict[str, Any] = {}
+    negatives: Count = 4
+    tokens: Annotated[int, Meta(ge=0, le=1000)] = 32  # content weights kept a user
+
+
+class SlateSettings(Section):
+    """The answer."""
+
+    size: Annotated[int, Meta(ge=1, le=200)] = 20
+    repeat: bool = False
+    candidates: Annotated[int, Meta(ge=10, le=2000)] = 120
+    seen: Annotated[int, Meta(ge=1, le=100_000)] = 4096  # seen items remembered at most, a user
+
+
+class DiversitySettings(Section):
+    """Maximal marginal relevance: 0 is none, 1 is nothing but diversity."""
+
+    strength: Share = 0.1
+
+
+class ExplorationSettings(Section):
+    """The share of slots that are drawn evenly from the candidates."""
+
+    rate: Share = 0.02
+
+
+class CatalogueSettings(Section):
+    """The item side."""
+
+    strict: bool = False
+    items: Count = 2_000_000
+    new_items: Count = 200  # the newest that are proposed as new
+
+
+class Behaviour(Section):
+    """All that operators may be told, handed to each of them whole."""
+
+    allowed_lateness: Milliseconds = 3_600_000
+    seed: int = 0
+    reward: RewardSettings = RewardSettings()
+    history: HistorySettings = HistorySettings()
+    impression: ImpressionSettings = ImpressionSettings()
+    signals: SignalSettings = SignalSettings()
+    ranker: RankerSettings = RankerSettings()
+    learner: LearnerSettings = LearnerSettings()
+    slate: SlateSettings = SlateSettings()
+    diversity: DiversitySettings = DiversitySettings()
+    exploration: ExplorationSettings = ExplorationSettings()
+    catalogue: CatalogueSettings = CatalogueSettings()

@@ -1,0 +1,1 @@
+"""Data and bytes: records, catalogue, histories, weights, and the versioned layouts they are kept in."""

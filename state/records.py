@@ -1,0 +1,262 @@
+"""Every record that crosses the job's edges, and the one decoder from bytes to a record or a reason.
+
+Nothing here knows what a record is used for. A decoder never raises on bad input: it returns a `Reject`.
+"""
+
+import math
+from typing import Any, Literal
+
+import msgspec
+
+INTERACTIONS = ("view", "click", "like", "dislike", "cart", "purchase", "rate")
+ANSWERED = frozenset((*INTERACTIONS, "request"))
+MAX_RECORD_BYTES = 1 << 20
+MAX_ID_BYTES = 256
+MAX_IMPRESSION_ITEMS = 1000
+MAX_TS = 253_402_300_799_999  # the last millisecond of the year 9999
+RAW_KEPT_BYTES = 1024
+
+Reason = Literal["bad_encoding", "bad_json", "bad_field", "too_large", "late"]
+EventType = Literal[
+    "view", "click", "like", "dislike", "cart", "purchase", "rate", "impression", "profile", "request", "erase"
+]
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """Why bytes are not a record: one of `Reason`, and a sentence that names the field and what was expected."""
+
+    reason: Reason
+    detail: str
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One record of the `events` stream. `ts` is event time in epoch milliseconds."""
+
+    event_id: str
+    type: EventType
+    user_id: str
+    ts: int
+    item_id: str | None = None
+    value: float | None = None
+    items: tuple[str, ...] | None = None
+    slate_id: str | None = None
+    context: dict[str, Any] | None = None
+    attributes: dict[str, Any] | None = None
+
+
+class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One record of the `items` stream; the newest `ts` of an `item_id` wins, whatever the order of arrival."""
+
+    item_id: str
+    ts: int
+    title: str | None = None
+    text: str | None = None
+    categories: tuple[str, ...] = ()
+    attributes: dict[str, Any] = {}
+    embedding: tuple[float, ...] | None = None
+    published_ts: int | None = None
+    available: bool = True
+    deleted: bool = False
+
+
+class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A reason of a slot: what moved its score (`weight`, in units of the score), and by which item or value."""
+
+    code: str
+    item_id: str | None = None
+    value: str | None = None
+    weight: float | None = None
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """One place of a slate."""
+
+    item_id: str
+    rank: int
+    score: float
+    propensity: float
+    sources: tuple[str, ...]
+    reasons: tuple[Cause, ...]
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """What the answer was made from: feedbacks this learner has learned from, and the ranker's version."""
+
+    examples: int
+    global_version: int
+
+
+class Slate(msgspec.Struct, frozen=True):
+    """The ranked list that answers one event (`trigger`)."""
+
+    slate_id: str
+    user_id: str
+    version: int
+    ts: int
+    trigger: str
+    strategy: Literal["cold", "warm"]
+    arm: str
+    model: ModelInfo
+    items: tuple[Slot, ...]
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record that cannot be used. `offset` is Kafka's, or the line number from 0 of a file."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: Reason
+    detail: str
+    raw: str
+    ts: int
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The proof of an erasure."""
+
+    event_id: str
+    user_id: str
+    ts: int
+    erased: tuple[str, ...]
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """A prediction made before learning: a rating in the units of `value`, or a probability of a positive reward."""
+
+    event_id: str
+    user_id: str
+    item_id: str
+    prediction: float
+    label: float
+    kind: Literal["rating", "click"]
+
+
+_EVENT = msgspec.json.Decoder(Event)
+_ITEM = msgspec.json.Decoder(Item)
+_ENCODER = msgspec.json.Encoder()
+to_json = _ENCODER.encode
+
+
+def decode_event(raw: bytes | None) -> Event | Reject:
+    """The event that `raw` holds, or why it holds none.
+
+    >>> decode_event(b'{"event_id":"e","type":"click","user_id":"u","item_id":"i","ts":1}').type
+    'click'
+    >>> decode_event(b'{"event_id":"e","type":"click","user_id":"u","ts":1}')
+    Reject(reason='bad_field', detail='item_id: a click needs one, none is there')
+    """
+    if raw is None:
+        return Reject("bad_json", "the record has no value (null): expected a JSON object")
+    event = _decode(raw, _EVENT)
+    if isinstance(event, Reject):
+        return event
+    fault = _event_fault(event)
+    return Reject("bad_field", fault) if fault else event
+
+
+def decode_item(raw: bytes | None, key: bytes | None = None, ts: int = 0) -> Item | Reject:
+    """The item that `raw` holds, or why it holds none. No value (a tombstone) deletes the item named by `key` at `ts`.
+
+    >>> decode_item(None, b"i-3", 7).deleted
+    True
+    """
+    if raw is None:
+        try:
+            item_id = (key or b"").decode("utf-8")
+        except UnicodeDecodeError as error:
+            return Reject("bad_encoding", f"the key of a deletion is not UTF-8: {error.reason} at byte {error.start}")
+        fault = _id_fault("key", item_id)
+        return Reject("bad_field", fault) if fault else Item(item_id=item_id, ts=max(0, ts), deleted=True)
+    item = _decode(raw, _ITEM)
+    if isinstance(item, Reject):
+        return item
+    fault = _item_fault(item)
+    return Reject("bad_field", fault) if fault else item
+
+
+def dead_letter(raw: bytes | None, reject: Reject, topic: str, partition: int, offset: int, ts: int) -> DeadLetter:
+    """The dead letter of `raw`. Bytes that are not UTF-8 are kept as replacement characters; `raw` over 1 MiB is cut to 1 KiB."""
+    kept = raw or b""
+    if len(kept) > MAX_RECORD_BYTES:
+        kept = kept[:RAW_KEPT_BYTES]
+    return DeadLetter(topic, partition, offset, reject.reason, reject.detail, kept.decode("utf-8", "replace"), ts)
+
+
+def _decode(raw: bytes, decoder: msgspec.json.Decoder) -> Any:
+    if len(raw) > MAX_RECORD_BYTES:
+        return Reject("too_large", f"{len(raw)} bytes: expected at most {MAX_RECORD_BYTES}")
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return Reject("bad_encoding", f"not UTF-8: {error.reason} at byte {error.start}")
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        return Reject("bad_field", _field_first(str(error)))
+    except (msgspec.DecodeError, RecursionError) as error:
+        return Reject("bad_json", f"not JSON: {error}")
+
+
+def _field_first(message: str) -> str:
+    """msgspec says ``Expected `int`, got `str` - at `$.ts```; a dead letter names the field first.
+
+    >>> _field_first("Expected `int`, got `str` - at `$.ts`")
+    'ts: expected int, got str'
+    >>> _field_first("Object missing required field `ts`")
+    'ts: a required field, none is there'
+    """
+    message = message.replace("`", "")
+    missing = "Object missing required field "
+    if message.startswith(missing):
+        return f"{message[len(missing) :].split(' ')[0]}: a required field, none is there"
+    what, _, where = message.partition(" - at $")
+    where = where.lstrip(".") or "record"
+    return f"{where}: {what[:1].lower()}{what[1:]}"
+
+
+def _id_fault(field: str, value: str) -> str | None:
+    if value and (len(value) * 4 <= MAX_ID_BYTES or len(value.encode("utf-8")) <= MAX_ID_BYTES):
+        return None
+    return f"{field}: expected a string of 1 to {MAX_ID_BYTES} bytes, got {len(value.encode('utf-8'))} bytes"
+
+
+def _ts_fault(field: str, value: int) -> str | None:
+    if 0 <= value <= MAX_TS:
+        return None
+    return f"{field}: expected epoch milliseconds from 0 to {MAX_TS}, got {value}"
+
+
+def _event_fault(event: Event) -> str | None:
+    fault = _id_fault("event_id", event.event_id) or _id_fault("user_id", event.user_id) or _ts_fault("ts", event.ts)
+    if fault:
+        return fault
+    if event.item_id is not None and (fault := _id_fault("item_id", event.item_id)):
+        return fault
+    if event.value is not None and not math.isfinite(event.value):
+        return "value: expected a finite number"
+    if event.type in INTERACTIONS:
+        if event.item_id is None:
+            return f"item_id: a {event.type} needs one, none is there"
+        if event.type == "rate" and event.value is None:
+            return "value: a rate needs one, none is there"
+    elif event.type == "impression":
+        if not event.items:
+            return "items: an impression needs at least one item id, none is there"
+        if len(event.items) > MAX_IMPRESSION_ITEMS:
+            return f"items: expected at most {MAX_IMPRESSION_ITEMS} item ids, got {len(event.items)}"
+        for item_id in event.items:
+            if fault := _id_fault("items", item_id):
+                return fault
+    return None
+
+
+def _item_fault(item: Item) -> str | None:
+    fault = _id_fault("item_id", item.item_id) or _ts_fault("ts", item.ts)
+    if fault:
+        return fault
+    if item.published_ts is not None and (fault := _ts_fault("published_ts", item.published_ts)):
+        return fault
+    if item.embedding is not None and not all(map(math.isfinite, item.embedding)):
+        return "embedding: expected finite numbers"
+    return None
