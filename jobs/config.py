@@ -158,10 +158,6 @@ def parse(table: Mapping[str, Any], flags: Mapping[str, Any] | None = None) -> C
 
     >>> parse({"allowed_lateness": "2h"}).behaviour.allowed_lateness
     7200000
-    >>> parse({"exploration": {"rat": 0.1}})
-    Traceback (most recent call last):
-    ...
-    riverrank.jobs.errors.UsageError: exploration.rat: no such key; the nearest is exploration.rate
     """
     document = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}
     over = {**_environment(), **(flags or {})}
