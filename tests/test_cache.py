@@ -329,9 +329,8 @@ def test_wrong_password_is_away() -> None:
 
 
 def test_loading_server_is_away(tmp_path: Path) -> None:
-    server = Server(
-        "--dir", str(tmp_path), *["--key-load-delay", "200", "--loading-process-events-interval-bytes", "1024"]
-    )
+    slow = "--key-load-delay 200 --loading-process-events-interval-bytes 1024"
+    server = Server("--dir", str(tmp_path), *slow.split())
     try:
         admin = reader(server)
         admin.mset({f"k-{number}": "x" for number in range(20_000)})
