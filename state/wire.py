@@ -44,35 +44,34 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True):
     epoch: int = 0
 
 
-class Neighbours(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """What SIGNALS learned since its last update, by item: all arrays little-endian, all indices into `ids`.
+class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """What one shard of SIGNALS learned since its last update. Arrays are little-endian, items are indices into `ids`.
 
-    `stats` is float32 of shape (len(ids), 4): decayed popularity, interactions, sum of ratings, number of ratings;
-    a row of negative interactions says nothing of that id. `rows` int32 (r,) names the r lists that follow:
-    `neighbours` int32 (r, k), -1 where empty, with `weights` float32 (r, k) and `counts` float32 (r, k).
+    `counted` int32 (m,) names the items whose `stats`, float32 (m, 5), follow. `rows` int32 (r,) are the neighbour
+    lists that changed, each `renewals` int32 (r,) times (and so forgot as often). A cell is one place of a list:
+    `cells` int32 (c, 3) holds row, place and the neighbour now there, `weights` float32 (c, 2) its two weights.
+    `events` is how many feedbacks the shard has learned from, `ts` the newest of their times.
     """
 
     shard: int
     ids: tuple[str, ...]
+    counted: bytes
     stats: bytes
     rows: bytes
-    width: int
-    neighbours: bytes
+    renewals: bytes
+    cells: bytes
     weights: bytes
-    counts: bytes
     events: int
     ts: int
-    totals: tuple[float, float, float]  # sum of ratings, number of ratings, number of positive interactions
+    ratings: tuple[float, float]  # their sum and their number, over all items of the shard
 
 
 class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The ranker's weights (float64, one for each feature), its version, and the calibration of its logit."""
+    """The weights of one shard's ranker, float64, one for each feature; `version` counts what it learned from."""
 
     shard: int
     version: int
     weights: bytes
-    scale: float = 1.0
-    bias: float = 0.0
 
 
 class CatalogueUpdate(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -94,7 +93,7 @@ class CacheWrite(msgspec.Struct, frozen=True, array_like=True):
     receipt: bytes | None = None
 
 
-Update = Neighbours | Weights | CatalogueUpdate
+Update = SignalUpdate | Weights | CatalogueUpdate
 
 _ENCODER = msgspec.msgpack.Encoder()
 encode = _ENCODER.encode

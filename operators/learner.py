@@ -1,0 +1,194 @@
+"""The per-user learner: a River classifier as a residual on the ranker's logit.
+
+Its coordinates are the ranker's logit (whose weight starts at 1), the features, and the content tokens that the user
+met. A linear learner runs on numpy vectors and equals River's own; any other River class runs as it is.
+"""
+
+import pickle
+from typing import Any, Protocol
+
+import numpy as np
+from river import base, compose, linear_model, optim, preprocessing
+
+from ..state.hashing import hash32
+from ..state.learners import LearnerState
+from .linear import Linear, probability
+from .retrieve import FEATURES, Candidates, F
+from .settings import LearnerSettings
+from .view import View
+
+DENSE = F + 1  # the ranker's logit, then the features
+
+
+class Inputs:
+    """Candidates as a learner sees them: `dense` float64 (c, DENSE), and the token numbers int32 (c, t) of each."""
+
+    def __init__(self, view: View, candidates: Candidates, logits: np.ndarray) -> None:
+        self.view = view
+        self.dense = np.concatenate([logits[:, None], candidates.features], axis=1)
+        self.tokens = view.tokens[candidates.rows]
+
+    def named(self, place: int) -> dict[str, float]:
+        """One candidate as River's classes take it."""
+        x = dict(zip(("ranker", *FEATURES), self.dense[place].tolist(), strict=True))
+        names = self.view.token_names
+        return x | {names[number]: 1.0 for number in self.tokens[place].tolist() if number >= 0}
+
+
+class Learner(Protocol):
+    """One user's model, taken out of the user's state, and put back by `store`."""
+
+    def logits(self, inputs: Inputs) -> np.ndarray: ...
+    def learn(self, inputs: Inputs, place: int, label: bool, weight: float, *, meet: bool) -> None: ...
+    def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    def store(self, state: LearnerState) -> None: ...
+
+
+class Learners:
+    """Makes the learner of a user from settings and state; raises ValueError where a name is not one of River's."""
+
+    def __init__(self, settings: LearnerSettings) -> None:
+        self.settings = settings
+        self.prototype = _river(settings)
+        self.linear = isinstance(self.prototype, linear_model.LogisticRegression) and _has_vector_form(self.prototype)
+        self.plain_sgd = self.linear and type(self.prototype.optimizer) is optim.SGD
+
+    def of(self, state: LearnerState) -> Learner:
+        """The learner that `state` holds; a new one where it holds none."""
+        if self.linear:
+            return LinearLearner(self.settings, state, self.prototype if self.plain_sgd else self.prototype.clone())
+        return RiverLearner(pickle.loads(state.model) if state.model else self.prototype.clone())
+
+
+class LinearLearner:
+    """River's logistic regression, on vectors."""
+
+    def __init__(self, settings: LearnerSettings, state: LearnerState, river: linear_model.LogisticRegression) -> None:
+        self.limit = settings.tokens
+        self.tokens = np.frombuffer(state.tokens, "<u4").tolist()
+        weights = np.zeros(DENSE + len(self.tokens))
+        if len(state.weights) == 8 * DENSE:
+            weights[:DENSE] = np.frombuffer(state.weights, "<f8")
+            weights[DENSE:] = np.frombuffer(state.token_weights, "<f8")
+        else:  # new, or from a version with other features: start from the ranker alone
+            weights[0] = 1.0
+        self.model = Linear(river, weights, state.intercept)
+        self.model.recall({"n_iterations": 0} | state.memory)
+
+    def logits(self, inputs: Inputs) -> np.ndarray:
+        dense = inputs.dense @ self.model.weights[:DENSE] + self.model.intercept
+        return dense + self._token_parts(inputs).sum(axis=1) if self.tokens else dense
+
+    def learn(self, inputs: Inputs, place: int, label: bool, weight: float, *, meet: bool) -> None:
+        """One step on the candidate at `place`; with `meet`, its tokens become coordinates if they are none yet."""
+        hashes = [hash32(inputs.view.token_names[n]) for n in inputs.tokens[place].tolist() if n >= 0]
+        if meet:
+            self._meet(hashes)
+        x = np.zeros(DENSE + len(self.tokens))
+        x[:DENSE] = inputs.dense[place]
+        for token in hashes:
+            if token in self.tokens:
+                x[DENSE + self.tokens.index(token)] = 1.0
+        self.model.learn(x, label, weight)
+
+    def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What each coordinate adds to the logit of the candidates at `places`: (p, DENSE), and by token (p, t)."""
+        parts = self._token_parts(inputs) if self.tokens else np.zeros(inputs.tokens.shape)
+        return inputs.dense[places] * self.model.weights[:DENSE], parts[places]
+
+    def store(self, state: LearnerState) -> None:
+        state.intercept = float(self.model.intercept)
+        state.weights = self.model.weights[:DENSE].astype("<f8").tobytes()
+        state.tokens = np.array(self.tokens, "<u4").tobytes()
+        state.token_weights = self.model.weights[DENSE:].astype("<f8").tobytes()
+        state.memory = self.model.memory()
+
+    def _token_parts(self, inputs: Inputs) -> np.ndarray:
+        """The weight of each candidate's tokens, float64 (c, t), 0 for what the learner has no weight for."""
+        view = inputs.view
+        lookup = np.zeros(len(view.token_names) + 1)  # the last place is for -1
+        for token, weight in zip(self.tokens, self.model.weights[DENSE:].tolist(), strict=True):
+            for number in view.tokens_of_hash.get(token, ()):
+                lookup[number] = weight
+        return lookup[inputs.tokens]
+
+    def _meet(self, hashes: list[int]) -> None:
+        """Give new tokens a coordinate; where there is no room, in place of the one with the smallest weight."""
+        for token in hashes[: self.limit]:
+            if token in self.tokens:
+                continue
+            if len(self.tokens) >= self.limit:
+                weakest = int(np.abs(self.model.weights[DENSE:]).argmin())
+                del self.tokens[weakest]
+                self.model.drop(DENSE + weakest)
+            self.tokens.append(token)
+            self.model.extend(1)
+
+
+class RiverLearner:
+    """Any River classifier. Its log-odds are added to the ranker's logit."""
+
+    def __init__(self, model: base.Classifier) -> None:
+        self.model = model
+
+    def logits(self, inputs: Inputs) -> np.ndarray:
+        return inputs.dense[:, 0] + np.array([self._log_odds(inputs.named(k)) for k in range(len(inputs.dense))])
+
+    def learn(self, inputs: Inputs, place: int, label: bool, weight: float, *, meet: bool) -> None:
+        """One `learn_one`; the weight is left out, since not every River class takes one."""
+        self.model.learn_one(inputs.named(place), label)
+
+    def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A model of any kind has no parts but the ranker's logit, and itself, which stands in the last column."""
+        parts = np.zeros((len(places), DENSE))
+        parts[:, 0] = inputs.dense[places, 0]
+        return parts, np.zeros((len(places), inputs.tokens.shape[1]))
+
+    def store(self, state: LearnerState) -> None:
+        state.model = pickle.dumps(self.model, protocol=5)
+
+    def _log_odds(self, x: dict[str, float]) -> float:
+        p = self.model.predict_proba_one(x).get(True, 0.5)
+        p = min(max(p, 1e-6), 1 - 1e-6)
+        return float(np.log(p / (1 - p)))
+
+
+def _river(settings: LearnerSettings) -> Any:
+    """The River model that the settings name."""
+    kind = _named(settings.model, base.Classifier)
+    parameters = dict(settings.parameters)
+    if issubclass(kind, linear_model.LogisticRegression):
+        optimizer = _named(settings.optimizer, optim.base.Optimizer)
+        parameters["optimizer"] = optimizer(settings.rate)
+    try:
+        model = kind(**parameters)
+    except TypeError as error:
+        raise ValueError(f"learner.parameters: {settings.model} does not take them: {error}") from None
+    if isinstance(model, linear_model.LogisticRegression):
+        return model
+    return compose.Pipeline(preprocessing.StandardScaler(), model)
+
+
+def _named(name: str, kind: type) -> Any:
+    """River's class of that name, such as `linear_model.ALMAClassifier`."""
+    import importlib
+
+    module, _, attribute = name.removeprefix("river.").rpartition(".")
+    try:
+        found = getattr(importlib.import_module(f"river.{module}"), attribute)
+    except (ImportError, AttributeError):
+        raise ValueError(f"{name!r} is no class of River: expected one such as 'linear_model.LogisticRegression'") from None
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise ValueError(f"{name!r} is no River {kind.__name__}")
+    return found
+
+
+def _has_vector_form(model: linear_model.LogisticRegression) -> bool:
+    try:
+        Linear(model, np.zeros(1))
+    except ValueError:
+        return False
+    return True
+
+
+__all__ = ["DENSE", "Inputs", "Learner", "Learners", "probability"]

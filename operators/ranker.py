@@ -1,0 +1,117 @@
+"""RANKER: the global model that orders candidates for everyone, learned pairwise from sampled feedback.
+
+It finds candidates as RECOMMEND does, and learns that what a user took belongs above what it did not take. A user's or
+an item's id is never a feature.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from river import linear_model, optim
+
+from ..state.hashing import uniforms
+from ..state.journal import Journal
+from ..state.wire import Feedback, Weights, encode
+from .linear import Linear
+from .retrieve import PRIOR, Candidates, F, Retriever, context_of
+from .settings import Behaviour
+from .view import View
+
+_MODEL = "model"
+LAYOUT = 1
+
+
+class RankerState(msgspec.Struct, array_like=True):
+    """A shard's ranker, kept under `model`: layout 1, a MessagePack array; `weights` float64 (F,), little-endian."""
+
+    layout: int = LAYOUT
+    version: int = 0
+    weights: bytes = b""
+
+
+def seen_hashes(view: View, rows: np.ndarray) -> np.ndarray:
+    """The hashes of `rows`, uint32."""
+    return view.hash[rows]
+
+
+class Ranker:
+    """The learner of one shard, over a view of all items. Pairwise logistic loss (Burges et al., RankNet, 2005)."""
+
+    def __init__(self, behaviour: Behaviour, view: View, shard: int = 0, journal: Journal | None = None) -> None:
+        self.behaviour = behaviour
+        self.settings = behaviour.ranker
+        self.view = view
+        self.shard = shard
+        self.journal = journal
+        self.retriever = Retriever(behaviour, view)
+        self.version = 0
+        river = linear_model.LogisticRegression(optim.SGD(self.settings.rate), intercept_lr=0.0)
+        self.model = Linear(river, PRIOR.copy())
+        self._pending = 0
+
+    @classmethod
+    def restore(cls, behaviour: Behaviour, view: View, shard: int, journal: Journal) -> "Ranker":
+        """The ranker as it was when the journal was last written."""
+        ranker = cls(behaviour, view, shard, journal)
+        base, _ = journal.load()
+        if _MODEL in base:
+            state = msgspec.msgpack.decode(base[_MODEL], type=RankerState)
+            if state.layout != LAYOUT:
+                raise ValueError(f"ranker state of layout {state.layout}: this version reads {LAYOUT}")
+            if len(state.weights) == 8 * F:  # else the features are others now: begin anew
+                ranker.version = state.version
+                ranker.model.weights = np.frombuffer(state.weights, "<f8").copy()
+        return ranker
+
+    def learn(self, feedback: Feedback) -> None:
+        """Learn from one feedback: an interaction against sampled candidates, an impression against itself."""
+        context = context_of(
+            self.view, feedback.history, feedback.attributes, self.behaviour.signals.window
+        )
+        for outcome in feedback.outcomes:
+            self._learn_shown(context, outcome.items, outcome.labels)
+        row = self.view.table.rows.get(feedback.event.item_id or "")
+        if feedback.reward > 0 and row is not None:
+            always = np.array([row], np.int32)
+            known = self.view.table.rows_of(seen.item_id for seen in feedback.history)
+            repeat = self.behaviour.slate.repeat
+            candidates = self.retriever.find(context, None if repeat else seen_hashes(self.view, known), always)
+            others = len(candidates.rows) - 1
+            if others > 0:
+                draws = uniforms(self.behaviour.seed, f"negatives:{feedback.event.event_id}", self.settings.negatives)
+                against = 1 + np.unique((draws * others).astype(np.int64))
+                self._learn_pairs(candidates, 0, against, min(1.0, feedback.reward))
+        self.version += 1
+        self._pending += 1
+        if self.journal is not None:
+            state = RankerState(LAYOUT, self.version, self.model.weights.astype("<f8").tobytes())
+            self.journal.entries.put(_MODEL, encode(state))
+
+    def due(self) -> bool:
+        """Whether enough was learned since the last weights for new ones."""
+        return self._pending >= self.settings.flush_events
+
+    def flush(self) -> bytes | None:
+        """The encoded weights; None where nothing was learned since the last ones."""
+        if not self._pending:
+            return None
+        self._pending = 0
+        return encode(Weights(self.shard, self.version, self.model.weights.astype("<f8").tobytes()))
+
+    def _learn_shown(self, context, items: Sequence[str], labels: Sequence[int]) -> None:  # type: ignore[no-untyped-def]
+        if not any(labels) or all(labels):
+            return
+        find = self.view.table.rows.get
+        known = {row: label for i, label in zip(items, labels, strict=True) if (row := find(i)) is not None}
+        shown = np.fromiter(known, np.int32, len(known))
+        candidates = self.retriever.find(context, None, shown)
+        truth = np.fromiter(known.values(), np.int64, len(known))
+        against = np.flatnonzero(truth == 0)[: self.settings.negatives]
+        for place in np.flatnonzero(truth).tolist():
+            self._learn_pairs(candidates, place, against, 1.0)
+
+    def _learn_pairs(self, candidates: Candidates, place: int, against: np.ndarray, weight: float) -> None:
+        differences = candidates.features[place] - candidates.features[against]
+        for difference in differences:
+            self.model.learn(difference, True, weight)

@@ -1,0 +1,235 @@
+"""SIGNALS: what items tell about each other, learned from all users' feedback by one shard of the items.
+
+Decayed popularity, likes and dislikes, ratings, and for each item a bounded list of the items that are taken with it,
+with forgetting. A cohort (a stated attribute of users) has such a list as well, under a name no item can have.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..state.hashing import hash32
+from ..state.items import NEGATIVES, POPULARITY, POSITIVES, RATING_SUM, RATINGS, ItemTable
+from ..state.journal import Journal
+from ..state.records import INTERACTIONS
+from ..state.wire import Feedback, SignalUpdate, decode_feedback, encode
+from .settings import Behaviour
+
+COHORT = "\x00"  # begins the name of a cohort's list
+MAX_COHORTS = 8
+ORDER_DECAY = 0.9  # of a pair's weight, for each interaction that lies between
+BACKWARD = 0.6  # weight of "taken before" beside "taken after"
+_COUNTS = "counts"
+LAYOUT = 1
+
+
+class Counts(msgspec.Struct, array_like=True):
+    """The numbers of a shard beside its table, kept under `counts`: layout 1, a MessagePack array."""
+
+    layout: int = LAYOUT
+    events: int = 0
+    ts: int = 0
+    ratings: tuple[float, float] = (0.0, 0.0)
+
+
+def cohorts(attributes: Mapping[str, Any]) -> list[str]:
+    """The cohorts that a user with these attributes belongs to: one for each attribute with a single value.
+
+    >>> cohorts({"age_band": "25-34", "likes": ["drama"]})
+    ['\\x00age_band=25-34']
+    """
+    names = [f"{COHORT}{k}={v}" for k, v in attributes.items() if isinstance(v, str | int | bool) and v != ""]
+    return names[:MAX_COHORTS]
+
+
+class Signals:
+    """The learner of one shard; everything it knows is in its journal.
+
+    >>> from riverrank.state.records import Event
+    >>> signals = Signals(Behaviour(), 0)
+    >>> signals.learn(Feedback(Event("e", "click", "u", 1, "i-1"), 1.0, ()))
+    >>> signals.flush() is None, signals.flush() is None
+    (False, True)
+    """
+
+    def __init__(self, behaviour: Behaviour, shard: int, journal: Journal | None = None) -> None:
+        self.behaviour = behaviour
+        self.settings = behaviour.signals
+        self.shard = shard
+        self.journal = journal
+        self.table = ItemTable(self.settings.neighbours)
+        self.counts = Counts()
+        self._decay = 0.5 ** (1.0 / self.settings.half_life_events)
+        self._start_update()
+
+    @classmethod
+    def restore(cls, behaviour: Behaviour, shard: int, journal: Journal) -> "Signals":
+        """The learner as it was when the journal was last written."""
+        signals = cls(behaviour, shard)
+        base, log = journal.load()
+        if _COUNTS in base:
+            signals.counts = msgspec.msgpack.decode(base.pop(_COUNTS), type=Counts)
+            if signals.counts.layout != LAYOUT:
+                raise ValueError(f"counts of layout {signals.counts.layout}: this version reads {LAYOUT}")
+        signals.table.load(base.values())
+        for record in log:
+            signals.learn(decode_feedback(record))
+        signals.journal = journal
+        return signals
+
+    def learn(self, feedback: Feedback) -> None:
+        """Learn what `feedback` tells of the items of this shard."""
+        event = feedback.event
+        self.counts.events += 1
+        self.counts.ts = max(self.counts.ts, event.ts)
+        for outcome in feedback.outcomes:
+            for item_id, label in zip(outcome.items, outcome.labels, strict=True):
+                if not label and self._owns(item_id):
+                    self._count(self._row(item_id), 0.0, event.value, rating=False)
+        if event.item_id is not None and event.type in INTERACTIONS:
+            if self._owns(event.item_id):
+                self._count(self._row(event.item_id), feedback.reward, event.value, rating=event.type == "rate")
+            if feedback.reward > 0:
+                self._pair(event.item_id, feedback)
+        self._pending += 1
+        if self.journal is not None and self.journal.append(encode(feedback)):
+            self.journal.compact({_COUNTS: encode(self.counts), **self.table.dump()})
+
+    def due(self) -> bool:
+        """Whether enough was learned since the last update for a new one."""
+        return self._pending >= self.settings.flush_events
+
+    def flush(self) -> bytes | None:
+        """The encoded update of all that changed since the last one; None where nothing did."""
+        if not self._pending:
+            return None
+        table, width = self.table, self.table.width
+        counted = np.fromiter(self._counted, np.int32, len(self._counted))
+        rows = np.fromiter(self._renewed, np.int32, len(self._renewed))
+        renewals = np.fromiter(self._renewed.values(), np.int32, len(self._renewed))
+        cells = np.unique(np.concatenate(self._cells)) if self._cells else np.zeros(0, np.int64)
+        cell_rows, places = cells // width, cells % width
+        neighbours = table.neighbours[cell_rows, places]
+        held = neighbours >= 0
+        cell_rows, places, neighbours = cell_rows[held], places[held], neighbours[held]
+        named, local = np.unique(np.concatenate([counted, rows, cell_rows, neighbours]), return_inverse=True)
+        split = np.split(local.astype(np.int32), np.cumsum([len(counted), len(rows), len(cell_rows)]))
+        self._decay_to_now(counted)
+        update = SignalUpdate(
+            shard=self.shard,
+            ids=tuple(table.ids[row] for row in named.tolist()),
+            counted=split[0].tobytes(),
+            stats=table.stats[counted].tobytes(),
+            rows=split[1].tobytes(),
+            renewals=renewals.tobytes(),
+            cells=np.stack([split[2], places.astype(np.int32), split[3]], axis=1).tobytes(),
+            weights=table.weights[cell_rows, places].tobytes(),
+            events=self.counts.events,
+            ts=self.counts.ts,
+            ratings=self.counts.ratings,
+        )
+        self._start_update()
+        return encode(update)
+
+    def _start_update(self) -> None:
+        self._pending = 0
+        self._counted: dict[int, None] = {}  # rows whose stats changed, in order
+        self._renewed: dict[int, int] = {}  # rows whose list was renewed, and how often
+        self._cells: list[np.ndarray] = []  # row * width + place of each cell that changed
+
+    def _owns(self, name: str) -> bool:
+        return self.settings.shards == 1 or hash32(name) % self.settings.shards == self.shard
+
+    def _row(self, name: str) -> int:
+        if len(self.table.rows) >= self.settings.items and name not in self.table.rows:
+            self._make_room()
+        return self.table.row(name)
+
+    def _make_room(self) -> None:
+        """Release the least popular of the rows, a thirty-second of them at once. Cohorts stay."""
+        table = self.table
+        used = np.array([row for name, row in table.rows.items() if not name.startswith(COHORT)], np.int64)
+        self._decay_to_now(used)
+        order = used[np.argsort(table.stats[used, POPULARITY], kind="stable")]
+        gone = order[: max(1, len(order) // 32)]
+        table.release(gone)
+        for row in gone.tolist():
+            self._counted.pop(row, None)
+            self._renewed.pop(row, None)
+
+    def _decay_to_now(self, rows: np.ndarray) -> None:
+        table, now = self.table, self.counts.events
+        table.stats[rows, POPULARITY] *= self._decay ** (now - table.at[rows])
+        table.at[rows] = now
+
+    def _count(self, row: int, reward: float, value: float | None, *, rating: bool) -> None:
+        table, now = self.table, self.counts.events
+        stats = table.stats[row]
+        stats[POPULARITY] = stats[POPULARITY] * self._decay ** (now - table.at[row]) + max(0.0, reward)
+        stats[POSITIVES if reward > 0 else NEGATIVES] += 1
+        if rating and value is not None:
+            stats[RATING_SUM] += value
+            stats[RATINGS] += 1
+            self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
+        table.at[row] = now
+        table.changed.add(row >> 8)
+        self._counted[row] = None
+
+    def _pair(self, item_id: str, feedback: Feedback) -> None:
+        """Tell the lists of the item, of what the user took before it, and of the user's cohorts, of each other."""
+        past: dict[str, float] = {}
+        weight = 1.0
+        for seen in reversed(feedback.history[-self.settings.window :]):
+            if seen.reward > 0 and seen.item_id != item_id and seen.item_id not in past:
+                past[seen.item_id] = weight
+                weight *= ORDER_DECAY
+        names = [name for name in past if self._owns(name)]
+        members = [name for name in cohorts(feedback.attributes) if self._owns(name)]
+        if not names and not members and not (past and self._owns(item_id)):
+            return
+        row = self._row(item_id)
+        lists = np.array([self._row(name) for name in (*names, *members)], np.int32)
+        if len(lists):
+            weights = np.array([past.get(name, 1.0) for name in (*names, *members)], np.float32)
+            self._renew(lists, np.full(len(lists), row, np.int32), weights)
+        if past and self._owns(item_id):
+            others = np.array([self._row(name) for name in past], np.int32)
+            weights = np.fromiter(past.values(), np.float32, len(past)) * np.float32(BACKWARD)
+            self._renew(np.full(len(others), row, np.int32), others, weights)
+
+    def _renew(self, lists: np.ndarray, others: np.ndarray, weights: np.ndarray) -> None:
+        """Add `weights[k]` for neighbour `others[k]` to list `lists[k]`: either all lists differ, or all are the same.
+
+        A list forgets a little each time. A neighbour that is not on it takes the place of the weakest.
+        """
+        table, one_list = self.table, len(lists) > 1 and lists[0] == lists[1]
+        changed = lists[:1] if one_list else lists
+        table.weights[changed, :, 0] *= np.float32(self.settings.forgetting)
+        for row in changed.tolist():
+            self._renewed[row] = self._renewed.get(row, 0) + 1
+        found = table.neighbours[lists] == others[:, None]
+        known = found.any(axis=1)
+        places = found.argmax(axis=1)
+        if not known.all():
+            new = np.flatnonzero(~known)
+            held = np.where(table.neighbours[lists[new]] >= 0, table.weights[lists[new], :, 0], np.float32(-1))
+            if one_list:
+                strength = held[0].copy()
+                strength[places[known]] = np.inf
+                new = new[: np.count_nonzero(np.isfinite(strength))]
+                places[new] = np.argsort(strength, kind="stable")[: len(new)]
+                keep = known.copy()
+                keep[new] = True
+                lists, others, weights, places = lists[keep], others[keep], weights[keep], places[keep]
+                known = known[keep]
+                new = np.flatnonzero(~known)
+            else:
+                places[new] = held.argmin(axis=1)
+            table.weights[lists[new], places[new]] = 0
+            table.neighbours[lists[new], places[new]] = others[new]
+        table.weights[lists, places, 0] += weights
+        table.weights[lists, places, 1] += 1
+        table.touch(changed)
+        self._cells.append(lists.astype(np.int64) * table.width + places)

@@ -1,0 +1,267 @@
+"""What is known of all items when a user is answered: the catalogue, the signals, the ranker's weights.
+
+RANKER and RECOMMEND each hold one, fed by the broadcast of updates; answering reads it and never writes what is kept.
+"""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..state.hashing import hash32
+from ..state.items import POPULARITY, ItemTable
+from ..state.journal import Journal
+from ..state.records import Item
+from ..state.wire import CatalogueUpdate, SignalUpdate, Update, Weights, decode_update, encode
+from .content import DIMENSIONS, MAX_TOKENS, tokens_of, vector_of
+from .settings import Behaviour
+from .signals import COHORT
+
+POPULAR = 400  # rows kept in order of popularity
+BEST = 60  # rows kept of each token
+REFRESH_UPDATES = 4  # updates after which the orders are made anew
+_META = "meta"
+_ITEM = "item:"
+_WEIGHTS = "weights:"
+LAYOUT = 1
+
+
+class Meta(msgspec.Struct, array_like=True):
+    """The numbers beside the table, kept under `meta`: layout 1. By shard: feedbacks learned from, and ratings."""
+
+    layout: int = LAYOUT
+    changes: int = 0
+    ts: int = 0
+    events: dict[int, int] = {}
+    ratings: dict[int, tuple[float, float]] = {}
+
+
+class View:
+    """Items by row of `table`, in arrays of its capacity:
+
+    `known` bool: the catalogue holds it; `servable` bool: it may be on a slate; `hash` uint32 of its id; `content`
+    float32 (DIMENSIONS,); `tokens` int32 (MAX_TOKENS,), numbers of `token_names`, -1 for none; `born` float64:
+    publication in epoch milliseconds.
+    """
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.table = ItemTable(behaviour.signals.neighbours)
+        self.meta = Meta()
+        self.items: dict[str, int] = {}  # newest ts of each item of the catalogue, deleted ones too
+        self.token_names: list[str] = []
+        self.token_numbers: dict[str, int] = {}
+        self.token_rows: list[list[int]] = []
+        self.tokens_of_hash: dict[int, list[int]] = {}
+        self.tokens_of_value: dict[str, list[int]] = {}
+        self.weights: dict[int, Weights] = {}
+        self.arrays: dict[str, np.ndarray] = {}
+        self._make_room()
+        self._age = 0
+        self._item_changes = 0
+        self._orders: dict[str, Any] = {}
+
+    @classmethod
+    def restore(cls, behaviour: Behaviour, journal: Journal) -> "View":
+        """The view as it was when the journal was last written; a new one from an empty journal."""
+        view = cls(behaviour)
+        base, log = journal.load()
+        if _META in base:
+            view.meta = msgspec.msgpack.decode(base.pop(_META), type=Meta)
+            if view.meta.layout != LAYOUT:
+                raise ValueError(f"view of layout {view.meta.layout}: this version reads {LAYOUT}")
+        view.table.load(value for key, value in base.items() if key.startswith("block:"))
+        view._make_room()
+        for key, value in base.items():
+            if key.startswith((_ITEM, _WEIGHTS)):
+                view.apply(decode_update(value))
+        for record in log:
+            view.apply(decode_update(record))
+        return view
+
+    def apply(self, update: Update, journal: Journal | None = None) -> None:
+        """Take an update; with a journal, keep it there."""
+        raw = encode(update) if journal is not None else b""
+        if isinstance(update, CatalogueUpdate):
+            if self._apply_item(update.item) and journal is not None:
+                journal.entries.put(_ITEM + update.item.item_id, raw)
+        elif isinstance(update, SignalUpdate):
+            self._apply_signals(update)
+            if journal is not None and journal.append(raw):
+                journal.compact({_META: encode(self.meta), **self.table.dump()})
+        else:
+            self.weights[update.shard] = update
+            if journal is not None:
+                journal.entries.put(f"{_WEIGHTS}{update.shard}", raw)
+        self.meta.changes += 1
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever applied."""
+        return not self.meta.changes
+
+    def ranker(self, features: int) -> tuple[np.ndarray | None, int]:
+        """The ranker's weights, float64 (features,), the mean over its shards, and its version; None before the first."""
+        parts = [np.frombuffer(w.weights, "<f8") for w in self.weights.values()]
+        parts = [part for part in parts if len(part) == features]
+        if not parts:
+            return None, 0
+        return np.mean(parts, axis=0), sum(w.version for w in self.weights.values())
+
+    def popularity(self, rows: np.ndarray) -> np.ndarray:
+        """Decayed popularity of `rows`, float32, as of the newest event."""
+        table = self.table
+        at = table.at[rows]
+        now = self._events_of(table.shard[rows])
+        return table.stats[rows, POPULARITY] * np.exp2((at - now) / self.behaviour.signals.half_life_events)
+
+    def popular(self) -> np.ndarray:
+        """The POPULAR most popular servable rows, most popular first; among equals the first that was known."""
+        return self._order("popular", self._find_popular, REFRESH_UPDATES)
+
+    def newest(self) -> np.ndarray:
+        """The newest servable rows of the catalogue, `catalogue.new_items` at most, newest first."""
+        return self._order("newest", self._find_newest, 16 * REFRESH_UPDATES)
+
+    def best_of(self, token: int) -> np.ndarray:
+        """The BEST most popular servable rows that have `token`."""
+        return self._order(f"token {token}", lambda: self._find_best(token), 16 * REFRESH_UPDATES)
+
+    def rating_mean(self) -> float | None:
+        """The mean of all ratings; None where there is none."""
+        total = sum(t for t, _ in self.meta.ratings.values())
+        number = sum(n for _, n in self.meta.ratings.values())
+        return total / number if number else None
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        try:
+            return self.__dict__["arrays"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def _order(self, name: str, find: Any, patience: int) -> np.ndarray:
+        made = self._orders.get(name)
+        if made is None or self._age - made[0] >= patience:
+            made = (self._age, find())
+            self._orders[name] = made
+        return made[1]
+
+    def _find_popular(self) -> np.ndarray:
+        n = len(self.table)
+        rows = np.flatnonzero(self.arrays["servable"][:n])
+        score = -self.popularity(rows)
+        if len(rows) > POPULAR:
+            top = np.argpartition(score, POPULAR)[:POPULAR]
+            top.sort()
+            rows, score = rows[top], score[top]
+        return rows[np.argsort(score, kind="stable")].astype(np.int32)
+
+    def _find_newest(self) -> np.ndarray:
+        n = len(self.table)
+        rows = np.flatnonzero(self.arrays["servable"][:n] & self.arrays["known"][:n])
+        order = np.argsort(-self.arrays["born"][rows], kind="stable")[: self.behaviour.catalogue.new_items]
+        return rows[order].astype(np.int32)
+
+    def _find_best(self, token: int) -> np.ndarray:
+        rows = np.array(self.token_rows[token], np.int64)
+        rows = rows[self.arrays["servable"][rows]] if len(rows) else rows
+        return rows[np.argsort(-self.popularity(rows), kind="stable")[:BEST]].astype(np.int32)
+
+    def _events_of(self, shards: np.ndarray) -> np.ndarray | float:
+        events = self.meta.events
+        if len(events) <= 1:
+            return float(next(iter(events.values()), 0))
+        lookup = np.zeros(max(events) + 1)
+        lookup[list(events)] = list(events.values())
+        return lookup[shards]
+
+    def _make_room(self) -> None:
+        """Arrays as long as the table; rows that appear without a catalogue entry may be servable."""
+        capacity, held = self.table.capacity, len(self.arrays.get("hash", ()))
+        shapes = {"known": (), "servable": (), "hash": (), "content": (DIMENSIONS,), "tokens": (MAX_TOKENS,), "born": ()}
+        kinds = {"known": bool, "servable": bool, "hash": np.uint32, "content": np.float32, "tokens": np.int32}
+        for name, shape in shapes.items():
+            new = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))
+            if held:
+                new[:held] = self.arrays[name]
+            self.arrays[name] = new
+        for row, item_id in enumerate(self.table.ids):
+            if row >= held and item_id:
+                self._enter(row, item_id)
+        self._entered = len(self.table.ids)
+
+    def _enter(self, row: int, item_id: str) -> None:
+        self.arrays["hash"][row] = hash32(item_id)
+        self.arrays["servable"][row] = not self.behaviour.catalogue.strict and not item_id.startswith(COHORT)
+
+    def _row(self, item_id: str) -> int:
+        row = self.table.row(item_id)
+        if row >= self._entered:
+            if self.table.capacity > len(self.arrays["hash"]):
+                self._make_room()
+            else:
+                self._enter(row, item_id)
+                self._entered = row + 1
+        return row
+
+    def _apply_item(self, item: Item) -> bool:
+        """Put the item in its row, unless a newer record of it was there; whether it did."""
+        if item.ts < self.items.get(item.item_id, -1):
+            return False
+        if item.item_id not in self.items and len(self.items) >= self.behaviour.catalogue.items:
+            return False
+        self.items[item.item_id] = item.ts
+        row = self._row(item.item_id)
+        arrays = self.arrays
+        for token in arrays["tokens"][row].tolist():
+            if token >= 0:
+                self.token_rows[token].remove(row)
+        arrays["tokens"][row] = -1
+        names = [] if item.deleted else tokens_of(item)
+        for place, name in enumerate(names):
+            number = self._token(name)
+            arrays["tokens"][row, place] = number
+            self.token_rows[number].append(row)
+        arrays["content"][row] = vector_of(item, names)
+        arrays["known"][row] = not item.deleted
+        arrays["servable"][row] = item.available and not item.deleted and not item.item_id.startswith(COHORT)
+        arrays["born"][row] = item.published_ts if item.published_ts is not None else item.ts
+        self._item_changes += 1
+        if 64 * self._item_changes > len(self.items):  # else the orders may lag: what is not servable is left out later
+            self._orders.clear()
+            self._item_changes = 0
+        return True
+
+    def _token(self, name: str) -> int:
+        number = self.token_numbers.get(name)
+        if number is None:
+            number = self.token_numbers[name] = len(self.token_names)
+            self.token_names.append(name)
+            self.token_rows.append([])
+            self.tokens_of_hash.setdefault(hash32(name), []).append(number)
+            self.tokens_of_value.setdefault(name.partition("=")[2], []).append(number)
+        return number
+
+    def _apply_signals(self, update: SignalUpdate) -> None:
+        table = self.table
+        rows_of = np.array([self._row(item_id) for item_id in update.ids], np.int64)
+        counted = rows_of[np.frombuffer(update.counted, "<i4")]
+        table.stats[counted] = np.frombuffer(update.stats, "<f4").reshape(len(counted), -1)
+        table.at[counted] = update.events
+        table.shard[counted] = update.shard
+        rows = rows_of[np.frombuffer(update.rows, "<i4")]
+        forgot = np.float32(self.behaviour.signals.forgetting) ** np.frombuffer(update.renewals, "<i4")
+        table.weights[rows, :, 0] *= forgot[:, None].astype(np.float32)
+        cells = np.frombuffer(update.cells, "<i4").reshape(-1, 3)
+        if len(cells):
+            lists, places = rows_of[cells[:, 0]], cells[:, 1]
+            table.neighbours[lists, places] = rows_of[cells[:, 2]]
+            table.weights[lists, places] = np.frombuffer(update.weights, "<f4").reshape(-1, 2)
+        table.touch(counted)
+        table.touch(rows)
+        meta = self.meta
+        meta.events[update.shard] = update.events
+        meta.ratings[update.shard] = update.ratings
+        meta.ts = max(meta.ts, update.ts)
+        self._age += 1
+

@@ -1,0 +1,26 @@
+"""Stable numbers from strings: the same in every process, run and version."""
+
+import hashlib
+import zlib
+
+import numpy as np
+
+
+def hash64(text: str) -> int:
+    """64 evenly spread bits of `text`, for telling event ids apart."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def hash32(text: str) -> int:
+    """32 bits of `text` (CRC-32), for shards, and for telling a user's items apart.
+
+    >>> hash32("i-1")
+    3383980904
+    """
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+
+
+def uniforms(seed: int, text: str, n: int) -> np.ndarray:
+    """`n` numbers in [0, 1) that depend on `seed` and `text` alone: float64 (n,), 32 random bits each."""
+    bits = hashlib.shake_128(f"{seed}:{text}".encode("utf-8", "surrogatepass")).digest(4 * n)
+    return np.frombuffer(bits, "<u4") * 2.0**-32

@@ -1,0 +1,72 @@
+"""Write-behind over a mapping of strings to bytes: base entries, and a log of what came since.
+
+PyFlink has no hook before a snapshot, so what lives in an instance must be in state after every record. Writing all
+that a record touched would be dear; a journal writes the record itself, and every so often the changed entries.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+LOG = "log:"
+
+
+class Entries(Protocol):
+    """What a journal is kept in: a Flink MapState behind an adapter, or a dict behind `DictEntries`."""
+
+    def put(self, key: str, value: bytes) -> None: ...
+    def remove(self, key: str) -> None: ...
+    def items(self) -> Iterator[tuple[str, bytes]]: ...
+
+
+class DictEntries(dict[str, bytes]):
+    """Entries in memory."""
+
+    def put(self, key: str, value: bytes) -> None:
+        self[key] = value
+
+    def remove(self, key: str) -> None:
+        self.pop(key, None)
+
+
+class Journal:
+    """A log of records over base entries; after `limit` records the owner should `compact`.
+
+    >>> journal = Journal(DictEntries(), limit=2)
+    >>> journal.append(b"one"), journal.append(b"two")
+    (False, True)
+    >>> journal.compact({"sum": b"three"})
+    >>> journal.load()
+    ({'sum': b'three'}, [])
+    """
+
+    def __init__(self, entries: Entries, limit: int = 512) -> None:
+        self.entries = entries
+        self.limit = limit
+        self.length = 0
+        self.next = 0
+
+    def load(self) -> tuple[dict[str, bytes], list[bytes]]:
+        """The base entries, and the records of the log, oldest first."""
+        base: dict[str, bytes] = {}
+        log: dict[str, bytes] = {}
+        for key, value in self.entries.items():
+            (log if key.startswith(LOG) else base)[key] = value
+        keys = sorted(log)
+        self.length = len(keys)
+        self.next = int(keys[-1][len(LOG) :], 16) + 1 if keys else 0
+        return base, [log[key] for key in keys]
+
+    def append(self, record: bytes) -> bool:
+        """Add a record to the log; True where it is time to compact."""
+        self.entries.put(f"{LOG}{self.next:016x}", record)
+        self.next += 1
+        self.length += 1
+        return self.length >= self.limit
+
+    def compact(self, changed: Mapping[str, bytes]) -> None:
+        """Replace the log by the base entries that its records changed."""
+        for key, value in changed.items():
+            self.entries.put(key, value)
+        for number in range(self.next - self.length, self.next):
+            self.entries.remove(f"{LOG}{number:016x}")
+        self.length = 0

@@ -1,0 +1,49 @@
+"""What RECOMMEND keeps of one user, and its bytes."""
+
+from typing import Any
+
+import msgspec
+
+LAYOUT = 1
+
+
+class LearnerState(msgspec.Struct, array_like=True):
+    """Layout 1, MessagePack array of these fields in this order. Arrays are little-endian bytes.
+
+    `version` is that of the user's last slate. `examples` counts the feedbacks learned from. `seen` uint32 are hashes
+    of the items interacted with, oldest first. `rated` is the number of ratings, and the sum of their differences from
+    what items alone led to expect. A linear learner is `intercept`, `weights` float64 (features), `tokens` uint32
+    (hashes of the content tokens it has weights for), `token_weights` float64, and `memory` of its optimiser. Any other
+    learner is `model`: River's object, pickled, since River has no other form of it.
+    """
+
+    layout: int = LAYOUT
+    version: int = 0
+    examples: int = 0
+    seen: bytes = b""
+    rated: tuple[int, float] = (0, 0.0)
+    intercept: float = 0.0
+    weights: bytes = b""
+    tokens: bytes = b""
+    token_weights: bytes = b""
+    memory: dict[str, Any] = {}
+    model: bytes = b""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(LearnerState).decode
+
+
+def encode_learner(state: LearnerState) -> bytes:
+    """The bytes of `state`, in the newest layout."""
+    return _encode(state)
+
+
+def decode_learner(raw: bytes | None) -> LearnerState:
+    """The state that `raw` holds, a new one for None; raises ValueError on a layout of a later version."""
+    if raw is None:
+        return LearnerState()
+    state = _decode(raw)
+    if state.layout != LAYOUT:
+        raise ValueError(f"learner state of layout {state.layout}: this version reads {LAYOUT}")
+    return state
