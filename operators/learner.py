@@ -177,7 +177,9 @@ def _named(name: str, kind: type) -> Any:
     try:
         found = getattr(importlib.import_module(f"river.{module}"), attribute)
     except (ImportError, AttributeError):
-        raise ValueError(f"{name!r} is no class of River: expected one such as 'linear_model.LogisticRegression'") from None
+        raise ValueError(
+            f"{name!r} is no class of River: expected one such as 'linear_model.LogisticRegression'"
+        ) from None
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ValueError(f"{name!r} is no River {kind.__name__}")
     return found

@@ -14,7 +14,7 @@ from ..state.hashing import uniforms
 from ..state.journal import Journal
 from ..state.wire import Feedback, Weights, encode
 from .linear import Linear
-from .retrieve import PRIOR, Candidates, F, Retriever, context_of
+from .retrieve import PRIOR, Candidates, Context, F, Retriever, context_of
 from .settings import Behaviour
 from .view import View
 
@@ -28,11 +28,6 @@ class RankerState(msgspec.Struct, array_like=True):
     layout: int = LAYOUT
     version: int = 0
     weights: bytes = b""
-
-
-def seen_hashes(view: View, rows: np.ndarray) -> np.ndarray:
-    """The hashes of `rows`, uint32."""
-    return view.hash[rows]
 
 
 class Ranker:
@@ -66,9 +61,7 @@ class Ranker:
 
     def learn(self, feedback: Feedback) -> None:
         """Learn from one feedback: an interaction against sampled candidates, an impression against itself."""
-        context = context_of(
-            self.view, feedback.history, feedback.attributes, self.behaviour.signals.window
-        )
+        context = context_of(self.view, feedback.history, feedback.attributes, self.behaviour.signals.window)
         for outcome in feedback.outcomes:
             self._learn_shown(context, outcome.items, outcome.labels)
         row = self.view.table.rows.get(feedback.event.item_id or "")
@@ -76,7 +69,7 @@ class Ranker:
             always = np.array([row], np.int32)
             known = self.view.table.rows_of(seen.item_id for seen in feedback.history)
             repeat = self.behaviour.slate.repeat
-            candidates = self.retriever.find(context, None if repeat else seen_hashes(self.view, known), always)
+            candidates = self.retriever.find(context, None if repeat else self.view.hash[known], always)
             others = len(candidates.rows) - 1
             if others > 0:
                 draws = uniforms(self.behaviour.seed, f"negatives:{feedback.event.event_id}", self.settings.negatives)
@@ -99,7 +92,7 @@ class Ranker:
         self._pending = 0
         return encode(Weights(self.shard, self.version, self.model.weights.astype("<f8").tobytes()))
 
-    def _learn_shown(self, context, items: Sequence[str], labels: Sequence[int]) -> None:  # type: ignore[no-untyped-def]
+    def _learn_shown(self, context: Context, items: Sequence[str], labels: Sequence[int]) -> None:
         if not any(labels) or all(labels):
             return
         find = self.view.table.rows.get

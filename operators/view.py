@@ -100,6 +100,15 @@ class View:
         """Whether nothing was ever applied."""
         return not self.meta.changes
 
+    @property
+    def events(self) -> int:
+        """How many feedbacks the signals that are here were learned from."""
+        return sum(self.meta.events.values())
+
+    def row(self, item_id: str) -> int:
+        """The row of `item_id`, -1 where the view knows nothing of it."""
+        return self.table.rows.get(item_id, -1)
+
     def ranker(self, features: int) -> tuple[np.ndarray | None, int]:
         """The ranker's weights, float64 (features,), the mean over its shards, and its version; None before the first."""
         parts = [np.frombuffer(w.weights, "<f8") for w in self.weights.values()]
@@ -178,7 +187,14 @@ class View:
     def _make_room(self) -> None:
         """Arrays as long as the table; rows that appear without a catalogue entry may be servable."""
         capacity, held = self.table.capacity, len(self.arrays.get("hash", ()))
-        shapes = {"known": (), "servable": (), "hash": (), "content": (DIMENSIONS,), "tokens": (MAX_TOKENS,), "born": ()}
+        shapes = {
+            "known": (),
+            "servable": (),
+            "hash": (),
+            "content": (DIMENSIONS,),
+            "tokens": (MAX_TOKENS,),
+            "born": (),
+        }
         kinds = {"known": bool, "servable": bool, "hash": np.uint32, "content": np.float32, "tokens": np.int32}
         for name, shape in shapes.items():
             new = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))
@@ -264,4 +280,3 @@ class View:
         meta.ratings[update.shard] = update.ratings
         meta.ts = max(meta.ts, update.ts)
         self._age += 1
-

@@ -1,0 +1,259 @@
+"""RECOMMEND: learns from a user's feedback, and answers with a ranked slate.
+
+All it knows of a user is in the bytes it is handed and in the feedback; all it knows of items is in its view.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..state.hashing import hash32, uniforms
+from ..state.items import RATING_SUM, RATINGS
+from ..state.learners import LearnerState, decode_learner, encode_learner
+from ..state.records import ANSWERED, INTERACTIONS, Cause, ModelInfo, Prediction, Slate, Slot, to_json
+from ..state.wire import Feedback, Seen
+from .explain import explain
+from .learner import Inputs, Learner, Learners
+from .linear import probability
+from .rerank import diversify, explore
+from .retrieve import PRIOR, SOURCES, Candidates, Context, F, Retriever, context_of
+from .settings import Behaviour
+from .view import View
+
+POPULAR_KEY = "popular"
+ITEM_SHRINKAGE = 5.0  # ratings of the mean that an item's own ratings are weighed against
+USER_SHRINKAGE = 3.0
+
+
+class Answer(NamedTuple):
+    """What came of a feedback. `state` None: nothing is kept. `slate` is None where the event is not answered."""
+
+    state: bytes | None
+    slate: bytes | None = None
+    version: int = 0
+    predictions: tuple[bytes, ...] = ()
+    erased: bool = False
+
+
+class Recommend:
+    """The logic of RECOMMEND for any user, over a view of all items.
+
+    >>> from riverrank.state.records import Event, Item
+    >>> from riverrank.state.wire import CatalogueUpdate
+    >>> view = View(Behaviour())
+    >>> view.apply(CatalogueUpdate(Item("i-1", 1)))
+    >>> answer = Recommend(Behaviour(), view).answer(Feedback(Event("e", "request", "u", 1), 0.0, ()), None)
+    >>> answer.version, b'"item_id":"i-1"' in answer.slate
+    (1, True)
+    """
+
+    def __init__(self, behaviour: Behaviour, view: View, *, predict: bool = True, popular_every: int = 10_000) -> None:
+        """`predict`: whether anyone reads the predictions; `popular_every` in milliseconds of event time."""
+        self.behaviour = behaviour
+        self.view = view
+        self.predict = predict
+        self.popular_every = popular_every
+        self.retriever = Retriever(behaviour, view)
+        self.learners = Learners(behaviour.learner)
+        self._popular_at: tuple[int, int] | None = None
+
+    def answer(self, feedback: Feedback, state: bytes | None) -> Answer:
+        """Learn from `feedback` and, where its event asks for it, answer it."""
+        event = feedback.event
+        if event.type == "erase":
+            return Answer(None, erased=True)
+        user = decode_learner(state)
+        learner = self.learners.of(user)
+        weights, global_version = self.view.ranker(F)
+        ranker = PRIOR if weights is None else weights
+        context = context_of(self.view, feedback.history, feedback.attributes, self.behaviour.signals.window)
+        predictions: list[Prediction] = []
+        for outcome in feedback.outcomes:
+            predictions += self._learn_outcome(
+                outcome.event_id, outcome.items, outcome.labels, feedback, context, ranker, learner
+            )
+            user.examples += len(outcome.items)
+        if event.type in INTERACTIONS:
+            predictions += self._learn_interaction(feedback, context, ranker, learner, user)
+            user.examples += 1
+            self._remember(user, event.item_id or "")
+        slate = None
+        if event.type in ANSWERED:
+            user.version += 1
+            slate = self._slate(feedback, ranker, global_version, learner, user)
+        learner.store(user)
+        encoded = tuple(to_json(p) for p in predictions) if self.predict else ()
+        return Answer(encode_learner(user), slate, user.version, encoded)
+
+    def popular(self, ts: int) -> bytes | None:
+        """The slate for whoever has none, as JSON, where one is due at event time `ts`.
+
+        Its version is one more than the events that the signals have learned from, so it grows over restarts too.
+        """
+        events = self.view.events
+        if self._popular_at is not None:
+            at, then = self._popular_at
+            if events <= then or ts < at + self.popular_every:
+                return None
+        rows = self.view.popular()
+        rows = rows[self.view.servable[rows]][: self.behaviour.slate.size]
+        if not len(rows):
+            return None
+        self._popular_at = (ts, events)
+        most = max(float(self.view.popularity(rows[:1])[0]), 1.0)
+        slots = tuple(
+            Slot(self.view.table.ids[row], rank, round(score / most, 5), 1.0, ("popular",), (_POPULAR_CAUSE,))
+            for rank, (row, score) in enumerate(
+                zip(rows.tolist(), self.view.popularity(rows).tolist(), strict=True), start=1
+            )
+        )
+        info = ModelInfo(0, self.view.ranker(F)[1])
+        version = events + 1
+        slate = Slate(f"{POPULAR_KEY}:{version}", POPULAR_KEY, version, ts, POPULAR_KEY, "cold", "control", info, slots)
+        return to_json(slate)
+
+    def _learn_outcome(
+        self,
+        event_id: str,
+        items: tuple[str, ...],
+        labels: tuple[int, ...],
+        feedback: Feedback,
+        context: Context,
+        ranker: np.ndarray,
+        learner: Learner,
+    ) -> list[Prediction]:
+        """Predict, then learn from, each item of an impression, best known first as it was shown."""
+        rows = np.array([self.view.row(item_id) for item_id in items], np.int32)
+        known = rows[rows >= 0]
+        user_id = feedback.event.user_id
+        if not len(known):
+            p = 0.5
+            return [Prediction(event_id, user_id, i, p, float(y), "click") for i, y in zip(items, labels, strict=True)]
+        candidates = self.retriever.find(context, None, known)
+        inputs = Inputs(self.view, candidates, candidates.features @ ranker)
+        logits = learner.logits(inputs)
+        predictions = []
+        place = 0
+        steps = []
+        for item_id, row, label in zip(items, rows.tolist(), labels, strict=True):
+            p = 0.5
+            if row >= 0:
+                p = probability(float(logits[place]))
+                steps.append((place, bool(label)))
+                place += 1
+            predictions.append(Prediction(event_id, user_id, item_id, round(p, 6), float(label), "click"))
+        for place, label in steps:
+            learner.learn(inputs, place, label, 1.0, meet=label)
+        return predictions
+
+    def _learn_interaction(
+        self, feedback: Feedback, context: Context, ranker: np.ndarray, learner: Learner, user: LearnerState
+    ) -> list[Prediction]:
+        """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to."""
+        event, settings = feedback.event, self.behaviour.learner
+        row = self.view.row(event.item_id or "")
+        label = feedback.reward > 0
+        p = 0.5
+        if row >= 0:
+            seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
+            candidates = self.retriever.find(context, seen, np.array([row], np.int32))
+            inputs = Inputs(self.view, candidates, candidates.features @ ranker)
+            p = probability(float(learner.logits(inputs)[0]))
+            learner.learn(inputs, 0, label, min(1.0, abs(feedback.reward)), meet=True)
+            others = len(candidates.rows) - 1
+            if label and others > 0:
+                draws = uniforms(self.behaviour.seed, f"against:{event.event_id}", settings.negatives)
+                for place in (1 + np.unique((draws * others).astype(np.int64))).tolist():
+                    learner.learn(inputs, place, False, min(1.0, feedback.reward), meet=False)
+        if event.type == "rate" and event.value is not None:
+            expected, rating = self._expect_rating(row, user)
+            number, total = user.rated
+            user.rated = (number + 1, total + event.value - expected)
+            return [
+                Prediction(event.event_id, event.user_id, event.item_id or "", round(rating, 6), event.value, "rating")
+            ]
+        return [Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click")]
+
+    def _expect_rating(self, row: int, user: LearnerState) -> tuple[float, float]:
+        """The rating that the item alone leads to expect, and the one predicted of this user: shrunk means of both."""
+        mean = self.view.rating_mean()
+        mean = self.behaviour.reward.rate_from - 0.5 if mean is None else mean
+        expected = mean
+        if row >= 0:
+            stats = self.view.table.stats[row]
+            expected = (float(stats[RATING_SUM]) + ITEM_SHRINKAGE * mean) / (float(stats[RATINGS]) + ITEM_SHRINKAGE)
+        number, total = user.rated
+        return expected, expected + total / (number + USER_SHRINKAGE)
+
+    def _remember(self, user: LearnerState, item_id: str) -> None:
+        """Note that the user interacted with the item; the oldest is forgotten where there is no room."""
+        mark = hash32(item_id).to_bytes(4, "little")
+        seen = np.frombuffer(user.seen, "<u4")
+        if not (seen == hash32(item_id)).any():
+            user.seen = (user.seen + mark)[-4 * self.behaviour.slate.seen :]
+
+    def _slate(
+        self, feedback: Feedback, ranker: np.ndarray, global_version: int, learner: Learner, user: LearnerState
+    ) -> bytes:
+        event, behaviour, view = feedback.event, self.behaviour, self.view
+        context = context_of(view, history_after(feedback), feedback.attributes, behaviour.signals.window)
+        seen = None if behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
+        candidates = self.retriever.find(context, seen)
+        slots = self._slots(event.event_id, candidates, context, ranker, learner) if len(candidates.rows) else ()
+        warm = bool(feedback.history) or event.type in INTERACTIONS
+        slate = Slate(
+            slate_id=f"{event.user_id}:{user.version}",
+            user_id=event.user_id,
+            version=user.version,
+            ts=event.ts,
+            trigger=event.event_id,
+            strategy="warm" if warm else "cold",
+            arm="control",
+            model=ModelInfo(user.examples, global_version),
+            items=slots,
+        )
+        return to_json(slate)
+
+    def _slots(
+        self, event_id: str, candidates: Candidates, context: Context, ranker: np.ndarray, learner: Learner
+    ) -> tuple[Slot, ...]:
+        """Score, diversify, explore, explain."""
+        behaviour, view = self.behaviour, self.view
+        size = behaviour.slate.size
+        inputs = Inputs(view, candidates, candidates.features @ ranker)
+        logits = learner.logits(inputs)
+        pool = np.argsort(-logits, kind="stable")[: 3 * size]
+        vectors = view.content[candidates.rows[pool]]
+        order = pool[diversify(logits[pool], vectors, behaviour.diversity.strength, size)]
+        drawn = explore(order, behaviour.exploration.rate, size, uniforms(behaviour.seed, event_id, 2 * size))
+        places = drawn.places
+        rows = candidates.rows[places]
+        parts = learner.contributions(inputs, places)
+        causes = explain(view, context, rows, parts, ranker, inputs, places, drawn.explored)
+        ids = view.table.ids
+        return tuple(
+            Slot(ids[row], rank, round(probability(logit), 5), round(propensity, 6), _SOURCES[bits], cause)
+            for rank, (row, logit, propensity, bits, cause) in enumerate(
+                zip(
+                    rows.tolist(),
+                    logits[places].tolist(),
+                    drawn.propensity.tolist(),
+                    candidates.proposed[places].tolist(),
+                    causes,
+                    strict=True,
+                ),
+                start=1,
+            )
+        )
+
+
+def history_after(feedback: Feedback) -> tuple[Seen, ...]:
+    """The history with the feedback's own interaction in it."""
+    event = feedback.event
+    if event.type not in INTERACTIONS or event.item_id is None:
+        return feedback.history
+    return (*feedback.history, Seen(event.item_id, event.ts, feedback.reward))
+
+
+_POPULAR_CAUSE = Cause("popular")
+_SOURCES = [tuple(name for bit, name in enumerate(SOURCES) if bits >> bit & 1) for bits in range(1 << len(SOURCES))]
