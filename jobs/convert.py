@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
+
 from riverrank.state.records import Event, Item, Reject, decode_event, decode_item, to_json
 
 from .errors import Failure, UsageError
@@ -185,7 +186,7 @@ def rows(
 
 
 def open_text(path: Path, encoding: str = "utf-8-sig") -> IO[str]:
-    """A text file, gz by its ending. Broken bytes come as surrogates, which no record can hold: they spoil their row."""
+    """A text file, gz by its ending. Broken bytes come as surrogates, which no record holds: they spoil their row."""
     opener: Callable[..., IO[str]] = gzip.open if path.name.endswith(".gz") else open  # type: ignore[assignment]
     return opener(path, "rt", encoding=encoding, errors="surrogateescape", newline="")
 

@@ -20,7 +20,7 @@ PER_MILLISECOND = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 YEAR_NS = 31_557_600_000_000_000  # a Julian year, so that a film of 1 January may count to the year before
 NO_DATE_NS = -(1 << 63)  # as River's file writes it
 AGE_BANDS = ((18, "under 18"), (25, "18-24"), (35, "25-34"), (45, "35-44"), (55, "45-54"), (65, "55-64"))
-GENRES = [
+GENRES = (
     "unknown",
     "action",
     "adventure",
@@ -31,16 +31,7 @@ GENRES = [
     "documentary",
     "drama",
     "fantasy",
-    "film_noir",
-    "horror",
-    "musical",
-    "mystery",
-    "romance",
-    "sci_fi",
-    "thriller",
-    "war",
-    "western",
-]
+) + ("film_noir", "horror", "musical", "mystery", "romance", "sci_fi", "thriller", "war", "western")
 
 
 def river_data() -> Path:
@@ -169,7 +160,7 @@ CSV_FIELDS = ("user", "item", "ts", "type", "value", "event", "title", "categori
 CSV_DEFAULTS = {"user": "user_id", "item": "item_id", "ts": "ts"}
 
 
-def plain_csv(columns: Mapping[str, str], unit: TimeUnit, type_: EventType, separator: str) -> Reader:
+def plain_csv(columns: Mapping[str, str], unit: str, type_: str, separator: str) -> Reader:
     """A reader of one CSV file with a header, gz by its ending. `columns` maps `CSV_FIELDS` to its columns.
 
     Without a column of its own, an event is of the type `type_` and its id is the number of its row, from 0.
@@ -179,6 +170,8 @@ def plain_csv(columns: Mapping[str, str], unit: TimeUnit, type_: EventType, sepa
         raise UsageError(f"--map: no field {unknown[0]!r}; the fields are {', '.join(CSV_FIELDS)}")
     if type_ not in (types := get_args(EventType)):
         raise UsageError(f"--type: expected one of {', '.join(types)}, got {type_!r}")
+    if unit not in (units := get_args(TimeUnit)):
+        raise UsageError(f"--ts-unit: expected one of {', '.join(units)}, got {unit!r}")
     if type_ == "rate" and "value" not in columns:
         raise UsageError("--type: a rate needs its value; add --map value=COLUMN")
     if len(separator) != 1:
@@ -207,8 +200,8 @@ def plain_csv(columns: Mapping[str, str], unit: TimeUnit, type_: EventType, sepa
     return read
 
 
-def timestamp(text: str, unit: TimeUnit) -> int:
-    """A time as epoch milliseconds: a number of `unit`, whole or not, or ISO 8601, in UTC unless it says otherwise.
+def timestamp(text: str, unit: str) -> int:
+    """A time as epoch milliseconds: a number of `unit` (one of `TimeUnit`), whole or not, or ISO 8601, in UTC unless it says otherwise.
 
     >>> timestamp("1590884413", "s"), timestamp("1590884413.5", "s"), timestamp("2020-05-31T00:20:13", "iso")
     (1590884413000, 1590884413500, 1590884413000)
