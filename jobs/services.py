@@ -125,7 +125,7 @@ class KafkaBroker(Service):
         properties.write_text(
             "\n".join(f"{key}={value}" for key, value in self._properties(folder / "data", controller).items()), "utf-8"
         )
-        java = [
+        java: list[str | Path] = [
             java_home() / "bin" / "java",
             f"-Xmx{KAFKA_HEAP}",
             f"-Xms{KAFKA_HEAP}",

@@ -1,0 +1,66 @@
+# `make help` lists what there is. Everything but `help` and `clean` sets itself up first, in .venv.
+# PYTHON=/path/to/python3.11 chooses the interpreter; RIVERRANK_CACHE=/folder where the jars are kept.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+SECONDS = 60
+PY := .venv/bin/python
+SETUP := .venv/.setup-done
+PACKAGES := state operators jobs
+# An environment of the caller's (a conda base, a Flink of its own) must not lead this one astray.
+unexport PYTHONHOME PYTHONPATH FLINK_HOME FLINK_CONF_DIR
+
+.PHONY: help setup demo test bench lint zip clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: $(SETUP) ## the virtual environment and the jars; every other target does it by itself
+
+demo: $(SETUP) ## a simulated shop on a real Kafka, Flink and Valkey, for a minute (SECONDS=600 for longer)
+	.venv/bin/riverrank demo --seconds $(SECONDS)
+
+test: lint ## all that must hold: lint, types, doctests, and tests on the real services
+	$(PY) -m pytest
+
+bench: $(SETUP) ## slates per second: the job, replay, and the way that tutorials show
+	$(PY) -m riverrank.jobs.bench
+
+lint: $(SETUP) ## ruff, and the type checker
+	$(PY) -m ruff check .
+	@rm -rf build/types && mkdir -p build/types/riverrank
+	@for package in $(PACKAGES); do ln -s ../../../$$package build/types/riverrank/$$package; done
+	MYPYPATH=build/types $(PY) -m mypy $(PACKAGES:%=-p riverrank.%)
+
+zip: $(SETUP) ## riverrank.zip, for `flink run -pyfs`
+	$(PY) -m riverrank.jobs.bundle riverrank.zip
+
+clean: ## removes what was made here: .venv, builds, caches of tools (the jars stay in their cache)
+	rm -rf .venv build dist riverrank.zip riverrank.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The constraints hold for builds of source packages too: the old pip of a distribution takes PIP_CONSTRAINT for them,
+# a new one PIP_BUILD_CONSTRAINT.
+$(SETUP): export PIP_CONSTRAINT := $(CURDIR)/requirements.lock
+$(SETUP): export PIP_BUILD_CONSTRAINT := $(CURDIR)/requirements.lock
+$(SETUP): export PIP_DISABLE_PIP_VERSION_CHECK := 1
+$(SETUP): setup.py pyproject.toml requirements.lock jobs/jars.lock
+	@python=$$(.ci/find-python); \
+	if ! $(PY) -c 'import sys, pip; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null; then \
+	    echo "riverrank: making .venv with $$python"; \
+	    "$$python" -m venv --clear .venv; \
+	fi
+	@echo "riverrank: installing what requirements.lock names (some 600 MB to fetch, minutes)"
+	@$(PY) -m pip install --quiet pip setuptools wheel
+	@$(PY) -m pip install --quiet --editable '.[demo,dev]'
+	@$(PY) -m pip check
+	@if [ -z "$$($(PY) -m find_libpython)" ]; then \
+	    echo "riverrank: $$($(PY) -c 'import sys; print(sys._base_executable)') has no shared libpython, which Flink's" \
+	        "thread mode needs. Mend: make clean setup PYTHON=/path/to/another/python3.11" >&2; \
+	    exit 1; \
+	fi
+	@echo "riverrank: fetching jars"
+	@$(PY) -m riverrank.jobs.jars
+	@touch $@
