@@ -242,12 +242,18 @@ def convert(
 
 @app.command()
 def demo(
-    seconds: Annotated[int, Option(metavar="N", min=1, help="How long customers shop, in seconds.")] = 60,
+    *,
+    seconds: Annotated[
+        float, Option(metavar="S", help="How long customers shop from the first slate on, in seconds. Default: 60.")
+    ] = 60.0,
+    plain: Annotated[
+        bool, Option("--plain", help="Lines in place of a live display, as where there is no terminal.")
+    ] = False,
 ) -> None:
     """Run a simulated shop on a real Kafka broker, the job and a real Redis, all started and ended here."""
     from . import demo as demonstration  # noqa: PLC0415  all of the above
 
-    demonstration.run(seconds)
+    demonstration.demo(seconds, plain=plain)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -187,12 +187,12 @@ def rows(
 
 def open_text(path: Path, encoding: str = "utf-8-sig") -> IO[str]:
     """A text file, gz by its ending. Broken bytes come as surrogates, which no record holds: they spoil their row."""
-    opener: Callable[..., IO[str]] = gzip.open if path.name.endswith(".gz") else open  # type: ignore[assignment]
+    opener: Callable[..., IO[str]] = gzip.open if path.name.endswith(".gz") else open
     return opener(path, "rt", encoding=encoding, errors="surrogateescape", newline="")
 
 
 def _checked(record: Event | Item, decode: Callable[[bytes], Event | Item | Reject]) -> bytes:
-    raw = to_json(record)
+    raw: bytes = to_json(record)
     decoded = decode(raw)
     if isinstance(decoded, Reject):
         raise ValueError(decoded.detail)

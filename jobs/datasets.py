@@ -21,17 +21,9 @@ YEAR_NS = 31_557_600_000_000_000  # a Julian year, so that a film of 1 January m
 NO_DATE_NS = -(1 << 63)  # as River's file writes it
 AGE_BANDS = ((18, "under 18"), (25, "18-24"), (35, "25-34"), (45, "35-44"), (55, "45-54"), (65, "55-64"))
 GENRES = (
-    "unknown",
-    "action",
-    "adventure",
-    "animation",
-    "children_s",
-    "comedy",
-    "crime",
-    "documentary",
-    "drama",
-    "fantasy",
-) + ("film_noir", "horror", "musical", "mystery", "romance", "sci_fi", "thriller", "war", "western")
+    *("unknown", "action", "adventure", "animation", "children_s", "comedy", "crime", "documentary", "drama"),
+    *("fantasy", "film_noir", "horror", "musical", "mystery", "romance", "sci_fi", "thriller", "war", "western"),
+)
 
 
 def river_data() -> Path:
@@ -186,7 +178,7 @@ def plain_csv(columns: Mapping[str, str], unit: str, type_: str, separator: str)
                 collector.event(
                     Event(
                         event_id=given.get("event", str(k)),
-                        type=given.get("type", type_),  # type: ignore[arg-type]  # checked with the record
+                        type=given.get("type", type_),  # type: ignore[arg-type] # checked with the record
                         user_id=given.get("user", ""),
                         item_id=item_id,
                         ts=timestamp(given.get("ts", ""), unit),
@@ -201,7 +193,7 @@ def plain_csv(columns: Mapping[str, str], unit: str, type_: str, separator: str)
 
 
 def timestamp(text: str, unit: str) -> int:
-    """A time as epoch milliseconds: a number of `unit` (one of `TimeUnit`), whole or not, or ISO 8601, in UTC unless it says otherwise.
+    """A time as epoch milliseconds: a number of `unit` (a `TimeUnit`), or ISO 8601, in UTC unless it says otherwise.
 
     >>> timestamp("1590884413", "s"), timestamp("1590884413.5", "s"), timestamp("2020-05-31T00:20:13", "iso")
     (1590884413000, 1590884413500, 1590884413000)

@@ -4,7 +4,8 @@ Nothing here knows what a record is used for. A decoder never raises on bad inpu
 """
 
 import math
-from typing import Any, Literal
+import re
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -15,6 +16,9 @@ MAX_ID_BYTES = 256
 MAX_IMPRESSION_ITEMS = 1000
 MAX_TS = 253_402_300_799_999  # the last millisecond of the year 9999
 RAW_KEPT_BYTES = 1024
+MAX_LETTER_BYTES = 1_000_000  # of a dead letter's `raw` as JSON: a broker takes 1 MiB a record, unless told otherwise
+MAX_DEPTH = 64  # levels of nesting in `context` and `attributes`
+DETAIL_KEPT = 200  # characters of what msgspec says, which may quote the record
 
 Reason = Literal["bad_encoding", "bad_json", "bad_field", "too_large", "late"]
 EventType = Literal[
@@ -135,6 +139,7 @@ class Prediction(msgspec.Struct, frozen=True):
 _EVENT = msgspec.json.Decoder(Event)
 _ITEM = msgspec.json.Decoder(Item)
 _ENCODER = msgspec.json.Encoder()
+_may_overflow = re.compile(rb"\d{19}").search
 to_json = _ENCODER.encode
 
 
@@ -175,12 +180,20 @@ def decode_item(raw: bytes | None, key: bytes | None = None, ts: int = 0) -> Ite
     return Reject("bad_field", fault) if fault else item
 
 
-def dead_letter(raw: bytes | None, reject: Reject, topic: str, partition: int, offset: int, ts: int) -> DeadLetter:
-    """The dead letter of `raw`. Bytes that are not UTF-8 are kept as replacement characters; `raw` over 1 MiB is cut to 1 KiB."""
+def dead_letter(  # noqa: PLR0917 - where the record lies
+    raw: bytes | None, reject: Reject, topic: str, partition: int, offset: int, ts: int
+) -> DeadLetter:
+    """The dead letter of `raw`, with replacement characters for what is not UTF-8.
+
+    `raw` is cut to 1 KiB where it is over 1 MiB, or where its JSON would be too long for a broker to take.
+    """
     kept = raw or b""
     if len(kept) > MAX_RECORD_BYTES:
         kept = kept[:RAW_KEPT_BYTES]
-    return DeadLetter(topic, partition, offset, reject.reason, reject.detail, kept.decode("utf-8", "replace"), ts)
+    text = kept.decode("utf-8", "replace")
+    if len(kept) > MAX_LETTER_BYTES // 6 and len(to_json(text)) > MAX_LETTER_BYTES:  # a byte is six at most: \\u0000
+        text = kept[:RAW_KEPT_BYTES].decode("utf-8", "replace")
+    return DeadLetter(topic, partition, offset, reject.reason, reject.detail, text, ts)
 
 
 def _decode(raw: bytes, decoder: msgspec.json.Decoder) -> Any:
@@ -191,11 +204,32 @@ def _decode(raw: bytes, decoder: msgspec.json.Decoder) -> Any:
     except UnicodeDecodeError as error:
         return Reject("bad_encoding", f"not UTF-8: {error.reason} at byte {error.start}")
     try:
-        return decoder.decode(raw)
+        record = decoder.decode(raw)
     except msgspec.ValidationError as error:
         return Reject("bad_field", _field_first(str(error)))
     except (msgspec.DecodeError, RecursionError) as error:
         return Reject("bad_json", f"not JSON: {error}")
+    if _may_overflow(raw) or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        for field in ("context", "attributes"):
+            if fault := _nested_fault(field, getattr(record, field, None)):
+                return Reject("bad_field", fault)
+    return record
+
+
+def _nested_fault(field: str, value: object) -> str | None:
+    """What MessagePack could not carry on from here: integers over 64 bits, or nesting without end."""
+    pending: list[tuple[object, int]] = [(value, 0)]
+    while pending:
+        inner, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            return f"{field}: expected at most {MAX_DEPTH} levels of nesting"
+        if isinstance(inner, dict):
+            pending.extend((each, depth + 1) for each in inner.values())
+        elif isinstance(inner, list):
+            pending.extend((each, depth + 1) for each in inner)
+        elif isinstance(inner, int) and not -(1 << 63) <= inner < 1 << 63:
+            return f"{field}: expected integers of at most 64 bits, got one of {inner.bit_length()}"
+    return None
 
 
 def _field_first(message: str) -> str:
@@ -210,9 +244,11 @@ def _field_first(message: str) -> str:
     missing = "Object missing required field "
     if message.startswith(missing):
         return f"{message[len(missing) :].split(' ')[0]}: a required field, none is there"
-    what, _, where = message.partition(" - at $")
-    where = where.lstrip(".") or "record"
-    return f"{where}: {what[:1].lower()}{what[1:]}"
+    what, _, where = message.rpartition(" - at $") if " - at $" in message else (message, "", "")
+    enum = "Invalid enum value "
+    if what.startswith(enum):
+        what = f"expected one of {', '.join(get_args(EventType))}, got {what[len(enum) :]}"
+    return f"{where.lstrip('.') or 'record'}: {what[:1].lower()}{what[1 : DETAIL_KEPT + 1]}"
 
 
 def _id_fault(field: str, value: str) -> str | None:
@@ -227,7 +263,7 @@ def _ts_fault(field: str, value: int) -> str | None:
     return f"{field}: expected epoch milliseconds from 0 to {MAX_TS}, got {value}"
 
 
-def _event_fault(event: Event) -> str | None:
+def _event_fault(event: Event) -> str | None:  # noqa: PLR0911 - one return a fault
     fault = _id_fault("event_id", event.event_id) or _id_fault("user_id", event.user_id) or _ts_fault("ts", event.ts)
     if fault:
         return fault
