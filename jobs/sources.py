@@ -3,24 +3,20 @@
 What a record means is decided in `operators.process`; here only where it lies and in what order it is read.
 """
 
-import gzip
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import IO
 
-from kafka import KafkaConsumer, TopicPartition
 from pyflink.common import WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors.file_system import FileSource, StreamFormat
 from pyflink.table import StreamTableEnvironment
-from riverrank.operators.process import Arrival, Lines, Read, kafka_record
+from riverrank.operators.process import Lines, Read, kafka_record
 from riverrank.state.records import Item, decode_item
 
 from .config import Config
+from .reading import read_lines, read_topic
 
 STARTUP = {"earliest": "earliest-offset", "latest": "latest-offset", "committed": "group-offsets"}
-POLL_MS = 1_000
 
 
 def events(
@@ -46,7 +42,12 @@ def items(
 
 def read_items(config: Config) -> Iterator[Item]:
     """The catalogue as it stands now, in the order of the file or of each partition; what is no item is passed over."""
-    arrivals = _read_lines(config.files.items) if config.files.items else _read_topic(config)
+    if config.files.items:
+        arrivals = read_lines(config.files.items)
+    elif config.kafka.bootstrap and config.kafka.items:
+        arrivals = read_topic(config.kafka, config.kafka.items)
+    else:
+        return
     for arrival in arrivals:
         item = decode_item(arrival.value, arrival.key, arrival.ts)
         if isinstance(item, Item):
@@ -124,34 +125,3 @@ def _topic(tables: StreamTableEnvironment, config: Config, topic: str, startup: 
     stream = tables.to_data_stream(rows)
     name_sources(stream, uid)
     return stream
-
-
-def _read_lines(path: str) -> Iterator[Arrival]:
-    read = Lines()
-    with _open(path) as file:
-        for line in file:
-            arrival = read(line.rstrip(b"\r\n").decode("latin-1"))
-            if arrival is not None:
-                yield arrival
-
-
-def _open(path: str) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.endswith(".gz") else Path(path).open("rb")  # type: ignore[return-value]
-
-
-def _read_topic(config: Config) -> Iterator[Arrival]:
-    if not (uses_kafka(config) and config.kafka.items):
-        return
-    with closing(KafkaConsumer(enable_auto_commit=False, **config.kafka.python_arguments())) as consumer:
-        numbers = consumer.partitions_for_topic(config.kafka.items) or set()
-        partitions = [TopicPartition(config.kafka.items, number) for number in sorted(numbers)]
-        if not partitions:
-            return
-        consumer.assign(partitions)
-        ends = consumer.end_offsets(partitions)
-        consumer.seek_to_beginning(*partitions)
-        while any(consumer.position(partition) < ends[partition] for partition in partitions):
-            for partition, records in consumer.poll(POLL_MS).items():
-                for record in records:
-                    if record.offset < ends[partition]:
-                        yield Arrival(partition.partition, record.offset, record.timestamp, record.value, record.key)

@@ -5,6 +5,7 @@ PyFlink does differently there is said where it matters.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
@@ -59,6 +60,11 @@ END_OF_INPUT = 1 << 62  # an event time that only the last watermark reaches
 FIRST_RETRY_MS = 100
 LAST_RETRY_MS = 5_000
 WRITES_AT_ONCE = 1_000
+
+# All subtasks of a TaskManager share one interpreter. numpy lets go of its lock in every call, and two threads that
+# hand it to and fro at each spend more time on that than on the work: so one at a time, never across a yield (a
+# thread that waits for its output to be taken must not hold up the one that takes it).
+TURN = threading.Lock()
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +124,7 @@ class Lines:
     def __call__(self, line: str) -> Arrival | None:
         offset, self._next = self._next, self._next + 1
         value = line.encode("latin-1")
-        return Arrival(0, offset, 0, value) if value.strip() else None
+        return Arrival(0, offset, 0, value) if value else None
 
 
 def kafka_record(row: Row) -> Arrival:
@@ -179,7 +185,8 @@ class SessionFunction(KeyedProcessFunction):
         event = decode_event(arrival.value)
         assert isinstance(event, Event), "parse lets only events through"
         held = self.state.value()
-        accepted = self.session.accept(event, held)
+        with TURN:
+            accepted = self.session.accept(event, held)
         _keep(self.state, held, accepted.state)
         if accepted.reject is not None:
             yield from _dead_letter(self.outputs, arrival, accepted.reject, self.topic)
@@ -207,7 +214,8 @@ class SignalsFunction(KeyedProcessFunction):
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[bytes]:
         signals = self._shard(ctx.get_current_key())
-        signals.learn(decode_feedback(value))
+        with TURN:
+            signals.learn(decode_feedback(value))
         yield from self.flushes.after(signals, ctx)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[bytes]:
@@ -233,7 +241,8 @@ class RankerFunction(KeyedBroadcastProcessFunction):
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[bytes]:
         ranker = self._shard(ctx)
-        ranker.learn(decode_feedback(value))
+        with TURN:
+            ranker.learn(decode_feedback(value))
         yield from self.flushes.after(ranker, ctx)
 
     def process_broadcast_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[bytes]:
@@ -274,7 +283,9 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
         feedback = decode_feedback(value)
         user_id = feedback.event.user_id
         held = self.state.value()
-        answer = self._logic(ctx).answer(feedback, held)
+        recommend = self._logic(ctx)
+        with TURN:
+            answer = recommend.answer(feedback, held)
         _keep(self.state, held, answer.state)
         if Output.PREDICTIONS in self.outputs:
             for prediction in answer.predictions:
@@ -501,7 +512,8 @@ class Views:
         if self._entries is not None and not self._entries.writable:
             self._entries.make_writable(ctx.get_broadcast_state(self._descriptor))
         update: Update = decode_update(encoded)
-        view.apply(update, self._journal)
+        with TURN:
+            view.apply(update, self._journal)
         return update
 
 
@@ -590,7 +602,8 @@ def broadcast_state(name: str) -> MapStateDescriptor:
 
 
 def _flushed(learner: Signals | Ranker) -> Iterator[bytes]:
-    update = learner.flush()
+    with TURN:
+        update = learner.flush()
     if update is not None:
         yield update
 
