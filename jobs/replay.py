@@ -59,10 +59,7 @@ class Sink:
         if path == STANDARD:
             self._file = sys.stdout.buffer
         elif path:
-            try:
-                self._file = gzip.open(path, "wb", 6) if path.endswith(".gz") else Path(path).open("wb")  # type: ignore[assignment]
-            except OSError as error:
-                raise UsageError(f"cannot write {path}: {error.strerror}; name a file in a folder that is there") from error
+            self._file = _created(path)
 
     def __enter__(self) -> "Sink":
         return self
@@ -211,6 +208,13 @@ class _CacheSide:
                 write = self.outbox.pop(key)
                 if write.receipt is not None:
                     self.receipts.append((write.receipt, key.partition(":")[2]))
+
+
+def _created(path: str) -> IO[bytes]:
+    try:
+        return gzip.open(path, "wb", 6) if path.endswith(".gz") else Path(path).open("wb")  # type: ignore[return-value]
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; name a file in a folder that is there") from error
 
 
 def _keep(store: dict[str, bytes], user_id: str, state: bytes | None) -> None:

@@ -18,12 +18,14 @@ _VERBS = {
     "purchase": "bought",
     "rate": "rated",
 }
-_GROUPS = np.zeros((F, 5))  # features by what they tell: the history, content, cohort, popularity, novelty
+HISTORY, OF_CONTENT, OF_COHORT, OF_POPULARITY, OF_NOVELTY, _OTHERS = range(6)
+_GROUPS = np.zeros((F, _OTHERS))  # features by what they tell
 for _feature, _source in enumerate(SOURCE_OF_FEATURE):
-    _GROUPS[_feature, 0 if _source in _PAIRS else {CONTENT: 1, COHORT: 2, POPULAR: 3}.get(_source, 4)] = 1.0
+    _group = {CONTENT: OF_CONTENT, COHORT: OF_COHORT, POPULAR: OF_POPULARITY}.get(_source, OF_NOVELTY)
+    _GROUPS[_feature, HISTORY if _source in _PAIRS else _group] = 1.0
 
 
-def explain(
+def explain(  # noqa: PLR0917 - all that a score is made of
     view: View,
     context: Context,
     rows: np.ndarray,
@@ -41,29 +43,35 @@ def explain(
     dense, tokens = parts
     ratio = np.divide(dense[:, 0], inputs.dense[places, 0], out=np.zeros(len(rows)), where=inputs.dense[places, 0] != 0)
     by_feature = dense[:, 1:DENSE] + inputs.dense[places, 1:] * ranker * ratio[:, None]
-    groups = by_feature @ _GROUPS
+    weights = np.concatenate([by_feature @ _GROUPS, tokens], axis=1)
     nearest = _nearest(view, context, rows)
     cohort = cohorts(context.attributes)
+    weights[[item_id is None for item_id in nearest], HISTORY] = -np.inf
+    if not cohort:
+        weights[:, OF_COHORT] = -np.inf
+    weights[:, _OTHERS:][inputs.tokens[places] < 0] = -np.inf
+    strongest = np.argsort(-weights, axis=1, kind="stable")[:, :MOST]
+    strength = np.take_along_axis(weights, strongest, axis=1).round(4).tolist()
+    names = view.token_names
+    numbers = inputs.tokens[places].tolist()
+    liked = "like_your_history" if len(context.rows) else "stated_preference"
     causes = []
-    for slot in range(len(rows)):
-        found: list[tuple[float, str, str | None, str | None]] = []
-        history, content, of_cohort, popular, fresh = groups[slot].tolist()
-        if nearest[slot] is not None:
-            found.append((history, "because_you_took", nearest[slot], None))
-        if cohort:
-            found.append((of_cohort, "cohort", None, cohort[0][1:]))
-        found.append((content, "like_your_history" if len(context.rows) else "stated_preference", None, None))
-        found.append((popular, "popular", None, None))
-        found.append((fresh, "new", None, None))
-        for number, weight in zip(inputs.tokens[places[slot]].tolist(), tokens[slot].tolist(), strict=True):
-            if number >= 0 and weight:
-                code, _, value = view.token_names[number].partition("=")
-                found.append((weight, code, None, value))
-        found.sort(key=lambda cause: -cause[0])
-        kept = [cause for cause in found[:MOST] if cause[0] > 0] or found[:1]
-        named = [Cause(code, item, value, round(weight, 4)) for weight, code, item, value in kept]
-        if explored[slot]:
-            named.insert(0, Cause("exploration"))
+    for slot, columns in enumerate(strongest.tolist()):
+        named = [Cause("exploration")] if explored[slot] else []
+        for column, weight in zip(columns, strength[slot], strict=True):
+            if named and weight <= 0:
+                break
+            if column == HISTORY:
+                named.append(Cause("because_you_took", nearest[slot], None, weight))
+            elif column == OF_COHORT:
+                named.append(Cause("cohort", None, cohort[0][1:], weight))
+            elif column >= _OTHERS:
+                code, _, value = names[numbers[slot][column - _OTHERS]].partition("=")
+                named.append(Cause(code, None, value, weight))
+            else:
+                named.append(
+                    Cause({OF_CONTENT: liked, OF_POPULARITY: "popular"}.get(column, "new"), None, None, weight)
+                )
         causes.append(tuple(named))
     return causes
 

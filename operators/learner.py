@@ -4,7 +4,9 @@ Its coordinates are the ranker's logit (whose weight starts at 1), the features,
 met. A linear learner runs on numpy vectors and equals River's own; any other River class runs as it is.
 """
 
+import importlib
 import pickle
+import zlib
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,11 +30,12 @@ class Inputs:
         self.dense = np.concatenate([logits[:, None], candidates.features], axis=1)
         self.tokens = view.tokens[candidates.rows]
 
-    def named(self, place: int) -> dict[str, float]:
-        """One candidate as River's classes take it."""
+    def named(self, place: int, buckets: int) -> dict[str, float]:
+        """One candidate as River's classes take it; its tokens share `buckets` features."""
         x = dict(zip(("ranker", *FEATURES), self.dense[place].tolist(), strict=True))
         names = self.view.token_names
-        return x | {names[number]: 1.0 for number in self.tokens[place].tolist() if number >= 0}
+        held = (number for number in self.tokens[place].tolist() if number >= 0)
+        return x | {f"token {hash32(names[number]) % buckets}": 1.0 for number in held}
 
 
 class Learner(Protocol):
@@ -57,7 +60,8 @@ class Learners:
         """The learner that `state` holds; a new one where it holds none."""
         if self.linear:
             return LinearLearner(self.settings, state, self.prototype if self.plain_sgd else self.prototype.clone())
-        return RiverLearner(pickle.loads(state.model) if state.model else self.prototype.clone())
+        model = pickle.loads(zlib.decompress(state.model)) if state.model else self.prototype.clone()
+        return RiverLearner(model, max(1, self.settings.tokens))
 
 
 class LinearLearner:
@@ -128,15 +132,17 @@ class LinearLearner:
 class RiverLearner:
     """Any River classifier. Its log-odds are added to the ranker's logit."""
 
-    def __init__(self, model: base.Classifier) -> None:
+    def __init__(self, model: base.Classifier, buckets: int) -> None:
+        """`buckets`: how many features all content tokens share, which bounds a model that keeps something of each."""
         self.model = model
+        self.buckets = buckets
 
     def logits(self, inputs: Inputs) -> np.ndarray:
-        return inputs.dense[:, 0] + np.array([self._log_odds(inputs.named(k)) for k in range(len(inputs.dense))])
+        return inputs.dense[:, 0] + np.array([self._log_odds(inputs.named(k, self.buckets)) for k in range(len(inputs.dense))])
 
     def learn(self, inputs: Inputs, place: int, label: bool, weight: float, *, meet: bool) -> None:
         """One `learn_one`; the weight is left out, since not every River class takes one."""
-        self.model.learn_one(inputs.named(place), label)
+        self.model.learn_one(inputs.named(place, self.buckets), label)
 
     def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A model of any kind has no parts but the ranker's logit, and itself, which stands in the last column."""
@@ -145,7 +151,7 @@ class RiverLearner:
         return parts, np.zeros((len(places), inputs.tokens.shape[1]))
 
     def store(self, state: LearnerState) -> None:
-        state.model = pickle.dumps(self.model, protocol=5)
+        state.model = zlib.compress(pickle.dumps(self.model, protocol=5), 1)
 
     def _log_odds(self, x: dict[str, float]) -> float:
         p = self.model.predict_proba_one(x).get(True, 0.5)
@@ -171,8 +177,6 @@ def _river(settings: LearnerSettings) -> Any:
 
 def _named(name: str, kind: type) -> Any:
     """River's class of that name, such as `linear_model.ALMAClassifier`."""
-    import importlib
-
     module, _, attribute = name.removeprefix("river.").rpartition(".")
     try:
         found = getattr(importlib.import_module(f"river.{module}"), attribute)

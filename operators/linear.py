@@ -32,6 +32,12 @@ class Linear:
         self.intercept_lr = river.intercept_lr
         self.weights = weights
         self.intercept = intercept
+        self._plain = (
+            type(river.optimizer) is optim.SGD
+            and type(river.loss) is optim.losses.Log
+            and river.loss.weight_pos == river.loss.weight_neg == 1.0
+            and not river.l2
+        )
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """The logits of `inputs`, float64 (n, d): float64 (n,)."""
@@ -39,6 +45,8 @@ class Linear:
 
     def learn(self, x: np.ndarray, y: bool, w: float = 1.0) -> None:
         """One step on `x`, float64 (d,), as River's `learn_one`."""
+        if self._plain:
+            return self._step(x, y, w)
         self.optimizer.look_ahead(w=self.weights)
         slope = self.loss.gradient(y_true=y, y_pred=float(x @ self.weights) + self.intercept) * w
         slope = max(-self.clip, min(self.clip, slope))
@@ -47,6 +55,18 @@ class Linear:
             gradient += self.l2 * self.weights
         self.intercept -= self.intercept_lr.get(self.optimizer.n_iterations) * slope
         self.weights = self.optimizer.step(w=self.weights, g=gradient)
+        return None
+
+    def _step(self, x: np.ndarray, y: bool, w: float) -> None:
+        """The same for plain SGD on the log loss, which is what nearly always runs: River's formulas, written out."""
+        optimizer = self.optimizer
+        z = float(x @ self.weights) + self.intercept
+        z = z if y else -z
+        slope = (math.exp(-z) if z > 18.0 else 1.0 if z < -18.0 else 1.0 / (math.exp(z) + 1.0)) * (-w if y else w)
+        slope = max(-self.clip, min(self.clip, slope))
+        self.intercept -= self.intercept_lr.get(optimizer.n_iterations) * slope
+        self.weights -= optimizer.lr.get(optimizer.n_iterations) * (slope * x)
+        optimizer.n_iterations += 1
 
     def extend(self, n: int) -> None:
         """Add `n` coordinates of weight 0 at the end."""

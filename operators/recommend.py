@@ -11,7 +11,7 @@ from ..state.hashing import hash32, uniforms
 from ..state.items import RATING_SUM, RATINGS
 from ..state.learners import LearnerState, decode_learner, encode_learner
 from ..state.records import ANSWERED, INTERACTIONS, Cause, ModelInfo, Prediction, Slate, Slot, to_json
-from ..state.wire import Feedback, Seen
+from ..state.wire import Feedback, Outcome, Seen
 from .explain import explain
 from .learner import Inputs, Learner, Learners
 from .linear import probability
@@ -69,9 +69,7 @@ class Recommend:
         context = context_of(self.view, feedback.history, feedback.attributes, self.behaviour.signals.window)
         predictions: list[Prediction] = []
         for outcome in feedback.outcomes:
-            predictions += self._learn_outcome(
-                outcome.event_id, outcome.items, outcome.labels, feedback, context, ranker, learner
-            )
+            predictions += self._learn_outcome(outcome, event.user_id, context, ranker, learner)
             user.examples += len(outcome.items)
         if event.type in INTERACTIONS:
             predictions += self._learn_interaction(feedback, context, ranker, learner, user)
@@ -113,19 +111,12 @@ class Recommend:
         return to_json(slate)
 
     def _learn_outcome(
-        self,
-        event_id: str,
-        items: tuple[str, ...],
-        labels: tuple[int, ...],
-        feedback: Feedback,
-        context: Context,
-        ranker: np.ndarray,
-        learner: Learner,
+        self, outcome: Outcome, user_id: str, context: Context, ranker: np.ndarray, learner: Learner
     ) -> list[Prediction]:
-        """Predict, then learn from, each item of an impression, best known first as it was shown."""
+        """Predict, then learn from, each item of a resolved impression."""
+        event_id, items, labels = outcome.event_id, outcome.items, outcome.labels
         rows = np.array([self.view.row(item_id) for item_id in items], np.int32)
         known = rows[rows >= 0]
-        user_id = feedback.event.user_id
         if not len(known):
             p = 0.5
             return [Prediction(event_id, user_id, i, p, float(y), "click") for i, y in zip(items, labels, strict=True)]

@@ -1,4 +1,4 @@
-"""From scored candidates to a slate: diversity, then exploration. Knows scores and vectors, not where they came from."""
+"""From scored candidates to a slate: diversity, then exploration. Knows scores and vectors, not their origin."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Drawn(NamedTuple):
-    """`places` int64 (k,) into the pool, in slate order; the `propensity` float64 (k,) of each; `explored` bool (k,)."""
+    """`places` int64 (k,) into the pool, in slate order; `propensity` float64 (k,); `explored` bool (k,)."""
 
     places: np.ndarray
     propensity: np.ndarray

@@ -30,6 +30,7 @@ PRIOR = np.zeros(F)
 PRIOR[_SHAPED : 2 * _SHAPED] = (2.0, 1.0, 0.5, 0.5, 1.0, 0.5)  # before anything is learned: a plain mix of the roots
 SHARES = {COVISIT: 0.45, COSINE: 0.2, CONTENT: 0.15, COHORT: 0.15, NEW: 0.05}  # of the candidates; popular ones fill up
 RECENCY = 0.9  # weight of an interaction beside the next newer one
+WANTED = 4  # tokens whose best items are proposed
 PRIOR_LIKES, PRIOR_DISLIKES = 3.0, 1.0
 
 
@@ -68,144 +69,152 @@ class Retriever:
     def __init__(self, behaviour: Behaviour, view: View) -> None:
         self.behaviour = behaviour
         self.view = view
-        self._pairs = np.zeros((0, 4))  # by row: covisit, cosine, transition, cohort
+        self.limit = behaviour.slate.candidates
+        self._quota = {source: max(1, round(share * self.limit)) for source, share in SHARES.items()}
+        self._pairs = np.zeros((4, 0))  # covisit, cosine, transition, cohort, by row
         self._mark = np.zeros(0, np.int64)
+        self._bits = np.zeros(0, np.uint8)
+        self._share = np.zeros(0)
 
     def find(self, context: Context, seen: np.ndarray | None, always: np.ndarray | None = None) -> Candidates:
         """Candidates for `context`, without those whose hash is in `seen` (uint32, any order).
 
         `always`, distinct rows, int32, come first whatever they are: what a feedback is about.
         """
-        view, limit = self.view, self.behaviour.slate.candidates
+        view = self.view
         self._fit()
+        forbidden = None if seen is None or not len(seen) else np.sort(seen)
         touched = self._score_pairs(context)
+        fit = self._allowed(touched, forbidden)
         interest, wanted = self._interest(context)
         proposals = [
-            (COVISIT, self._top(touched, 0, limit)),
-            (COSINE, self._top(touched, 1, limit)),
-            (CONTENT, np.concatenate([view.best_of(token) for token in wanted]) if wanted else _NONE),
-            (COHORT, self._top(touched, 3, limit)),
-            (NEW, view.newest()),
-            (POPULAR, view.popular()),
+            (COVISIT, self._top(fit, 0, COVISIT)),
+            (COSINE, self._top(fit, 1, COSINE)),
+            (COHORT, self._top(fit, 3, COHORT)),
         ]
-        rows, proposed = self._merge(proposals, seen, limit, always)
+        for source, rows in ((CONTENT, self._best_of(wanted)), (NEW, view.newest()), (POPULAR, view.popular())):
+            proposals.append((source, self._allowed(rows, forbidden)[: self._quota.get(source, self.limit)]))
+        rows, proposed = self._merge(proposals, forbidden, always)
         features = self._features(rows, interest)
-        self._pairs[touched] = 0.0
+        self._pairs[:, touched] = 0.0
         return Candidates(rows, features, proposed)
 
     def _fit(self) -> None:
-        capacity = self.view.table.capacity
-        if len(self._pairs) < capacity:
-            self._pairs = np.zeros((capacity, 4))
+        capacity, tokens = self.view.table.capacity, len(self.view.token_names)
+        if self._pairs.shape[1] < capacity:
+            self._pairs = np.zeros((4, capacity))
             self._mark = np.zeros(capacity, np.int64)
+            self._bits = np.zeros(capacity, np.uint8)
+        if len(self._share) <= tokens:
+            self._share = np.zeros(2 * tokens + 2)
 
     def _score_pairs(self, context: Context) -> np.ndarray:
         """Spread the lists of the history and of the cohorts over the scratch; the distinct rows that got a score."""
         table, pairs = self.view.table, self._pairs
         reached = []
         if len(context.rows):
-            neighbours, held, weights = self._lists(context.rows)
-            total = weights[:, :, 0].sum(axis=1) + 1.0
-            spread = weights[:, :, 0] * (context.weights / total)[:, None]
+            neighbours, weights = table.neighbours[context.rows], table.weights[context.rows]
+            held = neighbours >= 0
+            visits = weights[:, :, 0]
+            total = visits.sum(axis=1) + 1.0
             likes = table.stats[:, POSITIVES]
-            norm = np.sqrt(np.maximum(likes[context.rows], 1.0))[:, None] * np.sqrt(np.maximum(likes[neighbours], 1.0))
-            cosine = weights[:, :, 1] / (norm + 1.0) / len(context.rows)
-            last = held[0]
-            pairs[neighbours[0][last], 2] = weights[0, last, 0] / total[0]
+            norm = np.sqrt(np.maximum(likes[context.rows], 1.0)[:, None] * np.maximum(likes[neighbours], 1.0))
+            cosine = weights[:, :, 1] / ((norm + 1.0) * len(context.rows))
+            first = held[0]
+            pairs[2, neighbours[0][first]] = visits[0, first] / total[0]
             flat = neighbours[held]
-            np.add.at(pairs[:, 0], flat, spread[held])
-            np.add.at(pairs[:, 1], flat, cosine[held])
+            np.add.at(pairs[0], flat, (visits * (context.weights / total)[:, None])[held])
+            np.add.at(pairs[1], flat, cosine[held].astype(np.float64))
             reached.append(flat)
-        members = table.rows_of(cohorts(context.attributes))
+        members = table.rows_of(cohorts(context.attributes)) if context.attributes else _NONE
         if len(members):
-            neighbours, held, weights = self._lists(members)
-            share = weights[:, :, 0] / (weights[:, :, 0].sum(axis=1) + 1.0)[:, None] / len(members)
+            neighbours, weights = table.neighbours[members], table.weights[members][:, :, 0]
+            held = neighbours >= 0
+            share = weights / ((weights.sum(axis=1) + 1.0) * len(members))[:, None]
             flat = neighbours[held]
-            np.add.at(pairs[:, 3], flat, share[held])
+            np.add.at(pairs[3], flat, share[held].astype(np.float64))
             reached.append(flat)
         return self._distinct(np.concatenate(reached)) if reached else _NONE
 
-    def _lists(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        neighbours = self.view.table.neighbours[rows]
-        return neighbours, neighbours >= 0, self.view.table.weights[rows].astype(np.float64)
-
     def _distinct(self, rows: np.ndarray) -> np.ndarray:
-        """The distinct values of `rows`, in the order of their last places."""
-        order = np.arange(len(rows))
-        self._mark[rows] = order
-        return rows[self._mark[rows] == order]
+        """The distinct values of `rows`, each where it stands first."""
+        order = np.arange(len(rows) - 1, -1, -1)
+        self._mark[rows[::-1]] = order
+        return rows[self._mark[rows] == order[::-1]]
 
-    def _top(self, touched: np.ndarray, column: int, limit: int) -> np.ndarray:
-        score = self._pairs[touched, column]
-        kept = score > 0
-        rows, score = touched[kept], score[kept]
-        if len(rows) > limit:
-            top = np.argpartition(-score, limit)[:limit]
-            rows, score = rows[top], score[top]
-        return rows[np.lexsort((rows, -score))]
+    def _allowed(self, rows: np.ndarray, forbidden: np.ndarray | None) -> np.ndarray:
+        """Those of `rows` that may be served to this user; `forbidden` hashes are sorted."""
+        rows = rows[self.view.servable[rows]]
+        if forbidden is None or not len(rows):
+            return rows
+        hashes = self.view.hash[rows]
+        spot = np.searchsorted(forbidden, hashes)
+        spot[spot == len(forbidden)] = 0
+        return rows[forbidden[spot] != hashes]
+
+    def _top(self, rows: np.ndarray, column: int, source: int) -> np.ndarray:
+        """The source's quota of `rows`, best first."""
+        score = self._pairs[column, rows]
+        order = np.argsort(-score, kind="stable")[: self._quota[source]]
+        return rows[order[score[order] > 0]]
+
+    def _best_of(self, tokens: list[int]) -> np.ndarray:
+        return self._distinct(np.concatenate([self.view.best_of(token) for token in tokens])) if tokens else _NONE
 
     def _interest(self, context: Context) -> tuple[np.ndarray, list[int]]:
         """The user's content vector (unit length or zero), and the tokens whose best items are worth a look."""
-        view = self.view
+        view, share = self.view, self._share
         interest = context.weights @ view.content[context.rows].astype(np.float64)
-        wanted: dict[int, float] = {}
-        if len(context.rows):
-            tokens = view.tokens[context.rows]
-            numbers, place = np.unique(tokens, return_inverse=True)
-            share = np.bincount(place.ravel(), weights=np.repeat(context.weights, tokens.shape[1]))
-            wanted = {n: s for n, s in zip(numbers.tolist(), share.tolist(), strict=True) if n >= 0}
-        for value in sorted(preferences(context.attributes)):
+        tokens = view.tokens[context.rows]
+        held = tokens >= 0
+        numbers = tokens[held]
+        np.add.at(share, numbers, np.broadcast_to(context.weights[:, None], tokens.shape)[held])
+        stated = []
+        for value in sorted(preferences(context.attributes)) if context.attributes else ():
             for number in view.tokens_of_value.get(value, ())[:4]:
-                stated = 0.5 if len(context.rows) else 1.0
-                interest = interest + stated * direction(view.token_names[number]) / np.sqrt(len(interest))
-                wanted[number] = wanted.get(number, 0.0) + stated
+                weight = 0.5 if len(context.rows) else 1.0
+                interest = interest + weight * direction(view.token_names[number]) / np.sqrt(len(interest))
+                share[number] += weight
+                stated.append(number)
+        numbers = np.unique(np.concatenate([numbers, np.array(stated, np.int32)]))
+        rarity = share[numbers] / np.sqrt(1.0 + np.array([len(view.token_rows[n]) for n in numbers.tolist()]))
+        share[numbers] = 0.0
+        best = numbers[np.argsort(-rarity, kind="stable")[:WANTED]].tolist()
         length = float(np.sqrt(interest @ interest))
-        rarity = {n: s / (1.0 + len(view.token_rows[n])) ** 0.5 for n, s in wanted.items()}
-        best = sorted(rarity, key=lambda n: (-rarity[n], n))[:4]
         return (interest / length if length > 0 else interest), best
 
     def _merge(
-        self, proposals: list[tuple[int, np.ndarray]], seen: np.ndarray | None, limit: int, always: np.ndarray | None
+        self, proposals: list[tuple[int, np.ndarray]], forbidden: np.ndarray | None, always: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Each source's share of the candidates, in turn, without repeats; the last source fills up."""
-        view = self.view
-        sizes = [len(rows) for _, rows in proposals]
-        everything = np.concatenate([rows for _, rows in proposals])
-        fit = view.servable[everything]
-        if seen is not None and len(seen):
-            fit &= ~np.isin(view.hash[everything], seen)
-        chosen: dict[int, int] = {} if always is None else dict.fromkeys(always.tolist(), 0)
-        start = 0
-        for (source, _), size in zip(proposals, sizes, strict=True):
-            part = everything[start : start + size][fit[start : start + size]]
-            start += size
-            quota = max(1, round(SHARES.get(source, 1.0) * limit))
-            bit = 1 << source
-            for row in part[:quota].tolist():
-                if row in chosen:
-                    chosen[row] |= bit
-                elif len(chosen) < limit:
-                    chosen[row] = bit
-        if len(chosen) < self.behaviour.slate.size:
-            self._fill(chosen, seen)
-        n = len(chosen)
-        return np.fromiter(chosen, np.int32, n), np.fromiter(chosen.values(), np.uint8, n)
+        """All proposals, each row once, the first `limit`; the last source, popular, fills up."""
+        parts = [rows for _, rows in proposals]
+        if always is not None:
+            parts.insert(0, always)
+        rows = self._distinct(np.concatenate(parts))[: max(self.limit, 0 if always is None else len(always))]
+        bits = self._bits
+        for source, part in proposals:
+            bits[part] |= 1 << source
+        proposed = bits[rows]
+        for part in parts:
+            bits[part] = 0
+        if len(rows) < self.behaviour.slate.size:
+            rest = self._fill(rows, forbidden)
+            rows = np.concatenate([rows, rest])
+            proposed = np.concatenate([proposed, np.full(len(rest), 1 << POPULAR, np.uint8)])
+        return rows, proposed
 
-    def _fill(self, chosen: dict[int, int], seen: np.ndarray | None) -> None:
-        """Where the sources gave too little for a slate: all that may be served, by popularity."""
+    def _fill(self, rows: np.ndarray, forbidden: np.ndarray | None) -> np.ndarray:
+        """Where the sources gave too little for a slate: all that may be served beside `rows`, by popularity."""
         view = self.view
-        rows = np.flatnonzero(view.servable[: len(view.table)])
-        if seen is not None and len(seen):
-            rows = rows[~np.isin(view.hash[rows], seen)]
-        for row in rows[np.argsort(-view.popularity(rows), kind="stable")].tolist():
-            if len(chosen) >= self.behaviour.slate.size:
-                return
-            chosen[row] = chosen.get(row, 0) | 1 << POPULAR
+        rest = self._allowed(np.arange(len(view.table), dtype=np.int32), forbidden)
+        rest = rest[~np.isin(rest, rows)]
+        order = np.argsort(-view.popularity(rest), kind="stable")
+        return rest[order[: self.behaviour.slate.size - len(rows)]]
 
     def _features(self, rows: np.ndarray, interest: np.ndarray) -> np.ndarray:
         view, n = self.view, len(rows)
         scores = np.zeros((_SHAPED, n))
-        scores[[COVISIT, COSINE, TRANSITION, COHORT]] = self._pairs[rows].T
+        scores[[COVISIT, COSINE, TRANSITION, COHORT]] = self._pairs[:, rows]
         scores[CONTENT] = np.maximum(view.content[rows] @ interest.astype(np.float32), 0.0)
         popular = view.popular()[:1]
         most = float(view.popularity(popular)[0]) if len(popular) else 0.0

@@ -56,6 +56,7 @@ class View:
         self.tokens_of_value: dict[str, list[int]] = {}
         self.weights: dict[int, Weights] = {}
         self.arrays: dict[str, np.ndarray] = {}
+        self._entered = 0  # rows that have their place in the arrays
         self._make_room()
         self._age = 0
         self._item_changes = 0
@@ -110,7 +111,7 @@ class View:
         return self.table.rows.get(item_id, -1)
 
     def ranker(self, features: int) -> tuple[np.ndarray | None, int]:
-        """The ranker's weights, float64 (features,), the mean over its shards, and its version; None before the first."""
+        """The ranker's weights, float64 (features,), the mean over its shards, and its version; None at first."""
         parts = [np.frombuffer(w.weights, "<f8") for w in self.weights.values()]
         parts = [part for part in parts if len(part) == features]
         if not parts:
@@ -201,9 +202,8 @@ class View:
             if held:
                 new[:held] = self.arrays[name]
             self.arrays[name] = new
-        for row, item_id in enumerate(self.table.ids):
-            if row >= held and item_id:
-                self._enter(row, item_id)
+        for row in range(self._entered, len(self.table.ids)):
+            self._enter(row, self.table.ids[row])
         self._entered = len(self.table.ids)
 
     def _enter(self, row: int, item_id: str) -> None:

@@ -10,7 +10,7 @@ LAYOUT = 1
 
 
 class OpenImpression(msgspec.Struct, array_like=True):
-    """An impression that waits for what follows it; `labels[k]` is 1 once a positive interaction with `items[k]` came."""
+    """An impression that waits for what follows it; `labels[k]` is 1 once a positive interaction with item k came."""
 
     event_id: str
     ts: int

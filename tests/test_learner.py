@@ -1,0 +1,231 @@
+"""The per-user learner and the ranker: equal to River's own, pure when reading, bounded, and durable."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from riverrank.operators.learner import DENSE, Inputs, Learners, RiverLearner
+from riverrank.operators.linear import Linear
+from riverrank.operators.ranker import Ranker
+from riverrank.operators.retrieve import FEATURES, PRIOR, F, Retriever, context_of
+from riverrank.operators.settings import Behaviour, LearnerSettings, RankerSettings
+from riverrank.operators.signals import Signals
+from riverrank.operators.view import View
+from riverrank.state.journal import DictEntries, Journal
+from riverrank.state.learners import LearnerState, decode_learner, encode_learner
+from riverrank.state.records import Event, Item
+from riverrank.state.wire import CatalogueUpdate, Feedback, Outcome, Seen, decode_update
+from river import linear_model, optim
+from river.utils import VectorDict
+
+OPTIMIZERS = {
+    "SGD": lambda: optim.SGD(0.05),
+    "SGD, falling": lambda: optim.SGD(optim.schedulers.InverseScaling(0.1)),
+    "Adam": lambda: optim.Adam(0.02),
+    "RMSProp": lambda: optim.RMSProp(0.01),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("parameters", [{}, {"l2": 0.01}, {"intercept_lr": 0.0}, {"clip_gradient": 0.1}])
+def test_vectors_equal_rivers_own_class(optimizer, parameters):
+    make = OPTIMIZERS[optimizer]
+    rng = np.random.default_rng(3)
+    names = [f"f{k}" for k in range(9)]
+    start = rng.normal(size=9)
+    ours = Linear(linear_model.LogisticRegression(make(), **parameters), start.copy())
+    river = linear_model.LogisticRegression(make(), **parameters)
+    river._weights = VectorDict(dict(zip(names, start.tolist(), strict=True)))
+    for step in range(400):
+        x = rng.normal(size=9) * (rng.random(9) < 0.7) * (30.0 if step % 50 == 0 else 1.0)
+        label, weight = bool(rng.random() < 0.4), float(rng.random() + 0.1)
+        named = dict(zip(names, x.tolist(), strict=True))
+        logit = float(ours.logits(x[None])[0])
+        assert logit == pytest.approx(river._raw_dot_one(named), rel=1e-9, abs=1e-9)
+        ours.learn(x, label, weight)
+        river.learn_one(named, label, weight)
+    assert ours.weights == pytest.approx(np.array([river.weights[name] for name in names]), rel=1e-9, abs=1e-12)
+    assert ours.intercept == pytest.approx(river.intercept, rel=1e-9, abs=1e-12)
+    assert not np.allclose(ours.weights, start)
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_memory_of_the_optimiser_survives_bytes(optimizer):
+    make = OPTIMIZERS[optimizer]
+    rng = np.random.default_rng(5)
+    steps = [(rng.normal(size=4), bool(rng.random() < 0.5)) for _ in range(40)]
+    whole = Linear(linear_model.LogisticRegression(make()), np.zeros(4))
+    first = Linear(linear_model.LogisticRegression(make()), np.zeros(4))
+    for x, y in steps[:20]:
+        whole.learn(x, y)
+        first.learn(x, y)
+    second = Linear(linear_model.LogisticRegression(make()), first.weights.copy(), first.intercept)
+    second.recall(first.memory())
+    for x, y in steps[20:]:
+        whole.learn(x, y)
+        second.learn(x, y)
+    assert second.weights.tolist() == whole.weights.tolist()
+    assert second.intercept == whole.intercept
+
+
+def shop() -> View:
+    """A view of 40 items in four categories, of which those of one category are taken together."""
+    behaviour = Behaviour()
+    view, signals = View(behaviour), Signals(behaviour, 0)
+    for k in range(40):
+        view.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k % 4}",), attributes={"brand": f"b{k % 5}"})))
+    past: dict[int, list[Seen]] = {}
+    for k in range(400):
+        user, item = k % 8, f"i{(k * 7 + k // 8) % 10 * 4 + k % 4}"
+        history = past.setdefault(user, [])
+        signals.learn(Feedback(Event(f"e{k}", "click", f"u{user}", k, item), 1.0, tuple(history[-20:])))
+        history.append(Seen(item, k, 1.0))
+    view.apply(decode_update(signals.flush()))
+    return view
+
+
+def inputs_of(view: View) -> Inputs:
+    context = context_of(view, [Seen("i0", 1, 1.0), Seen("i4", 2, 1.0)], {}, 20)
+    candidates = Retriever(Behaviour(), view).find(context, None)
+    assert len(candidates.rows) >= 20
+    return Inputs(view, candidates, candidates.features @ PRIOR)
+
+
+@pytest.mark.parametrize("model", ["linear_model.LogisticRegression", "naive_bayes.GaussianNB", "tree.HoeffdingTreeClassifier"])
+def test_learning_raises_what_is_liked_and_lowers_what_is_not(model):
+    inputs = inputs_of(shop())
+    learner = Learners(LearnerSettings(model=model, rate=0.1)).of(LearnerState())
+    before = learner.logits(inputs)
+    for _ in range(40):
+        learner.learn(inputs, 0, True, 1.0, meet=True)
+        learner.learn(inputs, 19, False, 1.0, meet=False)
+    after = learner.logits(inputs)
+    assert after[0] - after[19] > before[0] - before[19]
+    assert np.isfinite(after).all()
+
+
+@pytest.mark.parametrize("model", ["linear_model.LogisticRegression", "naive_bayes.GaussianNB"])
+@pytest.mark.parametrize("optimizer", ["optim.SGD", "optim.Adam", "optim.AdaGrad"])
+def test_a_learner_goes_on_from_its_bytes(model, optimizer):
+    inputs = inputs_of(shop())
+    learners = Learners(LearnerSettings(model=model, optimizer=optimizer, tokens=3))
+    whole, state = learners.of(LearnerState()), encode_learner(LearnerState())
+    for step in range(30):
+        place, label = (step * 7) % 20, step % 3 == 0
+        whole.learn(inputs, place, label, 1.0, meet=label)
+        user = decode_learner(state)
+        part = learners.of(user)
+        part.learn(inputs, place, label, 1.0, meet=label)
+        part.store(user)
+        state = encode_learner(user)
+    assert learners.of(decode_learner(state)).logits(inputs).tolist() == whole.logits(inputs).tolist()
+    assert len(state) < 60_000
+
+
+def test_reading_never_writes():
+    inputs = inputs_of(shop())
+    learner = Learners(LearnerSettings()).of(LearnerState())
+    learner.learn(inputs, 0, True, 1.0, meet=True)
+    before, after = LearnerState(), LearnerState()
+    learner.store(before)
+    learner.logits(inputs)
+    learner.contributions(inputs, np.arange(5))
+    learner.store(after)
+    assert encode_learner(after) == encode_learner(before)
+
+
+def test_a_new_linear_learner_orders_as_the_ranker():
+    inputs = inputs_of(shop())
+    logits = Learners(LearnerSettings()).of(LearnerState()).logits(inputs)
+    assert logits.tolist() == inputs.dense[:, 0].tolist()
+
+
+def test_contributions_add_up_to_the_logit():
+    inputs = inputs_of(shop())
+    learner = Learners(LearnerSettings(rate=0.5)).of(LearnerState())
+    for step in range(20):
+        learner.learn(inputs, step % 7, step % 2 == 0, 1.0, meet=True)
+    places = np.arange(12)
+    dense, tokens = learner.contributions(inputs, places)
+    assert np.abs(tokens).sum() > 0
+    total = dense.sum(axis=1) + tokens.sum(axis=1) + learner.model.intercept
+    assert total == pytest.approx(learner.logits(inputs)[places], rel=1e-9)
+
+
+def test_content_weights_are_bounded_and_the_smallest_goes():
+    inputs = inputs_of(shop())
+    learner = Learners(LearnerSettings(tokens=2, rate=0.5)).of(LearnerState())
+    for place in range(12):
+        learner.learn(inputs, place, True, 1.0, meet=True)
+    assert len(learner.tokens) == 2
+    assert len(learner.model.weights) == DENSE + 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 19), st.booleans(), st.booleans()), max_size=40))
+def test_weights_stay_finite_and_in_step_with_their_tokens(steps):
+    learner = Learners(LearnerSettings(tokens=3, rate=5.0)).of(LearnerState())
+    for place, label, meet in steps:
+        learner.learn(INPUTS, place, label, 3.0, meet=meet)
+        assert len(learner.model.weights) == DENSE + len(learner.tokens)
+    assert np.isfinite(learner.logits(INPUTS)).all()
+
+
+def test_a_name_that_is_no_river_class_is_refused():
+    with pytest.raises(ValueError, match=r"'linear_model.Nonsense' is no class of River"):
+        Learners(LearnerSettings(model="linear_model.Nonsense"))
+    with pytest.raises(ValueError, match="is no River Classifier"):
+        Learners(LearnerSettings(model="linear_model.LinearRegression"))
+    with pytest.raises(ValueError, match=r"learner\.parameters"):
+        Learners(LearnerSettings(parameters={"nonsense": 1}))
+
+
+def test_other_river_classes_take_the_general_path():
+    assert isinstance(Learners(LearnerSettings(model="naive_bayes.GaussianNB")).of(LearnerState()), RiverLearner)
+    assert isinstance(Learners(LearnerSettings(optimizer="optim.AdaGrad")).of(LearnerState()), RiverLearner)
+
+
+def test_ranker_learns_to_put_what_was_taken_above_what_was_not():
+    view = shop()
+    behaviour = Behaviour(ranker=RankerSettings(rate=0.05))
+    ranker = Ranker(behaviour, view)
+    history = (Seen("i0", 1, 1.0), Seen("i4", 2, 1.0))
+    for k in range(60):
+        ranker.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{8 + k % 8 * 4}"), 1.0, history))
+    weights = decode_update(ranker.flush())
+    view.apply(weights)
+    learned, version = view.ranker(F)
+    context = context_of(view, history, {}, 20)
+    found = Retriever(behaviour, view).find(context, view.hash[context.rows])
+    same = np.array([view.table.ids[row] for row in found.rows])
+    alike = np.array([int(name[1:]) % 4 == 0 for name in same])
+    logits = found.features @ learned
+    assert version == 60 and alike.any()
+    assert logits[alike].min() > np.median(logits[~alike])
+
+
+def test_ranker_learns_from_impressions_and_never_from_ids():
+    view = shop()
+    ranker = Ranker(Behaviour(), view)
+    before = ranker.model.weights.copy()
+    outcome = Outcome("s", 1, ("i0", "i1", "unknown"), (1, 0, 0))
+    ranker.learn(Feedback(Event("e", "request", "u", 1), 0.0, (Seen("i4", 0, 1.0),), (outcome,)))
+    assert (ranker.model.weights != before).any()
+    assert len(ranker.model.weights) == F and not any("id" in name for name in FEATURES)
+
+
+def test_restored_ranker_goes_on_as_if_nothing_had_happened():
+    view, entries = shop(), DictEntries()
+    whole, first = Ranker(Behaviour(), view), Ranker.restore(Behaviour(), view, 0, Journal(entries))
+    feedbacks = [Feedback(Event(f"e{k}", "click", "u", k, f"i{k % 40}"), 1.0, (Seen("i3", 0, 1.0),)) for k in range(30)]
+    for feedback in feedbacks[:17]:
+        whole.learn(feedback)
+        first.learn(feedback)
+    second = Ranker.restore(Behaviour(), view, 0, Journal(entries))
+    for feedback in feedbacks[17:]:
+        whole.learn(feedback)
+        second.learn(feedback)
+    assert second.model.weights.tolist() == whole.model.weights.tolist()
+    assert second.version == whole.version == 30
+
+
+INPUTS = inputs_of(shop())

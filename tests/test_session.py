@@ -1,0 +1,148 @@
+"""SESSION: what becomes of a user's events, without Flink."""
+
+import dataclasses
+
+from hypothesis import given
+from hypothesis import strategies as st
+from riverrank.operators.session import Session
+from riverrank.operators.settings import Behaviour, HistorySettings, ImpressionSettings, SignalSettings
+from riverrank.state.hashing import hash32
+from riverrank.state.records import Event
+from riverrank.state.sessions import decode_session
+
+HOUR = 3_600_000
+
+
+def click(number: int, ts: int, item: str = "i") -> Event:
+    return Event(f"e-{number}", "click", "u", ts, item)
+
+
+@dataclasses.dataclass
+class Fed:
+    """What a session made of a run of events."""
+
+    state: bytes | None
+    feedbacks: list
+    rejects: list
+
+
+def feed(events, behaviour=Behaviour(), state=None) -> Fed:  # noqa: B008 - frozen
+    session = Session(behaviour)
+    fed = Fed(state, [], [])
+    for event in events:
+        accepted = session.accept(event, fed.state)
+        fed.state = accepted.state
+        if accepted.feedback is not None:
+            fed.feedbacks.append(accepted.feedback)
+        if accepted.reject is not None:
+            fed.rejects.append(accepted.reject)
+    return fed
+
+
+def test_redelivered_event_is_answered_once():
+    fed = feed([click(1, 1000), click(2, 2000), click(1, 1000), click(2, 2000)])
+    assert [f.event.event_id for f in fed.feedbacks] == ["e-1", "e-2"]
+    assert fed.rejects == []
+
+
+def test_late_means_older_than_the_users_newest_by_more_than_the_lateness():
+    fed = feed([click(1, 10 * HOUR), click(2, 9 * HOUR), click(3, 9 * HOUR - 1)])
+    assert [f.event.event_id for f in fed.feedbacks] == ["e-1", "e-2"]
+    assert [r.reason for r in fed.rejects] == ["late"]
+
+
+def test_redelivered_late_event_is_set_aside_once():
+    fed = feed([click(1, 10 * HOUR), click(2, HOUR), click(2, HOUR)])
+    assert [r.reason for r in fed.rejects] == ["late"]
+
+
+def test_history_is_in_order_of_time_and_bounded():
+    behaviour = Behaviour(history=HistorySettings(size=3))
+    fed = feed([click(n, ts, f"i{n}") for n, ts in enumerate((1000, 3000, 2000, 4000, 5000))], behaviour)
+    assert [seen.item_id for seen in fed.feedbacks[-1].history] == ["i2", "i1", "i3"]
+    assert [seen.item_id for seen in decode_session(fed.state).history] == ["i1", "i3", "i4"]
+
+
+def test_event_ids_without_room_make_their_time_late_instead_of_being_learned_twice():
+    behaviour = Behaviour(history=HistorySettings(event_ids=16))
+    events = [click(n, 1000 + n) for n in range(40)]
+    fed = feed([*events, *events], behaviour)
+    assert len(fed.feedbacks) == 40
+    assert len(decode_session(fed.state).ids) == 16 * 16
+
+
+def test_impression_is_joined_with_the_click_that_follows():
+    shown = Event("s-1", "impression", "u", 1000, items=("a", "b", "c"))
+    fed = feed([shown, click(1, 2000, "b"), click(2, 2000 + HOUR, "z")])
+    (outcome,) = fed.feedbacks[-1].outcomes
+    assert (outcome.event_id, outcome.items, outcome.labels) == ("s-1", ("a", "b", "c"), (0, 1, 0))
+    assert fed.feedbacks[1].outcomes == ()
+
+
+def test_oldest_impression_is_closed_when_there_are_too_many():
+    behaviour = Behaviour(impression=ImpressionSettings(open=2))
+    fed = feed([Event(f"s-{n}", "impression", "u", 1000 + n, items=("a",)) for n in range(4)], behaviour)
+    assert [[o.event_id for o in f.outcomes] for f in fed.feedbacks] == [[], [], ["s-0"], ["s-1"]]
+    assert len(decode_session(fed.state).impressions) == 2
+
+
+def test_dislike_does_not_count_as_the_click_that_an_impression_waits_for():
+    shown = Event("s-1", "impression", "u", 1000, items=("a",))
+    fed = feed([shown, Event("e", "dislike", "u", 1500, "a"), click(2, 2000 + HOUR, "z")])
+    assert fed.feedbacks[-1].outcomes[0].labels == (0,)
+
+
+def test_profile_goes_with_every_later_feedback():
+    profile = Event("p", "profile", "u", 1000, attributes={"age_band": "25-34"})
+    fed = feed([profile, click(1, 2000)])
+    assert fed.feedbacks[-1].attributes == {"age_band": "25-34"}
+
+
+def test_erasure_leaves_nothing_but_its_own_mark():
+    erase = Event("x", "erase", "u", 3000)
+    profile = Event("p", "profile", "u", 1000, attributes={"likes": ["drama"]})
+    fed = feed([profile, click(1, 2000), erase])
+    state = decode_session(fed.state)
+    assert (state.history, state.attributes, state.impressions, state.newest) == ([], {}, [], -1)
+    assert len(state.ids) == 16
+    assert fed.feedbacks[-1].epoch == 3000
+
+
+def test_after_an_erasure_old_events_stay_away_and_new_ones_begin_afresh():
+    erase = Event("x", "erase", "u", 3000)
+    fed = feed([click(1, 2000), erase, erase, click(1, 2000), click(2, 4000)])
+    assert [f.event.event_id for f in fed.feedbacks] == ["e-1", "x", "e-2"]
+    assert fed.feedbacks[-1].history == ()
+    assert fed.feedbacks[-1].epoch == 3000
+
+
+def test_a_late_erasure_is_honoured():
+    fed = feed([click(1, 10 * HOUR), Event("x", "erase", "u", HOUR)])
+    assert fed.feedbacks[-1].event.type == "erase"
+    assert decode_session(fed.state).history == []
+
+
+def test_feedback_goes_to_the_shards_of_its_items_only():
+    behaviour = Behaviour(signals=SignalSettings(shards=64))
+    fed = feed([click(1, 1000, "a"), click(2, 2000, "b")], behaviour)
+    assert Session(behaviour).routes(fed.feedbacks[-1]) == tuple(sorted({hash32("a") % 64, hash32("b") % 64}))
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3 * HOUR)), min_size=1, max_size=60))
+def test_no_event_is_learned_from_twice_and_none_is_lost(sent):
+    events = list({n: click(n, ts) for n, ts in sent}.values())
+    once, twice = feed(events), feed([*events, *reversed(events)])
+    answered = [f.event.event_id for f in twice.feedbacks]
+    assert answered == [f.event.event_id for f in once.feedbacks]
+    assert len(set(answered)) == len(answered)
+    assert len(answered) + len(once.rejects) == len(events)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3 * HOUR)), min_size=1, max_size=40), st.integers(0, 39))
+def test_state_bytes_carry_everything(sent, cut):
+    events = [click(n, ts) for n, ts in sent]
+    whole = feed(events)
+    first = feed(events[:cut])
+    second = feed(events[cut:], state=first.state)
+    assert [*first.feedbacks, *second.feedbacks] == whole.feedbacks
+    assert second.state == whole.state

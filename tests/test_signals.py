@@ -1,0 +1,184 @@
+"""SIGNALS and the view that mirrors it, without Flink."""
+
+import random
+
+import numpy as np
+import pytest
+from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
+from riverrank.operators.signals import Signals
+from riverrank.operators.view import View
+from riverrank.state.items import NEGATIVES, POPULARITY, POSITIVES, ItemTable
+from riverrank.state.journal import DictEntries, Journal
+from riverrank.state.records import Event, Item
+from riverrank.state.wire import CatalogueUpdate, Feedback, Outcome, Seen, decode_update
+
+SMALL = Behaviour(signals=SignalSettings(neighbours=8, items=200, flush_events=7))
+
+
+def made_stream(n: int, items: int = 60, seed: int = 1) -> list[Feedback]:
+    rng = random.Random(seed)
+    feedbacks = []
+    past: dict[int, list[Seen]] = {}
+    for k in range(n):
+        user = rng.randrange(10)
+        item = f"i{(user % 3) * 20 + rng.randrange(20)}" if rng.random() < 0.8 else f"i{rng.randrange(items)}"
+        history = past.setdefault(user, [])
+        reward = 1.0 if rng.random() < 0.9 else -1.0
+        event = Event(f"e{k}", "click" if reward > 0 else "dislike", f"u{user}", 1000 + k, item)
+        feedbacks.append(Feedback(event, reward, tuple(history[-50:]), attributes={"band": str(user % 2)}))
+        history.append(Seen(item, 1000 + k, reward))
+    return feedbacks
+
+
+def lists_of(table: ItemTable) -> dict[str, dict[str, tuple[float, float]]]:
+    """Each row's neighbours by name, with their weights."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for name, row in table.rows.items():
+        held = [(place, n) for place, n in enumerate(table.neighbours[row].tolist()) if n >= 0]
+        found[name] = {table.ids[n]: tuple(table.weights[row, place].tolist()) for place, n in held}
+    return {name: neighbours for name, neighbours in found.items() if neighbours}
+
+
+def test_items_taken_together_become_neighbours():
+    signals = Signals(SMALL, 0)
+    signals.learn(Feedback(Event("e", "click", "u", 1, "b"), 1.0, (Seen("x", 0, -1.0), Seen("a", 0, 1.0))))
+    assert set(lists_of(signals.table)) == {"a", "b"}
+    assert lists_of(signals.table)["a"] == {"b": (1.0, 1.0)}
+
+
+def test_lists_are_bounded_and_forget():
+    signals = Signals(SMALL, 0)
+    for k in range(50):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"b{k}"), 1.0, (Seen("a", 0, 1.0),)))
+    assert len(lists_of(signals.table)["a"]) == 8
+    weights = [weight for weight, _ in lists_of(signals.table)["a"].values()]
+    assert 0 < min(weights) < max(weights) == 1.0
+
+
+def test_popularity_halves_after_its_half_life_in_events():
+    behaviour = Behaviour(signals=SignalSettings(half_life_events=10))
+    signals, view = Signals(behaviour, 0), View(behaviour)
+    signals.learn(Feedback(Event("e", "click", "u", 1, "a"), 1.0, ()))
+    for k in range(10):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", 1, "b"), 1.0, ()))
+    view.apply(decode_update(signals.flush()))
+    rows = np.array([view.row("a"), view.row("b")])
+    assert view.popularity(rows)[0] == pytest.approx(0.5, rel=1e-5)
+    assert view.popular().tolist() == [view.row("b"), view.row("a")]
+
+
+def test_shown_and_passed_over_counts_against_an_item():
+    signals = Signals(SMALL, 0)
+    outcome = Outcome("s", 1, ("a", "b"), (0, 1))
+    signals.learn(Feedback(Event("e", "request", "u", 1), 0.0, (), (outcome,)))
+    assert signals.table.stats[signals.table.row("a")][NEGATIVES] == 1
+    assert signals.table.stats[signals.table.row("a")][POSITIVES] == 0
+
+
+def test_table_is_bounded_and_the_least_popular_go_first():
+    behaviour = Behaviour(signals=SignalSettings(neighbours=8, items=64))
+    signals = Signals(behaviour, 0)
+    for k in range(400):
+        signals.learn(Feedback(Event(f"a{k}", "click", "u", k, "star"), 1.0, ()))
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{k}"), 1.0, (Seen("star", 0, 1.0),)))
+    assert len(signals.table.rows) <= 64
+    assert "star" in signals.table.rows
+    held = lists_of(signals.table)
+    assert held and all(name in signals.table.rows for near in held.values() for name in near)
+
+
+def test_view_mirrors_the_signals_from_updates_alone():
+    signals, view = Signals(SMALL, 0), View(SMALL)
+    for feedback in made_stream(600):
+        signals.learn(feedback)
+        if signals.due():
+            view.apply(decode_update(signals.flush()))
+    if (rest := signals.flush()) is not None:
+        view.apply(decode_update(rest))
+    ours, theirs = lists_of(signals.table), lists_of(view.table)
+    assert ours.keys() == theirs.keys() and len(ours) > 50
+    for name, near in ours.items():
+        assert near.keys() == theirs[name].keys()
+        assert np.array(list(near.values())) == pytest.approx(np.array([theirs[name][k] for k in near]), rel=1e-4)
+
+
+def test_restored_signals_go_on_as_if_nothing_had_happened():
+    stream = made_stream(900)
+    whole = Signals(SMALL, 0)
+    entries = DictEntries()
+    first = Signals.restore(SMALL, 0, Journal(entries, limit=100))
+    for feedback in stream[:550]:
+        whole.learn(feedback)
+        first.learn(feedback)
+    second = Signals.restore(SMALL, 0, Journal(DictEntries(entries), limit=100))
+    for feedback in stream[550:]:
+        whole.learn(feedback)
+        second.learn(feedback)
+    assert lists_of(second.table) == lists_of(whole.table)
+    assert second.counts.events == whole.counts.events == 900
+    assert second.table.stats[: len(second.table)].tolist() == whole.table.stats[: len(whole.table)].tolist()
+
+
+def test_shards_share_the_work_without_overlap():
+    behaviour = Behaviour(signals=SignalSettings(neighbours=8, shards=3))
+    alone = Signals(SMALL, 0)
+    shards = [Signals(behaviour, shard) for shard in range(3)]
+    for feedback in made_stream(200, items=30):
+        alone.learn(feedback)
+        for shard in shards:
+            shard.learn(feedback)
+    merged: dict[str, dict[str, tuple[float, float]]] = {}
+    for shard in shards:
+        lists = lists_of(shard.table)
+        assert lists and not merged.keys() & lists.keys()
+        merged |= lists
+    assert merged == lists_of(alone.table)
+
+
+def test_restored_view_is_the_same_view():
+    entries = DictEntries()
+    signals, view = Signals(SMALL, 0), View.restore(SMALL, Journal(entries, limit=20))
+    journal = Journal(entries, limit=20)
+    for k in range(40):
+        view.apply(CatalogueUpdate(Item(f"i{k}", k, categories=(f"c{k % 4}",), published_ts=k)), journal)
+    for feedback in made_stream(300):
+        signals.learn(feedback)
+        if signals.due():
+            view.apply(decode_update(signals.flush()), journal)
+    again = View.restore(SMALL, Journal(entries, limit=20))
+    assert lists_of(again.table) == lists_of(view.table) != {}
+    assert again.events == view.events > 0
+    names = [view.table.ids[row] for row in view.popular()]
+    assert names and [again.table.ids[row] for row in again.popular()] == names
+    assert again.servable.sum() == view.servable.sum() > 0
+    assert [again.token_names[t] for t in again.tokens[again.row("i7")] if t >= 0] == ["category=c3"]
+
+
+def test_newest_record_of_an_item_wins_whatever_the_order():
+    view = View(SMALL)
+    view.apply(CatalogueUpdate(Item("i", 5, deleted=True)))
+    view.apply(CatalogueUpdate(Item("i", 3, title="older")))
+    assert not view.servable[view.row("i")]
+    view.apply(CatalogueUpdate(Item("i", 6)))
+    assert view.servable[view.row("i")]
+    view.apply(CatalogueUpdate(Item("i", 7, available=False)))
+    assert not view.servable[view.row("i")]
+
+
+def test_unknown_items_are_served_unless_the_catalogue_is_strict():
+    update = Signals(SMALL, 0)
+    update.learn(Feedback(Event("e", "click", "u", 1, "stranger"), 1.0, (), attributes={"band": "x"}))
+    raw = update.flush()
+    for strict in (False, True):
+        view = View(Behaviour(signals=SMALL.signals, catalogue=CatalogueSettings(strict=strict)))
+        view.apply(decode_update(raw))
+        assert bool(view.servable[view.row("stranger")]) is not strict
+
+
+def test_a_list_of_another_width_is_refused_with_the_mend():
+    table = ItemTable(width=8)
+    table.row("i")
+    blocks = table.dump()
+    with pytest.raises(ValueError, match=r"signals\.neighbours = 8"):
+        ItemTable(width=4).load(blocks.values())
+    assert table.stats[:, POPULARITY].sum() == 0
