@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import Meta
+
 from riverrank.operators.settings import Behaviour, Count, Milliseconds, Section
 
 from .errors import UsageError

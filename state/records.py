@@ -260,7 +260,8 @@ def _id_fault(field: str, value: str) -> str | None:
 def _ts_fault(field: str, value: int) -> str | None:
     if 0 <= value <= MAX_TS:
         return None
-    return f"{field}: expected epoch milliseconds from 0 to {MAX_TS}, got {value}"
+    got = value if value.bit_length() <= 64 else f"an integer of {value.bit_length()} bits"
+    return f"{field}: expected epoch milliseconds from 0 to {MAX_TS}, got {got}"
 
 
 def _event_fault(event: Event) -> str | None:  # noqa: PLR0911 - one return a fault
