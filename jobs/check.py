@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import msgspec
-
 from riverrank.operators.session import Session
 from riverrank.state.records import Event, Item, Reject, decode_event, decode_item
 

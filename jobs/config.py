@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import Meta
-
 from riverrank.operators.settings import Behaviour, Count, Milliseconds, Section
 
 from .errors import UsageError
@@ -260,15 +259,14 @@ def _prepared(table: Mapping[str, Any], schema: Schema, prefix: str) -> dict[str
 
 def _nearest(dotted: str) -> str:
     """The known key or table most like `dotted`; the same name in another table is nearer than another name in this."""
-    names = [
-        *(name for name, _ in dotted_keys(SCHEMA)),
-        *(name for name, hint in SCHEMA.items() if isinstance(hint, dict)),
-    ]
-    leaf = dotted.rpartition(".")[2]
+    names = [name for name, _ in dotted_keys(SCHEMA)]
+    section, _, leaf = dotted.rpartition(".")
+    if not section:
+        names += [name for name, hint in SCHEMA.items() if isinstance(hint, dict)]
 
     def likeness(name: str) -> float:
-        whole = difflib.SequenceMatcher(None, dotted, name).ratio()
-        return whole + difflib.SequenceMatcher(None, leaf, name.rpartition(".")[2]).ratio()
+        whole = difflib.SequenceMatcher(None, dotted.lower(), name).ratio()
+        return whole + difflib.SequenceMatcher(None, leaf.lower(), name.rpartition(".")[2]).ratio()
 
     return max(names, key=likeness)
 

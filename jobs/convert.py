@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
-
 from riverrank.state.records import Event, Item, Reject, decode_event, decode_item, to_json
 
 from .errors import Failure, UsageError

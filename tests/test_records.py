@@ -7,7 +7,6 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from riverrank.state import records, wire
 from riverrank.state.records import Event, EventType, Item, Reject, decode_event, decode_item, to_json
 

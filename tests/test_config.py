@@ -1,0 +1,262 @@
+"""What the configuration promises: defaults for all, one clear line for a mistake, no secret in print."""
+
+import json
+import pickle
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from riverrank.jobs import config_text
+from riverrank.jobs.config import SCHEMA, Config, dotted_keys, is_duration, load, masked, milliseconds, parse
+from riverrank.jobs.errors import UsageError
+
+DURATION_KEYS = {
+    "allowed_lateness",
+    "impression.window",
+    "signals.flush_every",
+    "ranker.flush_every",
+    "redis.timeout",
+    "cache.ttl",
+    "cache.popular_every",
+    "cache.flush_every",
+    "cache.drain",
+    "job.checkpoint_every",
+    "job.state_ttl",
+}
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("RIVERRANK_REDIS_URL", "RIVERRANK_KAFKA_PASSWORD"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def document(dotted: str, value: object) -> dict[str, Any]:
+    """The TOML document that sets one key."""
+    section, _, key = dotted.rpartition(".")
+    return {section: {key: value}} if section else {key: value}
+
+
+def value_of(config: Config, dotted: str) -> object:
+    value: Any = config_text.as_document(config)
+    for key in dotted.split("."):
+        value = value[key]
+    return value
+
+
+def written(text: str, folder: Path) -> Path:
+    path = folder / "riverrank.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_no_file_and_an_empty_file_are_the_defaults(tmp_path: Path) -> None:
+    assert load() == load(written("", tmp_path)) == Config()
+    assert load().cache.ttl == 7 * 24 * 3600 * 1000
+    assert load().behaviour.slate.size == 20
+
+
+def test_the_printed_configuration_parses_back_to_itself() -> None:
+    changed = {
+        "allowed_lateness": "90m",
+        "learner": {
+            "model": "naive_bayes.BernoulliNB",
+            "parameters": {"a b": [1, 2.5e-9, True, 'q"\\\x7f\u20ac'], "c": {}},
+        },
+        "kafka": {"bootstrap": "one:9092,two:9092", "delivery": "exactly-once"},
+        "redis": {"url": "redis://cache:6379/0"},
+        "cache": {"drain": 0, "flush_every": 7},
+        "diversity": {"strength": 1},
+    }
+    for config in (Config(), parse(changed)):
+        assert parse(tomllib.loads(config_text.render(config))) == config
+    assert parse(changed) != Config()
+
+
+def test_every_key_is_said_once_with_its_default() -> None:
+    printed = config_text.render(parse({"slate": {"size": 7}}))
+    assert config_text.undocumented() == []
+    assert len(list(dotted_keys(SCHEMA))) == sum(" = " in line.split("#")[0] for line in printed.splitlines()) > 60
+    assert "size = 7  # items on a slate, at most; default 20" in printed.splitlines()
+    assert all("; default " in line for line in printed.splitlines() if " = " in line)
+
+
+@pytest.mark.parametrize("dotted", sorted(DURATION_KEYS))
+def test_a_duration_is_a_text_with_a_unit_or_whole_milliseconds(dotted: str) -> None:
+    month = 30 * 86_400_000
+    for value in ("30d", "720h", "43200m", "2592000s", "2592000000ms", month):
+        config = parse(document(dotted, value))
+        assert value_of(config, dotted) == month
+        assert f'{dotted.rpartition(".")[2]} = "30d"' in config_text.render(config)
+
+
+def test_these_keys_are_the_durations() -> None:
+    assert {name for name, hint in dotted_keys(SCHEMA) if is_duration(hint)} == DURATION_KEYS
+
+
+@given(st.integers(0, 10**12))
+def test_a_duration_printed_is_the_same_duration(value: int) -> None:
+    assert milliseconds(config_text.duration(value)) == value
+
+
+@pytest.mark.parametrize(
+    "value", ["", "soon", "-1s", "1 fortnight", "1.5ms", 1.5, True, None, [], "36501d", "1e3s", -1]
+)
+def test_what_is_no_duration_is_refused(value: object) -> None:
+    with pytest.raises(UsageError, match=r"^cache\.ttl: expected a duration"):
+        parse(document("cache.ttl", value))
+
+
+@pytest.mark.parametrize(
+    ("dotted", "nearest"),
+    [
+        ("exploration.rat", "exploration.rate"),
+        ("slate.strength", "diversity.strength"),
+        ("rank", "ranker"),
+        ("kafka.bootstrap_servers", "kafka.bootstrap"),
+        ("alowed_lateness", "allowed_lateness"),
+        ("behaviour", "seed"),
+        ("cache.TTL", "cache.ttl"),
+    ],
+)
+def test_an_unknown_key_is_an_error_that_names_the_nearest(dotted: str, nearest: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse(document(dotted, 1))
+    told = str(raised.value)
+    assert told.startswith(f"{dotted}: no such key; the nearest is ")
+    assert dotted == "behaviour" or told.endswith(nearest)
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "told"),
+    [
+        ("job.parallelism", 0, "job.parallelism: expected int >= 1, got 0"),
+        ("job.parallelism", "4", "job.parallelism: expected int, got '4'"),
+        ("job.parallelism", 1000, "job.parallelism: expected at most job.max_parallelism (128), got 1000"),
+        ("exploration.rate", 1.5, "exploration.rate: expected float <= 1.0, got 1.5"),
+        ("exploration.rate", float("nan"), "exploration.rate: expected a finite number, got nan"),
+        ("reward.view", float("inf"), "reward.view: expected a finite number, got inf"),
+        ("slate.repeat", 1, "slate.repeat: expected bool, got 1"),
+        ("kafka.start", "begin", "kafka.start: expected one of earliest, latest, committed, got 'begin'"),
+        ("kafka.bootstrap", "broker", "kafka.bootstrap: expected HOST:PORT, or several with commas between"),
+        ("kafka.bootstrap", "broker:99999", "kafka.bootstrap: expected HOST:PORT"),
+        ("kafka.events", "", "kafka.events: expected a name that matches"),
+        ("kafka.items", "events", "kafka: two streams are on the topic 'events'"),
+        ("kafka.security", "SASL_SSL", "kafka.username: SASL_SSL needs a user name, and a password"),
+        ("redis.url", "cache:6379", "redis.url: expected a URL such as redis://HOST:PORT/0"),
+        ("redis.url", "redis://cache:port", "redis.url: expected a URL such as redis://HOST:PORT/0"),
+        ("redis.url_file", "/absent/secret", "redis.url_file: cannot read '/absent/secret'"),
+        ("job.state_ttl", "1m", "job.state_ttl: expected at least allowed_lateness"),
+        ("ranker", 3, "ranker: expected a table, [ranker], got 3"),
+        ("files.events", ["a"], "files.events: expected str, got ['a']"),
+        ("cache.ttl", 0, "cache.ttl: expected a duration of at least 1 ms, got 0"),
+    ],
+)
+def test_a_wrong_value_names_its_key_what_was_expected_and_what_was_got(dotted: str, value: object, told: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse(document(dotted, value))
+    assert str(raised.value).startswith(told)
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    for path, reason in (
+        (tmp_path / "absent.toml", "No such file"),
+        (tmp_path, "Is a directory"),
+        (written("a = ", tmp_path), "not TOML"),
+    ):
+        with pytest.raises(UsageError, match=reason) as raised:
+            load(path)
+        assert str(path) in str(raised.value)
+    broken = tmp_path / "broken.toml"
+    broken.write_bytes(b'[job]\nname = "\xff"')
+    with pytest.raises(UsageError, match="not UTF-8"):
+        load(broken)
+
+
+def test_a_mistake_names_the_file_where_the_file_is_at_fault_and_only_then(tmp_path: Path) -> None:
+    good, bad = written("seed = 1", tmp_path), tmp_path / "bad.toml"
+    bad.write_text("sed = 1", "utf-8")
+    with pytest.raises(UsageError, match=r"bad\.toml: sed: no such key; the nearest is seed"):
+        load(bad)
+    with pytest.raises(UsageError, match=r"^job\.parallelism: expected int >= 1"):
+        load(good, {"job.parallelism": 0})
+
+
+def test_flags_go_before_the_environment_and_that_before_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written('[redis]\nurl = "redis://file:1"\n[job]\nparallelism = 2', tmp_path)
+    assert load(path, {"job.parallelism": None}).job.parallelism == 2
+    assert load(path, {"job.parallelism": 4}).job.parallelism == 4
+    assert load(path).redis.url == "redis://file:1"
+    monkeypatch.setenv("RIVERRANK_REDIS_URL", "redis://environment:1")
+    assert load(path).redis.url == "redis://environment:1"
+    assert load(path, {"redis.url": "redis://flag:1"}).redis.url == "redis://flag:1"
+
+
+def test_a_url_from_a_file_is_used_and_what_is_printed_leads_back_to_it(tmp_path: Path) -> None:
+    secret = tmp_path / "url"
+    secret.write_text("redis://:geheim@cache:6379/0\n", "utf-8")
+    config = parse({"redis": {"url_file": str(secret)}})
+    assert config.redis.url == "redis://:geheim@cache:6379/0"
+    assert parse(tomllib.loads(config_text.render(config))) == config
+    assert load(None, {"redis.url": "redis://flag:1"}).redis.url == "redis://flag:1"
+    with pytest.raises(UsageError, match="give one of them"):
+        parse({"redis": {"url_file": str(secret), "url": "redis://cache:6379"}})
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:geheim@cache:6379/0", "rediss://app:ge:h@geheim@cache/0", "redis://cache/0?db=1&password=geheim"]
+)
+def test_no_password_is_ever_printed(url: str) -> None:
+    config = parse({"redis": {"url": url}})
+    assert config.redis.url == url
+    printed = (repr(config), str(config), config_text.render(config), json.dumps(config_text.as_document(config)))
+    assert all("geheim" not in text and "***" in text and "cache" in text for text in printed)
+    with pytest.raises(UsageError, match="masked; give the URL in the environment variable RIVERRANK_REDIS_URL"):
+        parse(tomllib.loads(config_text.render(config)))
+
+
+def test_a_wrong_url_is_told_without_its_password() -> None:
+    with pytest.raises(UsageError) as raised:
+        parse({"redis": {"url": "http://app:geheim@cache"}})
+    assert "geheim" not in str(raised.value)
+    assert "http://app:***@cache" in str(raised.value)
+    assert masked("redis://cache:6379/0") == "redis://cache:6379/0"
+
+
+def test_kafka_credentials_reach_both_kinds_of_client_and_no_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "password"
+    secret.write_text('ge"heim\n', "utf-8")
+    kafka = {"bootstrap": "b:1", "security": "SASL_SSL", "username": "app", "ca_file": "ca.pem"}
+    config = parse({"kafka": {**kafka, "password_file": str(secret)}})
+    assert config.kafka.java_properties() == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "PLAIN",
+        "sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule required "
+        'username="app" password="ge\\"heim";',
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": "ca.pem",
+    }
+    assert config.kafka.python_arguments() == {
+        "bootstrap_servers": "b:1",
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "PLAIN",
+        "sasl_plain_username": "app",
+        "sasl_plain_password": 'ge"heim',
+        "ssl_cafile": "ca.pem",
+    }
+    assert "heim" not in repr(config) + config_text.render(config)
+    monkeypatch.setenv("RIVERRANK_KAFKA_PASSWORD", "other")
+    assert parse({"kafka": kafka}).kafka.python_arguments()["sasl_plain_password"] == "other"
+    assert Config().kafka.java_properties() == {}
+
+
+def test_a_configuration_can_be_pickled_into_the_job() -> None:
+    config = parse({"slate": {"size": 5}, "redis": {"url": "redis://:geheim@cache"}})
+    assert pickle.loads(pickle.dumps(config)) == config
