@@ -106,12 +106,13 @@ class OwnedProcess:
             ServiceError: the process ended before, or the time is up.
         """
         deadline = time.monotonic() + timeout_seconds
-        while not ready():
-            if self.pid is None:
-                raise self.error(f"ended ({self.ending or 'stopped'})")
+        # Its own end comes first: another process may answer on its port.
+        while self.pid is not None and not ready():
             if time.monotonic() > deadline:
                 raise self.error(f"is not ready after {timeout_seconds:.0f} s")
             time.sleep(POLL_SECONDS)
+        if self.pid is None:
+            raise self.error(f"ended ({self.ending or 'stopped'})")
 
     def run(self, timeout_seconds: float) -> None:
         """Start it, and wait until it has done its work and ended with exit code 0.

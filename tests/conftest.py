@@ -1,0 +1,50 @@
+"""Shared fixtures: the real services, and the data beside the project."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from riverrank.jobs import services
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("RIVERRANK_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[services.KafkaBroker]:
+    """One Kafka broker for the whole run: a test names its own topics."""
+    with services.KafkaBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def valkey() -> Iterator[services.Valkey]:
+    """An empty Valkey for this test alone (it starts in a fifth of a second)."""
+    with services.Valkey() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[services.FlinkCluster]:
+    """One Flink cluster for the whole run, two TaskManagers of one slot: a test ends its own jobs."""
+    with services.FlinkCluster(taskmanagers=2) as running:
+        yield running
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    return services.free_port()
+
+
+@pytest.fixture
+def needs_shared() -> Callable[[str], Path]:
+    """`needs_shared("data/x")`: that path beside the project, or the test is skipped where it is absent."""
+
+    def path_or_skip(path: str) -> Path:
+        if not (SHARED / path).exists():
+            pytest.skip(f"{path} is not there: this test needs the folder shared/ beside the project")
+        return SHARED / path
+
+    return path_or_skip

@@ -1,0 +1,177 @@
+"""What is built and shipped imports, holds its data, and keeps its layers and its pinned versions."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from riverrank.jobs.bundle import PACKAGES, bundle
+
+ROOT = Path(__file__).resolve().parent.parent
+LAYERS = ("state", "operators", "jobs")  # each may import those before it
+FLINK_MODULES = {
+    "jobs/launch.py",
+    "jobs/sinks.py",
+    "jobs/sources.py",
+    "jobs/topology.py",
+    "operators/process.py",
+}
+WHERE = """
+import json, sys
+from importlib import resources
+import riverrank.jobs.jars, riverrank.operators.settings, riverrank.state.records as records
+lock = resources.files("riverrank.jobs").joinpath("jars.lock").read_text("utf-8")
+print(json.dumps({
+    "files": [sys.modules[name].__file__ for name in ("riverrank.state", "riverrank.operators", "riverrank.jobs")],
+    "locked": list(riverrank.jobs.jars.locked("kafka-connector")),
+}))
+"""
+
+
+def imported_from(path: Path, elsewhere: Path) -> list[str]:
+    """Import the packages from there, in a folder that is not the checkout; the files of the three packages."""
+    code = f"import sys; sys.path.insert(0, {str(path)!r})\n{WHERE}"
+    # -I: neither the working directory nor PYTHONPATH helps.
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=elsewhere, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = ast.literal_eval(done.stdout)
+    assert found["locked"] == ["org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2"]
+    return list(found["files"])
+
+
+def test_zip_for_pyfs_imports_outside_the_checkout(tmp_path: Path) -> None:
+    names = bundle(tmp_path / "riverrank.zip")
+    files = imported_from(tmp_path / "riverrank.zip", tmp_path)
+    zipped = tmp_path / "riverrank.zip" / "riverrank"
+    assert files == [str(zipped / name / "__init__.py") for name in LAYERS]
+    assert {f"riverrank/{name}/" for name in PACKAGES} < set(names)
+
+
+def test_zip_is_the_same_for_the_same_files(tmp_path: Path) -> None:
+    bundle(tmp_path / "one.zip")
+    bundle(tmp_path / "two.zip")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes() != b""
+
+
+def test_zip_holds_every_module(tmp_path: Path) -> None:
+    bundle(tmp_path / "riverrank.zip")
+    modules = {f"riverrank/{path.relative_to(ROOT)}" for name in PACKAGES for path in (ROOT / name).glob("*.py")}
+    assert len(modules) > 10
+    assert modules <= set(zipfile.ZipFile(tmp_path / "riverrank.zip").namelist())
+
+
+def test_sdist_makes_a_wheel_that_imports(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+
+    # Without a further argument `build` makes the wheel out of the sdist, so both are tried.
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", source]
+    built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (wheel,) = (tmp_path / "dist").glob("riverrank-*.whl")
+    assert list((tmp_path / "dist").glob("riverrank-*.tar.gz"))
+
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target"]
+    subprocess.run([*command, tmp_path / "installed", wheel], check=True, timeout=200)
+    files = imported_from(tmp_path / "installed", tmp_path)
+    assert files == [str(tmp_path / "installed" / "riverrank" / name / "__init__.py") for name in LAYERS]
+
+
+def test_editable_install_imports_the_checkout(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", WHERE], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert ast.literal_eval(done.stdout)["files"] == [str(ROOT / name / "__init__.py") for name in LAYERS]
+
+
+def test_console_script_is_installed(tmp_path: Path) -> None:
+    script = Path(sys.executable).parent / "riverrank"
+    done = subprocess.run([script, "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "replay" in done.stdout
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules that a file imports, by their full names, wherever in it the import stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parent = ["riverrank", path.parent.name][: 3 - node.level] if node.level else []
+            base = ".".join([*parent, node.module] if node.module else parent)
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layers_import_only_downwards(layer: str) -> None:
+    above = LAYERS[LAYERS.index(layer) + 1 :]
+    files = sorted((ROOT / layer).glob("*.py"))
+    imports = {path.name: imports_of(path) for path in files}
+    assert len(files) > 1
+    assert any(name.startswith("riverrank.") for names in imports.values() for name in names)
+    upwards = [
+        f"{file} imports {name}"
+        for file, names in imports.items()
+        for name in sorted(names)
+        if name.split(".")[0] in LAYERS or (name.startswith("riverrank.") and name.split(".")[1] in above)
+    ]
+    assert upwards == []
+
+
+def test_flink_is_imported_in_few_files() -> None:
+    files = [path for layer in LAYERS for path in (ROOT / layer).glob("*.py")]
+    importing = {
+        str(path.relative_to(ROOT))
+        for path in files
+        if any(name.split(".")[0] in ("pyflink", "py4j") for name in imports_of(path))
+    }
+    assert importing == FLINK_MODULES
+
+
+def test_every_requirement_is_pinned_and_the_pin_is_what_runs() -> None:
+    pins = dict(
+        line.split("==") for line in (ROOT / "requirements.lock").read_text("utf-8").splitlines() if line[0] != "#"
+    )
+    pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
+    wanted = [Requirement(text) for text in metadata.requires("riverrank") or []]
+    assert len(wanted) > 10
+    for requirement in wanted:
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        assert pins[name] in requirement.specifier, f"{requirement} and the lock disagree"
+        assert metadata.version(name) == pins[name], f"{name} is not the locked version: make setup"
+
+
+def test_files_name_no_machine_path_and_no_registry() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    texts = [path for name in listed.stdout.split("\0") if (path := ROOT / name).suffix not in (".gz", ".bin", "")]
+    assert len(texts) > 10
+    forbidden = re.compile("|".join(["/" + "root/", "/" + "work/main", "repo[.]" + "maven", "pypi[.]" + "org"]))
+    named = {
+        f"{path.relative_to(ROOT)}: {found[0]}"
+        for path in texts
+        if path.is_file() and (found := forbidden.search(path.read_text("utf-8", "replace")))
+    }
+    assert named == set()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="make is for Linux")
+def test_make_help_lists_every_target() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    targets = re.findall(r"^  make (\w+)", shown, re.MULTILINE)
+    assert targets == ["help", "setup", "demo", "test", "bench", "lint", "zip", "clean"]
