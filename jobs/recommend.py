@@ -1,0 +1,9 @@
+"""The job file for a cluster: `flink run -py jobs/recommend.py -pyfs riverrank.zip --config C`.
+
+It holds no logic: what is defined in `__main__` travels by value, which loses the fields of records.
+"""
+
+from riverrank.jobs.launch import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
