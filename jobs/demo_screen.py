@@ -19,6 +19,7 @@ from .demo_measures import Estimate, Quantiles
 from .serving import headline, reasons_of, table_of
 
 LINE_EVERY_SECONDS = 5.0
+SLATE_EVERY_SECONDS = 15.0
 ROWS = 6
 BLOCKS = " ▁▂▃▄▅▆▇█"
 SPARK_POINTS = 60
@@ -108,7 +109,7 @@ class PlainScreen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._next = 0.0
-        self._lines = 0
+        self._next_slate = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -123,13 +124,13 @@ class PlainScreen:
         self._next = view.elapsed + LINE_EVERY_SECONDS
         arms = "  ".join(f"{arm.name} {_percent(arm.rate)} (last 10 s {_percent(arm.recent)})" for arm in view.arms)
         self._say(f"{view.elapsed:5.0f} s  {view.events_per_second:5.0f} events/s  {_wait(view.recent_wait)}  {arms}")
-        if self._lines % 4 == 0 and view.slate is not None:
+        if view.slate is not None and view.elapsed >= self._next_slate:
+            self._next_slate = view.elapsed + SLATE_EVERY_SECONDS
             slate = _decode_slate(view.slate)
             self._say(f"         {view.customer} likes {', '.join(view.likes)}; {headline(slate)}")
             for slot in slate.items[:3]:
                 title = view.titles.get(slot.item_id, slot.item_id)
                 self._say(f"         {slot.rank}. {title}: {reasons_of(slot.reasons, view.titles)}")
-        self._lines += 1
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
