@@ -3,8 +3,9 @@
 import numpy as np
 
 from ..state.records import Cause
+from .features import COHORT, CONTENT, COSINE, COVISIT, POPULAR, SOURCE_OF_FEATURE, TRANSITION, F
 from .learner import DENSE, Inputs
-from .retrieve import COHORT, CONTENT, COSINE, COVISIT, POPULAR, SOURCE_OF_FEATURE, TRANSITION, Context, F
+from .retrieve import Context
 from .signals import cohorts
 from .view import View
 

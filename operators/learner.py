@@ -6,7 +6,6 @@ met. A linear learner runs on numpy vectors and equals River's own; any other Ri
 
 import importlib
 import pickle
-import zlib
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,12 +13,14 @@ from river import base, compose, linear_model, optim, preprocessing
 
 from ..state.hashing import hash32
 from ..state.learners import LearnerState
+from .features import FEATURES, F
 from .linear import Linear, probability
-from .retrieve import FEATURES, Candidates, F
+from .retrieve import Candidates
 from .settings import LearnerSettings
 from .view import View
 
 DENSE = F + 1  # the ranker's logit, then the features
+_DENSE_NAMES = ("ranker", *FEATURES)
 
 
 class Inputs:
@@ -32,7 +33,7 @@ class Inputs:
 
     def named(self, place: int, buckets: int) -> dict[str, float]:
         """One candidate as River's classes take it; its tokens share `buckets` features."""
-        x = dict(zip(("ranker", *FEATURES), self.dense[place].tolist(), strict=True))
+        x = dict(zip(_DENSE_NAMES, self.dense[place].tolist(), strict=True))
         names = self.view.token_names
         held = (number for number in self.tokens[place].tolist() if number >= 0)
         return x | {f"token {hash32(names[number]) % buckets}": 1.0 for number in held}
@@ -42,7 +43,8 @@ class Learner(Protocol):
     """One user's model, taken out of the user's state, and put back by `store`."""
 
     def logits(self, inputs: Inputs) -> np.ndarray: ...
-    def learn(self, inputs: Inputs, place: int, label: bool, weight: float, *, meet: bool) -> None: ...
+    def learn(self, inputs: Inputs, place: int, label: bool, weight: float) -> None: ...
+    def prefer(self, inputs: Inputs, place: int, others: list[int], weight: float, *, content_only: bool) -> None: ...
     def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
     def store(self, state: LearnerState) -> None: ...
 
@@ -60,7 +62,7 @@ class Learners:
         """The learner that `state` holds; a new one where it holds none."""
         if self.linear:
             return LinearLearner(self.settings, state, self.prototype if self.plain_sgd else self.prototype.clone())
-        model = pickle.loads(zlib.decompress(state.model)) if state.model else self.prototype.clone()
+        model = pickle.loads(state.model) if state.model else self.prototype.clone()
         return RiverLearner(model, max(1, self.settings.tokens))
 
 
@@ -83,17 +85,36 @@ class LinearLearner:
         dense = inputs.dense @ self.model.weights[:DENSE] + self.model.intercept
         return dense + self._token_parts(inputs).sum(axis=1) if self.tokens else dense
 
-    def learn(self, inputs: Inputs, place: int, label: bool, weight: float, *, meet: bool) -> None:
-        """One step on the candidate at `place`; with `meet`, its tokens become coordinates if they are none yet."""
-        hashes = [hash32(inputs.view.token_names[n]) for n in inputs.tokens[place].tolist() if n >= 0]
-        if meet:
-            self._meet(hashes)
+    def learn(self, inputs: Inputs, place: int, label: bool, weight: float) -> None:
+        """One step on the candidate at `place`; where the label is positive its tokens become coordinates."""
+        if label:
+            self._meet(self._hashes(inputs, place))
+        self.model.learn(self._vector(inputs, place), label, weight)
+
+    def prefer(self, inputs: Inputs, place: int, others: list[int], weight: float, *, content_only: bool) -> None:
+        """One step for each of `others`, on the difference between the candidate at `place` and it.
+
+        With `content_only` the signals' coordinates are left out: what no source proposed was never theirs to order.
+        """
+        self._meet(self._hashes(inputs, place))
+        vector, intercept = self._vector(inputs, place), self.model.intercept
+        for other in others:
+            difference = vector - self._vector(inputs, other)
+            if content_only:
+                difference[:DENSE] = 0.0
+            self.model.learn(difference, True, weight)
+        self.model.intercept = intercept  # a difference has none
+
+    def _hashes(self, inputs: Inputs, place: int) -> list[int]:
+        return inputs.view.token_hashes[inputs.tokens[place][inputs.tokens[place] >= 0]].tolist()
+
+    def _vector(self, inputs: Inputs, place: int) -> np.ndarray:
         x = np.zeros(DENSE + len(self.tokens))
         x[:DENSE] = inputs.dense[place]
-        for token in hashes:
+        for token in self._hashes(inputs, place):
             if token in self.tokens:
                 x[DENSE + self.tokens.index(token)] = 1.0
-        self.model.learn(x, label, weight)
+        return x
 
     def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What each coordinate adds to the logit of the candidates at `places`: (p, DENSE), and by token (p, t)."""
@@ -138,11 +159,19 @@ class RiverLearner:
         self.buckets = buckets
 
     def logits(self, inputs: Inputs) -> np.ndarray:
-        return inputs.dense[:, 0] + np.array([self._log_odds(inputs.named(k, self.buckets)) for k in range(len(inputs.dense))])
+        return inputs.dense[:, 0] + np.array(
+            [self._log_odds(inputs.named(k, self.buckets)) for k in range(len(inputs.dense))]
+        )
 
-    def learn(self, inputs: Inputs, place: int, label: bool, weight: float, *, meet: bool) -> None:
+    def learn(self, inputs: Inputs, place: int, label: bool, weight: float) -> None:
         """One `learn_one`; the weight is left out, since not every River class takes one."""
         self.model.learn_one(inputs.named(place, self.buckets), label)
+
+    def prefer(self, inputs: Inputs, place: int, others: list[int], weight: float, *, content_only: bool) -> None:
+        """A `learn_one` for each: a class of any kind has no use for differences."""
+        self.learn(inputs, place, True, weight)
+        for other in [] if content_only else others:
+            self.learn(inputs, other, False, weight)
 
     def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A model of any kind has no parts but the ranker's logit, and itself, which stands in the last column."""
@@ -151,7 +180,7 @@ class RiverLearner:
         return parts, np.zeros((len(places), inputs.tokens.shape[1]))
 
     def store(self, state: LearnerState) -> None:
-        state.model = zlib.compress(pickle.dumps(self.model, protocol=5), 1)
+        state.model = pickle.dumps(self.model, protocol=5)
 
     def _log_odds(self, x: dict[str, float]) -> float:
         p = self.model.predict_proba_one(x).get(True, 0.5)

@@ -13,13 +13,15 @@ from river import linear_model, optim
 from ..state.hashing import uniforms
 from ..state.journal import Journal
 from ..state.wire import Feedback, Weights, encode
-from .linear import Linear
-from .retrieve import PRIOR, Candidates, Context, F, Retriever, context_of
+from .features import PRIOR, F
+from .linear import Linear, probability
+from .retrieve import Candidates, Context, Retriever, context_of
 from .settings import Behaviour
 from .view import View
 
 _MODEL = "model"
 LAYOUT = 1
+BIAS_RATE = 0.01  # of the bias that makes logits those of clicks on shown items
 
 
 class RankerState(msgspec.Struct, array_like=True):
@@ -28,6 +30,7 @@ class RankerState(msgspec.Struct, array_like=True):
     layout: int = LAYOUT
     version: int = 0
     weights: bytes = b""
+    bias: float = 0.0
 
 
 class Ranker:
@@ -43,6 +46,7 @@ class Ranker:
         self.version = 0
         river = linear_model.LogisticRegression(optim.SGD(self.settings.rate), intercept_lr=0.0)
         self.model = Linear(river, PRIOR.copy())
+        self.bias = 0.0
         self._pending = 0
 
     @classmethod
@@ -55,7 +59,7 @@ class Ranker:
             if state.layout != LAYOUT:
                 raise ValueError(f"ranker state of layout {state.layout}: this version reads {LAYOUT}")
             if len(state.weights) == 8 * F:  # else the features are others now: begin anew
-                ranker.version = state.version
+                ranker.version, ranker.bias = state.version, state.bias
                 ranker.model.weights = np.frombuffer(state.weights, "<f8").copy()
         return ranker
 
@@ -71,14 +75,16 @@ class Ranker:
             repeat = self.behaviour.slate.repeat
             candidates = self.retriever.find(context, None if repeat else self.view.hash[known], always)
             others = len(candidates.rows) - 1
-            if others > 0:
+            # What no source proposed was not there to be ordered: against candidates, which sources score high by
+            # choice, it would only teach that a high score is bad.
+            if others > 0 and candidates.proposed[0]:
                 draws = uniforms(self.behaviour.seed, f"negatives:{feedback.event.event_id}", self.settings.negatives)
                 against = 1 + np.unique((draws * others).astype(np.int64))
                 self._learn_pairs(candidates, 0, against, min(1.0, feedback.reward))
         self.version += 1
         self._pending += 1
         if self.journal is not None:
-            state = RankerState(LAYOUT, self.version, self.model.weights.astype("<f8").tobytes())
+            state = RankerState(LAYOUT, self.version, self.model.weights.astype("<f8").tobytes(), self.bias)
             self.journal.entries.put(_MODEL, encode(state))
 
     def due(self) -> bool:
@@ -90,16 +96,18 @@ class Ranker:
         if not self._pending:
             return None
         self._pending = 0
-        return encode(Weights(self.shard, self.version, self.model.weights.astype("<f8").tobytes()))
+        return encode(Weights(self.shard, self.version, self.model.weights.astype("<f8").tobytes(), self.bias))
 
     def _learn_shown(self, context: Context, items: Sequence[str], labels: Sequence[int]) -> None:
-        if not any(labels) or all(labels):
-            return
         find = self.view.table.rows.get
         known = {row: label for i, label in zip(items, labels, strict=True) if (row := find(i)) is not None}
         shown = np.fromiter(known, np.int32, len(known))
         candidates = self.retriever.find(context, None, shown)
         truth = np.fromiter(known.values(), np.int64, len(known))
+        if not len(shown):
+            return
+        for logit, label in zip(self.model.logits(candidates.features[: len(shown)]).tolist(), truth, strict=True):
+            self.bias += BIAS_RATE * (float(label) - probability(logit + self.bias))
         against = np.flatnonzero(truth == 0)[: self.settings.negatives]
         for place in np.flatnonzero(truth).tolist():
             self._learn_pairs(candidates, place, against, 1.0)

@@ -13,12 +13,13 @@ from ..state.learners import LearnerState, decode_learner, encode_learner
 from ..state.records import ANSWERED, INTERACTIONS, Cause, ModelInfo, Prediction, Slate, Slot, to_json
 from ..state.wire import Feedback, Outcome, Seen
 from .explain import explain
+from .features import SOURCES
 from .learner import Inputs, Learner, Learners
 from .linear import probability
 from .rerank import diversify, explore
-from .retrieve import PRIOR, SOURCES, Candidates, Context, F, Retriever, context_of
+from .retrieve import Candidates, Context, Retriever, context_of
 from .settings import Behaviour
-from .view import View
+from .view import RankerWeights, View
 
 POPULAR_KEY = "popular"
 ITEM_SHRINKAGE = 5.0  # ratings of the mean that an item's own ratings are weighed against
@@ -64,8 +65,7 @@ class Recommend:
             return Answer(None, erased=True)
         user = decode_learner(state)
         learner = self.learners.of(user)
-        weights, global_version = self.view.ranker(F)
-        ranker = PRIOR if weights is None else weights
+        ranker = self.view.ranker
         context = context_of(self.view, feedback.history, feedback.attributes, self.behaviour.signals.window)
         predictions: list[Prediction] = []
         for outcome in feedback.outcomes:
@@ -78,7 +78,7 @@ class Recommend:
         slate = None
         if event.type in ANSWERED:
             user.version += 1
-            slate = self._slate(feedback, ranker, global_version, learner, user)
+            slate = self._slate(feedback, ranker, learner, user)
         learner.store(user)
         encoded = tuple(to_json(p) for p in predictions) if self.predict else ()
         return Answer(encode_learner(user), slate, user.version, encoded)
@@ -105,13 +105,13 @@ class Recommend:
                 zip(rows.tolist(), self.view.popularity(rows).tolist(), strict=True), start=1
             )
         )
-        info = ModelInfo(0, self.view.ranker(F)[1])
+        info = ModelInfo(0, self.view.ranker.version)
         version = events + 1
         slate = Slate(f"{POPULAR_KEY}:{version}", POPULAR_KEY, version, ts, POPULAR_KEY, "cold", "control", info, slots)
         return to_json(slate)
 
     def _learn_outcome(
-        self, outcome: Outcome, user_id: str, context: Context, ranker: np.ndarray, learner: Learner
+        self, outcome: Outcome, user_id: str, context: Context, ranker: RankerWeights, learner: Learner
     ) -> list[Prediction]:
         """Predict, then learn from, each item of a resolved impression."""
         event_id, items, labels = outcome.event_id, outcome.items, outcome.labels
@@ -121,7 +121,7 @@ class Recommend:
             p = 0.5
             return [Prediction(event_id, user_id, i, p, float(y), "click") for i, y in zip(items, labels, strict=True)]
         candidates = self.retriever.find(context, None, known)
-        inputs = Inputs(self.view, candidates, candidates.features @ ranker)
+        inputs = Inputs(self.view, candidates, ranker.logits(candidates.features))
         logits = learner.logits(inputs)
         predictions = []
         place = 0
@@ -134,11 +134,11 @@ class Recommend:
                 place += 1
             predictions.append(Prediction(event_id, user_id, item_id, round(p, 6), float(label), "click"))
         for place, label in steps:
-            learner.learn(inputs, place, label, 1.0, meet=label)
+            learner.learn(inputs, place, label, 1.0)
         return predictions
 
     def _learn_interaction(
-        self, feedback: Feedback, context: Context, ranker: np.ndarray, learner: Learner, user: LearnerState
+        self, feedback: Feedback, context: Context, ranker: RankerWeights, learner: Learner, user: LearnerState
     ) -> list[Prediction]:
         """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to."""
         event, settings = feedback.event, self.behaviour.learner
@@ -148,14 +148,16 @@ class Recommend:
         if row >= 0:
             seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
             candidates = self.retriever.find(context, seen, np.array([row], np.int32))
-            inputs = Inputs(self.view, candidates, candidates.features @ ranker)
+            inputs = Inputs(self.view, candidates, ranker.logits(candidates.features))
             p = probability(float(learner.logits(inputs)[0]))
-            learner.learn(inputs, 0, label, min(1.0, abs(feedback.reward)), meet=True)
+            weight = min(1.0, abs(feedback.reward))
             others = len(candidates.rows) - 1
             if label and others > 0:
                 draws = uniforms(self.behaviour.seed, f"against:{event.event_id}", settings.negatives)
-                for place in (1 + np.unique((draws * others).astype(np.int64))).tolist():
-                    learner.learn(inputs, place, False, min(1.0, feedback.reward), meet=False)
+                against = (1 + np.unique((draws * others).astype(np.int64))).tolist()
+                learner.prefer(inputs, 0, against, weight, content_only=not candidates.proposed[0])
+            else:
+                learner.learn(inputs, 0, label, weight)
         if event.type == "rate" and event.value is not None:
             expected, rating = self._expect_rating(row, user)
             number, total = user.rated
@@ -183,9 +185,7 @@ class Recommend:
         if not (seen == hash32(item_id)).any():
             user.seen = (user.seen + mark)[-4 * self.behaviour.slate.seen :]
 
-    def _slate(
-        self, feedback: Feedback, ranker: np.ndarray, global_version: int, learner: Learner, user: LearnerState
-    ) -> bytes:
+    def _slate(self, feedback: Feedback, ranker: RankerWeights, learner: Learner, user: LearnerState) -> bytes:
         event, behaviour, view = feedback.event, self.behaviour, self.view
         context = context_of(view, history_after(feedback), feedback.attributes, behaviour.signals.window)
         seen = None if behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
@@ -200,18 +200,18 @@ class Recommend:
             trigger=event.event_id,
             strategy="warm" if warm else "cold",
             arm="control",
-            model=ModelInfo(user.examples, global_version),
+            model=ModelInfo(user.examples, ranker.version),
             items=slots,
         )
         return to_json(slate)
 
     def _slots(
-        self, event_id: str, candidates: Candidates, context: Context, ranker: np.ndarray, learner: Learner
+        self, event_id: str, candidates: Candidates, context: Context, ranker: RankerWeights, learner: Learner
     ) -> tuple[Slot, ...]:
         """Score, diversify, explore, explain."""
         behaviour, view = self.behaviour, self.view
         size = behaviour.slate.size
-        inputs = Inputs(view, candidates, candidates.features @ ranker)
+        inputs = Inputs(view, candidates, ranker.logits(candidates.features))
         logits = learner.logits(inputs)
         pool = np.argsort(-logits, kind="stable")[: 3 * size]
         vectors = view.content[candidates.rows[pool]]
@@ -220,7 +220,7 @@ class Recommend:
         places = drawn.places
         rows = candidates.rows[places]
         parts = learner.contributions(inputs, places)
-        causes = explain(view, context, rows, parts, ranker, inputs, places, drawn.explored)
+        causes = explain(view, context, rows, parts, ranker.weights, inputs, places, drawn.explored)
         ids = view.table.ids
         return tuple(
             Slot(ids[row], rank, round(probability(logit), 5), round(propensity, 6), _SOURCES[bits], cause)

@@ -11,23 +11,11 @@ import numpy as np
 from ..state.items import NEGATIVES, POSITIVES
 from ..state.wire import Seen
 from .content import direction, preferences
+from .features import COHORT, CONTENT, COSINE, COVISIT, NEW, POPULAR, SHAPED, TRANSITION, F
 from .settings import Behaviour
 from .signals import cohorts
 from .view import View
 
-SOURCES = ("covisit", "cosine", "transition", "content", "cohort", "popular", "new")
-COVISIT, COSINE, TRANSITION, CONTENT, COHORT, POPULAR, NEW = range(len(SOURCES))
-_SHAPED = 6  # the sources, all but the last, whose score is a feature in three shapes
-FEATURES = tuple(
-    [*SOURCES[:_SHAPED]]
-    + [f"{name}:root" for name in SOURCES[:_SHAPED]]
-    + [f"{name}:rank" for name in SOURCES[:_SHAPED]]
-    + ["likes", "new"]
-)
-F = len(FEATURES)
-SOURCE_OF_FEATURE = tuple(SOURCES.index(name.partition(":")[0]) if name != "likes" else POPULAR for name in FEATURES)
-PRIOR = np.zeros(F)
-PRIOR[_SHAPED : 2 * _SHAPED] = (2.0, 1.0, 0.5, 0.5, 1.0, 0.5)  # before anything is learned: a plain mix of the roots
 SHARES = {COVISIT: 0.45, COSINE: 0.2, CONTENT: 0.15, COHORT: 0.15, NEW: 0.05}  # of the candidates; popular ones fill up
 RECENCY = 0.9  # weight of an interaction beside the next newer one
 WANTED = 4  # tokens whose best items are proposed
@@ -213,19 +201,19 @@ class Retriever:
 
     def _features(self, rows: np.ndarray, interest: np.ndarray) -> np.ndarray:
         view, n = self.view, len(rows)
-        scores = np.zeros((_SHAPED, n))
+        scores = np.zeros((SHAPED, n))
         scores[[COVISIT, COSINE, TRANSITION, COHORT]] = self._pairs[:, rows]
         scores[CONTENT] = np.maximum(view.content[rows] @ interest.astype(np.float32), 0.0)
         popular = view.popular()[:1]
         most = float(view.popularity(popular)[0]) if len(popular) else 0.0
         scores[POPULAR] = view.popularity(rows) / max(most, 1.0)
         features = np.zeros((n, F))
-        features[:, :_SHAPED] = scores.T
-        features[:, _SHAPED : 2 * _SHAPED] = np.sqrt(scores).T
+        features[:, :SHAPED] = scores.T
+        features[:, SHAPED : 2 * SHAPED] = np.sqrt(scores).T
         order = np.argsort(-scores, axis=1, kind="stable")
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(n)[None, :], axis=1)
-        features[:, 2 * _SHAPED : 3 * _SHAPED] = np.where(scores > 0, 1.0 / (1.0 + ranks), 0.0).T
+        features[:, 2 * SHAPED : 3 * SHAPED] = np.where(scores > 0, 1.0 / (1.0 + ranks), 0.0).T
         stats = view.table.stats[rows]
         liked = stats[:, POSITIVES] + PRIOR_LIKES
         features[:, F - 2] = liked / (liked + stats[:, NEGATIVES] + PRIOR_DISLIKES)

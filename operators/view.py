@@ -3,7 +3,8 @@
 RANKER and RECOMMEND each hold one, fed by the broadcast of updates; answering reads it and never writes what is kept.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ from ..state.journal import Journal
 from ..state.records import Item
 from ..state.wire import CatalogueUpdate, SignalUpdate, Update, Weights, decode_update, encode
 from .content import DIMENSIONS, MAX_TOKENS, tokens_of, vector_of
+from .features import PRIOR, F
 from .settings import Behaviour
 from .signals import COHORT
 
@@ -36,6 +38,27 @@ class Meta(msgspec.Struct, array_like=True):
     ratings: dict[int, tuple[float, float]] = {}
 
 
+class RankerWeights(NamedTuple):
+    """The global ranker: `weights` float64 (F,), the bias of a click on a shown item, and what it learned from."""
+
+    weights: np.ndarray
+    bias: float
+    version: int
+
+    @classmethod
+    def of(cls, shards: Iterable[Weights]) -> "RankerWeights":
+        """The mean over shards; those with other features than this version's are left out."""
+        held = [shard for shard in shards if len(shard.weights) == 8 * F]
+        if not held:
+            return cls(PRIOR, 0.0, 0)
+        weights = np.mean([np.frombuffer(shard.weights, "<f8") for shard in held], axis=0)
+        return cls(weights, sum(shard.bias for shard in held) / len(held), sum(shard.version for shard in held))
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """The logits of `features`, float64 (c, F): float64 (c,)."""
+        return features @ self.weights + self.bias
+
+
 class View:
     """Items by row of `table`, in arrays of its capacity:
 
@@ -52,9 +75,11 @@ class View:
         self.token_names: list[str] = []
         self.token_numbers: dict[str, int] = {}
         self.token_rows: list[list[int]] = []
+        self.token_hashes = np.zeros(1024, np.uint32)
         self.tokens_of_hash: dict[int, list[int]] = {}
         self.tokens_of_value: dict[str, list[int]] = {}
         self.weights: dict[int, Weights] = {}
+        self.ranker = RankerWeights(PRIOR, 0.0, 0)
         self.arrays: dict[str, np.ndarray] = {}
         self._entered = 0  # rows that have their place in the arrays
         self._make_room()
@@ -92,6 +117,7 @@ class View:
                 journal.compact({_META: encode(self.meta), **self.table.dump()})
         else:
             self.weights[update.shard] = update
+            self.ranker = RankerWeights.of(self.weights.values())
             if journal is not None:
                 journal.entries.put(f"{_WEIGHTS}{update.shard}", raw)
         self.meta.changes += 1
@@ -109,14 +135,6 @@ class View:
     def row(self, item_id: str) -> int:
         """The row of `item_id`, -1 where the view knows nothing of it."""
         return self.table.rows.get(item_id, -1)
-
-    def ranker(self, features: int) -> tuple[np.ndarray | None, int]:
-        """The ranker's weights, float64 (features,), the mean over its shards, and its version; None at first."""
-        parts = [np.frombuffer(w.weights, "<f8") for w in self.weights.values()]
-        parts = [part for part in parts if len(part) == features]
-        if not parts:
-            return None, 0
-        return np.mean(parts, axis=0), sum(w.version for w in self.weights.values())
 
     def popularity(self, rows: np.ndarray) -> np.ndarray:
         """Decayed popularity of `rows`, float32, as of the newest event."""
@@ -254,6 +272,9 @@ class View:
             number = self.token_numbers[name] = len(self.token_names)
             self.token_names.append(name)
             self.token_rows.append([])
+            if number == len(self.token_hashes):
+                self.token_hashes = np.append(self.token_hashes, np.zeros(number, np.uint32))
+            self.token_hashes[number] = hash32(name)
             self.tokens_of_hash.setdefault(hash32(name), []).append(number)
             self.tokens_of_value.setdefault(name.partition("=")[2], []).append(number)
         return number

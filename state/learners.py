@@ -14,7 +14,7 @@ class LearnerState(msgspec.Struct, array_like=True):
     of the items interacted with, oldest first. `rated` is the number of ratings, and the sum of their differences from
     what items alone led to expect. A linear learner is `intercept`, `weights` float64 (features), `tokens` uint32
     (hashes of the content tokens it has weights for), `token_weights` float64, and `memory` of its optimiser. Any other
-    learner is `model`: River's object, pickled and deflated, since River has no other form of it.
+    learner is `model`: River's object, pickled, since River has no other form of it.
     """
 
     layout: int = LAYOUT

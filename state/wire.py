@@ -72,6 +72,7 @@ class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):
     shard: int
     version: int
     weights: bytes
+    bias: float = 0.0  # makes the logit that of a click on a shown item
 
 
 class CatalogueUpdate(msgspec.Struct, frozen=True, array_like=True, tag=3):
