@@ -62,14 +62,14 @@ class Session:
             return Accepted(state)
         if event.type == "erase":
             return self._erase(event, identity, session)
-        if session.epoch and event.ts <= session.epoch:
-            return Accepted(state)  # from before the erasure: redelivered, or what the user asked to forget
         lateness = self.behaviour.allowed_lateness
         oldest = session.newest - lateness
         if event.ts < oldest or event.ts <= session.floor:
             detail = f"ts: {event.ts} is older than the user's newest event {session.newest} by more than {lateness} ms"
             self._remember(session, ids, identity, session.newest)
             return Accepted(encode_session(session), reject=Reject("late", detail))
+        if session.epoch and event.ts <= session.epoch:
+            return Accepted(state)  # from before the erasure: redelivered, or what the user asked to forget
         session.newest = max(session.newest, event.ts)
         self._remember(session, ids, identity, event.ts)
         outcomes = self._resolve(session, event)
