@@ -111,7 +111,7 @@ def _cache(answers: DataStream, config: Config) -> DataStream:
     cache = CacheFunction(connect, settings.flush_every, settings.drain)
     written = _placed(
         _keyed(answers.get_side_output(WRITES)).process(cache, KEYED), descriptors.CACHE, config.job.parallelism
-    )
+    ).start_new_chain()  # a thread of its own: it waits for Redis
     return _placed(
         written.process(SendReceipts(sinks.outputs(config)), BYTES), descriptors.RECEIPTS, config.job.parallelism
     )

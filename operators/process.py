@@ -42,6 +42,7 @@ from ..state.wire import (
     encode,
 )
 from .cache import POPULAR, Cache, CacheAway, slate_key
+from .native import import_apart  # before whatever imports River
 from .ranker import Ranker
 from .recommend import Recommend
 from .session import Session
@@ -275,6 +276,8 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
         self.ttl_ms, self.cache = ttl_ms, cache
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        for name in (self.behaviour.learner.model, self.behaviour.learner.optimizer):
+            import_apart(f"river.{name.rpartition('.')[0]}")
         self.state = runtime_context.get_state(_value(descriptors.LEARNER_VALUE, self.ttl_ms))
         self.views = Views(self.behaviour, descriptors.RECOMMEND_VIEW, self.catalogue)
         self.recommend: Recommend | None = None
