@@ -202,7 +202,8 @@ class Signals:
     def _renew(self, lists: np.ndarray, others: np.ndarray, weights: np.ndarray) -> None:
         """Add `weights[k]` for neighbour `others[k]` to list `lists[k]`: either all lists differ, or all are the same.
 
-        A list forgets a little each time. A neighbour that is not on it takes the place of the weakest.
+        A list forgets a little each time. On a full list a newcomer first wears down the weakest, and takes its place
+        once nothing of it is left, so that what comes often stays (Yang et al., HeavyKeeper, 2018, without its dice).
         """
         table, one_list = self.table, len(lists) > 1 and lists[0] == lists[1]
         changed = lists[:1] if one_list else lists
@@ -214,22 +215,26 @@ class Signals:
         places = found.argmax(axis=1)
         if not known.all():
             new = np.flatnonzero(~known)
-            held = np.where(table.neighbours[lists[new]] >= 0, table.weights[lists[new], :, 0], np.float32(-1))
             if one_list:
-                strength = held[0].copy()
+                strength = np.where(table.neighbours[lists[0]] >= 0, table.weights[lists[0], :, 0], np.float32(-1))
                 strength[places[known]] = np.inf
                 new = new[: np.count_nonzero(np.isfinite(strength))]
                 places[new] = np.argsort(strength, kind="stable")[: len(new)]
-                keep = known.copy()
-                keep[new] = True
-                lists, others, weights, places = lists[keep], others[keep], weights[keep], places[keep]
-                known = known[keep]
-                new = np.flatnonzero(~known)
             else:
-                places[new] = held.argmin(axis=1)
-            table.weights[lists[new], places[new]] = 0
-            table.neighbours[lists[new], places[new]] = others[new]
-        table.weights[lists, places, 0] += weights
-        table.weights[lists, places, 1] += 1
+                held = table.neighbours[lists[new]] >= 0
+                places[new] = np.where(held, table.weights[lists[new], :, 0], np.float32(-1)).argmin(axis=1)
+            self._challenge(lists[new], places[new], others[new], weights[new])
+        rows, spots = lists[known], places[known]
+        table.weights[rows, spots, 0] += weights[known]
+        table.weights[rows, spots, 1] += 1
         table.touch(changed)
         self._cells.append(lists.astype(np.int64) * table.width + places)
+
+    def _challenge(self, lists: np.ndarray, places: np.ndarray, others: np.ndarray, weights: np.ndarray) -> None:
+        """Newcomers `others` at `places`, which are free or held by the weakest."""
+        table = self.table
+        left = np.where(table.neighbours[lists, places] >= 0, table.weights[lists, places, 0], np.float32(0)) - weights
+        won = left <= 0
+        table.weights[lists, places, 0] = np.abs(left)
+        table.weights[lists[won], places[won], 1] = 1
+        table.neighbours[lists[won], places[won]] = others[won]

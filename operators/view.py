@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from ..state.hashing import hash32
-from ..state.items import POPULARITY, ItemTable
+from ..state.items import POPULARITY, STATS, ItemTable
 from ..state.journal import Journal
 from ..state.records import Item
 from ..state.wire import CatalogueUpdate, SignalUpdate, Update, Weights, decode_update, encode
@@ -283,7 +283,7 @@ class View:
         table = self.table
         rows_of = np.array([self._row(item_id) for item_id in update.ids], np.int64)
         counted = rows_of[np.frombuffer(update.counted, "<i4")]
-        table.stats[counted] = np.frombuffer(update.stats, "<f4").reshape(len(counted), -1)
+        table.stats[counted] = np.frombuffer(update.stats, "<f4").reshape(-1, STATS)
         table.at[counted] = update.events
         table.shard[counted] = update.shard
         rows = rows_of[np.frombuffer(update.rows, "<i4")]

@@ -46,13 +46,15 @@ def test_items_taken_together_become_neighbours():
     assert lists_of(signals.table)["a"] == {"b": (1.0, 1.0)}
 
 
-def test_lists_are_bounded_and_forget():
+def test_lists_are_bounded_and_what_comes_often_stays():
     signals = Signals(SMALL, 0)
-    for k in range(50):
-        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"b{k}"), 1.0, (Seen("a", 0, 1.0),)))
-    assert len(lists_of(signals.table)["a"]) == 8
-    weights = [weight for weight, _ in lists_of(signals.table)["a"].values()]
-    assert 0 < min(weights) < max(weights) == 1.0
+    for k in range(200):
+        other = f"b{k}" if k % 4 else "often"
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, other), 1.0, (Seen("a", 0, 1.0),)))
+    near = lists_of(signals.table)["a"]
+    assert len(near) == 8
+    assert max(near, key=near.__getitem__) == "often"
+    assert 1.0 < near["often"][0] < near["often"][1] == 50.0
 
 
 def test_popularity_halves_after_its_half_life_in_events():

@@ -1,0 +1,215 @@
+"""RECOMMEND: slates, predictions and state of one user, without Flink."""
+
+import msgspec
+import pytest
+from riverrank.operators.learner import Learners
+from riverrank.operators.recommend import Recommend
+from riverrank.operators.session import Session
+from riverrank.operators.settings import (
+    Behaviour,
+    DiversitySettings,
+    ExplorationSettings,
+    SlateSettings,
+)
+from riverrank.operators.signals import Signals
+from riverrank.operators.view import View
+from riverrank.state.learners import decode_learner
+from riverrank.state.records import Event, Item, Prediction, Slate
+from riverrank.state.wire import CatalogueUpdate, decode_update
+
+PLAIN = Behaviour(exploration=ExplorationSettings(rate=0.0), diversity=DiversitySettings(strength=0.0))
+
+
+class Shop:
+    """Session, signals and recommend in a row, as replay has them, for tests that follow single users."""
+
+    def __init__(self, behaviour: Behaviour = PLAIN, items: int = 60) -> None:
+        self.view = View(behaviour)
+        self.session, self.signals = Session(behaviour), Signals(behaviour, 0)
+        self.recommend = Recommend(behaviour, self.view)
+        self.sessions: dict[str, bytes | None] = {}
+        self.users: dict[str, bytes | None] = {}
+        self.predictions: list[Prediction] = []
+        self.sent = 0
+        for k in range(items):
+            self.item(f"i{k}", categories=(f"c{k % 6}",), attributes={"brand": f"b{k % 4}"})
+
+    def item(self, item_id: str, ts: int = 1, **fields) -> None:
+        self.view.apply(CatalogueUpdate(Item(item_id, ts, **fields)))
+
+    def send(self, user: str, type_: str, item: str | None = None, **fields) -> Slate | None:
+        self.sent += 1
+        event = Event(f"e{self.sent}", type_, user, 1000 * self.sent, item, **fields)
+        accepted = self.session.accept(event, self.sessions.get(user))
+        self.sessions[user] = accepted.state
+        answer = self.recommend.answer(accepted.feedback, self.users.get(user))
+        self.users[user] = answer.state
+        self.predictions += [msgspec.json.decode(p, type=Prediction) for p in answer.predictions]
+        self.signals.learn(accepted.feedback)
+        self.view.apply(decode_update(self.signals.flush()))
+        return None if answer.slate is None else msgspec.json.decode(answer.slate, type=Slate)
+
+    def crowd(self, users: int = 12, events: int = 20) -> None:
+        """Users who each keep to one category."""
+        for k in range(events):
+            for user in range(users):
+                self.send(f"crowd{user}", "click", f"i{user % 6 + 6 * ((k * 7 + user) % 10)}")
+
+
+def ids(slate: Slate) -> list[str]:
+    return [slot.item_id for slot in slate.items]
+
+
+def test_a_click_brings_what_goes_with_it():
+    shop = Shop()
+    shop.crowd()
+    slate = shop.send("new", "click", "i2")
+    assert sum(int(item[1:]) % 6 == 2 for item in ids(slate)[:8]) >= 7
+    reasons = [reason for slot in slate.items[:8] for reason in slot.reasons]
+    assert any(reason.code == "because_you_took" and reason.item_id == "i2" for reason in reasons)
+
+
+def test_versions_grow_by_one_and_only_answered_events_count():
+    shop = Shop()
+    slates = [
+        shop.send("u", "request"),
+        shop.send("u", "impression", items=("i1", "i2")),
+        shop.send("u", "profile", attributes={"age_band": "18-24"}),
+        shop.send("u", "click", "i1"),
+    ]
+    assert [s and (s.slate_id, s.version) for s in slates] == [("u:1", 1), None, None, ("u:2", 2)]
+
+
+def test_examples_count_interactions_and_items_of_resolved_impressions():
+    shop = Shop()
+    shop.send("u", "impression", items=("i1", "i2", "i3"))
+    assert shop.send("u", "click", "i2").model.examples == 1
+    shop.sent += 3600
+    assert shop.send("u", "request").model.examples == 4
+    assert [(p.event_id, p.item_id, p.label) for p in shop.predictions[1:]] == [
+        ("e1", "i1", 0.0),
+        ("e1", "i2", 1.0),
+        ("e1", "i3", 0.0),
+    ]
+
+
+def test_seen_unavailable_and_deleted_items_are_left_out():
+    shop = Shop(items=30)
+    shop.item("i3", ts=2, available=False)
+    shop.item("i4", ts=2, deleted=True)
+    slate = [shop.send("u", "click", f"i{k}") for k in (5, 6, 7)][-1]
+    assert len(slate.items) == 20
+    assert not {"i3", "i4", "i5", "i6", "i7"} & set(ids(slate))
+
+
+def test_seen_items_come_back_where_repeat_is_on():
+    shop = Shop(msgspec.structs.replace(PLAIN, slate=SlateSettings(repeat=True)), items=12)
+    shop.send("u", "purchase", "i5")
+    assert "i5" in ids(shop.send("u", "request"))
+
+
+def test_a_cold_user_gets_the_stated_taste_first():
+    shop = Shop()
+    shop.crowd(events=3)
+    stranger = shop.send("x", "request")
+    shop.send("y", "profile", attributes={"likes": ["c4"]})
+    stated = shop.send("y", "request")
+    assert stranger.strategy == stated.strategy == "cold"
+    assert len(stranger.items) == len(stated.items) == 20
+    assert sum(int(item[1:]) % 6 == 4 for item in ids(stated)[:5]) > sum(
+        int(item[1:]) % 6 == 4 for item in ids(stranger)[:5]
+    )
+    assert all(int(item[1:]) % 6 == 4 for item in ids(stated)[:3])
+
+
+def test_a_cold_user_gets_what_the_cohort_takes():
+    shop = Shop()
+    for user in range(6):
+        band = "old" if user % 2 else "young"
+        shop.send(f"m{user}", "profile", attributes={"band": band})
+        for k in range(6):
+            shop.send(f"m{user}", "click", f"i{k + (30 if user % 2 else 0)}")
+    for band, first in (("old", 30), ("young", 0)):
+        shop.send(f"new {band}", "profile", attributes={"band": band})
+        slate = shop.send(f"new {band}", "request")
+        assert set(ids(slate)[:6]) == {f"i{first + k}" for k in range(6)}
+        assert "cohort" in {reason.code for reason in slate.items[0].reasons}
+
+
+def test_every_slot_has_sources_reasons_and_a_propensity():
+    shop = Shop(Behaviour(exploration=ExplorationSettings(rate=0.5)))
+    shop.crowd(events=4)
+    for slate in (shop.send("u", "request"), shop.send("u", "click", "i1"), shop.send("u", "cart", "i2")):
+        assert [slot.rank for slot in slate.items] == list(range(1, 21))
+        for slot in slate.items:
+            assert slot.sources and slot.reasons and 0 < slot.propensity <= 1
+    explored = [slot for slot in slate.items if slot.reasons[0].code == "exploration"]
+    assert explored and all(slot.propensity < 0.5 for slot in explored)
+
+
+def test_erasure_leaves_no_state_and_the_next_slate_is_the_first():
+    shop = Shop()
+    shop.send("u", "click", "i1")
+    assert shop.send("u", "erase") is None
+    assert shop.users["u"] is None
+    slate = shop.send("u", "click", "i2")
+    assert (slate.version, slate.model.examples) == (1, 1)
+
+
+def test_an_item_that_nobody_knows_is_learned_from_without_harm():
+    shop = Shop()
+    slate = shop.send("u", "purchase", "stranger")
+    assert slate.model.examples == 1 and len(slate.items) == 20
+
+
+def test_ratings_are_predicted_in_their_own_units():
+    shop = Shop()
+    for k in range(30):
+        shop.send(f"r{k}", "rate", "i1", value=5.0)
+        shop.send(f"r{k}", "rate", "i2", value=2.0)
+    shop.send("u", "rate", "i1", value=5.0)
+    shop.send("u", "rate", "i2", value=2.0)
+    first, second = shop.predictions[-2:]
+    assert (first.kind, first.label) == ("rating", 5.0)
+    assert first.prediction == pytest.approx(5.0, abs=0.5)
+    assert second.prediction == pytest.approx(2.0, abs=0.5)
+
+
+def test_answering_a_request_teaches_nothing():
+    shop = Shop()
+    shop.crowd(events=2)
+    shop.send("u", "click", "i1")
+    before = decode_learner(shop.users["u"])
+    shop.send("u", "request")
+    after = decode_learner(shop.users["u"])
+    assert after.version == before.version + 1
+    assert (after.weights, after.tokens, after.examples) == (before.weights, before.tokens, before.examples)
+
+
+def test_state_stays_small():
+    shop = Shop(items=300)
+    for k in range(150):
+        shop.send("u", "click", f"i{(k * 7) % 300}")
+    state = shop.users["u"]
+    assert state is not None and 500 < len(state) < 4096
+
+
+def test_popular_is_due_once_per_interval_and_its_version_grows():
+    shop = Shop()
+    first = shop.recommend.popular(0)
+    assert first is not None and shop.recommend.popular(0) is None
+    shop.crowd(events=2)
+    second = msgspec.json.decode(shop.recommend.popular(20_000), type=Slate)
+    assert second.version > msgspec.json.decode(first, type=Slate).version
+    assert len(second.items) == 20 and second.items[0].sources == ("popular",)
+    assert shop.recommend.popular(20_001) is None
+
+
+@pytest.mark.parametrize("model", ["naive_bayes.GaussianNB"])
+def test_another_river_class_serves_as_well(model):
+    shop = Shop(msgspec.structs.replace(PLAIN, learner=msgspec.structs.replace(PLAIN.learner, model=model)))
+    assert not Learners(shop.recommend.behaviour.learner).linear
+    for k in range(5):
+        slate = shop.send("u", "click", f"i{k * 6}")
+    assert len(slate.items) == 20 and slate.model.examples == 5
+    assert all(slot.reasons for slot in slate.items)
