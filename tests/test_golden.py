@@ -1,0 +1,147 @@
+"""Bytes that state was kept in: every layout that was ever released must still be read, with the same values.
+
+A golden file is written once, when its layout is new (`python -m tests.test_golden NAME` from the root), and never
+again: a test that fails here means that a savepoint would no longer restore.
+"""
+
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from riverrank.operators.ranker import RankerState
+from riverrank.operators.signals import Counts
+from riverrank.operators.view import Meta
+from riverrank.state.items import BLOCK_ROWS, ItemTable
+from riverrank.state.learners import LearnerState, decode_learner, encode_learner
+from riverrank.state.records import Event, Item
+from riverrank.state.sessions import OpenImpression, SessionState, decode_session, encode_session
+from riverrank.state.wire import (
+    CacheWrite,
+    CatalogueUpdate,
+    Feedback,
+    Outcome,
+    Seen,
+    SignalUpdate,
+    Weights,
+    decode_feedback,
+    decode_update,
+    decode_write,
+    encode,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+
+SESSION = SessionState(
+    layout=1,
+    newest=1_764_000_000_000,
+    floor=1_763_000_000_000,
+    epoch=1_762_000_000_000,
+    ids=bytes(range(32)),
+    history=[Seen("i-1", 1_763_999_999_000, 1.0), Seen("ä", 1_764_000_000_000, -1.0)],
+    impressions=[OpenImpression("e-9", 1_764_000_000_000, ("i-1", "i-2"), [0, 1], "u:3")],
+    attributes={"age_band": "25-34", "likes": ["drama"]},
+)
+LEARNER = LearnerState(
+    layout=1,
+    version=42,
+    examples=57,
+    seen=np.array([1, 2**32 - 1], "<u4").tobytes(),
+    rated=(3, -0.5),
+    intercept=0.25,
+    weights=np.array([1.0, -0.125, 1e-9], "<f8").tobytes(),
+    tokens=np.array([7, 9], "<u4").tobytes(),
+    token_weights=np.array([0.5, -0.5], "<f8").tobytes(),
+    memory={"n_iterations": 12, "m": np.array([0.1], "<f8").tobytes()},
+    model=b"pickle",
+)
+FEEDBACK = Feedback(
+    Event("e-1", "rate", "u-1", 5, "i-1", 4.0, None, "u-1:3", {"device": "tv"}, None),
+    1.0,
+    (Seen("i-0", 4, 1.0),),
+    (Outcome("e-0", 3, ("i-0", "i-2"), (1, 0), None),),
+    {"age_band": "25-34"},
+    2,
+)
+SIGNALS = SignalUpdate(
+    1, ("a", "b"), b"\0\0\0\0", b"\1" * 20, b"\1\0\0\0", b"\2\0\0\0", b"\3" * 12, b"\4" * 8, 9, 8, (7.0, 2.0)
+)
+PLAIN = {  # name: (value, encode, decode)
+    "session-1": (SESSION, encode_session, decode_session),
+    "learner-1": (LEARNER, encode_learner, decode_learner),
+    "counts-1": (Counts(1, 9, 8, (3.5, 2.0)), encode, lambda raw: msgspec.msgpack.decode(raw, type=Counts)),
+    "view-1": (Meta(1, 5, 4, {0: 9}, {0: (3.5, 2.0)}), encode, lambda raw: msgspec.msgpack.decode(raw, type=Meta)),
+    "ranker-1": (
+        RankerState(1, 7, b"\0" * 16, -0.5),
+        encode,
+        lambda raw: msgspec.msgpack.decode(raw, type=RankerState),
+    ),
+    "feedback": (FEEDBACK, encode, decode_feedback),
+    "update-signals": (SIGNALS, encode, decode_update),
+    "update-weights": (Weights(0, 3, b"\0" * 8, 0.5), encode, decode_update),
+    "update-item": (
+        CatalogueUpdate(Item("i", 5, "Alien", None, ("sci-fi",), {"year": 1979}, (0.5,), 4, False, False)),
+        encode,
+        decode_update,
+    ),
+    "cache-write": (CacheWrite("slate:u", 3, 42, b"{}", None), encode, decode_write),
+}
+
+
+def table() -> ItemTable:
+    made = ItemTable(width=3)
+    for name in ("i-1", "gone", "i-2", "\0age=old"):
+        made.row(name)
+    made.neighbours[0] = (2, -1, 1)
+    made.weights[0, 0] = (1.5, 2.0)
+    made.stats[2] = (0.5, 3, 1, 9.5, 2)
+    made.at[2] = 12
+    made.shard[2] = 1
+    made.release(np.array([1]))
+    return made
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_kept_bytes_are_read_as_they_were_meant(name):
+    value, encode_one, decode_one = PLAIN[name]
+    kept = (GOLDEN / f"{name}.bin").read_bytes()
+    assert decode_one(kept) == value
+    assert decode_one(encode_one(value)) == value
+
+
+def test_kept_blocks_of_items_are_read_as_they_were_meant():
+    loaded, meant = ItemTable(width=3), table()
+    loaded.load([(GOLDEN / "items-1.bin").read_bytes()])
+    assert loaded.rows == meant.rows == {"i-1": 0, "i-2": 2, "\0age=old": 3}
+    assert loaded.free == [1]
+    for array in ("stats", "at", "shard", "neighbours", "weights"):
+        assert getattr(loaded, array)[:4].tolist() == getattr(meant, array)[:4].tolist()
+    assert loaded.weights[0, 0].tolist() == [1.5, 2.0]
+
+
+@pytest.mark.parametrize(("decode", "name"), [(decode_session, "session-1"), (decode_learner, "learner-1")])
+def test_a_layout_of_the_future_is_refused(decode, name):
+    kept = bytearray((GOLDEN / f"{name}.bin").read_bytes())
+    kept[1] = 99  # the layout stands first in the array
+    with pytest.raises(ValueError, match="layout 99"):
+        decode(bytes(kept))
+
+
+def test_every_golden_file_is_tested():
+    names = {path.stem for path in GOLDEN.glob("*.bin")}
+    assert names == {*PLAIN, "items-1"}
+
+
+def write(name: str) -> None:
+    """Write the golden file of a new layout."""
+    target = GOLDEN / f"{name}.bin"
+    if target.exists():
+        raise SystemExit(f"{target.name} is there: a layout that was released does not change, make a new one")
+    made = table().dump()[f"block:{0 // BLOCK_ROWS:08x}"] if name == "items-1" else PLAIN[name][1](PLAIN[name][0])
+    target.write_bytes(made)
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:]:
+        write(wanted)
