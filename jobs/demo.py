@@ -4,6 +4,7 @@ It starts them, lets the customers in, shows what happens, sums up, and ends all
 """
 
 import json
+import logging
 import signal
 import sys
 import tempfile
@@ -54,6 +55,8 @@ def demo(
     """
     if not 0 < seconds < 1e6:
         raise UsageError(f"--seconds: expected a number of seconds above 0, got {seconds:g}")
+    # kafka-python warns of its own loop's pauses, which a busy machine makes and nobody can mend; faults are raised.
+    logging.getLogger("kafka").setLevel(logging.ERROR)
     console = Console(stderr=True)
     live = console.is_terminal and not plain
     run = _Run(seconds, Shop(settings), job_command, console)

@@ -31,20 +31,20 @@ class ShopSettings:
     """What the shop is made of. Tastes are in units of the logit of a click."""
 
     seed: int = 7
-    items: int = 2000
-    customers: int = 300
+    items: int = 3000
+    customers: int = 120
     shown: int = 10  # items of a slate that a customer looks at
-    liked_categories: int = 3
+    liked_categories: int = 2
     liked_brands: int = 4
     liked_styles: int = 2
-    category_taste: float = 2.6
-    brand_taste: float = 1.1
-    style_taste: float = 1.3
+    category_taste: float = 3.5
+    brand_taste: float = 1.0
+    style_taste: float = 1.0
     appeal: float = 0.6  # standard deviation of how much everyone likes an item
-    reserve: float = -4.6  # logit of a click on an item that one has no taste for
+    reserve: float = -4.2  # logit of a click on an item that one has no taste for
     position_bias: float = 0.35  # the place at rank r is looked at with probability r ** -position_bias
-    drift: float = 0.01  # probability, a visit, that one liked category gives way to another
-    search: float = 0.2  # probability, a visit, of finding an item without a slate
+    drift: float = 0.005  # probability, a visit, that one liked category gives way to another
+    search: float = 0.35  # probability, a visit, of finding an item without a slate
     activity_tail: float = 1.6  # shape of the Pareto law of how often customers come
 
 
@@ -80,7 +80,7 @@ class Shop:
         self._price = np.round(np.exp(draw.normal(3.5, 0.8, size.items)), 2)
         self._age = draw.integers(YEAR_MS, size=size.items)
         self._adjective = draw.integers(len(ADJECTIVES), size=size.items)
-        self._found = _normal(np.exp(2.0 * self._appeal) * draw.pareto(1.5, size.items))  # how easily a search finds it
+        self._found = _normal(np.exp(self._appeal))  # how easily a search comes upon it
         half = (size.customers + 1) // 2
         # Customers 2 n and 2 n + 1 come equally often, so that two arms of even and odd ones get equal traffic.
         self.activity: Floats = np.repeat(1.0 + draw.pareto(size.activity_tail, half), 2)[: size.customers]

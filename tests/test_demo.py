@@ -131,7 +131,7 @@ def test_job_that_breaks_in_the_middle_is_a_failure(stand_in: list[str], capfd: 
     script.write_text(STAND_IN.replace("while True:\n", late))
     with pytest.raises(Failure, match="broke in the middle"):
         demo(60, plain=True, job_command=stand_in)
-    assert "stand-in for the job: 2000 items" in capfd.readouterr().err
+    assert "stand-in for the job: 3000 items" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
