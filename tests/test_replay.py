@@ -1,0 +1,105 @@
+"""Replay: the whole path in one process, from files to files."""
+
+import gzip
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from riverrank.jobs import config, replay
+
+T0 = 1_764_000_000_000
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Path:
+    """A folder with 600 events of 20 users on 40 items, among them a redelivery, a late and a broken one."""
+    folder = tmp_path_factory.mktemp("shop")
+    rng = random.Random(4)
+    with (folder / "items.jsonl").open("w") as out:
+        for k in range(40):
+            print(json.dumps({"item_id": f"i{k}", "ts": T0, "categories": [f"c{k % 4}"]}), file=out)
+        print("{}", file=out)
+    with (folder / "events.jsonl").open("w") as out:
+        for k in range(600):
+            user = rng.randrange(20)
+            event = {"event_id": f"e{k}", "type": "click", "user_id": f"u{user}", "ts": T0 + 1000 * k}
+            event["item_id"] = f"i{rng.randrange(10) * 4 + user % 4}"
+            print(json.dumps(event), file=out)
+            if k == 100:
+                print(json.dumps(event), file=out)
+                print(json.dumps({**event, "event_id": "late", "ts": T0 - 86_400_000}), file=out)
+                print("broken", file=out)
+                print(file=out)
+    return folder
+
+
+def run(shop: Path, out: Path, **flags: str) -> None:
+    paths = {"events": shop / "events.jsonl", "items": shop / "items.jsonl", "slates": out / "slates.jsonl"}
+    replay.run(config.load(None, {f"files.{name}": str(path) for name, path in paths.items()} | flags))
+
+
+def slates(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_same_events_give_the_same_slates_byte_for_byte(shop, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        run(shop, tmp_path / name)
+    one = (tmp_path / "one/slates.jsonl").read_bytes()
+    assert len(one) > 100_000
+    assert one == (tmp_path / "two/slates.jsonl").read_bytes()
+
+
+def test_strings_hash_as_they_like_and_slates_stay_the_same(shop, tmp_path):
+    """Order must never come from a set or from Python's own hashes, which differ from process to process."""
+    digests = set()
+    for seed in ("1", "2"):
+        path = tmp_path / f"{seed}.jsonl"
+        flags = ["--events", shop / "events.jsonl", "--items", shop / "items.jsonl", "--slates", path]
+        command = [sys.executable, "-m", "riverrank.jobs.cli", "replay", *map(str, flags)]
+        subprocess.run(command, check=True, env={"PYTHONHASHSEED": seed, "PATH": ""}, timeout=120, capture_output=True)
+        digests.add(path.read_bytes())
+    assert len(digests) == 1 and len(digests.pop()) > 100_000
+
+
+def test_every_event_is_answered_once_and_every_bad_record_is_kept_with_its_line(shop, tmp_path):
+    dead = tmp_path / "dead.jsonl"
+    run(shop, tmp_path, **{"files.dead_letters": str(dead), "files.predictions": str(tmp_path / "p.jsonl")})
+    answers = slates(tmp_path / "slates.jsonl")
+    assert [slate["trigger"] for slate in answers] == [f"e{k}" for k in range(600)]
+    letters = [(d["topic"], d["offset"], d["reason"]) for d in slates(dead)]
+    assert letters == [("items", 40, "bad_field"), ("events", 102, "late"), ("events", 103, "bad_json")]
+    assert len(slates(tmp_path / "p.jsonl")) == 600
+
+
+def test_slates_are_better_than_chance_at_the_next_click(shop, tmp_path):
+    run(shop, tmp_path, **{"slate.repeat": True, "exploration.rate": 0.0})
+    last: dict[str, list[str]] = {}
+    hits = tests = 0
+    for line, slate in zip(_events(shop), slates(tmp_path / "slates.jsonl"), strict=True):
+        user = line["user_id"]
+        if user in last and int(line["event_id"][1:]) > 200:
+            tests += 1
+            hits += line["item_id"] in last[user][:10]
+        last[user] = [slot["item_id"] for slot in slate["items"]]
+    assert tests > 300
+    assert hits / tests > 0.8  # a user keeps to 10 of 40 items: chance is 0.25
+
+
+def test_gz_in_and_out(shop, tmp_path):
+    packed = tmp_path / "events.jsonl.gz"
+    packed.write_bytes(gzip.compress((shop / "events.jsonl").read_bytes()))
+    run(shop, tmp_path)
+    run(shop, tmp_path, **{"files.events": str(packed), "files.slates": str(tmp_path / "slates.jsonl.gz")})
+    with gzip.open(tmp_path / "slates.jsonl.gz", "rb") as unpacked:
+        assert unpacked.read() == (tmp_path / "slates.jsonl").read_bytes() != b""
+
+
+def _events(shop: Path) -> list[dict]:
+    lines = [line for line in (shop / "events.jsonl").read_text().splitlines() if line.startswith("{")]
+    events = {event["event_id"]: event for event in map(json.loads, lines) if event["event_id"] != "late"}
+    return list(events.values())
