@@ -13,5 +13,6 @@ FEATURES = tuple(
 )
 F = len(FEATURES)
 SOURCE_OF_FEATURE = tuple(SOURCES.index(name.partition(":")[0]) if name != "likes" else POPULAR for name in FEATURES)
-PRIOR = np.zeros(F)
-PRIOR[SHAPED : 2 * SHAPED] = (2.0, 1.0, 0.5, 0.5, 1.0, 0.5)  # before anything is learned: a plain mix of the roots
+COLD, WARM, SEGMENTS = 0, 1, 2  # users without and with a history are ordered for by weights of their own
+PRIOR = np.zeros((SEGMENTS, F))
+PRIOR[:, SHAPED : 2 * SHAPED] = (2.0, 1.0, 0.5, 0.5, 1.0, 0.5)  # before anything is learned: a plain mix of the roots

@@ -13,7 +13,7 @@ from river import linear_model, optim
 from ..state.hashing import uniforms
 from ..state.journal import Journal
 from ..state.wire import Feedback, Weights, encode
-from .features import PRIOR, F
+from .features import PRIOR
 from .linear import Linear, probability
 from .retrieve import Candidates, Context, Retriever, context_of
 from .settings import Behaviour
@@ -25,7 +25,7 @@ BIAS_RATE = 0.01  # of the bias that makes logits those of clicks on shown items
 
 
 class RankerState(msgspec.Struct, array_like=True):
-    """A shard's ranker, kept under `model`: layout 1, a MessagePack array; `weights` float64 (F,), little-endian."""
+    """A shard's ranker, kept under `model`: layout 1, a MessagePack array; `weights` float64 (SEGMENTS, F)."""
 
     layout: int = LAYOUT
     version: int = 0
@@ -45,7 +45,7 @@ class Ranker:
         self.retriever = Retriever(behaviour, view)
         self.version = 0
         river = linear_model.LogisticRegression(optim.SGD(self.settings.rate), intercept_lr=0.0)
-        self.model = Linear(river, PRIOR.copy())
+        self.models = [Linear(river, prior.copy()) for prior in PRIOR]  # by segment
         self.bias = 0.0
         self._pending = 0
 
@@ -58,9 +58,12 @@ class Ranker:
             state = msgspec.msgpack.decode(base[_MODEL], type=RankerState)
             if state.layout != LAYOUT:
                 raise ValueError(f"ranker state of layout {state.layout}: this version reads {LAYOUT}")
-            if len(state.weights) == 8 * F:  # else the features are others now: begin anew
+            if len(state.weights) == 8 * PRIOR.size:  # else the features are others now: begin anew
                 ranker.version, ranker.bias = state.version, state.bias
-                ranker.model.weights = np.frombuffer(state.weights, "<f8").copy()
+                for model, weights in zip(
+                    ranker.models, np.frombuffer(state.weights, "<f8").reshape(PRIOR.shape), strict=True
+                ):
+                    model.weights = weights.copy()
         return ranker
 
     def learn(self, feedback: Feedback) -> None:
@@ -80,11 +83,11 @@ class Ranker:
             if others > 0 and candidates.proposed[0]:
                 draws = uniforms(self.behaviour.seed, f"negatives:{feedback.event.event_id}", self.settings.negatives)
                 against = 1 + np.unique((draws * others).astype(np.int64))
-                self._learn_pairs(candidates, 0, against, min(1.0, feedback.reward))
+                self._learn_pairs(candidates, 0, against, min(1.0, feedback.reward), context.segment)
         self.version += 1
         self._pending += 1
         if self.journal is not None:
-            state = RankerState(LAYOUT, self.version, self.model.weights.astype("<f8").tobytes(), self.bias)
+            state = RankerState(LAYOUT, self.version, self._weights(), self.bias)
             self.journal.entries.put(_MODEL, encode(state))
 
     def due(self) -> bool:
@@ -96,7 +99,7 @@ class Ranker:
         if not self._pending:
             return None
         self._pending = 0
-        return encode(Weights(self.shard, self.version, self.model.weights.astype("<f8").tobytes(), self.bias))
+        return encode(Weights(self.shard, self.version, self._weights(), self.bias))
 
     def _learn_shown(self, context: Context, items: Sequence[str], labels: Sequence[int]) -> None:
         find = self.view.table.rows.get
@@ -106,13 +109,20 @@ class Ranker:
         truth = np.fromiter(known.values(), np.int64, len(known))
         if not len(shown):
             return
-        for logit, label in zip(self.model.logits(candidates.features[: len(shown)]).tolist(), truth, strict=True):
+        for logit, label in zip(
+            self.models[context.segment].logits(candidates.features[: len(shown)]).tolist(), truth, strict=True
+        ):
             self.bias += BIAS_RATE * (float(label) - probability(logit + self.bias))
         against = np.flatnonzero(truth == 0)[: self.settings.negatives]
         for place in np.flatnonzero(truth).tolist():
-            self._learn_pairs(candidates, place, against, 1.0)
+            self._learn_pairs(candidates, place, against, 1.0, context.segment)
 
-    def _learn_pairs(self, candidates: Candidates, place: int, against: np.ndarray, weight: float) -> None:
+    def _weights(self) -> bytes:
+        return np.concatenate([model.weights for model in self.models]).astype("<f8").tobytes()
+
+    def _learn_pairs(
+        self, candidates: Candidates, place: int, against: np.ndarray, weight: float, segment: int
+    ) -> None:
         differences = candidates.features[place] - candidates.features[against]
         for difference in differences:
-            self.model.learn(difference, True, weight)
+            self.models[segment].learn(difference, True, weight)

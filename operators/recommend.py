@@ -121,7 +121,7 @@ class Recommend:
             p = 0.5
             return [Prediction(event_id, user_id, i, p, float(y), "click") for i, y in zip(items, labels, strict=True)]
         candidates = self.retriever.find(context, None, known)
-        inputs = Inputs(self.view, candidates, ranker.logits(candidates.features))
+        inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
         logits = learner.logits(inputs)
         predictions = []
         place = 0
@@ -148,7 +148,7 @@ class Recommend:
         if row >= 0:
             seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
             candidates = self.retriever.find(context, seen, np.array([row], np.int32))
-            inputs = Inputs(self.view, candidates, ranker.logits(candidates.features))
+            inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
             p = probability(float(learner.logits(inputs)[0]))
             weight = min(1.0, abs(feedback.reward))
             others = len(candidates.rows) - 1
@@ -211,7 +211,7 @@ class Recommend:
         """Score, diversify, explore, explain."""
         behaviour, view = self.behaviour, self.view
         size = behaviour.slate.size
-        inputs = Inputs(view, candidates, ranker.logits(candidates.features))
+        inputs = Inputs(view, candidates, ranker.logits(candidates.features, context.segment))
         logits = learner.logits(inputs)
         pool = np.argsort(-logits, kind="stable")[: 3 * size]
         vectors = view.content[candidates.rows[pool]]
@@ -220,7 +220,7 @@ class Recommend:
         places = drawn.places
         rows = candidates.rows[places]
         parts = learner.contributions(inputs, places)
-        causes = explain(view, context, rows, parts, ranker.weights, inputs, places, drawn.explored)
+        causes = explain(view, context, rows, parts, ranker.weights[context.segment], inputs, places, drawn.explored)
         ids = view.table.ids
         return tuple(
             Slot(ids[row], rank, round(probability(logit), 5), round(propensity, 6), _SOURCES[bits], cause)

@@ -11,7 +11,7 @@ import numpy as np
 from ..state.items import NEGATIVES, POSITIVES
 from ..state.wire import Seen
 from .content import direction, preferences
-from .features import COHORT, CONTENT, COSINE, COVISIT, NEW, POPULAR, SHAPED, TRANSITION, F
+from .features import COHORT, COLD, CONTENT, COSINE, COVISIT, NEW, POPULAR, SHAPED, TRANSITION, WARM, F
 from .settings import Behaviour
 from .signals import cohorts
 from .view import View
@@ -28,6 +28,11 @@ class Context(NamedTuple):
     rows: np.ndarray
     weights: np.ndarray
     attributes: dict[str, Any]
+
+    @property
+    def segment(self) -> int:
+        """COLD or WARM: whose weights of the ranker are asked."""
+        return WARM if len(self.rows) else COLD
 
 
 class Candidates(NamedTuple):

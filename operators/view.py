@@ -15,7 +15,7 @@ from ..state.journal import Journal
 from ..state.records import Item
 from ..state.wire import CatalogueUpdate, SignalUpdate, Update, Weights, decode_update, encode
 from .content import DIMENSIONS, MAX_TOKENS, tokens_of, vector_of
-from .features import PRIOR, F
+from .features import PRIOR
 from .settings import Behaviour
 from .signals import COHORT
 
@@ -39,7 +39,7 @@ class Meta(msgspec.Struct, array_like=True):
 
 
 class RankerWeights(NamedTuple):
-    """The global ranker: `weights` float64 (F,), the bias of a click on a shown item, and what it learned from."""
+    """The global ranker: `weights` float64 (SEGMENTS, F), the bias of a click on a shown item, what it learned from."""
 
     weights: np.ndarray
     bias: float
@@ -48,15 +48,15 @@ class RankerWeights(NamedTuple):
     @classmethod
     def of(cls, shards: Iterable[Weights]) -> "RankerWeights":
         """The mean over shards; those with other features than this version's are left out."""
-        held = [shard for shard in shards if len(shard.weights) == 8 * F]
+        held = [shard for shard in shards if len(shard.weights) == 8 * PRIOR.size]
         if not held:
             return cls(PRIOR, 0.0, 0)
-        weights = np.mean([np.frombuffer(shard.weights, "<f8") for shard in held], axis=0)
+        weights = np.mean([np.frombuffer(shard.weights, "<f8").reshape(PRIOR.shape) for shard in held], axis=0)
         return cls(weights, sum(shard.bias for shard in held) / len(held), sum(shard.version for shard in held))
 
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """The logits of `features`, float64 (c, F): float64 (c,)."""
-        return features @ self.weights + self.bias
+    def logits(self, features: np.ndarray, segment: int) -> np.ndarray:
+        """The logits of `features`, float64 (c, F), of a user of `segment`: float64 (c,)."""
+        return features @ self.weights[segment] + self.bias
 
 
 class View:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import linear_model, optim
 from river.utils import VectorDict
-from riverrank.operators.features import FEATURES, PRIOR, F
+from riverrank.operators.features import FEATURES, PRIOR, WARM, F
 from riverrank.operators.learner import DENSE, Inputs, Learners, RiverLearner
 from riverrank.operators.linear import Linear
 from riverrank.operators.ranker import Ranker
@@ -89,7 +89,7 @@ def inputs_of(view: View) -> Inputs:
     context = context_of(view, [Seen("i0", 1, 1.0), Seen("i4", 2, 1.0)], {}, 20)
     candidates = Retriever(Behaviour(), view).find(context, None)
     assert len(candidates.rows) >= 20
-    return Inputs(view, candidates, candidates.features @ PRIOR)
+    return Inputs(view, candidates, candidates.features @ PRIOR[WARM])
 
 
 @pytest.mark.parametrize("model", ["linear_model.LogisticRegression", "naive_bayes.GaussianNB", "forest.AMFClassifier"])
@@ -198,7 +198,7 @@ def test_ranker_learns_to_put_what_was_taken_above_what_was_not():
     found = Retriever(behaviour, view).find(context, view.hash[context.rows])
     same = np.array([view.table.ids[row] for row in found.rows])
     alike = np.array([int(name[1:]) % 4 == 0 for name in same])
-    logits = found.features @ learned
+    logits = found.features @ learned[WARM]
     assert version == 60 and alike.any()
     assert logits[alike].min() > np.median(logits[~alike])
 
@@ -206,11 +206,11 @@ def test_ranker_learns_to_put_what_was_taken_above_what_was_not():
 def test_ranker_learns_from_impressions_and_never_from_ids():
     view = shop()
     ranker = Ranker(Behaviour(), view)
-    before = ranker.model.weights.copy()
+    before = ranker.models[WARM].weights.copy()
     outcome = Outcome("s", 1, ("i0", "i1", "unknown"), (1, 0, 0))
     ranker.learn(Feedback(Event("e", "request", "u", 1), 0.0, (Seen("i4", 0, 1.0),), (outcome,)))
-    assert (ranker.model.weights != before).any()
-    assert len(ranker.model.weights) == F and not any("id" in name for name in FEATURES)
+    assert (ranker.models[WARM].weights != before).any()
+    assert len(before) == F and not any("id" in name for name in FEATURES)
 
 
 def test_restored_ranker_goes_on_as_if_nothing_had_happened():
@@ -224,7 +224,7 @@ def test_restored_ranker_goes_on_as_if_nothing_had_happened():
     for feedback in feedbacks[17:]:
         whole.learn(feedback)
         second.learn(feedback)
-    assert second.model.weights.tolist() == whole.model.weights.tolist()
+    assert second.models[WARM].weights.tolist() == whole.models[WARM].weights.tolist()
     assert second.version == whole.version == 30
 
 
