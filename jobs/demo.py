@@ -188,7 +188,7 @@ popular_every = "1s"
             likes=self._shop.favourites(self._watched),
             slate=traffic.slate(self._watched),
             titles=self._titles,
-            job_line=tail(job.log, 1).strip(),
+            job_line=f"{traffic.progress()}; its log: {tail(job.log, 1).strip()}",
         )
 
     def _summed_up(self, config: Config, traffic: Traffic, unanswered: int) -> Summary:

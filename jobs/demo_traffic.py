@@ -21,7 +21,7 @@ from .demo_measures import ClickThrough, Pace, Waits
 from .shop import Shop
 
 ANSWER_TIMEOUT_SECONDS = 5.0
-WAITING_AT_ONCE = 16
+WAITING_AT_ONCE = 8
 ARMS = ("riverrank", "popular")
 
 
@@ -179,6 +179,10 @@ class Traffic:
     def slate(self, customer: int) -> bytes | None:
         """The slate (JSON) that Redis holds for `customer` now."""
         return _slates(self._redis, [self._key(customer)])[0]
+
+    def progress(self) -> str:
+        """How far the job is, as the customers see it."""
+        return f"{self.waits.overall().count} visits answered, {len(self._waiting)} waited for, {self.late} late"
 
     def close(self) -> None:
         """Let go of Kafka and Redis."""

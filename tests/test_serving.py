@@ -1,22 +1,21 @@
 """What `get`, `explain` and `erase` promise, against a real valkey-server and a real broker."""
 
+import contextlib
 import io
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
 import redis
+from kafka import KafkaConsumer
 from riverrank.jobs.config import Config, KafkaSettings, RedisSettings
 from riverrank.jobs.errors import Failure, UsageError
+from riverrank.jobs.services import KafkaBroker
 from riverrank.jobs.serving import erase, explain, get
 from riverrank.operators.cache import Cache, slate_key
 from riverrank.state.records import Cause, ModelInfo, Slate, Slot, decode_event, to_json
 from riverrank.state.wire import CacheWrite
-
-sys.path.insert(0, str(Path(__file__).parent))
 from test_cache import Server, free_port
 
 
@@ -168,6 +167,20 @@ def test_erase_with_no_broker_there_is_a_usage_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("riverrank.jobs.serving.BROKER_TIMEOUT_MS", 500)
     with pytest.raises(UsageError, match=r"127\.0\.0\.1:\d+ takes no event .*mend the address"):
         erase(Config(kafka=KafkaSettings(bootstrap=f"127.0.0.1:{free_port()}")), "u")
+
+
+def test_erase_writes_one_event_keyed_by_user_to_the_events_topic(broker: KafkaBroker) -> None:
+    broker.create_topic("erasures")
+    config = Config(kafka=KafkaSettings(bootstrap=broker.bootstrap, events="erasures"))
+    out = io.StringIO()
+    event_id = erase(config, "käse 17", output=out)
+    reading = {"auto_offset_reset": "earliest", "consumer_timeout_ms": 3000}
+    with contextlib.closing(KafkaConsumer("erasures", **config.kafka.python_arguments(), **reading)) as consumer:
+        (record,) = list(consumer)
+    event = decode_event(record.value)
+    assert (event.event_id, event.type, event.user_id) == (event_id, "erase", "käse 17")
+    assert record.key == "käse 17".encode()
+    assert out.getvalue() == ""
 
 
 def test_slate_of_the_tests_is_one_of_the_contract() -> None:
