@@ -237,7 +237,6 @@ def _terminable() -> Iterator[None]:
 
 def _embedded_options(config: Config, scratch: Path) -> dict[str, str]:
     options = {
-        MODE: "thread",
         "python.executable": sys.executable,
         "restart-strategy.type": "none",
         "rest.port": "0",
@@ -254,6 +253,7 @@ def _embedded_options(config: Config, scratch: Path) -> dict[str, str]:
 
 def _require_thread_mode(env: "StreamExecutionEnvironment") -> None:
     """Thread mode, unless something else was asked for: state written in the other mode would be dropped unsaid."""
+    from pyflink.common import Configuration  # noqa: PLC0415
     from pyflink.java_gateway import get_gateway  # noqa: PLC0415
 
     configuration = env._j_stream_execution_environment.getConfiguration()
@@ -264,7 +264,9 @@ def _require_thread_mode(env: "StreamExecutionEnvironment") -> None:
             f"{MODE} is {mode}: this job runs in thread mode only, and a savepoint restored in another mode silently "
             f"loses all keyed state; leave it out or set {MODE}: thread"
         )
-    configuration.setString(MODE, "thread")
+    thread = Configuration()
+    thread.set_string(MODE, "thread")
+    env.configure(thread)
 
 
 @contextmanager

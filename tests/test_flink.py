@@ -1,0 +1,282 @@
+"""The promises of the job, on a real Flink embedded in the process of `riverrank run`: same answers as `replay`,
+whatever the parallelism; every record accounted for; a failure told in one line.
+"""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from riverrank.jobs import bundle, services
+
+TIMEOUT_SECONDS = 150
+JOB_FILE = Path(bundle.__file__).with_name("recommend.py")
+START_MS = 1_764_000_000_000
+USERS, ITEMS, EVENTS = 8, 30, 160
+Record = dict[str, Any]
+
+
+def events() -> list[str]:
+    """Lines of all that can come: eight users, a redelivery, late events, broken lines, blank ones, an erasure."""
+    lines = []
+    for number in range(EVENTS):
+        user = number % USERS
+        event: Record = {"event_id": f"e{number}", "user_id": f"u{user}", "ts": START_MS + 1000 * number}
+        item = f"i{(number * 7 + user) % ITEMS}"
+        match number % 5:
+            case 0 | 1:
+                event |= {"type": "click", "item_id": item}
+            case 2:
+                event |= {"type": "rate", "item_id": item, "value": float(number % 5 + 1)}
+            case 3:
+                event |= {"type": "impression", "items": [f"i{(number + k) % ITEMS}" for k in range(4)]}
+            case _:
+                event |= {"type": "request"}
+        lines.append(json.dumps(event))
+    late = json.dumps({**json.loads(lines[100]), "event_id": "late", "ts": START_MS - 3_600_000})
+    erasure = {"event_id": "gone", "type": "erase", "user_id": "u3", "ts": START_MS + 10_000_000}
+    after = {"event_id": "back", "type": "request", "user_id": "u3", "ts": START_MS + 10_000_001}
+    odd = [lines[50], "", "{broken", late]
+    return [*lines[:120], *odd, *lines[120:], '{"event_id":"x"}', json.dumps(erasure), json.dumps(after)]
+
+
+def items() -> list[str]:
+    """Lines of the catalogue, the last of them broken."""
+    catalogue = [
+        {"item_id": f"i{n}", "ts": START_MS, "title": f"Title {n}", "categories": [f"c{n % 4}"]} for n in range(ITEMS)
+    ]
+    return [*map(json.dumps, catalogue), "broken"]
+
+
+def test_a_users_answers_do_not_depend_on_parallelism(inputs: Path, ran: Callable[[int], Path]) -> None:
+    riverrank("replay", *files(inputs, inputs / "replay"))
+    expected = answers(read(inputs / "replay" / "slates.jsonl"))
+    assert len(expected) == USERS
+    assert answers(read(ran(1) / "slates.jsonl")) == expected
+    assert answers(read(ran(2) / "slates.jsonl")) == expected
+
+
+def test_redelivered_event_is_answered_once(ran: Callable[[int], Path]) -> None:
+    triggers = [slate["trigger"] for slate in read(ran(2) / "slates.jsonl")]
+    assert triggers.count("e50") == 1
+    assert len(triggers) == len(set(triggers)) == EVENTS * 4 // 5 + 1
+
+
+def test_every_unusable_record_becomes_a_dead_letter(ran: Callable[[int], Path]) -> None:
+    for parallelism in (1, 2):
+        letters = read(ran(parallelism) / "dead_letters.jsonl")
+        found = sorted((letter["topic"], letter["offset"], letter["reason"], letter["ts"]) for letter in letters)
+        assert found == [
+            ("events", 122, "bad_json", 0),
+            ("events", 123, "late", 0),
+            ("events", EVENTS + 4, "bad_field", 0),
+            ("items", ITEMS, "bad_json", 0),
+        ]
+
+
+def test_erased_user_starts_again(ran: Callable[[int], Path]) -> None:
+    assert [receipt["event_id"] for receipt in read(ran(2) / "receipts.jsonl")] == ["gone"]
+    last = answers(read(ran(2) / "slates.jsonl"))["u3"][-1]
+    assert last == (1, "back", 0)
+
+
+def test_predictions_are_those_of_replay_in_number_and_kind(inputs: Path, ran: Callable[[int], Path]) -> None:
+    riverrank("replay", *files(inputs, inputs / "oracle"))
+    expected = named(inputs / "oracle")
+    assert expected
+    assert named(ran(1)) == expected
+    assert named(ran(2)) == expected
+
+
+def test_standard_input_to_standard_output(inputs: Path) -> None:
+    lines = (inputs / "events.jsonl").read_bytes().splitlines(keepends=True)[:10]
+    done = riverrank("run", "--events", "-", "--slates", "-", given=b"".join(lines))
+    assert [json.loads(line)["trigger"] for line in done.stdout.splitlines()] == [
+        f"e{number}" for number in range(10) if number % 5 != 3
+    ]
+
+
+def test_another_execution_mode_is_refused(inputs: Path, cluster: services.FlinkCluster, tmp_path: Path) -> None:
+    """Only a cluster's configuration can ask for one: an embedded Flink has none of its own."""
+    bundle.bundle(tmp_path / "riverrank.zip")
+    job = ("-py", JOB_FILE, "-pyfs", tmp_path / "riverrank.zip", "--events", inputs / "events.jsonl")
+    with pytest.raises(services.ServiceError, match=r"riverrank: python\.execution-mode is process: .* leave it out"):
+        cluster.flink("run", "-Dpython.execution-mode=process", *job)
+
+
+def test_failure_of_the_job_is_one_line_with_the_root_cause(inputs: Path, tmp_path: Path, free_port: int) -> None:
+    """Redis is away from the start, and still at the end of the input: the slates can't be delivered."""
+    away = f"redis://127.0.0.1:{free_port}"
+    flags = {"files.events": str(inputs / "events.jsonl"), "redis.url": away, "cache.drain": 500}
+    code = f"from riverrank.jobs import config, launch; launch.run(config.parse({{}}, {flags!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=TIMEOUT_SECONDS, check=False)
+    last = done.stderr.decode().strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert "are left at the end of the input: Redis at redis://127.0.0.1" in last
+
+
+def test_kafka_and_redis_hold_what_replay_answers(
+    inputs: Path, broker: services.KafkaBroker, valkey: services.Valkey, tmp_path: Path
+) -> None:
+    riverrank("replay", *files(inputs, inputs / "beside"))
+    expected = answers(read(inputs / "beside" / "slates.jsonl"))
+    config = topics(broker, tmp_path, "bounded", bounded=True)
+    send(broker, "bounded-items", [line for line in items() if line])
+    send(broker, "bounded-events", [line for line in events() if line], key="user_id")
+    send(broker, "bounded-events", [None], key="user_id")
+    riverrank("run", "--config", str(config), "--redis", valkey.url, "--parallelism", "2")
+
+    records = received(broker, "bounded-slates")
+    slates = [json.loads(value) for _, value in records]
+    assert answers(slates) == expected
+    assert [key.decode() for key, _ in records] == [slate["user_id"] for slate in slates]
+    letters = [json.loads(value) for _, value in received(broker, "bounded-dead-letters")]
+    assert sorted((letter["topic"], letter["reason"]) for letter in letters) == [
+        ("bounded-events", "bad_field"),
+        ("bounded-events", "bad_json"),
+        ("bounded-events", "bad_json"),  # the one without a value
+        ("bounded-events", "late"),
+        ("bounded-items", "bad_json"),
+    ]
+    receipts = [json.loads(value) for _, value in received(broker, "bounded-receipts")]
+    assert [receipt["erased"] for receipt in receipts] == [["sessions", "learner", "slates", "cache"]]
+    with redis.Redis.from_url(valkey.url) as client:
+        cached = {user: int(client.hget(f"rr:slate:{user}", "version")) for user in expected}  # type: ignore[arg-type]
+    assert cached == {user: history[-1][0] for user, history in expected.items()}
+
+
+def test_stopping_an_unbounded_run_answers_what_was_read(broker: services.KafkaBroker, tmp_path: Path) -> None:
+    config = topics(broker, tmp_path, "unbounded", bounded=False)
+    wanted = [line for line in events()[:120] if line]
+    target = tmp_path / "slates.jsonl"
+    command = [sys.executable, "-m", "riverrank.jobs.cli", "run", "--config", str(config), "--slates", str(target)]
+    running = subprocess.Popen(command)
+    try:
+        send(broker, "unbounded-events", wanted[:60], key="user_id")
+        wait_until(lambda: target.exists() and len(read(target)) == 48)
+        send(broker, "unbounded-events", wanted[60:], key="user_id")
+        time.sleep(2)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(TIMEOUT_SECONDS) == 130
+    finally:
+        running.kill()
+        running.wait()
+    assert len(read(target)) == 96
+    assert not list(tmp_path.glob(".*parts*"))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    (folder / "events.jsonl").write_text("\n".join(events()) + "\n")
+    with gzip.open(folder / "items.jsonl.gz", "wt") as file:
+        file.write("\n".join(items()) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ran(inputs: Path) -> Iterator[Callable[[int], Path]]:
+    """The folder with the outputs of a run of that parallelism; each runs once."""
+    done: dict[int, Path] = {}
+
+    def run(parallelism: int) -> Path:
+        if parallelism not in done:
+            done[parallelism] = inputs / f"parallelism-{parallelism}"
+            riverrank("run", *files(inputs, done[parallelism]), "--parallelism", str(parallelism))
+        return done[parallelism]
+
+    yield run
+
+
+def riverrank(
+    *arguments: str, given: bytes = b"", code: int = 0, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """The command line in a process of its own, which must end with that exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "riverrank.jobs.cli", *arguments],
+        input=given,
+        capture_output=True,
+        timeout=TIMEOUT_SECONDS,
+        env={**os.environ, **(env or {})},
+        check=False,
+    )
+    assert done.returncode == code, done.stderr.decode()
+    return done
+
+
+def files(inputs: Path, outputs: Path) -> list[str]:
+    outputs.mkdir(exist_ok=True)
+    names = ("slates", "predictions", "dead_letters", "receipts")
+    flags = ["--events", str(inputs / "events.jsonl"), "--items", str(inputs / "items.jsonl.gz")]
+    return flags + [word for n in names for word in (f"--{n.replace('_', '-')}", str(outputs / f"{n}.jsonl"))]
+
+
+def read(path: Path) -> list[Record]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def named(outputs: Path) -> list[tuple[str, str, float, str]]:
+    """Predictions without the number: what was predicted of what, and the truth."""
+    predictions = read(outputs / "predictions.jsonl")
+    return sorted((p["event_id"], p["item_id"], p["label"], p["kind"]) for p in predictions)
+
+
+def answers(slates: list[Record]) -> dict[str, list[tuple[int, str, int]]]:
+    """By user, in their order: version, trigger, and examples learned from."""
+    by_user: dict[str, list[tuple[int, str, int]]] = {}
+    for slate in slates:
+        answer = (slate["version"], slate["trigger"], slate["model"]["examples"])
+        by_user.setdefault(slate["user_id"], []).append(answer)
+    return by_user
+
+
+def topics(broker: services.KafkaBroker, folder: Path, name: str, *, bounded: bool) -> Path:
+    """Topics of that prefix, two partitions for what is keyed, and a configuration that names them."""
+    lines = ["[job]", 'checkpoint_every = "1s"', "[kafka]", f'bootstrap = "{broker.bootstrap}"']
+    lines.append(f"bounded = {str(bounded).lower()}")
+    for stream in ("events", "items", "slates", "dead-letters", "receipts"):
+        broker.create_topic(f"{name}-{stream}", 2 if stream in ("events", "slates") else 1)
+        lines.append(f'{stream.replace("-", "_")} = "{name}-{stream}"')
+    path = folder / f"{name}.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def send(broker: services.KafkaBroker, topic: str, lines: list[str] | list[None], key: str = "") -> None:
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
+    for line in lines:
+        name = json.loads(line).get(key) if line and key and line.endswith("}") else None
+        producer.send(topic, line and line.encode(), name.encode() if name else b"")
+    producer.flush()
+    producer.close()
+
+
+def received(broker: services.KafkaBroker, topic: str) -> list[tuple[bytes, bytes]]:
+    """Keys and values of a topic, in the order of each partition."""
+    consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, enable_auto_commit=False)
+    partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+    consumer.assign(partitions)
+    ends = consumer.end_offsets(partitions)
+    consumer.seek_to_beginning(*partitions)
+    found: list[tuple[bytes, bytes]] = []
+    while any(consumer.position(partition) < ends[partition] for partition in partitions):
+        for records in consumer.poll(1_000).values():
+            found += [(record.key, record.value) for record in records]
+    consumer.close()
+    return found
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.2)
