@@ -62,13 +62,12 @@ def demo(
     run = _Run(seconds, Shop(settings), job_command, console)
     try:
         with _terminated_as_interrupted():
-            run.all(LiveScreen(console) if live else PlainScreen(console))
+            return run.all(LiveScreen(console) if live else PlainScreen(console))
     except (ServiceError, KafkaError, RedisError, OSError) as error:
         raise Failure(f"the demo broke: {error}") from error
     finally:
         if run.summary is not None:
             print(summary_of(run.summary))
-    return run.summary
 
 
 class _Run:
@@ -86,15 +85,15 @@ class _Run:
         self._titles = {item.item_id: item.title or item.item_id for item in shop.catalogue(0)}
         self._watched = 2 * int(shop.activity[::2].argmax())  # the busiest of the riverrank arm
 
-    def all(self, screen: Screen) -> None:
+    def all(self, screen: Screen) -> Summary:
         """Set up, run, sum up; what was started is ended in the order job, broker, Valkey, whatever happens."""
         with ExitStack() as stack:
             try:
-                self._all(stack, screen)
+                return self._all(stack, screen)
             finally:
                 _uninterrupted()
 
-    def _all(self, stack: ExitStack, screen: Screen) -> None:
+    def _all(self, stack: ExitStack, screen: Screen) -> Summary:
         valkey = stack.enter_context(Valkey())  # what is entered first is ended last
         self._done("Valkey")
         broker = stack.enter_context(KafkaBroker())
@@ -118,6 +117,7 @@ class _Run:
             self.summary = self._summed_up(config, traffic, unanswered=0)
             raise
         self.summary = self._summed_up(config, traffic, traffic.finish())
+        return self.summary
 
     def _configured(self, folder: Path, broker: KafkaBroker, valkey: Valkey) -> Config:
         """Write the job's configuration, and read it as the job will."""
