@@ -13,7 +13,7 @@ from riverrank.state.records import Event, Item, Reject, decode_event, decode_it
 
 from .config import Config
 from .errors import Failure
-from .preflight import broker_errors
+from .preflight import broker_errors, check_topic
 from .reading import STANDARD, Arrival, read_lines, read_topic
 
 EXAMPLES = 5
@@ -152,6 +152,8 @@ def _origin(config: Config, name: str) -> tuple[str, bool] | None:
 def _limited(config: Config, name: str, most: int, sampled: Sampled) -> Iterator[Arrival]:
     """At most `most` records of an input. Lines of a file and offsets count from 0."""
     path = getattr(config.files, name)
+    if sampled.is_topic:
+        check_topic(config.kafka, getattr(config.kafka, name))
     try:
         with broker_errors(config.kafka) if sampled.is_topic else nullcontext():
             for arrival in (

@@ -94,6 +94,20 @@ def _check_broker(kafka: KafkaSettings) -> None:
     KafkaConsumer(**kafka.python_arguments(), bootstrap_timeout_ms=BROKER_TIMEOUT_MS).close(autocommit=False)
 
 
+def check_topic(kafka: KafkaSettings, topic: str) -> None:
+    """The broker has that topic. Raises `UsageError` where it has not."""
+    from kafka import KafkaConsumer  # noqa: PLC0415  as above
+
+    with broker_errors(kafka):
+        consumer = KafkaConsumer(**kafka.python_arguments(), bootstrap_timeout_ms=BROKER_TIMEOUT_MS)
+        try:
+            topics = consumer.topics()
+        finally:
+            consumer.close(autocommit=False)
+    if topic not in topics:
+        raise UsageError(f"kafka: the broker has no topic {topic!r}; make it, or mend its name in the configuration")
+
+
 def _check_redis(settings: RedisSettings) -> None:
     import redis  # noqa: PLC0415  a client that most commands need not load
 
