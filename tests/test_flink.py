@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,28 +149,33 @@ def test_kafka_and_redis_hold_what_replay_answers(
     ]
     receipts = [json.loads(value) for _, value in received(broker, "bounded-receipts")]
     assert [receipt["erased"] for receipt in receipts] == [["sessions", "learner", "slates", "cache"]]
-    with redis.Redis.from_url(valkey.url) as client:
-        cached = {user: int(client.hget(f"rr:slate:{user}", "version")) for user in expected}  # type: ignore[arg-type]
-    assert cached == {user: history[-1][0] for user, history in expected.items()}
+    assert cached(valkey, expected) == {user: history[-1][0] for user, history in expected.items()}
 
 
-def test_stopping_an_unbounded_run_answers_what_was_read(broker: services.KafkaBroker, tmp_path: Path) -> None:
+def test_unbounded_run_outlives_redis_and_drains_when_it_is_stopped(
+    broker: services.KafkaBroker, valkey: services.Valkey, tmp_path: Path
+) -> None:
     config = topics(broker, tmp_path, "unbounded", bounded=False)
-    wanted = [line for line in events()[:120] if line]
-    target = tmp_path / "slates.jsonl"
-    command = [sys.executable, "-m", "riverrank.jobs.cli", "run", "--config", str(config), "--slates", str(target)]
-    running = subprocess.Popen(command)
+    wanted, target = events()[:120], tmp_path / "slates.jsonl"
+    flags = ["--config", str(config), "--redis", valkey.url, "--slates", str(target)]
+    running = subprocess.Popen([sys.executable, "-m", "riverrank.jobs.cli", "run", *flags])
     try:
         send(broker, "unbounded-events", wanted[:60], key="user_id")
         wait_until(lambda: target.exists() and len(read(target)) == 48)
-        send(broker, "unbounded-events", wanted[60:], key="user_id")
+        valkey.stop()
+        send(broker, "unbounded-events", wanted[60:90], key="user_id")
+        wait_until(lambda: len(read(target)) == 72)
+        valkey.start()
+        send(broker, "unbounded-events", wanted[90:], key="user_id")
         time.sleep(2)
         running.send_signal(signal.SIGTERM)
         assert running.wait(TIMEOUT_SECONDS) == 130
     finally:
         running.kill()
         running.wait()
-    assert len(read(target)) == 96
+    given = answers(read(target))
+    assert sum(map(len, given.values())) == 96
+    assert cached(valkey, given) == {user: history[-1][0] for user, history in given.items()}
     assert not list(tmp_path.glob(".*parts*"))
 
 
@@ -237,6 +242,12 @@ def answers(slates: list[Record]) -> dict[str, list[tuple[int, str, int]]]:
         answer = (slate["version"], slate["trigger"], slate["model"]["examples"])
         by_user.setdefault(slate["user_id"], []).append(answer)
     return by_user
+
+
+def cached(valkey: services.Valkey, users: Iterable[str]) -> dict[str, int]:
+    """The version of each user's slate in Redis, -1 for none."""
+    with redis.Redis.from_url(valkey.url) as client:
+        return {user: int(client.hget(f"rr:slate:{user}", "version") or -1) for user in users}
 
 
 def topics(broker: services.KafkaBroker, folder: Path, name: str, *, bounded: bool) -> Path:
