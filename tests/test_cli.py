@@ -294,7 +294,7 @@ def test_convert_writes_both_files_and_says_what_it_left_out(tmp_path: Path) -> 
     assert_one_line(riverrank("convert", "csv", "--source", source, *out), 2, "no column user_id, item_id, ts")
 
 
-def test_converted_events_replay_without_a_dead_letter(tmp_path: Path, needs_shared: Callable[[str], Path]) -> None:
+def test_converted_events_hold_no_dead_letter(tmp_path: Path, needs_shared: Callable[[str], Path]) -> None:
     out = (tmp_path / "e.jsonl", tmp_path / "i.jsonl.gz")
     source = needs_shared("data/complete_journey")
     done = riverrank("convert", "complete-journey", "--source", source, "--events", out[0], "--items", out[1])
