@@ -10,7 +10,8 @@ from pyflink.common import WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors.file_system import FileSource, StreamFormat
 from pyflink.table import StreamTableEnvironment
-from riverrank.operators.process import Lines, Read, kafka_record
+from riverrank.operators.arrivals import Lines, kafka_record
+from riverrank.operators.process import Read
 from riverrank.state.records import Item, decode_item
 
 from .config import Config

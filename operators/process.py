@@ -4,10 +4,7 @@ The only module of `operators` that imports PyFlink. Everything is written for `
 PyFlink does differently there is said where it matters.
 """
 
-import logging
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any
 from zlib import crc32
@@ -22,7 +19,6 @@ from ..state import descriptors
 from ..state.journal import Journal
 from ..state.records import (
     Event,
-    Item,
     Receipt,
     Reject,
     Slate,
@@ -35,20 +31,21 @@ from ..state.wire import (
     CacheWrite,
     CatalogueUpdate,
     SignalUpdate,
-    Update,
     decode_feedback,
-    decode_update,
-    decode_write,
     encode,
 )
-from .cache import POPULAR, Cache, CacheAway, slate_key
+from .arrivals import Arrival, decode_arrival
+from .cache import POPULAR, Cache, slate_key
+from .entries import MapEntries
+from .flushes import TURN, Flushes
 from .native import import_apart  # before whatever imports River
+from .outbox import Outbox, Sender
 from .ranker import Ranker
 from .recommend import Recommend
 from .session import Session
 from .settings import Behaviour
 from .signals import Signals
-from .view import View
+from .views import Catalogue, Views
 
 # Between operators bytes travel as byte[], which pemja hands over as they are. In state the same type comes back as a
 # tuple of numbers; a pickled byte array does not.
@@ -58,16 +55,6 @@ LINE = Types.STRING()
 STORED = Types.PICKLED_BYTE_ARRAY()
 
 END_OF_INPUT = 1 << 62  # an event time that only the last watermark reaches
-FIRST_RETRY_MS = 100
-LAST_RETRY_MS = 5_000
-WRITES_AT_ONCE = 1_000
-
-# All subtasks of a TaskManager share one interpreter. numpy lets go of its lock in every call, and two threads that
-# hand it to and fro at each spend more time on that than on the work: so one at a time, never across a yield (a
-# thread that waits for its output to be taken must not hold up the one that takes it).
-TURN = threading.Lock()
-
-_log = logging.getLogger(__name__)
 
 
 class Output(StrEnum):
@@ -101,37 +88,6 @@ class Outputs(msgspec.Struct, frozen=True):
             yield LINES[output], value.decode()
         if output in self.records:
             yield RECORDS[output], Row(key, value)
-
-
-class Arrival(msgspec.Struct, frozen=True, array_like=True):
-    """A record as it came: `value` is None for a tombstone, `ts` is Kafka's, 0 for a line of a file."""
-
-    partition: int
-    offset: int
-    ts: int
-    value: bytes | None
-    key: bytes | None = None
-
-
-_decode_arrival = msgspec.msgpack.Decoder(Arrival).decode
-
-
-class Lines:
-    """Reads the lines of a file, decoded as ISO-8859-1, back to bytes, and counts them. Blank ones are no record."""
-
-    def __init__(self) -> None:
-        self._next = 0
-
-    def __call__(self, line: str) -> Arrival | None:
-        offset, self._next = self._next, self._next + 1
-        value = line.encode("latin-1")
-        return Arrival(0, offset, 0, value) if value else None
-
-
-def kafka_record(row: Row) -> Arrival:
-    """A row of the Kafka table: key, value, partition, offset, timestamp."""
-    key, value, partition, offset, ts = row
-    return Arrival(partition, offset, ts, value, key)
 
 
 Read = Callable[[Any], Arrival | None]
@@ -182,7 +138,7 @@ class SessionFunction(KeyedProcessFunction):
         self.state = runtime_context.get_state(_value(descriptors.SESSION_VALUE, self.ttl_ms))
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
-        arrival = _decode_arrival(value)
+        arrival = decode_arrival(value)
         event = decode_event(arrival.value)
         assert isinstance(event, Event), "parse lets only events through"
         held = self.state.value()
@@ -231,12 +187,12 @@ class SignalsFunction(KeyedProcessFunction):
 class RankerFunction(KeyedBroadcastProcessFunction):
     """RANKER: one learner a shard, restored as those of SIGNALS are, over the subtask's view."""
 
-    def __init__(self, behaviour: Behaviour, catalogue: "Catalogue") -> None:
+    def __init__(self, behaviour: Behaviour, catalogue: Catalogue) -> None:
         self.behaviour, self.catalogue = behaviour, catalogue
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self.entries = MapEntries(runtime_context.get_map_state(_map(descriptors.RANKER_JOURNAL)))
-        self.views = Views(self.behaviour, descriptors.RANKER_VIEW, self.catalogue)
+        self.views = Views(self.behaviour, broadcast_state(descriptors.RANKER_VIEW), self.catalogue, TURN)
         self.shards: dict[str, Ranker] = {}
         self.flushes = Flushes(self.behaviour.ranker.flush_every)
 
@@ -267,7 +223,7 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
     def __init__(
         self,
         behaviour: Behaviour,
-        catalogue: "Catalogue",
+        catalogue: Catalogue,
         outputs: Outputs,
         ttl_ms: int,
         cache: "CacheRoute | None",
@@ -279,7 +235,7 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
         for name in (self.behaviour.learner.model, self.behaviour.learner.optimizer):
             import_apart(f"river.{name.rpartition('.')[0]}")
         self.state = runtime_context.get_state(_value(descriptors.LEARNER_VALUE, self.ttl_ms))
-        self.views = Views(self.behaviour, descriptors.RECOMMEND_VIEW, self.catalogue)
+        self.views = Views(self.behaviour, broadcast_state(descriptors.RECOMMEND_VIEW), self.catalogue, TURN)
         self.recommend: Recommend | None = None
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Any]:
@@ -340,10 +296,8 @@ class CacheRoute(msgspec.Struct, frozen=True):
 
 
 class CacheFunction(KeyedProcessFunction):
-    """CACHE: an outbox a bucket; receipts of what is gone on the main output, as a timer can reach no other.
-
-    Redis being away costs one attempt of the subtask at a time, further and further apart, and never the job; only at
-    the end of bounded input it does, when `drain_ms` have passed.
+    """CACHE: an outbox a bucket, one sender for all of a subtask; receipts of what is gone on the main output, as a
+    timer can reach no other.
     """
 
     def __init__(self, cache: Callable[[], Cache], flush_every_ms: int, drain_ms: int) -> None:
@@ -352,12 +306,9 @@ class CacheFunction(KeyedProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         self.entries = MapEntries(runtime_context.get_map_state(_map(descriptors.CACHE_OUTBOX)))
         self.cache = self.connect()
+        self.sender = Sender(self.cache, self.drain_ms)
         self.outboxes: dict[str, Outbox] = {}
         self.armed: set[str] = set()
-        self.away: CacheAway | None = None
-        self.retry_ms = FIRST_RETRY_MS
-        self.retry_at = 0.0
-        self.drained_by: float | None = None
 
     def close(self) -> None:
         self.cache.close()
@@ -372,15 +323,17 @@ class CacheFunction(KeyedProcessFunction):
         bucket = ctx.get_current_key()
         outbox = self._outbox(bucket, ctx)
         if timestamp == END_OF_INPUT:
-            yield from self._drain(outbox)
-            return
-        self.armed.discard(bucket)
-        if time.monotonic() >= self.retry_at:
-            yield from self._flush(outbox)
+            settled = self.sender.drain(outbox)
+        else:
+            self.armed.discard(bucket)
+            settled = self.sender.flush(outbox)
+        for write in settled:
+            if write.receipt is not None:
+                yield Row(write.key.partition(":")[2], write.receipt)
         if outbox:
             self._arm(bucket, ctx)
 
-    def _outbox(self, bucket: str, ctx: KeyedProcessFunction.Context) -> "Outbox":
+    def _outbox(self, bucket: str, ctx: KeyedProcessFunction.Context) -> Outbox:
         if bucket not in self.outboxes:
             self.outboxes[bucket] = Outbox(self.entries)
             ctx.timer_service().register_event_time_timer(END_OF_INPUT)
@@ -389,43 +342,9 @@ class CacheFunction(KeyedProcessFunction):
     def _arm(self, bucket: str, ctx: KeyedProcessFunction.Context) -> None:
         if bucket not in self.armed:
             self.armed.add(bucket)
-            wait_ms = max(self.flush_every_ms, round((self.retry_at - time.monotonic()) * 1000))
+            wait_ms = max(self.flush_every_ms, self.sender.wait_ms())
             timers = ctx.timer_service()
             timers.register_processing_time_timer(timers.current_processing_time() + wait_ms)
-
-    def _flush(self, outbox: "Outbox") -> Iterator[Row]:
-        batch = outbox.batch()
-        try:
-            settled: Iterable[str] = self.cache.write([write for _, write in batch])
-        except CacheAway as away:
-            if self.away is None:
-                _log.warning("%s; slates are kept until it is back", away)
-            self.away, settled = away, away.settled
-            self.retry_at = time.monotonic() + self.retry_ms / 1000
-            self.retry_ms = min(self.retry_ms * 2, LAST_RETRY_MS)
-        else:
-            if self.away is not None:
-                _log.warning("Redis is back")
-            self.away, self.retry_ms, self.retry_at = None, FIRST_RETRY_MS, 0.0
-        settled = frozenset(settled)
-        for entry, write in batch:
-            if write.key in settled:
-                outbox.settle(entry)
-                if write.receipt is not None:
-                    yield Row(write.key.partition(":")[2], write.receipt)
-
-    def _drain(self, outbox: "Outbox") -> Iterator[Row]:
-        if self.drained_by is None:
-            self.drained_by = time.monotonic() + self.drain_ms / 1000
-        while outbox:
-            before = len(outbox)
-            yield from self._flush(outbox)
-            if len(outbox) < before:
-                continue
-            if time.monotonic() >= self.drained_by:
-                why = str(self.away) if self.away else "it refuses them"
-                raise RuntimeError(f"{len(outbox)} writes to Redis are left at the end of the input: {why}")
-            time.sleep(min(FIRST_RETRY_MS / 1000, max(0.0, self.drained_by - time.monotonic())))
 
 
 class SendReceipts(ProcessFunction):
@@ -440,175 +359,9 @@ class SendReceipts(ProcessFunction):
             yield from self.outputs.emit(Output.RECEIPTS, user_id, receipt)
 
 
-class Outbox:
-    """The writes of one bucket that are still to be done, in the instance and in state. Not empty is true.
-
-    Of a key the latest slate is kept, and every erasure with its receipt; an erasure drops the slates before it and
-    goes ahead of those after it.
-    """
-
-    def __init__(self, entries: "MapEntries") -> None:
-        self._entries = entries
-        self._waiting = dict(entries.items())
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def add(self, encoded: bytes) -> None:
-        """Take an encoded `CacheWrite`."""
-        write = decode_write(encoded)
-        slate = f"slate\0{write.key}"
-        entry = slate if write.slate is not None else f"erase\0{write.key}\0{write.epoch:020d}"
-        if write.slate is None and slate in self._waiting:
-            self.settle(slate)
-        self._waiting[entry] = encoded
-        self._entries.put(entry, encoded)
-
-    def batch(self) -> list[tuple[str, CacheWrite]]:
-        """What may be written at once: of each key one write only, its first."""
-        chosen: dict[str, tuple[str, CacheWrite]] = {}
-        for entry in sorted(self._waiting):  # erasures before slates, by epoch
-            write = decode_write(self._waiting[entry])
-            chosen.setdefault(write.key, (entry, write))
-            if len(chosen) >= WRITES_AT_ONCE:
-                break
-        return list(chosen.values())
-
-    def settle(self, entry: str) -> None:
-        """Forget an entry that is done."""
-        del self._waiting[entry]
-        self._entries.remove(entry)
-
-
-Catalogue = Callable[[], Iterable[Item]]
-
-
-class Views:
-    """The one view of a subtask, over broadcast state, restored from it at the first element of either side.
-
-    Where that state is empty the catalogue is read first: no slate is made without it. The user's side may only read
-    broadcast state, so what it would write waits in memory for the first element of the broadcast side; a checkpoint
-    before that leaves the state empty, and the catalogue is read again.
-    """
-
-    def __init__(self, behaviour: Behaviour, name: str, catalogue: Catalogue) -> None:
-        self._behaviour, self._catalogue = behaviour, catalogue
-        self._descriptor = broadcast_state(name)
-        self._view: View | None = None
-        self._entries: BroadcastEntries | None = None
-        self._journal: Journal | None = None
-
-    def read(self, ctx: Any) -> View:
-        """The view, for either side."""
-        if self._view is None:
-            self._entries = BroadcastEntries(ctx.get_broadcast_state(self._descriptor))
-            self._journal = Journal(self._entries)
-            self._view = View.restore(self._behaviour, self._journal)
-            if self._view.empty:
-                for item in self._catalogue():
-                    self._view.apply(CatalogueUpdate(item), self._journal)
-        return self._view
-
-    def apply(self, encoded: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Update:
-        """Apply an encoded update to the view and to broadcast state; returns it decoded."""
-        view = self.read(ctx)
-        if self._entries is not None and not self._entries.writable:
-            self._entries.make_writable(ctx.get_broadcast_state(self._descriptor))
-        update: Update = decode_update(encoded)
-        with TURN:
-            view.apply(update, self._journal)
-        return update
-
-
-class Flushes:
-    """When what a learner has to tell goes out: as soon as it is due, else by a processing-time timer."""
-
-    def __init__(self, every_ms: int) -> None:
-        self._every_ms = every_ms
-        self._armed: set[str] = set()
-
-    def after(self, learner: Signals | Ranker, ctx: Any) -> Iterator[bytes]:
-        """To be called after a feedback was learned."""
-        if learner.due():
-            yield from _flushed(learner)
-            return
-        key = ctx.get_current_key()
-        if key not in self._armed:
-            self._armed.add(key)
-            timers = ctx.timer_service()
-            timers.register_processing_time_timer(timers.current_processing_time() + self._every_ms)
-
-    def on_timer(self, learner: Signals | Ranker, ctx: Any) -> Iterator[bytes]:
-        """To be called when the timer fires."""
-        self._armed.discard(ctx.get_current_key())
-        yield from _flushed(learner)
-
-
-class MapEntries:
-    """`state.journal.Entries` over a keyed MapState; it holds the entries of whatever key is current."""
-
-    def __init__(self, state: Any) -> None:
-        self._state = state
-
-    def put(self, key: str, value: bytes) -> None:
-        self._state.put(key, value)
-
-    def remove(self, key: str) -> None:
-        self._state.remove(key)
-
-    def items(self) -> Iterator[tuple[str, bytes]]:
-        return iter(list(self._state.items()))
-
-
-class BroadcastEntries:
-    """`state.journal.Entries` over broadcast state. While it can only be read, what is written waits in memory."""
-
-    def __init__(self, readable: Any) -> None:
-        self._readable = readable
-        self._writable: Any = None
-        self._waiting: dict[str, bytes | None] = {}  # None: to be removed
-
-    def make_writable(self, state: Any) -> None:
-        """Write what waits to `state`, and everything to come."""
-        self._writable = state
-        waiting, self._waiting = self._waiting, {}
-        for key, value in waiting.items():
-            if value is None:
-                state.remove(key)
-            else:
-                state.put(key, value)
-
-    @property
-    def writable(self) -> bool:
-        return self._writable is not None
-
-    def put(self, key: str, value: bytes) -> None:
-        if self._writable is None:
-            self._waiting[key] = value
-        else:
-            self._writable.put(key, value)
-
-    def remove(self, key: str) -> None:
-        if self._writable is None:
-            self._waiting[key] = None
-        else:
-            self._writable.remove(key)
-
-    def items(self) -> Iterator[tuple[str, bytes]]:
-        entries = dict(self._readable.items()) | self._waiting
-        return iter([(key, value) for key, value in entries.items() if value is not None])
-
-
 def broadcast_state(name: str) -> MapStateDescriptor:
     """The broadcast state of that name."""
     return MapStateDescriptor(name, Types.STRING(), STORED)
-
-
-def _flushed(learner: Signals | Ranker) -> Iterator[bytes]:
-    with TURN:
-        update = learner.flush()
-    if update is not None:
-        yield update
 
 
 def _dead_letter(outputs: Outputs, arrival: Arrival, reject: Reject, topic: str) -> Iterator[Any]:

@@ -1,0 +1,37 @@
+"""Records as they arrive, before anyone knows what they mean, and how each kind of source hands them over."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+
+class Arrival(msgspec.Struct, frozen=True, array_like=True):
+    """A record as it came: `value` is None for a tombstone, `ts` is Kafka's, 0 for a line of a file."""
+
+    partition: int
+    offset: int
+    ts: int
+    value: bytes | None
+    key: bytes | None = None
+
+
+decode_arrival = msgspec.msgpack.Decoder(Arrival).decode
+
+
+class Lines:
+    """Reads the lines of a file, decoded as ISO-8859-1, back to bytes, and counts them. Blank ones are no record."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def __call__(self, line: str) -> Arrival | None:
+        offset, self._next = self._next, self._next + 1
+        value = line.encode("latin-1")
+        return Arrival(0, offset, 0, value) if value else None
+
+
+def kafka_record(row: Iterable[Any]) -> Arrival:
+    """A row of the Kafka table: key, value, partition, offset, timestamp."""
+    key, value, partition, offset, ts = row
+    return Arrival(partition, offset, ts, value, key)

@@ -1,0 +1,48 @@
+"""When SIGNALS and RANKER tell what they learned, and whose turn it is in the interpreter that all operators share."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+# All subtasks of a TaskManager share one interpreter. numpy lets go of its lock in every call, and two threads that
+# hand it to and fro at each spend more time on that than on the work: so one at a time, never across a yield (a
+# thread that waits for its output to be taken must not hold up the one that takes it).
+TURN = threading.Lock()
+
+
+class Learns(Protocol):
+    """What SIGNALS and RANKER have in common."""
+
+    def due(self) -> bool: ...
+    def flush(self) -> bytes | None: ...
+
+
+class Flushes:
+    """When what a learner has to tell goes out: as soon as it is due, else by a processing-time timer."""
+
+    def __init__(self, every_ms: int) -> None:
+        self._every_ms = every_ms
+        self._armed: set[str] = set()
+
+    def after(self, learner: Learns, ctx: Any) -> Iterator[bytes]:
+        """To be called after a feedback was learned."""
+        if learner.due():
+            yield from _flushed(learner)
+            return
+        key = ctx.get_current_key()
+        if key not in self._armed:
+            self._armed.add(key)
+            timers = ctx.timer_service()
+            timers.register_processing_time_timer(timers.current_processing_time() + self._every_ms)
+
+    def on_timer(self, learner: Learns, ctx: Any) -> Iterator[bytes]:
+        """To be called when the timer fires."""
+        self._armed.discard(ctx.get_current_key())
+        yield from _flushed(learner)
+
+
+def _flushed(learner: Learns) -> Iterator[bytes]:
+    with TURN:
+        update = learner.flush()
+    if update is not None:
+        yield update
