@@ -150,11 +150,12 @@ class Replay:
         self._broadcast()
 
     def _broadcast(self) -> None:
-        for learner in (*self.signals, self.ranker):
-            if learner.due() and (update := learner.flush()) is not None:
+        for signals in self.signals:
+            if signals.due() and (update := signals.flush()) is not None:
                 self.view.apply(decode_update(update))
-                if learner is not self.ranker:
-                    self.refresh_popular()
+                self.refresh_popular()
+        if self.ranker.due() and (weights := self.ranker.flush()) is not None:
+            self.view.apply(decode_update(weights))
 
     def _erase(self, event: Event, epoch: int) -> None:
         erased = ERASED if self.cache is None else (*ERASED, "cache")

@@ -139,7 +139,8 @@ class Session:
                     impression.labels[impression.items.index(event.item_id)] = 1
         room = most - 1 if event.type == "impression" else most
         over = len(session.impressions) - room
-        closed, still_open = [], []
+        closed: list[OpenImpression] = []
+        still_open: list[OpenImpression] = []
         for position, impression in enumerate(session.impressions):
             done = position < over or session.newest > impression.ts + window
             (closed if done else still_open).append(impression)

@@ -9,20 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from riverrank.jobs import bundle, services
+from streams import TIMEOUT_SECONDS, Record, answers, cached, received, send, topics, wait_until
 
-TIMEOUT_SECONDS = 150
 JOB_FILE = Path(bundle.__file__).with_name("recommend.py")
 START_MS = 1_764_000_000_000
 USERS, ITEMS, EVENTS = 8, 30, 160
-Record = dict[str, Any]
 
 
 def events() -> list[str]:
@@ -129,7 +125,7 @@ def test_kafka_and_redis_hold_what_replay_answers(
 ) -> None:
     riverrank("replay", *files(inputs, inputs / "beside"))
     expected = answers(read(inputs / "beside" / "slates.jsonl"))
-    config = topics(broker, tmp_path, "bounded", bounded=True)
+    config = topics(broker, tmp_path, "bounded", "bounded = true")
     send(broker, "bounded-items", [line for line in items() if line])
     send(broker, "bounded-events", [line for line in events() if line], key="user_id")
     send(broker, "bounded-events", [None], key="user_id")
@@ -155,7 +151,7 @@ def test_kafka_and_redis_hold_what_replay_answers(
 def test_unbounded_run_outlives_redis_and_drains_when_it_is_stopped(
     broker: services.KafkaBroker, valkey: services.Valkey, tmp_path: Path
 ) -> None:
-    config = topics(broker, tmp_path, "unbounded", bounded=False)
+    config = topics(broker, tmp_path, "unbounded")
     wanted, target = events()[:120], tmp_path / "slates.jsonl"
     flags = ["--config", str(config), "--redis", valkey.url, "--slates", str(target)]
     running = subprocess.Popen([sys.executable, "-m", "riverrank.jobs.cli", "run", *flags])
@@ -233,61 +229,3 @@ def named(outputs: Path) -> list[tuple[str, str, float, str]]:
     """Predictions without the number: what was predicted of what, and the truth."""
     predictions = read(outputs / "predictions.jsonl")
     return sorted((p["event_id"], p["item_id"], p["label"], p["kind"]) for p in predictions)
-
-
-def answers(slates: list[Record]) -> dict[str, list[tuple[int, str, int]]]:
-    """By user, in their order: version, trigger, and examples learned from."""
-    by_user: dict[str, list[tuple[int, str, int]]] = {}
-    for slate in slates:
-        answer = (slate["version"], slate["trigger"], slate["model"]["examples"])
-        by_user.setdefault(slate["user_id"], []).append(answer)
-    return by_user
-
-
-def cached(valkey: services.Valkey, users: Iterable[str]) -> dict[str, int]:
-    """The version of each user's slate in Redis, -1 for none."""
-    with redis.Redis.from_url(valkey.url) as client:
-        return {user: int(client.hget(f"rr:slate:{user}", "version") or -1) for user in users}
-
-
-def topics(broker: services.KafkaBroker, folder: Path, name: str, *, bounded: bool) -> Path:
-    """Topics of that prefix, two partitions for what is keyed, and a configuration that names them."""
-    lines = ["[job]", 'checkpoint_every = "1s"', "[kafka]", f'bootstrap = "{broker.bootstrap}"']
-    lines.append(f"bounded = {str(bounded).lower()}")
-    for stream in ("events", "items", "slates", "dead-letters", "receipts"):
-        broker.create_topic(f"{name}-{stream}", 2 if stream in ("events", "slates") else 1)
-        lines.append(f'{stream.replace("-", "_")} = "{name}-{stream}"')
-    path = folder / f"{name}.toml"
-    path.write_text("\n".join(lines))
-    return path
-
-
-def send(broker: services.KafkaBroker, topic: str, lines: list[str] | list[None], key: str = "") -> None:
-    producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
-    for line in lines:
-        name = json.loads(line).get(key) if line and key and line.endswith("}") else None
-        producer.send(topic, line and line.encode(), name.encode() if name else b"")
-    producer.flush()
-    producer.close()
-
-
-def received(broker: services.KafkaBroker, topic: str) -> list[tuple[bytes, bytes]]:
-    """Keys and values of a topic, in the order of each partition."""
-    consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, enable_auto_commit=False)
-    partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
-    consumer.assign(partitions)
-    ends = consumer.end_offsets(partitions)
-    consumer.seek_to_beginning(*partitions)
-    found: list[tuple[bytes, bytes]] = []
-    while any(consumer.position(partition) < ends[partition] for partition in partitions):
-        for records in consumer.poll(1_000).values():
-            found += [(record.key, record.value) for record in records]
-    consumer.close()
-    return found
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it never came to pass"
-        time.sleep(0.2)

@@ -1,0 +1,76 @@
+"""What tests of the job on a real broker share: topics, records in and out, and what a user was answered."""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import redis
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from riverrank.jobs import services
+
+TIMEOUT_SECONDS = 150
+Record = dict[str, Any]
+
+
+def answers(slates: list[Record]) -> dict[str, list[tuple[int, str, int]]]:
+    """By user, in their order: version, trigger, and examples learned from."""
+    by_user: dict[str, list[tuple[int, str, int]]] = {}
+    for slate in slates:
+        answer = (slate["version"], slate["trigger"], slate["model"]["examples"])
+        by_user.setdefault(slate["user_id"], []).append(answer)
+    return by_user
+
+
+def cached(valkey: services.Valkey, users: Iterable[str]) -> dict[str, int]:
+    """The version of each user's slate in Redis, -1 for none."""
+    with redis.Redis.from_url(valkey.url) as client:
+        return {user: int(client.hget(f"rr:slate:{user}", "version") or -1) for user in users}
+
+
+def topics(broker: services.KafkaBroker, folder: Path, name: str, *lines: str) -> Path:
+    """Topics of that prefix, two partitions for what is keyed, and a configuration that names them.
+
+    `lines` go to the section [kafka].
+    """
+    written = ["[job]", 'checkpoint_every = "1s"', "[kafka]", f'bootstrap = "{broker.bootstrap}"', *lines]
+    for stream in ("events", "items", "slates", "dead-letters", "receipts"):
+        broker.create_topic(f"{name}-{stream}", 2 if stream in ("events", "slates") else 1)
+        written.append(f'{stream.replace("-", "_")} = "{name}-{stream}"')
+    path = folder / f"{name}.toml"
+    path.write_text("\n".join(written))
+    return path
+
+
+def send(broker: services.KafkaBroker, topic: str, lines: list[str] | list[None], key: str = "") -> None:
+    """Send lines as records, each with its field `key` as the record's key."""
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
+    for line in lines:
+        name = json.loads(line).get(key) if line and key and line.endswith("}") else None
+        producer.send(topic, line and line.encode(), name.encode() if name else b"")
+    producer.flush()
+    producer.close()
+
+
+def received(broker: services.KafkaBroker, topic: str, **options: Any) -> list[tuple[bytes, bytes]]:
+    """Keys and values of a topic, in the order of each partition; `options` are the consumer's."""
+    consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, enable_auto_commit=False, **options)
+    partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+    consumer.assign(partitions)
+    ends = consumer.end_offsets(partitions)
+    consumer.seek_to_beginning(*partitions)
+    found: list[tuple[bytes, bytes]] = []
+    while any(consumer.position(partition) < ends[partition] for partition in partitions):
+        for records in consumer.poll(1_000).values():
+            found += [(record.key, record.value) for record in records]
+    consumer.close()
+    return found
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait for what must come to pass within TIMEOUT_SECONDS."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.2)

@@ -1,0 +1,134 @@
+"""The job on a standalone cluster, submitted by `flink run`: Kafka in and out, stopped with a savepoint, restored at
+another parallelism, and through the loss of a TaskManager, with nothing learned twice or lost.
+"""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from riverrank.jobs import bundle, config, replay, services
+from streams import Record, answers, cached, received, send, topics, wait_until
+
+JOB_FILE = Path(bundle.__file__).with_name("recommend.py")
+START_MS = 1_764_000_000_000
+USERS, ITEMS = 24, 40
+
+
+def stream(count: int, seed: int) -> list[Record]:
+    """Events of every kind that teaches; user u of category u % 4 takes mostly what is of that category."""
+    rng = random.Random(seed)
+    made: list[Record] = []
+    for number in range(count):
+        user = rng.randrange(USERS)
+        event: Record = {"event_id": f"{seed}-{number}", "user_id": f"u{user}", "ts": START_MS + 1000 * number}
+        event["ts"] += seed * 10_000_000
+        item = f"i{rng.randrange(ITEMS // 4) * 4 + user % 4}"
+        kind = rng.choice(("click", "click", "purchase", "rate", "request", "impression"))
+        event["type"] = kind
+        if kind == "impression":
+            event["items"] = [item, f"i{rng.randrange(ITEMS)}x"]
+        elif kind != "request":
+            event["item_id"] = item
+            event["value"] = float(rng.randrange(1, 6))
+        made.append(event)
+    return made
+
+
+def lines(events: list[Record]) -> list[str]:
+    return [json.dumps(event) for event in events]
+
+
+CATALOGUE = [{"item_id": f"i{n}", "ts": START_MS, "categories": [f"c{n % 4}"]} for n in range(ITEMS)]
+
+
+@pytest.fixture
+def zipped(tmp_path: Path) -> Path:
+    bundle.bundle(tmp_path / "riverrank.zip")
+    return tmp_path / "riverrank.zip"
+
+
+def expected(events: list[Record], folder: Path) -> dict[str, list[tuple[int, str, int]]]:
+    """What replay answers to the same events."""
+    (folder / "all.jsonl").write_text("\n".join(lines(events)) + "\n")
+    (folder / "items.jsonl").write_text("\n".join(lines(CATALOGUE)) + "\n")
+    names = {"files.events": "all.jsonl", "files.items": "items.jsonl", "files.slates": "slates.jsonl"}
+    replay.run(config.load(None, {key: str(folder / name) for key, name in names.items()}))
+    return answers([json.loads(line) for line in (folder / "slates.jsonl").read_bytes().splitlines()])
+
+
+@pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
+def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is_learned_twice_or_lost(  # noqa: PLR0917 - fixtures
+    delivery: str,
+    cluster: services.FlinkCluster,
+    broker: services.KafkaBroker,
+    valkey: services.Valkey,
+    zipped: Path,
+    tmp_path: Path,
+) -> None:
+    name = f"restored-{delivery}"
+    settings = topics(broker, tmp_path, name, f'delivery = "{delivery}"')
+    first, second = stream(400, 1), stream(400, 2)
+    before = expected(first, tmp_path)
+    after = expected([*first, *second], tmp_path)
+    send(broker, f"{name}-items", lines(CATALOGUE))
+    send(broker, f"{name}-events", lines(first), key="user_id")
+    submitted = ("-py", JOB_FILE, "-pyfs", zipped, "--config", settings, "--redis", valkey.url)
+
+    def slates() -> list[Record]:
+        committed = received(broker, f"{name}-slates", isolation_level="read_committed")
+        return [json.loads(value) for _, value in committed]
+
+    alone = cluster.run("-p", 1, *submitted)
+    cluster.wait_for(alone)
+    wait_until(lambda: len(slates()) >= sum(map(len, before.values())))
+    savepoint = cluster.stop_with_savepoint(alone, tmp_path / "savepoints")
+    assert answers(slates()) == before
+
+    send(broker, f"{name}-events", lines([*first[-50:], *second]), key="user_id")  # redelivered across the restore
+    both = cluster.run("-s", savepoint, "-p", 2, *submitted)
+    cluster.wait_for(both)
+    assert len(workers(cluster, both)) == 2
+    wait_until(lambda: len(slates()) >= sum(map(len, after.values())))
+    wait_until(lambda: cached(valkey, after) == {user: history[-1][0] for user, history in after.items()})
+    cluster.stop_with_savepoint(both, tmp_path / "savepoints")
+    assert answers(slates()) == after
+    assert received(broker, f"{name}-dead-letters") == []
+
+
+def test_after_the_loss_of_a_taskmanager_state_is_exactly_once_and_slates_come_at_least_once(
+    broker: services.KafkaBroker, valkey: services.Valkey, zipped: Path, tmp_path: Path
+) -> None:
+    conf = {"heartbeat.timeout": "6 s", "execution.checkpointing.interval": "1 s"}
+    with services.FlinkCluster(taskmanagers=3, conf=conf) as cluster:
+        lose_a_taskmanager(cluster, broker, valkey, zipped, tmp_path)
+
+
+def lose_a_taskmanager(
+    cluster: services.FlinkCluster, broker: services.KafkaBroker, valkey: services.Valkey, zipped: Path, tmp_path: Path
+) -> None:
+    settings = topics(broker, tmp_path, "lossy")
+    first, second = stream(300, 3), stream(300, 4)
+    wanted = expected([*first, *second], tmp_path)
+    send(broker, "lossy-items", lines(CATALOGUE))
+    submitted = ("-py", JOB_FILE, "-pyfs", zipped, "--config", settings, "--redis", valkey.url)
+    job = cluster.run("-p", 2, *submitted)
+    cluster.wait_for(job)
+    send(broker, "lossy-events", lines(first), key="user_id")
+    wait_until(lambda: len(received(broker, "lossy-slates")) > 100)
+    cluster.kill_taskmanager(int(min(workers(cluster, job)).rpartition("-")[2]))
+    send(broker, "lossy-events", lines(second), key="user_id")
+    wait_until(lambda: cached(valkey, wanted) == {user: history[-1][0] for user, history in wanted.items()})
+    cluster.stop_with_savepoint(job, tmp_path / "savepoints")
+    slates = [json.loads(value) for _, value in received(broker, "lossy-slates")]
+    distinct = {(user, *answer) for user, history in answers(slates).items() for answer in history}
+    assert distinct == {(user, *answer) for user, history in wanted.items() for answer in history}
+
+
+def workers(cluster: services.FlinkCluster, job: str) -> set[str]:
+    """The TaskManagers that the job's tasks run on."""
+    found = set()
+    for vertex in cluster.rest(f"/jobs/{job}")["vertices"]:
+        detail = cluster.rest(f"/jobs/{job}/vertices/{vertex['id']}")
+        found |= {str(subtask["taskmanager-id"]) for subtask in detail["subtasks"]}
+    return found
