@@ -67,6 +67,7 @@ class Retriever:
         self._pairs = np.zeros((4, 0))  # covisit, cosine, transition, cohort, by row
         self._mark = np.zeros(0, np.int64)
         self._bits = np.zeros(0, np.uint8)
+        self._blocked = np.zeros(0, bool)
         self._share = np.zeros(0)
 
     def find(self, context: Context, seen: np.ndarray | None, always: np.ndarray | None = None) -> Candidates:
@@ -76,9 +77,9 @@ class Retriever:
         """
         view = self.view
         self._fit()
-        forbidden = None if seen is None or not len(seen) else np.sort(seen)
+        blocked = self._block(seen)
         touched = self._score_pairs(context)
-        fit = self._allowed(touched, forbidden)
+        fit = self._allowed(touched)
         interest, wanted = self._interest(context)
         proposals = [
             (COVISIT, self._top(fit, 0, COVISIT)),
@@ -86,10 +87,11 @@ class Retriever:
             (COHORT, self._top(fit, 3, COHORT)),
         ]
         for source, rows in ((CONTENT, self._best_of(wanted)), (NEW, view.newest()), (POPULAR, view.popular())):
-            proposals.append((source, self._allowed(rows, forbidden)[: self._quota.get(source, self.limit)]))
-        rows, proposed = self._merge(proposals, forbidden, always)
+            proposals.append((source, self._allowed(rows)[: self._quota.get(source, self.limit)]))
+        rows, proposed = self._merge(proposals, always)
         features = self._features(rows, interest)
         self._pairs[:, touched] = 0.0
+        self._blocked[blocked] = False
         return Candidates(rows, features, proposed)
 
     def _fit(self) -> None:
@@ -98,6 +100,7 @@ class Retriever:
             self._pairs = np.zeros((4, capacity))
             self._mark = np.zeros(capacity, np.int64)
             self._bits = np.zeros(capacity, np.uint8)
+            self._blocked = np.zeros(capacity, bool)
         if len(self._share) <= tokens:
             self._share = np.zeros(2 * tokens + 2)
 
@@ -135,15 +138,18 @@ class Retriever:
         self._mark[rows[::-1]] = order
         return rows[self._mark[rows] == order[::-1]]
 
-    def _allowed(self, rows: np.ndarray, forbidden: np.ndarray | None) -> np.ndarray:
-        """Those of `rows` that may be served to this user; `forbidden` hashes are sorted."""
-        rows = rows[self.view.servable[rows]]
-        if forbidden is None or not len(rows):
-            return rows
-        hashes = self.view.hash[rows]
-        spot = np.searchsorted(forbidden, hashes)
-        spot[spot == len(forbidden)] = 0
-        return rows[forbidden[spot] != hashes]
+    def _block(self, seen: np.ndarray | None) -> np.ndarray:
+        """Mark the rows whose hash is in `seen`; those rows."""
+        if seen is None or not len(seen):
+            return _NONE
+        find = self.view.row_of_hash.get
+        rows = np.array([row for mark in seen.tolist() if (row := find(mark)) is not None], np.int32)
+        self._blocked[rows] = True
+        return rows
+
+    def _allowed(self, rows: np.ndarray) -> np.ndarray:
+        """Those of `rows` that may be served to this user."""
+        return rows[self.view.servable[rows] & ~self._blocked[rows]]
 
     def _top(self, rows: np.ndarray, column: int, source: int) -> np.ndarray:
         """The source's quota of `rows`, best first."""
@@ -169,15 +175,15 @@ class Retriever:
                 interest = interest + weight * direction(view.token_names[number]) / np.sqrt(len(interest))
                 share[number] += weight
                 stated.append(number)
-        numbers = np.unique(np.concatenate([numbers, np.array(stated, np.int32)]))
-        rarity = share[numbers] / np.sqrt(1.0 + np.array([len(view.token_rows[n]) for n in numbers.tolist()]))
+        numbers = np.unique(np.append(numbers, np.array(stated, np.int32)) if stated else numbers)
+        rarity = share[numbers] / np.sqrt(1.0 + view.token_sizes[numbers])
         share[numbers] = 0.0
         best = numbers[np.argsort(-rarity, kind="stable")[:WANTED]].tolist()
         length = float(np.sqrt(interest @ interest))
         return (interest / length if length > 0 else interest), best
 
     def _merge(
-        self, proposals: list[tuple[int, np.ndarray]], forbidden: np.ndarray | None, always: np.ndarray | None
+        self, proposals: list[tuple[int, np.ndarray]], always: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """All proposals, each row once, the first `limit`; the last source, popular, fills up."""
         parts = [rows for _, rows in proposals]
@@ -191,39 +197,37 @@ class Retriever:
         for part in parts:
             bits[part] = 0
         if len(rows) < self.behaviour.slate.size:
-            rest = self._fill(rows, forbidden)
+            rest = self._fill(rows)
             rows = np.concatenate([rows, rest])
             proposed = np.concatenate([proposed, np.full(len(rest), 1 << POPULAR, np.uint8)])
         return rows, proposed
 
-    def _fill(self, rows: np.ndarray, forbidden: np.ndarray | None) -> np.ndarray:
+    def _fill(self, rows: np.ndarray) -> np.ndarray:
         """Where the sources gave too little for a slate: all that may be served beside `rows`, by popularity."""
         view = self.view
-        rest = self._allowed(np.arange(len(view.table), dtype=np.int32), forbidden)
+        rest = self._allowed(np.arange(len(view.table), dtype=np.int32))
         rest = rest[~np.isin(rest, rows)]
         order = np.argsort(-view.popularity(rest), kind="stable")
         return rest[order[: self.behaviour.slate.size - len(rows)]]
 
     def _features(self, rows: np.ndarray, interest: np.ndarray) -> np.ndarray:
         view, n = self.view, len(rows)
-        scores = np.zeros((SHAPED, n))
-        scores[[COVISIT, COSINE, TRANSITION, COHORT]] = self._pairs[:, rows]
-        scores[CONTENT] = np.maximum(view.content[rows] @ interest.astype(np.float32), 0.0)
-        popular = view.popular()[:1]
-        most = float(view.popularity(popular)[0]) if len(popular) else 0.0
-        scores[POPULAR] = view.popularity(rows) / max(most, 1.0)
-        features = np.zeros((n, F))
-        features[:, :SHAPED] = scores.T
-        features[:, SHAPED : 2 * SHAPED] = np.sqrt(scores).T
+        features = np.empty((F, n))
+        scores, roots, ranks = features[:SHAPED], features[SHAPED : 2 * SHAPED], features[2 * SHAPED : 3 * SHAPED]
+        scores[_IN_PAIRS] = self._pairs[:, rows]
+        np.maximum(view.content[rows] @ interest.astype(np.float32), 0.0, out=scores[CONTENT])
+        np.divide(view.popularity(rows), view.highest_popularity(), out=scores[POPULAR])
+        np.sqrt(scores, out=roots)
         order = np.argsort(-scores, axis=1, kind="stable")
-        ranks = np.empty_like(order)
-        np.put_along_axis(ranks, order, np.arange(n)[None, :], axis=1)
-        features[:, 2 * SHAPED : 3 * SHAPED] = np.where(scores > 0, 1.0 / (1.0 + ranks), 0.0).T
+        ranks[_SHAPED_ROWS, order] = 1.0 / np.arange(1.0, n + 1.0)
+        ranks[scores <= 0.0] = 0.0
         stats = view.table.stats[rows]
         liked = stats[:, POSITIVES] + PRIOR_LIKES
-        features[:, F - 2] = liked / (liked + stats[:, NEGATIVES] + PRIOR_DISLIKES)
-        features[:, F - 1] = 1.0 / (1.0 + stats[:, POSITIVES])
-        return features
+        features[F - 2] = liked / (liked + stats[:, NEGATIVES] + PRIOR_DISLIKES)
+        features[F - 1] = 1.0 / (1.0 + stats[:, POSITIVES])
+        return features.T
 
 
 _NONE = np.zeros(0, np.int32)
+_IN_PAIRS = [COVISIT, COSINE, TRANSITION, COHORT]
+_SHAPED_ROWS = np.arange(SHAPED)[:, None]

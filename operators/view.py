@@ -76,11 +76,13 @@ class View:
         self.token_numbers: dict[str, int] = {}
         self.token_rows: list[list[int]] = []
         self.token_hashes = np.zeros(1024, np.uint32)
+        self.token_sizes = np.zeros(1024, np.int32)  # items that have the token
         self.tokens_of_hash: dict[int, list[int]] = {}
         self.tokens_of_value: dict[str, list[int]] = {}
         self.weights: dict[int, Weights] = {}
         self.ranker = RankerWeights(PRIOR, 0.0, 0)
         self.arrays: dict[str, np.ndarray] = {}
+        self.row_of_hash: dict[int, int] = {}  # of two items with one hash, the later
         self._entered = 0  # rows that have their place in the arrays
         self._make_room()
         self._age = 0
@@ -147,6 +149,10 @@ class View:
         """The POPULAR most popular servable rows, most popular first; among equals the first that was known."""
         return self._order("popular", self._find_popular, REFRESH_UPDATES)
 
+    def highest_popularity(self) -> float:
+        """That of the most popular row, 1 at least."""
+        return self._order("highest", self._find_highest, REFRESH_UPDATES)
+
     def newest(self) -> np.ndarray:
         """The newest servable rows of the catalogue, `catalogue.new_items` at most, newest first."""
         return self._order("newest", self._find_newest, 16 * REFRESH_UPDATES)
@@ -167,7 +173,7 @@ class View:
         except KeyError:
             raise AttributeError(name) from None
 
-    def _order(self, name: str, find: Any, patience: int) -> np.ndarray:
+    def _order(self, name: str, find: Any, patience: int) -> Any:
         made = self._orders.get(name)
         if made is None or self._age - made[0] >= patience:
             made = (self._age, find())
@@ -183,6 +189,10 @@ class View:
             top.sort()
             rows, score = rows[top], score[top]
         return rows[np.argsort(score, kind="stable")].astype(np.int32)
+
+    def _find_highest(self) -> float:
+        first = self.popular()[:1]
+        return max(1.0, float(self.popularity(first)[0])) if len(first) else 1.0
 
     def _find_newest(self) -> np.ndarray:
         n = len(self.table)
@@ -225,7 +235,9 @@ class View:
         self._entered = len(self.table.ids)
 
     def _enter(self, row: int, item_id: str) -> None:
-        self.arrays["hash"][row] = hash32(item_id)
+        mark = hash32(item_id)
+        self.row_of_hash[mark] = row
+        self.arrays["hash"][row] = mark
         self.arrays["servable"][row] = not self.behaviour.catalogue.strict and not item_id.startswith(COHORT)
 
     def _row(self, item_id: str) -> int:
@@ -250,12 +262,14 @@ class View:
         for token in arrays["tokens"][row].tolist():
             if token >= 0:
                 self.token_rows[token].remove(row)
+                self.token_sizes[token] -= 1
         arrays["tokens"][row] = -1
         names = [] if item.deleted else tokens_of(item)
         for place, name in enumerate(names):
             number = self._token(name)
             arrays["tokens"][row, place] = number
             self.token_rows[number].append(row)
+            self.token_sizes[number] += 1
         arrays["content"][row] = vector_of(item, names)
         arrays["known"][row] = not item.deleted
         arrays["servable"][row] = item.available and not item.deleted and not item.item_id.startswith(COHORT)
@@ -274,6 +288,7 @@ class View:
             self.token_rows.append([])
             if number == len(self.token_hashes):
                 self.token_hashes = np.append(self.token_hashes, np.zeros(number, np.uint32))
+                self.token_sizes = np.append(self.token_sizes, np.zeros(number, np.int32))
             self.token_hashes[number] = hash32(name)
             self.tokens_of_hash.setdefault(hash32(name), []).append(number)
             self.tokens_of_value.setdefault(name.partition("=")[2], []).append(number)
