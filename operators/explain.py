@@ -10,15 +10,8 @@ from .signals import cohorts
 from .view import View
 
 MOST = 3
+_VERBS = ("viewed", "clicked", "liked", "disliked", "carted", "bought", "rated")  # in the order of INTERACTIONS
 _PAIRS = (COVISIT, COSINE, TRANSITION)
-_VERBS = {
-    "view": "viewed",
-    "click": "clicked",
-    "like": "liked",
-    "cart": "carted",
-    "purchase": "bought",
-    "rate": "rated",
-}
 HISTORY, OF_CONTENT, OF_COHORT, OF_POPULARITY, OF_NOVELTY, _OTHERS = range(6)
 _GROUPS = np.zeros((F, _OTHERS))  # features by what they tell
 for _feature, _source in enumerate(SOURCE_OF_FEATURE):
@@ -47,7 +40,7 @@ def explain(  # noqa: PLR0917 - all that a score is made of
     weights = np.concatenate([by_feature @ _GROUPS, tokens], axis=1)
     nearest = _nearest(view, context, rows)
     cohort = cohorts(context.attributes)
-    weights[[item_id is None for item_id in nearest], HISTORY] = -np.inf
+    weights[[taken is None for taken in nearest], HISTORY] = -np.inf
     if not cohort:
         weights[:, OF_COHORT] = -np.inf
     weights[:, _OTHERS:][inputs.tokens[places] < 0] = -np.inf
@@ -62,8 +55,9 @@ def explain(  # noqa: PLR0917 - all that a score is made of
         for column, weight in zip(columns, strength[slot], strict=True):
             if named and weight <= 0:
                 break
-            if column == HISTORY:
-                named.append(Cause("because_you_took", nearest[slot], None, weight))
+            if column == HISTORY and (taken := nearest[slot]) is not None:
+                verb = _VERBS[context.kinds[taken]]
+                named.append(Cause(f"because_you_{verb}", view.table.ids[context.rows[taken]], None, weight))
             elif column == OF_COHORT:
                 named.append(Cause("cohort", None, cohort[0][1:], weight))
             elif column >= _OTHERS:
@@ -77,8 +71,8 @@ def explain(  # noqa: PLR0917 - all that a score is made of
     return causes
 
 
-def _nearest(view: View, context: Context, rows: np.ndarray) -> list[str | None]:
-    """For each row, the item of the history whose list gives it the most; None where no list holds it."""
+def _nearest(view: View, context: Context, rows: np.ndarray) -> list[int | None]:
+    """For each row, the place in the history whose list gives it the most; None where no list holds it."""
     if not len(context.rows):
         return [None] * len(rows)
     table = view.table
@@ -91,4 +85,4 @@ def _nearest(view: View, context: Context, rows: np.ndarray) -> list[str | None]
     best = np.zeros((len(rows), len(context.rows)), np.float32)
     best[order[spot[lists, places]], lists] = strength[lists, places]
     from_list = best.argmax(axis=1)
-    return [table.ids[context.rows[k]] if best[slot, k] > 0 else None for slot, k in enumerate(from_list.tolist())]
+    return [k if best[slot, k] > 0 else None for slot, k in enumerate(from_list.tolist())]

@@ -243,7 +243,7 @@ def history_after(feedback: Feedback) -> tuple[Seen, ...]:
     event = feedback.event
     if event.type not in INTERACTIONS or event.item_id is None:
         return feedback.history
-    return (*feedback.history, Seen(event.item_id, event.ts, feedback.reward))
+    return (*feedback.history, Seen(event.item_id, event.ts, feedback.reward, INTERACTIONS.index(event.type)))
 
 
 _POPULAR_CAUSE = Cause("popular")

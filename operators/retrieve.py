@@ -23,11 +23,15 @@ PRIOR_LIKES, PRIOR_DISLIKES = 3.0, 1.0
 
 
 class Context(NamedTuple):
-    """What a user is asked with: the history rows, newest first, int32 (h,), their weights, float64 (h,), sum 1."""
+    """What a user is asked with: the history rows, newest first, int32 (h,), their weights, float64 (h,), sum 1.
+
+    `kinds` are the types of the interactions, as `Seen` has them.
+    """
 
     rows: np.ndarray
     weights: np.ndarray
     attributes: dict[str, Any]
+    kinds: tuple[int, ...] = ()
 
     @property
     def segment(self) -> int:
@@ -46,14 +50,16 @@ class Candidates(NamedTuple):
 def context_of(view: View, history: Sequence[Seen], attributes: dict[str, Any], window: int) -> Context:
     """The context from a history (newest last): its last `window` distinct positive items that the view knows."""
     find = view.table.rows.get
-    rows: dict[int, None] = {}
+    rows: dict[int, int] = {}
     for seen in reversed(history):
         if seen.reward > 0 and (row := find(seen.item_id)) is not None:
-            rows[row] = None
+            rows.setdefault(row, seen.kind)
             if len(rows) == window:
                 break
     weights = RECENCY ** np.arange(len(rows))
-    return Context(np.fromiter(rows, np.int32, len(rows)), weights / max(weights.sum(), 1e-9), attributes)
+    return Context(
+        np.fromiter(rows, np.int32, len(rows)), weights / max(weights.sum(), 1e-9), attributes, tuple(rows.values())
+    )
 
 
 class Retriever:

@@ -79,7 +79,7 @@ class Session:
         reward = reward_of(event, self.behaviour.reward)
         feedback = Feedback(event, reward, tuple(session.history), outcomes, session.attributes, session.epoch)
         if event.item_id is not None and event.type in INTERACTIONS:
-            self._extend(session, Seen(event.item_id, event.ts, reward))
+            self._extend(session, Seen(event.item_id, event.ts, reward, INTERACTIONS.index(event.type)))
         elif event.type == "impression" and event.items:
             items = tuple(dict.fromkeys(event.items))
             session.impressions.append(

@@ -7,15 +7,16 @@ from typing import Any
 
 import msgspec
 
-from .records import Event, Item
+from .records import INTERACTIONS, Event, Item
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
-    """One entry of a history: an interaction with `item_id` at `ts` that was worth `reward`."""
+    """One entry of a history: an interaction with `item_id` at `ts` that was worth `reward`, of type `kind`."""
 
     item_id: str
     ts: int
     reward: float
+    kind: int = INTERACTIONS.index("click")  # of `records.INTERACTIONS`
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):

@@ -225,7 +225,7 @@ def view(slate: bytes | None, elapsed: float = 7.0) -> View:
 
 
 def a_slate() -> bytes:
-    because = Cause("because_you_took", item_id="i-2", weight=0.42)
+    because = Cause("because_you_clicked", item_id="i-2", weight=0.42)
     slot = Slot("i-1", 1, 0.83, 0.91, ("covisit",), (because,))
     return to_json(Slate("u-0042:7", "u-0042", 7, 1, "e-1", "warm", "control", ModelInfo(5, 6), (slot,)))
 
@@ -243,7 +243,7 @@ def test_screen_shows_every_figure_and_the_reasons_of_a_slate(tmp_path: Path, te
     if terminal:
         wanted += [
             "Tarn old boots",
-            "because you took Ural dry maps (+0.42)",
+            "because you clicked Ural dry maps (+0.42)",
             "boots, maps",
             "98 / 800",
             "checkpoint 3",
@@ -257,7 +257,7 @@ def test_plain_screen_shows_a_slate_with_its_reasons(tmp_path: Path) -> None:
     with (tmp_path / "screen").open("w+") as file:
         PlainScreen(Console(file=file, width=140)).show(view(a_slate()))
         file.seek(0)
-        assert "1. Tarn old boots: because you took Ural dry maps (+0.42)" in file.read()
+        assert "1. Tarn old boots: because you clicked Ural dry maps (+0.42)" in file.read()
 
 
 @pytest.mark.timeout(280)

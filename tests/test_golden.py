@@ -39,7 +39,7 @@ SESSION = SessionState(
     floor=1_763_000_000_000,
     epoch=1_762_000_000_000,
     ids=bytes(range(32)),
-    history=[Seen("i-1", 1_763_999_999_000, 1.0), Seen("ä", 1_764_000_000_000, -1.0)],
+    history=[Seen("i-1", 1_763_999_999_000, 1.0), Seen("ä", 1_764_000_000_000, -1.0, 3)],
     impressions=[OpenImpression("e-9", 1_764_000_000_000, ("i-1", "i-2"), [0, 1], "u:3")],
     attributes={"age_band": "25-34", "likes": ["drama"]},
 )

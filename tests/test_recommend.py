@@ -66,7 +66,7 @@ def test_a_click_brings_what_goes_with_it():
     slate = shop.send("new", "click", "i2")
     assert sum(int(item[1:]) % 6 == 2 for item in ids(slate)[:8]) >= 7
     reasons = [reason for slot in slate.items[:8] for reason in slot.reasons]
-    assert any(reason.code == "because_you_took" and reason.item_id == "i2" for reason in reasons)
+    assert any(reason.code == "because_you_clicked" and reason.item_id == "i2" for reason in reasons)
 
 
 def test_versions_grow_by_one_and_only_answered_events_count():
