@@ -32,7 +32,6 @@ MEANINGS: Mapping[str, str] = {
     "signals.items": "items with a neighbour list, a shard; the least popular go first",
     "signals.flush_events": "feedbacks between two updates of the signals",
     "signals.flush_every": "and no later than this, by the wall clock",
-    "ranker.shards": "parallel learners of the ranker",
     "ranker.rate": "learning rate",
     "ranker.negatives": "sampled negatives for each positive feedback",
     "ranker.young": "feedbacks that are all learned from",

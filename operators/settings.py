@@ -57,7 +57,6 @@ class SignalSettings(Section):
 class RankerSettings(Section):
     """The global pairwise ranker."""
 
-    shards: Count = 1
     rate: Rate = 0.01
     negatives: Count = 10
     young: int = 100_000  # feedbacks that are all learned from

@@ -62,6 +62,7 @@ class Signals:
         self.table = ItemTable(self.settings.neighbours)
         self.counts = Counts()
         self._decay = 0.5 ** (1.0 / self.settings.half_life_events)
+        self._compact = False
         self._start_update()
 
     @classmethod
@@ -76,26 +77,28 @@ class Signals:
         signals.table.load(base.values())
         for record in log:
             signals.learn(decode_feedback(record))
+        signals._resend()
         signals.journal = journal
         return signals
 
     def learn(self, feedback: Feedback) -> None:
         """Learn what `feedback` tells of the items of this shard."""
         event = feedback.event
+        self._make_room(1 + self.settings.window + MAX_COHORTS + sum(len(o.items) for o in feedback.outcomes))
         self.counts.events += 1
         self.counts.ts = max(self.counts.ts, event.ts)
         for outcome in feedback.outcomes:
             for item_id, label in zip(outcome.items, outcome.labels, strict=True):
                 if not label and self._owns(item_id):
-                    self._count(self._row(item_id), 0.0, event.value, rating=False)
+                    self._count(self.table.row(item_id), 0.0, event.value, rating=False)
         if event.item_id is not None and event.type in INTERACTIONS:
             if self._owns(event.item_id):
-                self._count(self._row(event.item_id), feedback.reward, event.value, rating=event.type == "rate")
+                self._count(self.table.row(event.item_id), feedback.reward, event.value, rating=event.type == "rate")
             if feedback.reward > 0:
                 self._pair(event.item_id, feedback)
         self._pending += 1
-        if self.journal is not None and self.journal.append(encode(feedback)):
-            self.journal.compact({_COUNTS: encode(self.counts), **self.table.dump()})
+        if self.journal is not None:
+            self._compact = self.journal.append(encode(feedback)) or self._compact
 
     def due(self) -> bool:
         """Whether enough was learned since the last update for a new one."""
@@ -131,6 +134,9 @@ class Signals:
             ratings=self.counts.ratings,
         )
         self._start_update()
+        if self.journal is not None and self._compact:  # only now: what is not in the log was told
+            self.journal.compact({_COUNTS: encode(self.counts), **self.table.dump()})
+            self._compact = False
         return encode(update)
 
     def _start_update(self) -> None:
@@ -139,21 +145,26 @@ class Signals:
         self._renewed: dict[int, int] = {}  # rows whose list was renewed, and how often
         self._cells: list[np.ndarray] = []  # row * width + place of each cell that changed
 
+    def _resend(self) -> None:
+        """After a restore nobody knows which of the log's changes were told: tell the changed lists whole."""
+        if not self._renewed:
+            return
+        rows = np.fromiter(self._renewed, np.int64, len(self._renewed))
+        self._renewed = dict.fromkeys(self._renewed, 0)
+        self._cells = [(rows[:, None] * self.table.width + np.arange(self.table.width)).ravel()]
+
     def _owns(self, name: str) -> bool:
         return self.settings.shards == 1 or hash32(name) % self.settings.shards == self.shard
 
-    def _row(self, name: str) -> int:
-        if len(self.table.rows) >= self.settings.items and name not in self.table.rows:
-            self._make_room()
-        return self.table.row(name)
-
-    def _make_room(self) -> None:
-        """Release the least popular of the rows, a thirty-second of them at once. Cohorts stay."""
+    def _make_room(self, rows: int) -> None:
+        """Where `rows` more would be too many, release the least popular, a thirty-second of all. Cohorts stay."""
         table = self.table
+        if len(table.rows) + rows <= self.settings.items:
+            return
         used = np.array([row for name, row in table.rows.items() if not name.startswith(COHORT)], np.int64)
         self._decay_to_now(used)
         order = used[np.argsort(table.stats[used, POPULARITY], kind="stable")]
-        gone = order[: max(1, len(order) // 32)]
+        gone = order[: max(rows, len(order) // 32)]
         table.release(gone)
         for row in gone.tolist():
             self._counted.pop(row, None)
@@ -189,13 +200,13 @@ class Signals:
         members = [name for name in cohorts(feedback.attributes) if self._owns(name)]
         if not names and not members and not (past and self._owns(item_id)):
             return
-        row = self._row(item_id)
-        lists = np.array([self._row(name) for name in (*names, *members)], np.int32)
+        row = self.table.row(item_id)
+        lists = np.array([self.table.row(name) for name in (*names, *members)], np.int32)
         if len(lists):
             weights = np.array([past.get(name, 1.0) for name in (*names, *members)], np.float32)
             self._renew(lists, np.full(len(lists), row, np.int32), weights)
         if past and self._owns(item_id):
-            others = np.array([self._row(name) for name in past], np.int32)
+            others = np.array([self.table.row(name) for name in past], np.int32)
             weights = np.fromiter(past.values(), np.float32, len(past)) * np.float32(BACKWARD)
             self._renew(np.full(len(others), row, np.int32), others, weights)
 

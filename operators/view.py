@@ -32,7 +32,6 @@ class Meta(msgspec.Struct, array_like=True):
     """The numbers beside the table, kept under `meta`: layout 1. By shard: feedbacks learned from, and ratings."""
 
     layout: int = LAYOUT
-    changes: int = 0
     ts: int = 0
     events: dict[int, int] = {}
     ratings: dict[int, tuple[float, float]] = {}
@@ -83,8 +82,8 @@ class View:
         self.ranker = RankerWeights(PRIOR, 0.0, 0)
         self.arrays: dict[str, np.ndarray] = {}
         self.row_of_hash: dict[int, int] = {}  # of two items with one hash, the later
-        self._entered = 0  # rows that have their place in the arrays
-        self._make_room()
+        self._fit()
+        self._forgotten: list[str] = []  # deleted items whose records state still holds
         self._age = 0
         self._item_changes = 0
         self._orders: dict[str, Any] = {}
@@ -99,7 +98,9 @@ class View:
             if view.meta.layout != LAYOUT:
                 raise ValueError(f"view of layout {view.meta.layout}: this version reads {LAYOUT}")
         view.table.load(value for key, value in base.items() if key.startswith("block:"))
-        view._make_room()
+        view._fit()
+        for item_id, row in view.table.rows.items():
+            view._enter(row, item_id)
         for key, value in base.items():
             if key.startswith((_ITEM, _WEIGHTS)):
                 view.apply(decode_update(value))
@@ -122,12 +123,10 @@ class View:
             self.ranker = RankerWeights.of(self.weights.values())
             if journal is not None:
                 journal.entries.put(f"{_WEIGHTS}{update.shard}", raw)
-        self.meta.changes += 1
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing was ever applied."""
-        return not self.meta.changes
+        if self._forgotten and journal is not None:
+            for item_id in self._forgotten:
+                journal.entries.remove(_ITEM + item_id)
+            self._forgotten.clear()
 
     @property
     def events(self) -> int:
@@ -213,9 +212,11 @@ class View:
         lookup[list(events)] = list(events.values())
         return lookup[shards]
 
-    def _make_room(self) -> None:
-        """Arrays as long as the table; rows that appear without a catalogue entry may be servable."""
+    def _fit(self) -> None:
+        """Make the arrays as long as the table."""
         capacity, held = self.table.capacity, len(self.arrays.get("hash", ()))
+        if capacity == held:
+            return
         shapes = {
             "known": (),
             "servable": (),
@@ -230,32 +231,43 @@ class View:
             if held:
                 new[:held] = self.arrays[name]
             self.arrays[name] = new
-        for row in range(self._entered, len(self.table.ids)):
-            self._enter(row, self.table.ids[row])
-        self._entered = len(self.table.ids)
 
     def _enter(self, row: int, item_id: str) -> None:
+        """Begin a row of the arrays; one without a catalogue entry may be servable."""
         mark = hash32(item_id)
         self.row_of_hash[mark] = row
         self.arrays["hash"][row] = mark
         self.arrays["servable"][row] = not self.behaviour.catalogue.strict and not item_id.startswith(COHORT)
 
     def _row(self, item_id: str) -> int:
-        row = self.table.row(item_id)
-        if row >= self._entered:
-            if self.table.capacity > len(self.arrays["hash"]):
-                self._make_room()
-            else:
-                self._enter(row, item_id)
-                self._entered = row + 1
+        row = self.table.rows.get(item_id)
+        if row is None:
+            row = self.table.row(item_id)
+            self._fit()
+            self._enter(row, item_id)
         return row
+
+    def _make_room(self, rows: int) -> None:
+        """Where `rows` more would be too many, release the least popular that the catalogue does not hold."""
+        table, arrays, limit = self.table, self.arrays, self.behaviour.catalogue.items
+        if len(table.rows) + rows <= limit:
+            return
+        spare = np.array([row for row in table.rows.values() if not arrays["known"][row]], np.int64)
+        order = spare[np.argsort(self.popularity(spare), kind="stable")]
+        gone = order[: max(rows, limit // 32)]
+        for row in gone.tolist():
+            if self.items.pop(table.ids[row], None) is not None:
+                self._forgotten.append(table.ids[row])
+            self.row_of_hash.pop(int(arrays["hash"][row]), None)
+        table.release(gone)
+        arrays["servable"][gone] = False
+        self._orders.clear()
 
     def _apply_item(self, item: Item) -> bool:
         """Put the item in its row, unless a newer record of it was there; whether it did."""
         if item.ts < self.items.get(item.item_id, -1):
             return False
-        if item.item_id not in self.items and len(self.items) >= self.behaviour.catalogue.items:
-            return False
+        self._make_room(1)
         self.items[item.item_id] = item.ts
         row = self._row(item.item_id)
         arrays = self.arrays
@@ -296,6 +308,7 @@ class View:
 
     def _apply_signals(self, update: SignalUpdate) -> None:
         table = self.table
+        self._make_room(len(update.ids))
         rows_of = np.array([self._row(item_id) for item_id in update.ids], np.int64)
         counted = rows_of[np.frombuffer(update.counted, "<i4")]
         table.stats[counted] = np.frombuffer(update.stats, "<f4").reshape(-1, STATS)

@@ -20,9 +20,9 @@ Lock = AbstractContextManager[Any]
 class Views:
     """The one view of a subtask, over broadcast state, restored from it at the first element of either side.
 
-    Where that state is empty the catalogue is read first: no slate is made without it. The user's side may only read
-    broadcast state, so what it would write waits in memory for the first element of the broadcast side; a checkpoint
-    before that leaves the state empty, and the catalogue is read again.
+    Then the catalogue is read as it stands: no slate is made without it, after a restore neither. The user's side may
+    only read broadcast state, so what it would write waits in memory for the first element of the broadcast side; a
+    checkpoint before that lacks it, and the catalogue is read again.
     """
 
     def __init__(self, behaviour: Behaviour, descriptor: Any, catalogue: Catalogue, turn: Lock) -> None:
@@ -39,9 +39,8 @@ class Views:
             self._entries = BroadcastEntries(ctx.get_broadcast_state(self._descriptor))
             self._journal = Journal(self._entries)
             self._view = View.restore(self._behaviour, self._journal)
-            if self._view.empty:
-                for item in self._catalogue():
-                    self._view.apply(CatalogueUpdate(item), self._journal)
+            for item in self._catalogue():
+                self._view.apply(CatalogueUpdate(item), self._journal)
         return self._view
 
     def apply(self, encoded: bytes, ctx: Any) -> Update:

@@ -184,3 +184,37 @@ def test_a_list_of_another_width_is_refused_with_the_mend():
     with pytest.raises(ValueError, match=r"signals\.neighbours = 8"):
         ItemTable(width=4).load(blocks.values())
     assert table.stats[:, POPULARITY].sum() == 0
+
+
+def test_what_was_not_told_before_a_failure_is_told_after_the_restore():
+    """The view misses the last update; the restored signals tell it what changed, without forgetting twice."""
+    entries = DictEntries()
+    first, view = Signals.restore(SMALL, 0, Journal(entries, limit=50)), View(SMALL)
+    stream = made_stream(200)
+    for number, feedback in enumerate(stream):
+        first.learn(feedback)
+        if first.due() and number < 190:
+            view.apply(decode_update(first.flush()))
+    second = Signals.restore(SMALL, 0, Journal(DictEntries(entries), limit=50))
+    view.apply(decode_update(second.flush()))
+    ours, theirs = lists_of(second.table), lists_of(view.table)
+    assert ours.keys() == theirs.keys() != set()
+    for name, near in ours.items():
+        assert near.keys() == theirs[name].keys()
+        assert np.array(list(near.values())) == pytest.approx(np.array([theirs[name][k] for k in near]), rel=1e-4)
+
+
+def test_a_view_is_bounded_and_keeps_its_catalogue():
+    behaviour = Behaviour(signals=SMALL.signals, catalogue=CatalogueSettings(items=120))
+    view, signals = View(behaviour), Signals(Behaviour(signals=SMALL.signals), 0)
+    for k in range(50):
+        view.apply(CatalogueUpdate(Item(f"kept{k}", 1)))
+    for k in range(400):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"passing{k}"), 1.0, ()))
+        view.apply(decode_update(signals.flush()))
+        view.apply(CatalogueUpdate(Item(f"gone{k}", 1)))
+        view.apply(CatalogueUpdate(Item(f"gone{k}", 2, deleted=True)))
+    assert len(view.table.rows) <= 120 and len(view.items) <= 120 and len(view.row_of_hash) <= 120
+    assert all(view.servable[view.row(f"kept{k}")] for k in range(50))
+    assert "passing399" in {view.table.ids[row] for row in view.popular()}
+    assert not any(name.startswith("gone") for name in (view.table.ids[row] for row in view.popular()))
