@@ -262,13 +262,13 @@ class Watch:
 
     def _grown(self) -> bool:
         grown = False
-        for path in self._place.glob(self._pattern):
-            try:
+        try:
+            for path in self._place.glob(self._pattern):
                 status = path.stat()
-            except FileNotFoundError:
-                continue  # a part that was renamed, or appended to the target, between glob and stat
-            grown |= status.st_size > self._sizes.get(status.st_ino, 0)
-            self._sizes[status.st_ino] = status.st_size
+                grown |= status.st_size > self._sizes.get(status.st_ino, 0)
+                self._sizes[status.st_ino] = status.st_size
+        except FileNotFoundError:
+            return grown  # a part was renamed, or appended to the target and gone, while it was looked at
         return grown
 
 
