@@ -31,7 +31,7 @@ def slates(first, count):
 def test_all_three_answer_everything_and_leave_nothing(tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
     done = subprocess.run(
-        [sys.executable, "-m", "riverrank.jobs.bench", "--events", "4000", "--rounds", "1", "--json"],
+        [sys.executable, "-m", "riverrank.jobs.bench", "--events", "2200", "--rounds", "1", "--json"],
         capture_output=True,
         timeout=TIMEOUT_SECONDS,
         env={**os.environ, MARK: mark, "TMPDIR": str(tmp_path)},

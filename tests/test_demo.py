@@ -117,7 +117,7 @@ def test_demo_measures_both_arms_and_ends_by_itself(stand_in: list[str], capfd: 
 
 
 def test_job_that_ends_early_is_a_failure_that_shows_its_log(capfd: pytest.CaptureFixture[str]) -> None:
-    broken = [sys.executable, "-c", "import sys; print('before'); sys.exit('no luck today')"]
+    broken = [sys.executable, "-c", "import sys; print('before', flush=True); sys.exit('no luck today')"]
     with pytest.raises(Failure, match=r"the job ended \(exit code 1\): no luck today"):
         demo(5, plain=True, job_command=broken)
     out, err = capfd.readouterr()
