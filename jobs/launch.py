@@ -34,6 +34,13 @@ POLL_SECONDS = 0.1
 STOP_SECONDS = 30
 WRAPPERS = ("Recovery is suppressed", "Job execution failed", "java.lang.reflect.InvocationTargetException")
 
+# What is between operators is what signals can run ahead by, and what a checkpoint has to wait for: little is enough.
+SHORT_BUFFERS = {
+    "taskmanager.memory.segment-size": "8 kb",
+    "taskmanager.network.memory.floating-buffers-per-gate": "4",
+    "taskmanager.network.memory.max-buffers-per-channel": "4",
+}
+
 FLAGS = {
     "--events": ("files.events", "events to read from a file"),
     "--items": ("files.items", "items to read from a file"),
@@ -242,6 +249,7 @@ def _embedded_options(config: Config, scratch: Path) -> dict[str, str]:
         "rest.port": "0",
         "taskmanager.numberOfTaskSlots": str(config.job.parallelism),
         "execution.buffer-timeout.interval": "5 ms",
+        **SHORT_BUFFERS,
     }
     if config.kafka.bootstrap:
         options["pipeline.jars"] = ";".join(path.as_uri() for path in jars.kafka_connector())

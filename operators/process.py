@@ -197,13 +197,15 @@ class RankerFunction(KeyedBroadcastProcessFunction):
         self.flushes = Flushes(self.behaviour.ranker.flush_every)
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[bytes]:
+        feedback = decode_feedback(value)
         ranker = self._shard(ctx)
+        self.views.read(ctx, feedback.event.ts)
         with TURN:
-            ranker.learn(decode_feedback(value))
+            ranker.learn(feedback)
         yield from self.flushes.after(ranker, ctx)
 
     def process_broadcast_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[bytes]:
-        self.views.apply(value, ctx)
+        self.views.take(value, ctx)
         return iter(())
 
     def on_timer(self, timestamp: int, ctx: KeyedBroadcastProcessFunction.OnTimerContext) -> Iterator[bytes]:
@@ -243,6 +245,7 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
         user_id = feedback.event.user_id
         held = self.state.value()
         recommend = self._logic(ctx)
+        self.views.read(ctx, feedback.event.ts)
         with TURN:
             answer = recommend.answer(feedback, held)
         _keep(self.state, held, answer.state)
@@ -263,7 +266,7 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
                 yield from self.outputs.emit(Output.RECEIPTS, user_id, receipt)
 
     def process_broadcast_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[Any]:
-        update = self.views.apply(value, ctx)
+        update = self.views.take(value, ctx)
         if self.cache is not None and isinstance(update, SignalUpdate):
             popular = self._logic(ctx).popular(update.ts)
             if popular is not None:

@@ -30,7 +30,6 @@ class Counts(msgspec.Struct, array_like=True):
 
     layout: int = LAYOUT
     events: int = 0
-    ts: int = 0
     ratings: tuple[float, float] = (0.0, 0.0)
 
 
@@ -63,6 +62,7 @@ class Signals:
         self.counts = Counts()
         self._decay = 0.5 ** (1.0 / self.settings.half_life_events)
         self._compact = False
+        self._newest = 0  # event time of what is pending
         self._start_update()
 
     @classmethod
@@ -86,7 +86,7 @@ class Signals:
         event = feedback.event
         self._make_room(1 + self.settings.window + MAX_COHORTS + sum(len(o.items) for o in feedback.outcomes))
         self.counts.events += 1
-        self.counts.ts = max(self.counts.ts, event.ts)
+        self._newest = max(self._newest, event.ts)
         for outcome in feedback.outcomes:
             for item_id, label in zip(outcome.items, outcome.labels, strict=True):
                 if not label and self._owns(item_id):
@@ -130,7 +130,7 @@ class Signals:
             cells=np.stack([split[2], places.astype(np.int32), split[3]], axis=1).tobytes(),
             weights=table.weights[cell_rows, places].tobytes(),
             events=self.counts.events,
-            ts=self.counts.ts,
+            ts=self._newest,
             ratings=self.counts.ratings,
         )
         self._start_update()
@@ -141,6 +141,7 @@ class Signals:
 
     def _start_update(self) -> None:
         self._pending = 0
+        self._newest = 0
         self._counted: dict[int, None] = {}  # rows whose stats changed, in order
         self._renewed: dict[int, int] = {}  # rows whose list was renewed, and how often
         self._cells: list[np.ndarray] = []  # row * width + place of each cell that changed

@@ -11,7 +11,6 @@ import numpy as np
 
 from ..state.hashing import hash32
 from ..state.items import POPULARITY, STATS, ItemTable
-from ..state.journal import Journal
 from ..state.records import Item
 from ..state.wire import CatalogueUpdate, SignalUpdate, Update, Weights, decode_update, encode
 from .content import DIMENSIONS, MAX_TOKENS, tokens_of, vector_of
@@ -23,8 +22,8 @@ POPULAR = 400  # rows kept in order of popularity
 BEST = 60  # rows kept of each token
 REFRESH_UPDATES = 4  # updates after which the orders are made anew
 _META = "meta"
-_ITEM = "item:"
-_WEIGHTS = "weights:"
+ITEM = "item:"
+WEIGHTS = "weights:"
 LAYOUT = 1
 
 
@@ -83,16 +82,15 @@ class View:
         self.arrays: dict[str, np.ndarray] = {}
         self.row_of_hash: dict[int, int] = {}  # of two items with one hash, the later
         self._fit()
-        self._forgotten: list[str] = []  # deleted items whose records state still holds
+        self.forgotten: list[str] = []  # deleted items that were given up, for whoever keeps their records
         self._age = 0
         self._item_changes = 0
         self._orders: dict[str, Any] = {}
 
     @classmethod
-    def restore(cls, behaviour: Behaviour, journal: Journal) -> "View":
-        """The view as it was when the journal was last written; a new one from an empty journal."""
+    def restore(cls, behaviour: Behaviour, base: dict[str, bytes]) -> "View":
+        """The view that `dump` and records of items and weights, by their keys, tell of."""
         view = cls(behaviour)
-        base, log = journal.load()
         if _META in base:
             view.meta = msgspec.msgpack.decode(base.pop(_META), type=Meta)
             if view.meta.layout != LAYOUT:
@@ -102,31 +100,24 @@ class View:
         for item_id, row in view.table.rows.items():
             view._enter(row, item_id)
         for key, value in base.items():
-            if key.startswith((_ITEM, _WEIGHTS)):
+            if key.startswith((ITEM, WEIGHTS)):
                 view.apply(decode_update(value))
-        for record in log:
-            view.apply(decode_update(record))
         return view
 
-    def apply(self, update: Update, journal: Journal | None = None) -> None:
-        """Take an update; with a journal, keep it there."""
-        raw = encode(update) if journal is not None else b""
+    def dump(self) -> dict[str, bytes]:
+        """What the signals changed since the last dump, by the key it is kept under."""
+        return {_META: encode(self.meta), **self.table.dump()}
+
+    def apply(self, update: Update) -> bool:
+        """Take an update; whether it changed anything."""
         if isinstance(update, CatalogueUpdate):
-            if self._apply_item(update.item) and journal is not None:
-                journal.entries.put(_ITEM + update.item.item_id, raw)
-        elif isinstance(update, SignalUpdate):
+            return self._apply_item(update.item)
+        if isinstance(update, SignalUpdate):
             self._apply_signals(update)
-            if journal is not None and journal.append(raw):
-                journal.compact({_META: encode(self.meta), **self.table.dump()})
         else:
             self.weights[update.shard] = update
             self.ranker = RankerWeights.of(self.weights.values())
-            if journal is not None:
-                journal.entries.put(f"{_WEIGHTS}{update.shard}", raw)
-        if self._forgotten and journal is not None:
-            for item_id in self._forgotten:
-                journal.entries.remove(_ITEM + item_id)
-            self._forgotten.clear()
+        return True
 
     @property
     def events(self) -> int:
@@ -257,7 +248,7 @@ class View:
         gone = order[: max(rows, limit // 32)]
         for row in gone.tolist():
             if self.items.pop(table.ids[row], None) is not None:
-                self._forgotten.append(table.ids[row])
+                self.forgotten.append(table.ids[row])
             self.row_of_hash.pop(int(arrays["hash"][row]), None)
         table.release(gone)
         arrays["servable"][gone] = False

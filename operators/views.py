@@ -8,8 +8,9 @@ from typing import Any
 
 from ..state.journal import Journal
 from ..state.records import Item
-from ..state.wire import CatalogueUpdate, Update, decode_update
+from ..state.wire import Update, decode_update
 from .entries import BroadcastEntries
+from .kept import KeptView
 from .settings import Behaviour
 from .view import View
 
@@ -29,26 +30,28 @@ class Views:
         """`descriptor` is of the broadcast state; `turn` is held while an update is applied."""
         self._behaviour, self._descriptor = behaviour, descriptor
         self._catalogue, self._turn = catalogue, turn
-        self._view: View | None = None
+        self._kept: KeptView | None = None
         self._entries: BroadcastEntries | None = None
-        self._journal: Journal | None = None
 
-    def read(self, ctx: Any) -> View:
-        """The view, for either side."""
-        if self._view is None:
+    def read(self, ctx: Any, ts: int | None = None) -> View:
+        """The view, for either side; as of the event time `ts`, where that is given."""
+        if self._kept is None:
             self._entries = BroadcastEntries(ctx.get_broadcast_state(self._descriptor))
-            self._journal = Journal(self._entries)
-            self._view = View.restore(self._behaviour, self._journal)
-            for item in self._catalogue():
-                self._view.apply(CatalogueUpdate(item), self._journal)
-        return self._view
+            with self._turn:
+                self._kept = KeptView(self._behaviour, Journal(self._entries))
+                self._kept.read_catalogue(self._catalogue())
+        if ts is not None:
+            with self._turn:
+                self._kept.release(ts)
+        return self._kept.view
 
-    def apply(self, encoded: bytes, ctx: Any) -> Update:
-        """Apply an encoded update to the view and to broadcast state; returns it decoded."""
-        view = self.read(ctx)
-        if self._entries is not None and not self._entries.writable:
+    def take(self, encoded: bytes, ctx: Any) -> Update:
+        """Keep an encoded update in broadcast state; returns it decoded."""
+        self.read(ctx)
+        assert self._kept is not None and self._entries is not None
+        if not self._entries.writable:
             self._entries.make_writable(ctx.get_broadcast_state(self._descriptor))
         update: Update = decode_update(encoded)
         with self._turn:
-            view.apply(update, self._journal)
+            self._kept.take(update)
         return update

@@ -70,7 +70,7 @@ SIGNALS = SignalUpdate(
 PLAIN = {  # name: (value, encode, decode)
     "session-1": (SESSION, encode_session, decode_session),
     "learner-1": (LEARNER, encode_learner, decode_learner),
-    "counts-1": (Counts(1, 9, 8, (3.5, 2.0)), encode, lambda raw: msgspec.msgpack.decode(raw, type=Counts)),
+    "counts-1": (Counts(1, 9, (3.5, 2.0)), encode, lambda raw: msgspec.msgpack.decode(raw, type=Counts)),
     "view-1": (Meta(1, 4, {0: 9}, {0: (3.5, 2.0)}), encode, lambda raw: msgspec.msgpack.decode(raw, type=Meta)),
     "ranker-1": (
         RankerState(1, 7, b"\0" * 16, -0.5),

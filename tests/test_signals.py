@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+from riverrank.operators.kept import MOST_WAITING, KeptView
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
 from riverrank.operators.signals import Signals
 from riverrank.operators.view import View
@@ -139,21 +140,42 @@ def test_shards_share_the_work_without_overlap():
 
 def test_restored_view_is_the_same_view():
     entries = DictEntries()
-    signals, view = Signals(SMALL, 0), View.restore(SMALL, Journal(entries, limit=20))
-    journal = Journal(entries, limit=20)
-    for k in range(40):
-        view.apply(CatalogueUpdate(Item(f"i{k}", k, categories=(f"c{k % 4}",), published_ts=k)), journal)
+    signals, kept = Signals(SMALL, 0), KeptView(SMALL, Journal(entries, limit=20))
+    kept.read_catalogue(Item(f"i{k}", k, categories=(f"c{k % 4}",), published_ts=k) for k in range(40))
     for feedback in made_stream(300):
         signals.learn(feedback)
         if signals.due():
-            view.apply(decode_update(signals.flush()), journal)
-    again = View.restore(SMALL, Journal(entries, limit=20))
+            kept.take(decode_update(signals.flush()))
+            kept.release(feedback.event.ts - 50)  # the last few wait
+    again, view = KeptView(SMALL, Journal(entries, limit=20)).view, kept.view
+    assert again.events > view.events > 0
+    kept.release(10_000_000)
     assert lists_of(again.table) == lists_of(view.table) != {}
-    assert again.events == view.events > 0
+    assert again.events == view.events
     names = [view.table.ids[row] for row in view.popular()]
     assert names and [again.table.ids[row] for row in again.popular()] == names
     assert again.servable.sum() == view.servable.sum() > 0
     assert [again.token_names[t] for t in again.tokens[again.row("i7")] if t >= 0] == ["category=c3"]
+
+
+def test_an_update_waits_for_a_feedback_that_is_newer_than_all_it_was_learned_from():
+    kept, signals = KeptView(SMALL, Journal(DictEntries())), Signals(SMALL, 0)
+    for ts in (10, 20, 15):
+        signals.learn(Feedback(Event(f"e{ts}", "click", "u", ts, "a"), 1.0, ()))
+    kept.take(decode_update(signals.flush()))
+    for ts, known in ((15, 0), (20, 0), (21, 3)):
+        kept.release(ts)
+        assert kept.view.events == known
+
+
+def test_a_clock_that_is_wrong_does_not_hold_up_the_signals_for_ever():
+    kept, signals = KeptView(SMALL, Journal(DictEntries(), limit=50)), Signals(SMALL, 0)
+    for k in range(MOST_WAITING + 10):
+        ts = 10**12 if k == 0 else k
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", ts, "a"), 1.0, ()))
+        kept.take(decode_update(signals.flush()))
+        kept.release(k + 1)
+    assert kept.view.events == MOST_WAITING + 10
 
 
 def test_newest_record_of_an_item_wins_whatever_the_order():
