@@ -267,8 +267,9 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
 
     def process_broadcast_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[Any]:
         update = self.views.take(value, ctx)
-        if self.cache is not None and isinstance(update, SignalUpdate):
-            popular = self._logic(ctx).popular(update.ts)
+        if self.cache is not None:
+            logic = self._logic(ctx)
+            popular = logic.popular(update.ts if isinstance(update, SignalUpdate) else logic.view.meta.ts)
             if popular is not None:
                 version = msgspec.json.decode(popular, type=Slate).version
                 yield self.cache.write(POPULAR, 0, version, popular)

@@ -51,7 +51,7 @@ class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     `counted` int32 (m,) names the items whose `stats`, float32 (m, 5), follow. `rows` int32 (r,) are the neighbour
     lists that changed, each `renewals` int32 (r,) times (and so forgot as often). A cell is one place of a list:
     `cells` int32 (c, 3) holds row, place and the neighbour now there, `weights` float32 (c, 2) its two weights.
-    `events` is how many feedbacks the shard has learned from, `ts` the newest of their times.
+    `events` is how many feedbacks the shard has learned from; `ts` is the newest time of those this update is about.
     """
 
     shard: int

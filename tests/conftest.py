@@ -4,8 +4,13 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from riverrank.jobs import services
+
+# Machines are noisy, and a run must not depend on luck: no deadlines, the same examples every time.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("steady")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RIVERRANK_SHARED", ROOT.parent / "shared"))
