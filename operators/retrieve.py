@@ -16,7 +16,7 @@ from .settings import Behaviour
 from .signals import cohorts
 from .view import View
 
-SHARES = {COVISIT: 0.45, COSINE: 0.2, CONTENT: 0.15, COHORT: 0.15, NEW: 0.05}  # of the candidates; popular ones fill up
+SHARES = {COVISIT: 0.4, COSINE: 0.15, POPULAR: 0.2, COHORT: 0.1, CONTENT: 0.1, NEW: 0.05}  # of the candidates
 RECENCY = 0.9  # weight of an interaction beside the next newer one
 WANTED = 4  # tokens whose best items are proposed
 PRIOR_LIKES, PRIOR_DISLIKES = 3.0, 1.0
@@ -74,6 +74,7 @@ class Retriever:
         self._mark = np.zeros(0, np.int64)
         self._bits = np.zeros(0, np.uint8)
         self._blocked = np.zeros(0, bool)
+        self._inside = np.zeros(0, bool)
         self._share = np.zeros(0)
 
     def find(self, context: Context, seen: np.ndarray | None, always: np.ndarray | None = None) -> Candidates:
@@ -92,8 +93,14 @@ class Retriever:
             (COSINE, self._top(fit, 1, COSINE)),
             (COHORT, self._top(fit, 3, COHORT)),
         ]
-        for source, rows in ((CONTENT, self._best_of(wanted)), (NEW, view.newest()), (POPULAR, view.popular())):
-            proposals.append((source, self._allowed(rows)[: self._quota.get(source, self.limit)]))
+        popular = self._allowed(view.popular())
+        for source, allowed in (
+            (POPULAR, popular),
+            (CONTENT, self._allowed(self._best_of(wanted))),
+            (NEW, self._allowed(view.newest())),
+        ):
+            proposals.append((source, allowed[: self._quota[source]]))
+        proposals.append((POPULAR, popular))  # what the others leave
         rows, proposed = self._merge(proposals, always)
         features = self._features(rows, interest)
         self._pairs[:, touched] = 0.0
@@ -107,6 +114,7 @@ class Retriever:
             self._mark = np.zeros(capacity, np.int64)
             self._bits = np.zeros(capacity, np.uint8)
             self._blocked = np.zeros(capacity, bool)
+            self._inside = np.zeros(capacity, bool)
         if len(self._share) <= tokens:
             self._share = np.zeros(2 * tokens + 2)
 
@@ -191,17 +199,23 @@ class Retriever:
     def _merge(
         self, proposals: list[tuple[int, np.ndarray]], always: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """All proposals, each row once, the first `limit`; the last source, popular, fills up."""
+        """All proposals, each row once, the first `limit`; `always` in front, whose bits say if it is among these."""
         parts = [rows for _, rows in proposals]
-        if always is not None:
-            parts.insert(0, always)
-        rows = self._distinct(np.concatenate(parts))[: max(self.limit, 0 if always is None else len(always))]
-        bits = self._bits
+        rows = self._distinct(np.concatenate(parts))[: self.limit]
+        bits, inside = self._bits, self._inside
         for source, part in proposals:
             bits[part] |= 1 << source
         proposed = bits[rows]
         for part in parts:
             bits[part] = 0
+        if always is not None:
+            bits[rows] = proposed
+            inside[always] = True
+            rest = ~inside[rows]
+            inside[always] = False
+            found = bits[always]  # 0 where no source proposed it in time
+            bits[rows] = 0
+            rows, proposed = np.concatenate([always, rows[rest]]), np.concatenate([found, proposed[rest]])
         if len(rows) < self.behaviour.slate.size:
             rest = self._fill(rows)
             rows = np.concatenate([rows, rest])
