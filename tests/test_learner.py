@@ -11,7 +11,7 @@ from riverrank.operators.learner import DENSE, Inputs, Learners, RiverLearner
 from riverrank.operators.linear import Linear
 from riverrank.operators.ranker import Ranker
 from riverrank.operators.retrieve import Retriever, context_of
-from riverrank.operators.settings import Behaviour, LearnerSettings, RankerSettings
+from riverrank.operators.settings import Behaviour, LearnerSettings, RankerSettings, SlateSettings
 from riverrank.operators.signals import Signals
 from riverrank.operators.view import View
 from riverrank.state.journal import DictEntries, Journal
@@ -229,3 +229,16 @@ def test_restored_ranker_goes_on_as_if_nothing_had_happened():
 
 
 INPUTS = inputs_of(shop())
+
+
+def test_what_is_asked_about_counts_as_proposed_only_where_it_was_among_the_candidates():
+    view = shop()
+    retriever = Retriever(Behaviour(slate=SlateSettings(candidates=10, size=5)), view)
+    context = context_of(view, [Seen("i0", 1, 1.0)], {}, 20)
+    found = retriever.find(context, None)
+    assert len(found.rows) == 10 and found.proposed.all()
+    inside, outside = found.rows[3], np.setdiff1d(view.popular(), found.rows)[0]
+    again = retriever.find(context, None, np.array([outside, inside], np.int32))
+    assert again.rows[:2].tolist() == [outside, inside]
+    assert again.proposed[:2].tolist() == [0, found.proposed[3]]
+    assert sorted(again.rows[1:].tolist()) == sorted(found.rows.tolist())
