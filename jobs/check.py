@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import msgspec
+from riverrank.operators.arrivals import Arrival
 from riverrank.operators.session import Session
 from riverrank.state.records import Event, Item, Reject, decode_event, decode_item
 
 from .config import Config
 from .errors import Failure
 from .preflight import broker_errors, check_topic
-from .reading import STANDARD, Arrival, read_lines, read_topic
+from .reading import STANDARD, read_lines, read_topic
 
 EXAMPLES = 5
 

@@ -5,22 +5,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
+from ..operators.arrivals import Arrival
 from .config import KafkaSettings
 
 STANDARD = "-"
 POLL_MS = 1_000
-
-
-class Arrival(NamedTuple):
-    """A record as it lies: `offset` is Kafka's, or the line number from 0; `ts` is Kafka's, 0 of a file."""
-
-    value: bytes | None
-    offset: int
-    partition: int = 0
-    ts: int = 0
-    key: bytes | None = None
 
 
 def read_lines(path: str) -> Iterator[Arrival]:
@@ -29,7 +20,7 @@ def read_lines(path: str) -> Iterator[Arrival]:
         for number, line in enumerate(file):
             value = line.rstrip(b"\r\n")
             if value:
-                yield Arrival(value, number)
+                yield Arrival(0, number, 0, value)
 
 
 def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Arrival]:
@@ -47,7 +38,7 @@ def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Arrival]:
             for partition, records in consumer.poll(POLL_MS).items():
                 for record in records:
                     if record.offset < ends[partition]:
-                        yield Arrival(record.value, record.offset, partition.partition, record.timestamp, record.key)
+                        yield Arrival(partition.partition, record.offset, record.timestamp, record.value, record.key)
 
 
 def _open(path: str) -> IO[bytes]:

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
+from ..operators.arrivals import Arrival
 from ..operators.cache import Cache, CacheAway
 from ..operators.ranker import Ranker
 from ..operators.recommend import POPULAR_KEY, Recommend
@@ -23,7 +24,7 @@ from ..state.records import Event, Item, Receipt, Reject, dead_letter, decode_ev
 from ..state.wire import CacheWrite, CatalogueUpdate, Feedback, decode_update
 from .config import Config
 from .errors import Failure, UsageError
-from .reading import STANDARD, Arrival, read_lines, read_topic
+from .reading import STANDARD, read_lines, read_topic
 
 log = logging.getLogger(__name__)
 CACHE_BATCH = 500

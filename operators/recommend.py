@@ -43,6 +43,7 @@ class Recommend:
     >>> from riverrank.state.wire import CatalogueUpdate
     >>> view = View(Behaviour())
     >>> view.apply(CatalogueUpdate(Item("i-1", 1)))
+    True
     >>> answer = Recommend(Behaviour(), view).answer(Feedback(Event("e", "request", "u", 1), 0.0, ()), None)
     >>> answer.version, b'"item_id":"i-1"' in answer.slate
     (1, True)
