@@ -1,6 +1,7 @@
 """Shared fixtures: the real services, and the data beside the project."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from riverrank.jobs import services
 # Machines are noisy, and a run must not depend on luck: no deadlines, the same examples every time.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")
+
+# Whoever starts the tests in the background makes them, and all that they start, deaf to Ctrl-C, which some test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RIVERRANK_SHARED", ROOT.parent / "shared"))
