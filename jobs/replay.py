@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..operators.arrivals import Arrival
-from ..operators.cache import Cache, CacheAway
+from ..operators.cache import Cache, CacheAway, slate_key
 from ..operators.ranker import Ranker
-from ..operators.recommend import POPULAR_KEY, Recommend
+from ..operators.recommend import Recommend, receipt_of
 from ..operators.session import Session
 from ..operators.signals import Signals
 from ..operators.view import View
-from ..state.records import Event, Item, Receipt, Reject, dead_letter, decode_event, decode_item, to_json
-from ..state.wire import CacheWrite, CatalogueUpdate, Feedback, decode_update
+from ..state.records import Event, Item, Reject, dead_letter, decode_event, decode_item, to_json
+from ..state.wire import POPULAR, CacheWrite, CatalogueUpdate, Feedback, decode_update
 from .config import Config
 from .errors import Failure, UsageError
 from .reading import STANDARD, read_lines, read_topic
 
 log = logging.getLogger(__name__)
 CACHE_BATCH = 500
-ERASED = ("sessions", "learner", "slates")
 
 
 def run(config: Config) -> None:
@@ -123,7 +122,7 @@ class Replay:
         """Put `rr:popular` where it is due."""
         slate = self.recommend.popular(self.view.meta.ts) if self.cache is not None else None
         if slate is not None and self.cache is not None:
-            self.cache.put(CacheWrite(POPULAR_KEY, 0, self.view.events + 1, slate))
+            self.cache.put(CacheWrite(POPULAR, 0, self.view.events + 1, slate))
 
     def finish(self) -> None:
         """Write what is still on its way to Redis."""
@@ -140,7 +139,7 @@ class Replay:
             self.slates += 1
             self.outputs["slates"].write(event.user_id, answer.slate)
             if self.cache is not None:
-                self.cache.put(CacheWrite(f"slate:{event.user_id}", feedback.epoch, answer.version, answer.slate))
+                self.cache.put(CacheWrite(slate_key(event.user_id), feedback.epoch, answer.version, answer.slate))
         if answer.erased:
             self._erase(event, feedback.epoch)
         sampled = self.session.sampled(feedback)
@@ -159,12 +158,11 @@ class Replay:
             self.view.apply(decode_update(weights))
 
     def _erase(self, event: Event, epoch: int) -> None:
-        erased = ERASED if self.cache is None else (*ERASED, "cache")
-        receipt = to_json(Receipt(event.event_id, event.user_id, event.ts, erased))
+        receipt = receipt_of(event, cached=self.cache is not None)
         if self.cache is None:
             self.outputs["receipts"].write(event.user_id, receipt)
         else:
-            self.cache.put(CacheWrite(f"slate:{event.user_id}", epoch, 0, None, receipt))
+            self.cache.put(CacheWrite(slate_key(event.user_id), epoch, 0, None, receipt))
 
     def _bury(self, arrival: Arrival, reject: Reject, topic: str) -> None:
         letter = dead_letter(arrival.value, reject, topic, arrival.partition, arrival.offset, arrival.ts)

@@ -13,12 +13,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..state.wire import CacheWrite
+from ..state.wire import POPULAR, CacheWrite
 
 DEFAULT_PREFIX = "rr:"
 DEFAULT_TTL_MS = 7 * 24 * 3600 * 1000
 DEFAULT_TIMEOUT_MS = 1000
-POPULAR = "popular"
 
 # KEYS[1]: the key. ARGV: epoch, version, ttl in ms (0: never expires), and the slate, which an erasure does without.
 # A key that holds another type, or a hash without a slate, is ours and holds nothing: it is replaced.

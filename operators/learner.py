@@ -14,7 +14,7 @@ from river import base, compose, linear_model, optim, preprocessing
 from ..state.hashing import hash32
 from ..state.learners import LearnerState
 from .features import FEATURES, F
-from .linear import Linear, probability
+from .linear import Linear
 from .retrieve import Candidates
 from .settings import LearnerSettings
 from .view import View
@@ -224,6 +224,3 @@ def _has_vector_form(model: linear_model.LogisticRegression) -> bool:
     except ValueError:
         return False
     return True
-
-
-__all__ = ["DENSE", "Inputs", "Learner", "Learners", "probability"]

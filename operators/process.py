@@ -19,7 +19,6 @@ from ..state import descriptors
 from ..state.journal import Journal
 from ..state.records import (
     Event,
-    Receipt,
     Reject,
     Slate,
     dead_letter,
@@ -28,6 +27,7 @@ from ..state.records import (
     to_json,
 )
 from ..state.wire import (
+    POPULAR,
     CacheWrite,
     CatalogueUpdate,
     SignalUpdate,
@@ -35,13 +35,13 @@ from ..state.wire import (
     encode,
 )
 from .arrivals import Arrival, decode_arrival
-from .cache import POPULAR, Cache, slate_key
+from .cache import Cache, slate_key
 from .entries import MapEntries
 from .flushes import TURN, Flushes
 from .native import import_apart  # before whatever imports River
 from .outbox import Outbox, Sender
 from .ranker import Ranker
-from .recommend import Recommend
+from .recommend import Recommend, receipt_of
 from .session import Session
 from .settings import Behaviour
 from .signals import Signals
@@ -258,8 +258,7 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
             if self.cache is not None:
                 yield self.cache.write(slate_key(user_id), feedback.epoch, answer.version, answer.slate)
         if answer.erased:
-            parts = ("sessions", "learner", "slates", *(("cache",) if self.cache else ()))
-            receipt = to_json(Receipt(feedback.event.event_id, user_id, feedback.event.ts, parts))
+            receipt = receipt_of(feedback.event, cached=self.cache is not None)
             if self.cache is not None:
                 yield self.cache.write(slate_key(user_id), feedback.epoch, 0, None, receipt)
             elif Output.RECEIPTS in self.outputs:

@@ -10,8 +10,8 @@ import numpy as np
 from ..state.hashing import hash32, uniforms
 from ..state.items import RATING_SUM, RATINGS
 from ..state.learners import LearnerState, decode_learner, encode_learner
-from ..state.records import ANSWERED, INTERACTIONS, Cause, ModelInfo, Prediction, Slate, Slot, to_json
-from ..state.wire import Feedback, Outcome, Seen
+from ..state.records import ANSWERED, INTERACTIONS, Cause, Event, ModelInfo, Prediction, Receipt, Slate, Slot, to_json
+from ..state.wire import POPULAR, Feedback, Outcome, Seen
 from .explain import explain
 from .features import SOURCES
 from .learner import Inputs, Learner, Learners
@@ -21,7 +21,6 @@ from .retrieve import Candidates, Context, Retriever, context_of
 from .settings import Behaviour
 from .view import RankerWeights, View
 
-POPULAR_KEY = "popular"
 ITEM_SHRINKAGE = 5.0  # ratings of the mean that an item's own ratings are weighed against
 USER_SHRINKAGE = 3.0
 
@@ -108,7 +107,7 @@ class Recommend:
         )
         info = ModelInfo(0, self.view.ranker.version)
         version = events + 1
-        slate = Slate(f"{POPULAR_KEY}:{version}", POPULAR_KEY, version, ts, POPULAR_KEY, "cold", "control", info, slots)
+        slate = Slate(f"{POPULAR}:{version}", POPULAR, version, ts, POPULAR, "cold", "control", info, slots)
         return to_json(slate)
 
     def _learn_outcome(
@@ -237,6 +236,12 @@ class Recommend:
                 start=1,
             )
         )
+
+
+def receipt_of(event: Event, *, cached: bool) -> bytes:
+    """The receipt of an erasure, as JSON; `cached`: there was a cache to erase from as well."""
+    parts = ("sessions", "learner", "slates", *(("cache",) if cached else ()))
+    return to_json(Receipt(event.event_id, event.user_id, event.ts, parts))
 
 
 def history_after(feedback: Feedback) -> tuple[Seen, ...]:

@@ -9,6 +9,8 @@ import msgspec
 
 from .records import INTERACTIONS, Event, Item
 
+POPULAR = "popular"  # names the slate for whoever has none
+
 
 class Seen(msgspec.Struct, frozen=True, array_like=True):
     """One entry of a history: an interaction with `item_id` at `ts` that was worth `reward`, of type `kind`."""
