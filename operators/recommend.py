@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..state.hashing import hash32, uniforms
-from ..state.items import RATING_SUM, RATINGS
 from ..state.learners import LearnerState, decode_learner, encode_learner
 from ..state.records import ANSWERED, INTERACTIONS, Cause, Event, ModelInfo, Prediction, Receipt, Slate, Slot, to_json
 from ..state.wire import POPULAR, Feedback, Outcome, Seen
@@ -16,13 +15,11 @@ from .explain import explain
 from .features import SOURCES
 from .learner import Inputs, Learner, Learners
 from .linear import probability
+from .ratings import Ratings
 from .rerank import diversify, explore
 from .retrieve import Candidates, Context, Retriever, context_of
 from .settings import Behaviour
 from .view import RankerWeights, View
-
-ITEM_SHRINKAGE = 5.0  # ratings of the mean that an item's own ratings are weighed against
-USER_SHRINKAGE = 3.0
 
 
 class Answer(NamedTuple):
@@ -159,24 +156,11 @@ class Recommend:
             else:
                 learner.learn(inputs, 0, label, weight)
         if event.type == "rate" and event.value is not None:
-            expected, rating = self._expect_rating(row, user)
-            number, total = user.rated
-            user.rated = (number + 1, total + event.value - expected)
-            return [
-                Prediction(event.event_id, event.user_id, event.item_id or "", round(rating, 6), event.value, "rating")
-            ]
+            ratings = Ratings(self.view, user, self.behaviour.reward.rate_from - 0.5)
+            rating = round(ratings.learn(row, event.value), 6)
+            ratings.store(user)
+            return [Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")]
         return [Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click")]
-
-    def _expect_rating(self, row: int, user: LearnerState) -> tuple[float, float]:
-        """The rating that the item alone leads to expect, and the one predicted of this user: shrunk means of both."""
-        mean = self.view.rating_mean()
-        mean = self.behaviour.reward.rate_from - 0.5 if mean is None else mean
-        expected = mean
-        if row >= 0:
-            stats = self.view.table.stats[row]
-            expected = (float(stats[RATING_SUM]) + ITEM_SHRINKAGE * mean) / (float(stats[RATINGS]) + ITEM_SHRINKAGE)
-        number, total = user.rated
-        return expected, expected + total / (number + USER_SHRINKAGE)
 
     def _remember(self, user: LearnerState, item_id: str) -> None:
         """Note that the user interacted with the item; the oldest is forgotten where there is no room."""

@@ -11,10 +11,11 @@ class LearnerState(msgspec.Struct, array_like=True):
     """Layout 1, MessagePack array of these fields in this order. Arrays are little-endian bytes.
 
     `version` is that of the user's last slate. `examples` counts the feedbacks learned from. `seen` uint32 are hashes
-    of the items interacted with, oldest first. `rated` is the number of ratings, and the sum of their differences from
-    what items alone led to expect. A linear learner is `intercept`, `weights` float64 (features), `tokens` uint32
-    (hashes of the content tokens it has weights for), `token_weights` float64, and `memory` of its optimiser. Any other
-    learner is `model`: River's object, pickled, since River has no other form of it.
+    of the items interacted with, oldest first. `rated` is the number of ratings, and a sum that is no longer used. A
+    linear learner is `intercept`, `weights` float64 (features), `tokens` uint32 (hashes of the content tokens it has
+    weights for), `token_weights` float64, and `memory` of its optimiser. Any other learner is `model`: River's object,
+    pickled, since River has no other form of it. `ratings` is the least and the greatest rating, how often rated the
+    items were, and each rating model's squared errors, float32, then the models' weights, float16.
     """
 
     layout: int = LAYOUT
@@ -28,6 +29,7 @@ class LearnerState(msgspec.Struct, array_like=True):
     token_weights: bytes = b""
     memory: dict[str, Any] = {}
     model: bytes = b""
+    ratings: bytes = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -56,6 +56,13 @@ LEARNER = LearnerState(
     memory={"n_iterations": 12, "m": np.array([0.1], "<f8").tobytes()},
     model=b"pickle",
 )
+RATER = LearnerState(
+    layout=1,
+    version=4,
+    examples=3,
+    rated=(3, 0.0),
+    ratings=np.array([1.0, 5.0, 20.5, 0.25, 0.5], "<f4").tobytes() + np.array([0.5, -0.125], "<f2").tobytes(),
+)
 FEEDBACK = Feedback(
     Event("e-1", "rate", "u-1", 5, "i-1", 4.0, None, "u-1:3", {"device": "tv"}, None),
     1.0,
@@ -70,6 +77,7 @@ SIGNALS = SignalUpdate(
 PLAIN = {  # name: (value, encode, decode)
     "session-1": (SESSION, encode_session, decode_session),
     "learner-1": (LEARNER, encode_learner, decode_learner),
+    "learner-1-ratings": (RATER, encode_learner, decode_learner),
     "counts-1": (Counts(1, 9, (3.5, 2.0)), encode, lambda raw: msgspec.msgpack.decode(raw, type=Counts)),
     "view-1": (Meta(1, 4, {0: 9}, {0: (3.5, 2.0)}), encode, lambda raw: msgspec.msgpack.decode(raw, type=Meta)),
     "ranker-1": (
