@@ -151,11 +151,13 @@ class Replay:
 
     def _broadcast(self) -> None:
         for signals in self.signals:
-            if signals.due() and (update := signals.flush()) is not None:
+            if signals.due():
+                for update in signals.flush():
+                    self.view.apply(decode_update(update))
+                    self.refresh_popular()
+        if self.ranker.due():
+            for update in self.ranker.flush():
                 self.view.apply(decode_update(update))
-                self.refresh_popular()
-        if self.ranker.due() and (weights := self.ranker.flush()) is not None:
-            self.view.apply(decode_update(weights))
 
     def _erase(self, event: Event, epoch: int) -> None:
         receipt = receipt_of(event, cached=self.cache is not None)

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
+from river import feature_extraction
 
 from ..state.records import Item
 
 DIMENSIONS = 48
 MAX_TOKENS = 12
+SHORTEST_WORD = 4  # letters; shorter ones say little in most languages
+MOST_WORDS = 64
+_words_of = feature_extraction.BagOfWords().process_text  # lower case, without accents
 
 
 def tokens_of(item: Item) -> list[str]:
@@ -75,6 +79,16 @@ def vector_of(item: Item, tokens: list[str]) -> np.ndarray:
         length = float(np.linalg.norm(projected))
         if length > 0:
             vector += projected * (math.sqrt(DIMENSIONS * max(1, len(tokens))) / length)
+    length = float(np.linalg.norm(vector))
+    return vector / length if length > 0 else vector
+
+
+def text_of(item: Item) -> np.ndarray:
+    """The words of title and text as a unit vector, float32 (DIMENSIONS,), or zeros where there are none."""
+    words = [word for word in _words_of(f"{item.title or ''} {item.text or ''}") if len(word) >= SHORTEST_WORD]
+    vector = np.zeros(DIMENSIONS, np.float32)
+    for word in words[:MOST_WORDS]:
+        vector += direction(f"\x00word={word}")
     length = float(np.linalg.norm(vector))
     return vector / length if length > 0 else vector
 

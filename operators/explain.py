@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..state.records import Cause
-from .features import COHORT, CONTENT, COSINE, COVISIT, POPULAR, SOURCE_OF_FEATURE, TRANSITION, F
+from .features import COHORT, CONTENT, COSINE, COVISIT, POPULAR, SOURCE_OF_FEATURE, F
 from .learner import DENSE, Inputs
 from .retrieve import Context
 from .signals import cohorts
@@ -11,7 +11,7 @@ from .view import View
 
 MOST = 3
 _VERBS = ("viewed", "clicked", "liked", "disliked", "carted", "bought", "rated")  # in the order of INTERACTIONS
-_PAIRS = (COVISIT, COSINE, TRANSITION)
+_PAIRS = (COVISIT, COSINE)
 HISTORY, OF_CONTENT, OF_COHORT, OF_POPULARITY, OF_NOVELTY, _OTHERS = range(6)
 _GROUPS = np.zeros((F, _OTHERS))  # features by what they tell
 for _feature, _source in enumerate(SOURCE_OF_FEATURE):

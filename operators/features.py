@@ -2,17 +2,35 @@
 
 import numpy as np
 
-SOURCES = ("covisit", "cosine", "transition", "content", "cohort", "popular", "new")
-COVISIT, COSINE, TRANSITION, CONTENT, COHORT, POPULAR, NEW = range(len(SOURCES))
-SHAPED = 6  # the sources, all but the last, whose score is a feature in three shapes
-FEATURES = tuple(
-    [*SOURCES[:SHAPED]]
-    + [f"{name}:root" for name in SOURCES[:SHAPED]]
-    + [f"{name}:rank" for name in SOURCES[:SHAPED]]
-    + ["likes", "new"]
+# What proposes candidates, as slates name it, and may be switched off in the configuration.
+SOURCES = (
+    "covisit",
+    "cosine",
+    "embedding",
+    "content",
+    "text",
+    "interest",
+    "cohort",
+    "popular",
+    "trending",
+    "new",
+    "repeat",
 )
+COVISIT, COSINE, EMBEDDING, CONTENT, TEXT, INTEREST, COHORT, POPULAR, TRENDING, NEW, REPEAT = range(len(SOURCES))
+
+# The scores that a source gives: one of its own name, but co-visitation tells what came after from what came before.
+SCORES = ("after", "before", *SOURCES[COSINE:NEW], "repeat")
+SOURCE_OF_SCORE = (COVISIT, COVISIT, *range(COSINE, NEW), REPEAT)
+SCORED = len(SCORES)
+SHAPES = ("root", "share", "log")  # of a score: its root, its share of the best candidate's, the logarithm of that
+FEATURES = (*(f"{score}:{shape}" for shape in SHAPES for score in SCORES), "likes", "new")
 F = len(FEATURES)
-SOURCE_OF_FEATURE = tuple(SOURCES.index(name.partition(":")[0]) if name != "likes" else POPULAR for name in FEATURES)
+LIKES, NEWNESS = F - 2, F - 1
+SOURCE_OF_FEATURE = (*(len(SHAPES) * SOURCE_OF_SCORE), POPULAR, NEW)
 COLD, WARM, SEGMENTS = 0, 1, 2  # users without and with a history are ordered for by weights of their own
+
+# Before anything is learned: a plain mix of the roots.
+_ROOTS = {"after": 2.0, "before": 1.0, "embedding": 1.0, "content": 0.5, "cohort": 1.0, "popular": 0.5, "repeat": 1.0}
 PRIOR = np.zeros((SEGMENTS, F))
-PRIOR[:, SHAPED : 2 * SHAPED] = (2.0, 1.0, 0.5, 0.5, 1.0, 0.5)  # before anything is learned: a plain mix of the roots
+for _score, _weight in _ROOTS.items():
+    PRIOR[:, FEATURES.index(f"{_score}:root")] = _weight

@@ -14,7 +14,7 @@ class Learns(Protocol):
     """What SIGNALS and RANKER have in common."""
 
     def due(self) -> bool: ...
-    def flush(self) -> bytes | None: ...
+    def flush(self) -> list[bytes]: ...
 
 
 class Flushes:
@@ -41,8 +41,6 @@ class Flushes:
         yield from _flushed(learner)
 
 
-def _flushed(learner: Learns) -> Iterator[bytes]:
+def _flushed(learner: Learns) -> list[bytes]:
     with TURN:
-        update = learner.flush()
-    if update is not None:
-        yield update
+        return learner.flush()

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from ..state.journal import Journal
 from ..state.records import Item
-from ..state.wire import CatalogueUpdate, SignalUpdate, Update, decode_update, encode
+from ..state.wire import CatalogueUpdate, Learned, Update, decode_update, encode
 from .settings import Behaviour
 from .view import ITEM, WEIGHTS, View
 
@@ -27,12 +27,12 @@ class KeptView:
         for record in log:
             self.view.apply(decode_update(record))
         self._journal = journal
-        self._waiting: deque[SignalUpdate] = deque()
+        self._waiting: deque[Learned] = deque()
 
     def take(self, update: Update) -> None:
-        """Keep an update. One of signals is applied by `release`; items and weights are applied at once."""
+        """Keep an update. What was learned is applied by `release`; items and weights are applied at once."""
         entries = self._journal.entries
-        if isinstance(update, SignalUpdate):
+        if isinstance(update, Learned):
             self._waiting.append(update)
             if self._journal.append(encode(update)):
                 self._compact()

@@ -1,4 +1,5 @@
-"""RANKER: the global model that orders candidates for everyone, learned pairwise from sampled feedback.
+"""RANKER: the global model that orders candidates for everyone, learned pairwise from sampled feedback, and the vectors
+of items that one of its sources goes by.
 
 It finds candidates as RECOMMEND does, and learns that what a user took belongs above what it did not take. A user's or
 an item's id is never a feature.
@@ -11,8 +12,10 @@ import numpy as np
 from river import linear_model, optim
 
 from ..state.hashing import uniforms
+from ..state.items import VectorTable
 from ..state.journal import Journal
-from ..state.wire import Feedback, Weights, encode
+from ..state.wire import Feedback, VectorUpdate, Weights, decode_feedback, encode
+from .embedding import Embedding
 from .features import PRIOR
 from .linear import Linear, probability
 from .retrieve import Candidates, Context, Retriever, context_of
@@ -21,6 +24,7 @@ from .view import View
 
 _MODEL = "model"
 LAYOUT = 1
+BLOCK = 16  # feedbacks that the vectors are learned from at once
 BIAS_RATE = 0.01  # of the bias that makes logits those of clicks on shown items
 
 
@@ -47,28 +51,28 @@ class Ranker:
         river = linear_model.LogisticRegression(optim.SGD(self.settings.rate), intercept_lr=0.0)
         self.models = [Linear(river, prior.copy()) for prior in PRIOR]  # by segment
         self.bias = 0.0
+        self.embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
+        self._block: list[Feedback] = []  # what the embedding has yet to learn from
         self._pending = 0
+        self._compact = False
 
     @classmethod
     def restore(cls, behaviour: Behaviour, view: View, shard: int, journal: Journal) -> "Ranker":
         """The ranker as it was when the journal was last written."""
-        ranker = cls(behaviour, view, shard, journal)
-        base, _ = journal.load()
+        ranker = cls(behaviour, view, shard)
+        base, log = journal.load()
         if _MODEL in base:
-            state = msgspec.msgpack.decode(base[_MODEL], type=RankerState)
-            if state.layout != LAYOUT:
-                raise ValueError(f"ranker state of layout {state.layout}: this version reads {LAYOUT}")
-            if len(state.weights) == 8 * PRIOR.size:  # else the features are others now: begin anew
-                ranker.version, ranker.bias = state.version, state.bias
-                for model, weights in zip(
-                    ranker.models, np.frombuffer(state.weights, "<f8").reshape(PRIOR.shape), strict=True
-                ):
-                    model.weights = weights.copy()
+            ranker._recall(msgspec.msgpack.decode(base[_MODEL], type=RankerState))
+        ranker.embedding.table.load(base)
+        for record in log:
+            ranker.learn(decode_feedback(record))
+        ranker.embedding.tell_all()
+        ranker.journal = journal
         return ranker
 
     def learn(self, feedback: Feedback) -> None:
         """Learn from one feedback: an interaction against sampled candidates, an impression against itself."""
-        context = context_of(self.view, feedback.history, feedback.attributes, self.behaviour.signals.window)
+        context = context_of(self.view, feedback.history, feedback.attributes)
         for outcome in feedback.outcomes:
             self._learn_shown(context, outcome.items, outcome.labels)
         row = self.view.table.rows.get(feedback.event.item_id or "")
@@ -84,22 +88,51 @@ class Ranker:
                 draws = uniforms(self.behaviour.seed, f"negatives:{feedback.event.event_id}", self.settings.negatives)
                 against = 1 + np.unique((draws * others).astype(np.int64))
                 self._learn_pairs(candidates, 0, against, min(1.0, feedback.reward), context.segment)
+        self._block.append(feedback)
+        if len(self._block) == BLOCK:
+            self._learn_block()
         self.version += 1
         self._pending += 1
         if self.journal is not None:
-            state = RankerState(LAYOUT, self.version, self._weights(), self.bias)
-            self.journal.entries.put(_MODEL, encode(state))
+            self._compact = self.journal.append(encode(feedback)) or self._compact
 
     def due(self) -> bool:
         """Whether enough was learned since the last weights for new ones."""
         return self._pending >= self.settings.flush_events
 
-    def flush(self) -> bytes | None:
-        """The encoded weights; None where nothing was learned since the last ones."""
+    def flush(self) -> list[bytes]:
+        """The encoded weights and vectors that changed since the last ones; none where nothing was learned.
+
+        The shard's own view takes them at once.
+        """
         if not self._pending:
-            return None
+            return []
         self._pending = 0
-        return encode(Weights(self.shard, self.version, self._weights(), self.bias))
+        updates: list[Weights | VectorUpdate] = [Weights(self.shard, self.version, self._weights(), self.bias)]
+        if self._compact:
+            self._learn_block()  # what is kept of it is the table
+        moved = self.embedding.moved(self.shard)
+        if moved is not None:
+            updates.append(moved)
+            self.view.apply(moved)
+        if self.journal is not None and self._compact:
+            state = RankerState(LAYOUT, self.version, self._weights(), self.bias)
+            self.journal.compact({_MODEL: encode(state), **self.embedding.table.dump()})
+            self._compact = False
+        return [encode(update) for update in updates]
+
+    def _learn_block(self) -> None:
+        self.embedding.learn(self._block)
+        self._block = []
+
+    def _recall(self, state: RankerState) -> None:
+        if state.layout != LAYOUT:
+            raise ValueError(f"ranker state of layout {state.layout}: this version reads {LAYOUT}")
+        if len(state.weights) == 8 * PRIOR.size:  # else the features are others now: begin anew
+            self.version, self.bias = state.version, state.bias
+            held = np.frombuffer(state.weights, "<f8").reshape(PRIOR.shape)
+            for model, weights in zip(self.models, held, strict=True):
+                model.weights = weights.copy()
 
     def _learn_shown(self, context: Context, items: Sequence[str], labels: Sequence[int]) -> None:
         find = self.view.table.rows.get

@@ -63,7 +63,7 @@ class Recommend:
         user = decode_learner(state)
         learner = self.learners.of(user)
         ranker = self.view.ranker
-        context = context_of(self.view, feedback.history, feedback.attributes, self.behaviour.signals.window)
+        context = context_of(self.view, feedback.history, feedback.attributes)
         predictions: list[Prediction] = []
         for outcome in feedback.outcomes:
             predictions += self._learn_outcome(outcome, event.user_id, context, ranker, learner)
@@ -171,7 +171,7 @@ class Recommend:
 
     def _slate(self, feedback: Feedback, ranker: RankerWeights, learner: Learner, user: LearnerState) -> bytes:
         event, behaviour, view = feedback.event, self.behaviour, self.view
-        context = context_of(view, history_after(feedback), feedback.attributes, behaviour.signals.window)
+        context = context_of(view, history_after(feedback), feedback.attributes)
         seen = None if behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen)
         slots = self._slots(event.event_id, candidates, context, ranker, learner) if len(candidates.rows) else ()

@@ -1,6 +1,6 @@
 """Candidates for a user, and the features that order them. The same code serves RANKER and RECOMMEND.
 
-Every source gives each candidate a score; a feature is a score, its square root, or its reciprocal rank.
+Every source gives candidates a score, and proposes those that it scores best; a feature is a score in one shape.
 """
 
 from collections.abc import Sequence
@@ -8,30 +8,73 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..state.items import NEGATIVES, POSITIVES
+from ..state.items import AFTER, BEFORE, NEGATIVES, POSITIVES, TOGETHER
 from ..state.wire import Seen
 from .content import direction, preferences
-from .features import COHORT, COLD, CONTENT, COSINE, COVISIT, NEW, POPULAR, SHAPED, TRANSITION, WARM, F
+from .embedding import recency
+from .features import (
+    COHORT,
+    COLD,
+    CONTENT,
+    COSINE,
+    COVISIT,
+    EMBEDDING,
+    LIKES,
+    NEW,
+    NEWNESS,
+    POPULAR,
+    REPEAT,
+    SCORED,
+    SCORES,
+    SOURCE_OF_SCORE,
+    SOURCES,
+    TRENDING,
+    WARM,
+    F,
+)
 from .settings import Behaviour
 from .signals import cohorts
 from .view import View
 
-SHARES = {COVISIT: 0.4, COSINE: 0.15, POPULAR: 0.2, COHORT: 0.1, CONTENT: 0.1, NEW: 0.05}  # of the candidates
-RECENCY = 0.9  # weight of an interaction beside the next newer one
+SHARES = {  # of the candidates, by source, in the order in which they are taken; many are proposed by several
+    NEW: 0.05,
+    TRENDING: 0.05,
+    POPULAR: 0.1,
+    COHORT: 0.1,
+    CONTENT: 0.08,
+    REPEAT: 0.3,
+    EMBEDDING: 0.35,
+    COVISIT: 0.35,  # of what came after, and as much again of what came before
+    COSINE: 0.15,
+}
+PAIR_RECENCY = 0.7  # weight of an interaction beside the next newer one, for what came after and before it
+RECENCY = 0.9  # the same for its content
+REPEAT_RECENCY = 0.97  # the same for what may be taken again
+COSINE_SHRINKAGE = 3.0
 WANTED = 4  # tokens whose best items are proposed
 PRIOR_LIKES, PRIOR_DISLIKES = 3.0, 1.0
+SPREAD = 0.05  # variance of an interest in content before any was seen, in each dimension times DIMENSIONS
+LEAST_SHARE = 0.01  # what the logarithm of a share is cut off at
+_IN_PAIRS = [SCORES.index(name) for name in ("after", "before", "cosine", "cohort", "repeat")]
+_AFTER, _BEFORE, _COSINE, _COHORT, _REPEAT = range(len(_IN_PAIRS))
+_EMBEDDING, _CONTENT, _TEXT, _INTEREST, _POPULAR, _TRENDING = (
+    SCORES.index(name) for name in ("embedding", "content", "text", "interest", "popular", "trending")
+)
+_NONE = np.zeros(0, np.int32)
 
 
 class Context(NamedTuple):
-    """What a user is asked with: the history rows, newest first, int32 (h,), their weights, float64 (h,), sum 1.
+    """What a user is asked with: the history rows, distinct, newest first, int32 (h,), their weights, float32 (h,) of
+    sum 1, and the types of the interactions, as `Seen` has them.
 
-    `kinds` are the types of the interactions, as `Seen` has them.
+    `again` are the rows of the whole history, newest first, with repetitions, where those may be recommended.
     """
 
     rows: np.ndarray
     weights: np.ndarray
     attributes: dict[str, Any]
     kinds: tuple[int, ...] = ()
+    again: np.ndarray = _NONE
 
     @property
     def segment(self) -> int:
@@ -40,26 +83,29 @@ class Context(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """`rows` int32 (c,); `features` float64 (c, F); `proposed` uint8 (c,), bit s set by source s."""
+    """`rows` int32 (c,); `features` float64 (c, F); `proposed` uint16 (c,), bit s set by source s."""
 
     rows: np.ndarray
     features: np.ndarray
     proposed: np.ndarray
 
 
-def context_of(view: View, history: Sequence[Seen], attributes: dict[str, Any], window: int) -> Context:
-    """The context from a history (newest last): its last `window` distinct positive items that the view knows."""
+def context_of(view: View, feedback_history: Sequence[Seen], attributes: dict[str, Any]) -> Context:
+    """The context from a history (newest last): its last `signals.window` distinct positive items that are known."""
     find = view.table.rows.get
+    window = view.behaviour.signals.window
     rows: dict[int, int] = {}
-    for seen in reversed(history):
+    for seen in reversed(feedback_history):
         if seen.reward > 0 and (row := find(seen.item_id)) is not None:
             rows.setdefault(row, seen.kind)
             if len(rows) == window:
                 break
-    weights = RECENCY ** np.arange(len(rows))
-    return Context(
-        np.fromiter(rows, np.int32, len(rows)), weights / max(weights.sum(), 1e-9), attributes, tuple(rows.values())
-    )
+    again = _NONE
+    if view.behaviour.slate.repeat:
+        again = view.table.rows_of(seen.item_id for seen in reversed(feedback_history) if seen.reward > 0)
+    weights = RECENCY ** np.arange(len(rows), dtype=np.float32)
+    weights /= max(weights.sum(), 1e-9)
+    return Context(np.fromiter(rows, np.int32, len(rows)), weights, attributes, tuple(rows.values()), again)
 
 
 class Retriever:
@@ -69,12 +115,15 @@ class Retriever:
         self.behaviour = behaviour
         self.view = view
         self.limit = behaviour.slate.candidates
-        self._quota = {source: max(1, round(share * self.limit)) for source, share in SHARES.items()}
-        self._pairs = np.zeros((4, 0))  # covisit, cosine, transition, cohort, by row
+        self.asked = np.array([getattr(behaviour.sources, name) for name in SOURCES])
+        self.silent = np.flatnonzero(~self.asked[list(SOURCE_OF_SCORE)])  # scores of sources that are not asked
+        self._quota = {s: max(1, round(share * self.limit)) for s, share in SHARES.items() if self.asked[s]}
+        window = np.arange(behaviour.signals.window)
+        self._pair_weights = (PAIR_RECENCY**window).astype(np.float32)
+        self._pairs = np.zeros((len(_IN_PAIRS), 0), np.float32)  # scores by row
         self._mark = np.zeros(0, np.int64)
-        self._bits = np.zeros(0, np.uint8)
+        self._bits = np.zeros(0, np.uint16)
         self._blocked = np.zeros(0, bool)
-        self._inside = np.zeros(0, bool)
         self._share = np.zeros(0)
 
     def find(self, context: Context, seen: np.ndarray | None, always: np.ndarray | None = None) -> Candidates:
@@ -82,27 +131,13 @@ class Retriever:
 
         `always`, distinct rows, int32, come first whatever they are: what a feedback is about.
         """
-        view = self.view
         self._fit()
         blocked = self._block(seen)
-        touched = self._score_pairs(context)
-        fit = self._allowed(touched)
+        touched = self._spread(context)
+        user = recency(len(context.rows)) @ self.view.table.taken[context.rows] if len(context.rows) else None
         interest, wanted = self._interest(context)
-        proposals = [
-            (COVISIT, self._top(fit, 0, COVISIT)),
-            (COSINE, self._top(fit, 1, COSINE)),
-            (COHORT, self._top(fit, 3, COHORT)),
-        ]
-        popular = self._allowed(view.popular())
-        for source, allowed in (
-            (POPULAR, popular),
-            (CONTENT, self._allowed(self._best_of(wanted))),
-            (NEW, self._allowed(view.newest())),
-        ):
-            proposals.append((source, allowed[: self._quota[source]]))
-        proposals.append((POPULAR, popular))  # what the others leave
-        rows, proposed = self._merge(proposals, always)
-        features = self._features(rows, interest)
+        rows, proposed = self._merge(self._proposals(context, touched, user, wanted), always)
+        features = self._features(rows, context, user, interest)
         self._pairs[:, touched] = 0.0
         self._blocked[blocked] = False
         return Candidates(rows, features, proposed)
@@ -110,41 +145,82 @@ class Retriever:
     def _fit(self) -> None:
         capacity, tokens = self.view.table.capacity, len(self.view.token_names)
         if self._pairs.shape[1] < capacity:
-            self._pairs = np.zeros((4, capacity))
+            self._pairs = np.zeros((len(_IN_PAIRS), capacity), np.float32)
             self._mark = np.zeros(capacity, np.int64)
-            self._bits = np.zeros(capacity, np.uint8)
+            self._bits = np.zeros(capacity, np.uint16)
             self._blocked = np.zeros(capacity, bool)
-            self._inside = np.zeros(capacity, bool)
         if len(self._share) <= tokens:
             self._share = np.zeros(2 * tokens + 2)
 
-    def _score_pairs(self, context: Context) -> np.ndarray:
+    def _spread(self, context: Context) -> np.ndarray:
         """Spread the lists of the history and of the cohorts over the scratch; the distinct rows that got a score."""
         table, pairs = self.view.table, self._pairs
         reached = []
-        if len(context.rows):
+        if n := len(context.rows):
             neighbours, weights = table.neighbours[context.rows], table.weights[context.rows]
             held = neighbours >= 0
-            visits = weights[:, :, 0]
-            total = visits.sum(axis=1) + 1.0
+            flat = neighbours[held]
+            ordered = weights[:, :, :TOGETHER]
+            shares = self._pair_weights[:n, None] / (ordered.sum(axis=1) + 1.0)
+            ordered *= (shares / self._pair_weights[:n].sum())[:, None, :]
+            spread = ordered[held]
+            np.add.at(pairs[_AFTER], flat, spread[:, AFTER])
+            np.add.at(pairs[_BEFORE], flat, spread[:, BEFORE])
             likes = table.stats[:, POSITIVES]
             norm = np.sqrt(np.maximum(likes[context.rows], 1.0)[:, None] * np.maximum(likes[neighbours], 1.0))
-            cosine = weights[:, :, 1] / ((norm + 1.0) * len(context.rows))
-            first = held[0]
-            pairs[2, neighbours[0][first]] = visits[0, first] / total[0]
-            flat = neighbours[held]
-            np.add.at(pairs[0], flat, (visits * (context.weights / total)[:, None])[held])
-            np.add.at(pairs[1], flat, cosine[held].astype(np.float64))
+            cosine = weights[:, :, TOGETHER] / ((norm + COSINE_SHRINKAGE) * n)
+            np.add.at(pairs[_COSINE], flat, cosine[held])
             reached.append(flat)
         members = table.rows_of(cohorts(context.attributes)) if context.attributes else _NONE
         if len(members):
-            neighbours, weights = table.neighbours[members], table.weights[members][:, :, 0]
+            neighbours, weights = table.neighbours[members], table.weights[members][:, :, AFTER]
             held = neighbours >= 0
             share = weights / ((weights.sum(axis=1) + 1.0) * len(members))[:, None]
             flat = neighbours[held]
-            np.add.at(pairs[3], flat, share[held].astype(np.float64))
+            np.add.at(pairs[_COHORT], flat, share[held])
             reached.append(flat)
+        if len(context.again):
+            np.add.at(pairs[_REPEAT], context.again, (REPEAT_RECENCY ** np.arange(len(context.again))).astype("<f4"))
+            reached.append(context.again)
         return self._distinct(np.concatenate(reached)) if reached else _NONE
+
+    def _proposals(
+        self, context: Context, touched: np.ndarray, user: np.ndarray | None, wanted: list[int]
+    ) -> list[tuple[int, np.ndarray]]:
+        """What each source proposes: its number, and rows, in the order in which they are taken."""
+        view, quota = self.view, self._quota
+        found: dict[int, list[np.ndarray]] = {source: [] for source in quota}
+        fit = self._allowed(touched)
+        scores = self._pairs[:, fit]
+        for column, source in ((_AFTER, COVISIT), (_BEFORE, COVISIT), (_COSINE, COSINE), (_COHORT, COHORT)):
+            if source in quota:
+                found[source].append(_best(fit, scores[column], quota[source]))
+        if REPEAT in quota and len(context.again):
+            found[REPEAT].append(_best(fit, scores[_REPEAT], quota[REPEAT]))
+        if EMBEDDING in quota and user is not None:
+            found[EMBEDDING].append(self._nearest(user, quota[EMBEDDING]))
+        lists = {POPULAR: view.popular, TRENDING: view.trending, NEW: view.newest}
+        for source, order in lists.items():
+            if source in quota:
+                found[source].append(self._allowed(order())[: quota[source]])
+        if CONTENT in quota:
+            found[CONTENT].append(self._allowed(self._best_of(wanted))[: quota[CONTENT]])
+        proposals = [(source, rows) for source, parts in found.items() for rows in parts if len(rows)]
+        if POPULAR in quota:
+            proposals.append((POPULAR, self._allowed(view.popular())))  # what the others leave
+        return proposals
+
+    def _nearest(self, user: np.ndarray, most: int) -> np.ndarray:
+        """The rows of the pool that the embedding ranks best and that are allowed."""
+        pool = self.view.pool()
+        if not len(pool.rows):
+            return _NONE
+        score = pool.next @ user + pool.bias
+        score[~self.view.servable[pool.rows] | self._blocked[pool.rows]] = -np.inf
+        if len(score) > most:
+            best = np.argpartition(-score, most)[:most]
+            return pool.rows[best[np.isfinite(score[best])]]
+        return pool.rows[np.isfinite(score)]
 
     def _distinct(self, rows: np.ndarray) -> np.ndarray:
         """The distinct values of `rows`, each where it stands first."""
@@ -165,28 +241,23 @@ class Retriever:
         """Those of `rows` that may be served to this user."""
         return rows[self.view.servable[rows] & ~self._blocked[rows]]
 
-    def _top(self, rows: np.ndarray, column: int, source: int) -> np.ndarray:
-        """The source's quota of `rows`, best first."""
-        score = self._pairs[column, rows]
-        order = np.argsort(-score, kind="stable")[: self._quota[source]]
-        return rows[order[score[order] > 0]]
-
     def _best_of(self, tokens: list[int]) -> np.ndarray:
         return self._distinct(np.concatenate([self.view.best_of(token) for token in tokens])) if tokens else _NONE
 
     def _interest(self, context: Context) -> tuple[np.ndarray, list[int]]:
         """The user's content vector (unit length or zero), and the tokens whose best items are worth a look."""
         view, share = self.view, self._share
-        interest = context.weights @ view.content[context.rows].astype(np.float64)
+        weights = context.weights
+        interest = weights @ view.content[context.rows]
         tokens = view.tokens[context.rows]
         held = tokens >= 0
         numbers = tokens[held]
-        np.add.at(share, numbers, np.broadcast_to(context.weights[:, None], tokens.shape)[held])
+        np.add.at(share, numbers, np.broadcast_to(weights[:, None], tokens.shape)[held])
         stated = []
         for value in sorted(preferences(context.attributes)) if context.attributes else ():
             for number in view.tokens_of_value.get(value, ())[:4]:
                 weight = 0.5 if len(context.rows) else 1.0
-                interest = interest + weight * direction(view.token_names[number]) / np.sqrt(len(interest))
+                interest = interest + weight * direction(view.token_names[number]) / np.float32(np.sqrt(len(interest)))
                 share[number] += weight
                 stated.append(number)
         numbers = np.unique(np.append(numbers, np.array(stated, np.int32)) if stated else numbers)
@@ -200,26 +271,25 @@ class Retriever:
         self, proposals: list[tuple[int, np.ndarray]], always: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """All proposals, each row once, the first `limit`; `always` in front, whose bits say if it is among these."""
-        parts = [rows for _, rows in proposals]
-        rows = self._distinct(np.concatenate(parts))[: self.limit]
-        bits, inside = self._bits, self._inside
+        bits = self._bits
         for source, part in proposals:
             bits[part] |= 1 << source
+        every = np.concatenate([_NONE, *(part for _, part in proposals)])
+        rows = self._distinct(every)[: self.limit]
         proposed = bits[rows]
-        for part in parts:
-            bits[part] = 0
+        bits[every] = 0
         if always is not None:
             bits[rows] = proposed
-            inside[always] = True
-            rest = ~inside[rows]
-            inside[always] = False
             found = bits[always]  # 0 where no source proposed it in time
             bits[rows] = 0
+            bits[always] = 1
+            rest = bits[rows] == 0
+            bits[always] = 0
             rows, proposed = np.concatenate([always, rows[rest]]), np.concatenate([found, proposed[rest]])
         if len(rows) < self.behaviour.slate.size:
             rest = self._fill(rows)
             rows = np.concatenate([rows, rest])
-            proposed = np.concatenate([proposed, np.full(len(rest), 1 << POPULAR, np.uint8)])
+            proposed = np.concatenate([proposed, np.full(len(rest), 1 << POPULAR, np.uint16)])
         return rows, proposed
 
     def _fill(self, rows: np.ndarray) -> np.ndarray:
@@ -230,24 +300,53 @@ class Retriever:
         order = np.argsort(-view.popularity(rest), kind="stable")
         return rest[order[: self.behaviour.slate.size - len(rows)]]
 
-    def _features(self, rows: np.ndarray, interest: np.ndarray) -> np.ndarray:
-        view, n = self.view, len(rows)
-        features = np.empty((F, n))
-        scores, roots, ranks = features[:SHAPED], features[SHAPED : 2 * SHAPED], features[2 * SHAPED : 3 * SHAPED]
+    def _features(
+        self, rows: np.ndarray, context: Context, user: np.ndarray | None, interest: np.ndarray
+    ) -> np.ndarray:
+        view, table, n = self.view, self.view.table, len(rows)
+        features = np.zeros((F, n))
+        scores = np.zeros((SCORED, n))
         scores[_IN_PAIRS] = self._pairs[:, rows]
-        np.maximum(view.content[rows] @ interest.astype(np.float32), 0.0, out=scores[CONTENT])
-        np.divide(view.popularity(rows), view.highest_popularity(), out=scores[POPULAR])
-        np.sqrt(scores, out=roots)
-        order = np.argsort(-scores, axis=1, kind="stable")
-        ranks[_SHAPED_ROWS, order] = 1.0 / np.arange(1.0, n + 1.0)
-        ranks[scores <= 0.0] = 0.0
-        stats = view.table.stats[rows]
+        if user is not None:
+            logits = table.next[rows] @ user + table.bias[rows]
+            np.exp(logits - logits.max(), out=scores[_EMBEDDING])
+        content = view.content[rows]
+        np.maximum(content @ interest, 0.0, out=scores[_CONTENT])
+        if len(context.rows):
+            text = context.weights @ view.text[context.rows]
+            np.maximum(view.text[rows] @ text, 0.0, out=scores[_TEXT])
+            scores[_INTEREST] = _interest_in(content, view.content[context.rows], context.weights)
+        decayed = view.decayed(rows)
+        scores[_POPULAR], scores[_TRENDING] = decayed[:, 0], decayed[:, 1]
+        scores[self.silent] = 0.0
+        best = scores.max(axis=1, keepdims=True, initial=1e-9)
+        scores[[_POPULAR, _TRENDING]] /= best[[_POPULAR, _TRENDING]]
+        root, share, log = features[:SCORED], features[SCORED : 2 * SCORED], features[2 * SCORED : 3 * SCORED]
+        np.sqrt(scores, out=root)
+        np.divide(scores, best, out=share)
+        share[[_POPULAR, _TRENDING]] = scores[[_POPULAR, _TRENDING]]
+        np.log1p(share * (1.0 / LEAST_SHARE), out=log)
+        log *= 1.0 / np.log1p(1.0 / LEAST_SHARE)
+        stats = table.stats[rows]
         liked = stats[:, POSITIVES] + PRIOR_LIKES
-        features[F - 2] = liked / (liked + stats[:, NEGATIVES] + PRIOR_DISLIKES)
-        features[F - 1] = 1.0 / (1.0 + stats[:, POSITIVES])
+        features[LIKES] = liked / (liked + stats[:, NEGATIVES] + PRIOR_DISLIKES)
+        features[NEWNESS] = 1.0 / (1.0 + stats[:, POSITIVES])
         return features.T
 
 
-_NONE = np.zeros(0, np.int32)
-_IN_PAIRS = [COVISIT, COSINE, TRANSITION, COHORT]
-_SHAPED_ROWS = np.arange(SHAPED)[:, None]
+def _best(rows: np.ndarray, scores: np.ndarray, most: int) -> np.ndarray:
+    """The `most` of `rows` with the highest scores above 0, in the order of `rows`."""
+    if len(rows) > most:
+        best = np.argpartition(-scores, most)[:most]
+        best.sort()
+        rows, scores = rows[best], scores[best]
+    return rows[scores > 0]
+
+
+def _interest_in(content: np.ndarray, history: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How likely `content`, float32 (c, d), is under a normal density with the mean and the spread of the history's
+    content, float32 (h, d), weighed: float32 (c,), 1 at the mean.
+    """
+    mean = weights @ history
+    spread = weights @ np.square(history - mean) + SPREAD / len(mean)
+    return np.exp(-np.square(content - mean) @ (1.0 / spread) / len(mean))

@@ -49,9 +49,35 @@ class SignalSettings(Section):
     window: Annotated[int, Meta(ge=1, le=200)] = 20  # items of a history that a new interaction is paired with
     forgetting: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.995  # factor on a list each time that it is updated
     half_life_events: Count = 20_000  # of popularity
+    trend_half_life_events: Count = 2_000  # of what is trending
     items: Count = 200_000  # lists kept a shard; the least popular go first
     flush_events: Count = 16  # feedbacks between two updates
     flush_every: Milliseconds = 200  # and no later than this (wall clock)
+
+
+class EmbeddingSettings(Section):
+    """Vectors of items, learned from what is taken after what."""
+
+    dimensions: Annotated[int, Meta(ge=4, le=256)] = 32
+    rate: Rate = 0.1
+    negatives: Annotated[int, Meta(ge=8, le=10_000)] = 1000  # items that a block of feedbacks is held against
+    items: Count = 200_000  # vectors kept; those that moved least often go first
+
+
+class SourceSettings(Section):
+    """Which sources of candidates are asked; one that is not gives no score either."""
+
+    covisit: bool = True
+    cosine: bool = True
+    embedding: bool = True
+    content: bool = True
+    text: bool = True
+    interest: bool = True
+    cohort: bool = True
+    popular: bool = True
+    trending: bool = True
+    new: bool = True
+    repeat: bool = True  # where slate.repeat is on
 
 
 class RankerSettings(Section):
@@ -114,6 +140,8 @@ class Behaviour(Section):
     history: HistorySettings = HistorySettings()
     impression: ImpressionSettings = ImpressionSettings()
     signals: SignalSettings = SignalSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    sources: SourceSettings = SourceSettings()
     ranker: RankerSettings = RankerSettings()
     learner: LearnerSettings = LearnerSettings()
     slate: SlateSettings = SlateSettings()

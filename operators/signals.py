@@ -11,16 +11,27 @@ import msgspec
 import numpy as np
 
 from ..state.hashing import hash32
-from ..state.items import NEGATIVES, POPULARITY, POSITIVES, RATING_SUM, RATINGS, ItemTable
+from ..state.items import (
+    AFTER,
+    BEFORE,
+    NEGATIVES,
+    POPULARITY,
+    POSITIVES,
+    RATING_SUM,
+    RATINGS,
+    TOGETHER,
+    TRENDING,
+    ItemTable,
+)
 from ..state.journal import Journal
 from ..state.records import INTERACTIONS
 from ..state.wire import Feedback, SignalUpdate, decode_feedback, encode
-from .settings import Behaviour
+from .settings import Behaviour, SignalSettings
 
+DECAYED = slice(POPULARITY, TRENDING + 1)  # columns of `stats`
 COHORT = "\x00"  # begins the name of a cohort's list
 MAX_COHORTS = 8
 ORDER_DECAY = 0.9  # of a pair's weight, for each interaction that lies between
-BACKWARD = 0.6  # weight of "taken before" beside "taken after"
 _COUNTS = "counts"
 LAYOUT = 1
 
@@ -31,6 +42,11 @@ class Counts(msgspec.Struct, array_like=True):
     layout: int = LAYOUT
     events: int = 0
     ratings: tuple[float, float] = (0.0, 0.0)
+
+
+def decay_of(settings: SignalSettings) -> np.ndarray:
+    """What popularity and trend keep over one feedback: float64 (2,), for the columns DECAYED of `stats`."""
+    return 0.5 ** (1.0 / np.array([settings.half_life_events, settings.trend_half_life_events]))
 
 
 def cohorts(attributes: Mapping[str, Any]) -> list[str]:
@@ -49,8 +65,8 @@ class Signals:
     >>> from riverrank.state.records import Event
     >>> signals = Signals(Behaviour(), 0)
     >>> signals.learn(Feedback(Event("e", "click", "u", 1, "i-1"), 1.0, ()))
-    >>> signals.flush() is None, signals.flush() is None
-    (False, True)
+    >>> len(signals.flush()), len(signals.flush())
+    (1, 0)
     """
 
     def __init__(self, behaviour: Behaviour, shard: int, journal: Journal | None = None) -> None:
@@ -60,7 +76,7 @@ class Signals:
         self.journal = journal
         self.table = ItemTable(self.settings.neighbours)
         self.counts = Counts()
-        self._decay = 0.5 ** (1.0 / self.settings.half_life_events)
+        self._decay = decay_of(self.settings)
         self._compact = False
         self._newest = 0  # event time of what is pending
         self._start_update()
@@ -74,7 +90,7 @@ class Signals:
             signals.counts = msgspec.msgpack.decode(base.pop(_COUNTS), type=Counts)
             if signals.counts.layout != LAYOUT:
                 raise ValueError(f"counts of layout {signals.counts.layout}: this version reads {LAYOUT}")
-        signals.table.load(base.values())
+        signals.table.load(base)
         for record in log:
             signals.learn(decode_feedback(record))
         signals._resend()
@@ -104,10 +120,10 @@ class Signals:
         """Whether enough was learned since the last update for a new one."""
         return self._pending >= self.settings.flush_events
 
-    def flush(self) -> bytes | None:
-        """The encoded update of all that changed since the last one; None where nothing did."""
+    def flush(self) -> list[bytes]:
+        """The encoded update of all that changed since the last one; none where nothing did."""
         if not self._pending:
-            return None
+            return []
         table, width = self.table, self.table.width
         counted = np.fromiter(self._counted, np.int32, len(self._counted))
         rows = np.fromiter(self._renewed, np.int32, len(self._renewed))
@@ -137,7 +153,7 @@ class Signals:
         if self.journal is not None and self._compact:  # only now: what is not in the log was told
             self.journal.compact({_COUNTS: encode(self.counts), **self.table.dump()})
             self._compact = False
-        return encode(update)
+        return [encode(update)]
 
     def _start_update(self) -> None:
         self._pending = 0
@@ -173,20 +189,20 @@ class Signals:
 
     def _decay_to_now(self, rows: np.ndarray) -> None:
         table, now = self.table, self.counts.events
-        table.stats[rows, POPULARITY] *= self._decay ** (now - table.at[rows])
+        table.stats[rows, DECAYED] *= self._decay ** (now - table.at[rows])[:, None]
         table.at[rows] = now
 
     def _count(self, row: int, reward: float, value: float | None, *, rating: bool) -> None:
         table, now = self.table, self.counts.events
         stats = table.stats[row]
-        stats[POPULARITY] = stats[POPULARITY] * self._decay ** (now - table.at[row]) + max(0.0, reward)
+        stats[DECAYED] = stats[DECAYED] * self._decay ** (now - table.at[row]) + max(0.0, reward)
         stats[POSITIVES if reward > 0 else NEGATIVES] += 1
         if rating and value is not None:
             stats[RATING_SUM] += value
             stats[RATINGS] += 1
             self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
         table.at[row] = now
-        table.changed.add(row >> 8)
+        table.changed.add(row // table.block_rows)
         self._counted[row] = None
 
     def _pair(self, item_id: str, feedback: Feedback) -> None:
@@ -205,21 +221,23 @@ class Signals:
         lists = np.array([self.table.row(name) for name in (*names, *members)], np.int32)
         if len(lists):
             weights = np.array([past.get(name, 1.0) for name in (*names, *members)], np.float32)
-            self._renew(lists, np.full(len(lists), row, np.int32), weights)
+            self._renew(lists, np.full(len(lists), row, np.int32), weights, AFTER)
         if past and self._owns(item_id):
             others = np.array([self.table.row(name) for name in past], np.int32)
-            weights = np.fromiter(past.values(), np.float32, len(past)) * np.float32(BACKWARD)
-            self._renew(np.full(len(others), row, np.int32), others, weights)
+            weights = np.fromiter(past.values(), np.float32, len(past))
+            self._renew(np.full(len(others), row, np.int32), others, weights, BEFORE)
 
-    def _renew(self, lists: np.ndarray, others: np.ndarray, weights: np.ndarray) -> None:
+    def _renew(self, lists: np.ndarray, others: np.ndarray, weights: np.ndarray, order: int) -> None:
         """Add `weights[k]` for neighbour `others[k]` to list `lists[k]`: either all lists differ, or all are the same.
+
+        `order` is AFTER or BEFORE: on which side of the list's item the neighbours were taken.
 
         A list forgets a little each time. On a full list a newcomer first wears down the weakest, and takes its place
         once nothing of it is left, so that what comes often stays (Yang et al., HeavyKeeper, 2018, without its dice).
         """
         table, one_list = self.table, len(lists) > 1 and lists[0] == lists[1]
         changed = lists[:1] if one_list else lists
-        table.weights[changed, :, 0] *= np.float32(self.settings.forgetting)
+        table.weights[changed, :, :TOGETHER] *= np.float32(self.settings.forgetting)
         for row in changed.tolist():
             self._renewed[row] = self._renewed.get(row, 0) + 1
         found = table.neighbours[lists] == others[:, None]
@@ -228,25 +246,34 @@ class Signals:
         if not known.all():
             new = np.flatnonzero(~known)
             if one_list:
-                strength = np.where(table.neighbours[lists[0]] >= 0, table.weights[lists[0], :, 0], np.float32(-1))
+                held = table.neighbours[lists[0]] >= 0
+                strength = np.where(held, table.weights[lists[0], :, :TOGETHER].sum(axis=1), np.float32(-1))
                 strength[places[known]] = np.inf
                 new = new[: np.count_nonzero(np.isfinite(strength))]
                 places[new] = np.argsort(strength, kind="stable")[: len(new)]
             else:
                 held = table.neighbours[lists[new]] >= 0
-                places[new] = np.where(held, table.weights[lists[new], :, 0], np.float32(-1)).argmin(axis=1)
-            self._challenge(lists[new], places[new], others[new], weights[new])
+                strength = table.weights[lists[new], :, :TOGETHER].sum(axis=2)
+                places[new] = np.where(held, strength, np.float32(-1)).argmin(axis=1)
+            self._challenge(lists[new], places[new], others[new], weights[new], order)
         rows, spots = lists[known], places[known]
-        table.weights[rows, spots, 0] += weights[known]
-        table.weights[rows, spots, 1] += 1
+        table.weights[rows, spots, order] += weights[known]
+        table.weights[rows, spots, TOGETHER] += 1
         table.touch(changed)
         self._cells.append(lists.astype(np.int64) * table.width + places)
 
-    def _challenge(self, lists: np.ndarray, places: np.ndarray, others: np.ndarray, weights: np.ndarray) -> None:
+    def _challenge(  # noqa: PLR0917 - a cell, who comes to it, and how
+        self, lists: np.ndarray, places: np.ndarray, others: np.ndarray, weights: np.ndarray, order: int
+    ) -> None:
         """Newcomers `others` at `places`, which are free or held by the weakest."""
         table = self.table
-        left = np.where(table.neighbours[lists, places] >= 0, table.weights[lists, places, 0], np.float32(0)) - weights
+        cells = table.weights[lists, places]
+        held = np.where(table.neighbours[lists, places] >= 0, cells[:, :TOGETHER].sum(axis=1), np.float32(0))
+        left = held - weights
         won = left <= 0
-        table.weights[lists, places, 0] = np.abs(left)
-        table.weights[lists[won], places[won], 1] = 1
+        cells[~won, :TOGETHER] *= (left[~won] / held[~won])[:, None]
+        cells[won] = 0
+        cells[won, order] = -left[won]
+        cells[won, TOGETHER] = 1
+        table.weights[lists, places] = cells
         table.neighbours[lists[won], places[won]] = others[won]

@@ -10,15 +10,16 @@ import msgspec
 import numpy as np
 
 from ..state.hashing import hash32
-from ..state.items import POPULARITY, STATS, ItemTable
+from ..state.items import POPULARITY, STATS, TOGETHER, TRENDING, ItemTable
 from ..state.records import Item
-from ..state.wire import CatalogueUpdate, SignalUpdate, Update, Weights, decode_update, encode
-from .content import DIMENSIONS, MAX_TOKENS, tokens_of, vector_of
+from ..state.wire import CatalogueUpdate, SignalUpdate, Update, VectorUpdate, Weights, decode_update, encode
+from .content import DIMENSIONS, MAX_TOKENS, text_of, tokens_of, vector_of
 from .features import PRIOR
 from .settings import Behaviour
-from .signals import COHORT
+from .signals import COHORT, DECAYED, decay_of
 
-POPULAR = 400  # rows kept in order of popularity
+POPULAR = 400  # rows kept in order of popularity, and of trend
+POOL = 4096  # rows, the most popular, that the embedding looks for candidates among
 BEST = 60  # rows kept of each token
 REFRESH_UPDATES = 4  # updates after which the orders are made anew
 _META = "meta"
@@ -57,17 +58,25 @@ class RankerWeights(NamedTuple):
         return features @ self.weights[segment] + self.bias
 
 
+class Pool(NamedTuple):
+    """The items that the embedding looks among: `rows` int32 (n,), `next` float32 (n, d), `bias` float32 (n,)."""
+
+    rows: np.ndarray
+    next: np.ndarray
+    bias: np.ndarray
+
+
 class View:
     """Items by row of `table`, in arrays of its capacity:
 
     `known` bool: the catalogue holds it; `servable` bool: it may be on a slate; `hash` uint32 of its id; `content`
-    float32 (DIMENSIONS,); `tokens` int32 (MAX_TOKENS,), numbers of `token_names`, -1 for none; `born` float64:
+    and `text` float32 (DIMENSIONS,); `tokens` int32 (MAX_TOKENS,), numbers of `token_names`, -1 for none; `born` float64:
     publication in epoch milliseconds.
     """
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
-        self.table = ItemTable(behaviour.signals.neighbours)
+        self.table = ItemTable(behaviour.signals.neighbours, behaviour.embedding.dimensions)
         self.meta = Meta()
         self.items: dict[str, int] = {}  # newest ts of each item of the catalogue, deleted ones too
         self.token_names: list[str] = []
@@ -83,6 +92,7 @@ class View:
         self.row_of_hash: dict[int, int] = {}  # of two items with one hash, the later
         self._fit()
         self.forgotten: list[str] = []  # deleted items that were given up, for whoever keeps their records
+        self._log_decay = np.log(decay_of(behaviour.signals))
         self._age = 0
         self._item_changes = 0
         self._orders: dict[str, Any] = {}
@@ -95,7 +105,7 @@ class View:
             view.meta = msgspec.msgpack.decode(base.pop(_META), type=Meta)
             if view.meta.layout != LAYOUT:
                 raise ValueError(f"view of layout {view.meta.layout}: this version reads {LAYOUT}")
-        view.table.load(value for key, value in base.items() if key.startswith("block:"))
+        view.table.load(base)
         view._fit()
         for item_id, row in view.table.rows.items():
             view._enter(row, item_id)
@@ -114,6 +124,8 @@ class View:
             return self._apply_item(update.item)
         if isinstance(update, SignalUpdate):
             self._apply_signals(update)
+        elif isinstance(update, VectorUpdate):
+            self._apply_vectors(update)
         else:
             self.weights[update.shard] = update
             self.ranker = RankerWeights.of(self.weights.values())
@@ -129,19 +141,26 @@ class View:
         return self.table.rows.get(item_id, -1)
 
     def popularity(self, rows: np.ndarray) -> np.ndarray:
-        """Decayed popularity of `rows`, float32, as of the newest event."""
+        """Decayed popularity of `rows`, float64, as of the newest event."""
+        return self.decayed(rows)[:, 0]
+
+    def decayed(self, rows: np.ndarray) -> np.ndarray:
+        """Decayed popularity and trend of `rows`, float64 (n, 2), as of the newest event."""
         table = self.table
-        at = table.at[rows]
-        now = self._events_of(table.shard[rows])
-        return table.stats[rows, POPULARITY] * np.exp2((at - now) / self.behaviour.signals.half_life_events)
+        age = self._events_of(table.shard[rows]) - table.at[rows]
+        return table.stats[rows, DECAYED] * np.exp(age[:, None] * self._log_decay)
 
     def popular(self) -> np.ndarray:
         """The POPULAR most popular servable rows, most popular first; among equals the first that was known."""
         return self._order("popular", self._find_popular, REFRESH_UPDATES)
 
-    def highest_popularity(self) -> float:
-        """That of the most popular row, 1 at least."""
-        return self._order("highest", self._find_highest, REFRESH_UPDATES)
+    def trending(self) -> np.ndarray:
+        """The POPULAR servable rows that trend most, as `popular`."""
+        return self._order("trending", lambda: self._find_popular(TRENDING), REFRESH_UPDATES)
+
+    def pool(self) -> Pool:
+        """The POOL most popular servable rows with their vectors."""
+        return self._order("pool", self._find_pool, REFRESH_UPDATES)
 
     def newest(self) -> np.ndarray:
         """The newest servable rows of the catalogue, `catalogue.new_items` at most, newest first."""
@@ -170,19 +189,20 @@ class View:
             self._orders[name] = made
         return made[1]
 
-    def _find_popular(self) -> np.ndarray:
+    def _find_popular(self, column: int = POPULARITY, most: int = POPULAR) -> np.ndarray:
         n = len(self.table)
         rows = np.flatnonzero(self.arrays["servable"][:n])
-        score = -self.popularity(rows)
-        if len(rows) > POPULAR:
-            top = np.argpartition(score, POPULAR)[:POPULAR]
+        score = -self.decayed(rows)[:, column]
+        if len(rows) > most:
+            top = np.argpartition(score, most)[:most]
             top.sort()
             rows, score = rows[top], score[top]
         return rows[np.argsort(score, kind="stable")].astype(np.int32)
 
-    def _find_highest(self) -> float:
-        first = self.popular()[:1]
-        return max(1.0, float(self.popularity(first)[0])) if len(first) else 1.0
+    def _find_pool(self) -> Pool:
+        rows = self._find_popular(most=POOL)
+        rows = rows[self.table.next[rows].any(axis=1)]
+        return Pool(rows, self.table.next[rows], self.table.bias[rows])
 
     def _find_newest(self) -> np.ndarray:
         n = len(self.table)
@@ -195,10 +215,10 @@ class View:
         rows = rows[self.arrays["servable"][rows]] if len(rows) else rows
         return rows[np.argsort(-self.popularity(rows), kind="stable")[:BEST]].astype(np.int32)
 
-    def _events_of(self, shards: np.ndarray) -> np.ndarray | float:
+    def _events_of(self, shards: np.ndarray) -> np.ndarray:
         events = self.meta.events
         if len(events) <= 1:
-            return float(next(iter(events.values()), 0))
+            return np.full(len(shards), float(next(iter(events.values()), 0)))
         lookup = np.zeros(max(events) + 1)
         lookup[list(events)] = list(events.values())
         return lookup[shards]
@@ -213,10 +233,12 @@ class View:
             "servable": (),
             "hash": (),
             "content": (DIMENSIONS,),
+            "text": (DIMENSIONS,),
             "tokens": (MAX_TOKENS,),
             "born": (),
         }
-        kinds = {"known": bool, "servable": bool, "hash": np.uint32, "content": np.float32, "tokens": np.int32}
+        kinds = {"known": bool, "servable": bool, "hash": np.uint32, "tokens": np.int32}
+        kinds |= {"content": np.float32, "text": np.float32}
         for name, shape in shapes.items():
             new = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))
             if held:
@@ -274,6 +296,7 @@ class View:
             self.token_rows[number].append(row)
             self.token_sizes[number] += 1
         arrays["content"][row] = vector_of(item, names)
+        arrays["text"][row] = text_of(item)
         arrays["known"][row] = not item.deleted
         arrays["servable"][row] = item.available and not item.deleted and not item.item_id.startswith(COHORT)
         arrays["born"][row] = item.published_ts if item.published_ts is not None else item.ts
@@ -307,16 +330,29 @@ class View:
         table.shard[counted] = update.shard
         rows = rows_of[np.frombuffer(update.rows, "<i4")]
         forgot = np.float32(self.behaviour.signals.forgetting) ** np.frombuffer(update.renewals, "<i4")
-        table.weights[rows, :, 0] *= forgot[:, None].astype(np.float32)
+        table.weights[rows, :, :TOGETHER] *= forgot[:, None, None].astype(np.float32)
         cells = np.frombuffer(update.cells, "<i4").reshape(-1, 3)
         if len(cells):
             lists, places = rows_of[cells[:, 0]], cells[:, 1]
             table.neighbours[lists, places] = rows_of[cells[:, 2]]
-            table.weights[lists, places] = np.frombuffer(update.weights, "<f4").reshape(-1, 2)
+            table.weights[lists, places] = np.frombuffer(update.weights, "<f4").reshape(-1, 3)
         table.touch(counted)
         table.touch(rows)
         meta = self.meta
         meta.events[update.shard] = update.events
         meta.ratings[update.shard] = update.ratings
         meta.ts = max(meta.ts, update.ts)
+        self._age += 1
+
+    def _apply_vectors(self, update: VectorUpdate) -> None:
+        table = self.table
+        self._make_room(len(update.ids))
+        rows = np.array([self._row(item_id) for item_id in update.ids], np.int64)
+        taken, following = (rows[np.frombuffer(of, "<i4")] for of in (update.taken_of, update.next_of))
+        d = self.behaviour.embedding.dimensions
+        table.taken[taken] = np.frombuffer(update.taken, "<f2").reshape(-1, d)
+        table.next[following] = np.frombuffer(update.next, "<f2").reshape(-1, d)
+        table.bias[following] = np.frombuffer(update.bias, "<f4")
+        table.touch(rows)
+        self.meta.ts = max(self.meta.ts, update.ts)
         self._age += 1

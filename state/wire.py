@@ -50,9 +50,9 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True):
 class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """What one shard of SIGNALS learned since its last update. Arrays are little-endian, items are indices into `ids`.
 
-    `counted` int32 (m,) names the items whose `stats`, float32 (m, 5), follow. `rows` int32 (r,) are the neighbour
+    `counted` int32 (m,) names the items whose `stats`, float32 (m, 6), follow. `rows` int32 (r,) are the neighbour
     lists that changed, each `renewals` int32 (r,) times (and so forgot as often). A cell is one place of a list:
-    `cells` int32 (c, 3) holds row, place and the neighbour now there, `weights` float32 (c, 2) its two weights.
+    `cells` int32 (c, 3) holds row, place and the neighbour now there, `weights` float32 (c, 3) its three weights.
     `events` is how many feedbacks the shard has learned from; `ts` is the newest time of those this update is about.
     """
 
@@ -78,6 +78,23 @@ class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):
     bias: float = 0.0  # makes the logit that of a click on a shown item
 
 
+class VectorUpdate(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Vectors of items that moved since they were last told. Arrays are little-endian, items are indices into `ids`.
+
+    `taken_of` int32 (m,) names the items whose `taken`, float16 (m, d), follow; `next_of` int32 (n,) those whose
+    `next`, float16 (n, d), and `bias`, float32 (n,). `ts` is the newest time of what this was learned from.
+    """
+
+    shard: int
+    ids: tuple[str, ...]
+    taken_of: bytes
+    taken: bytes
+    next_of: bytes
+    next: bytes
+    bias: bytes
+    ts: int
+
+
 class CatalogueUpdate(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """An item of the `items` stream."""
 
@@ -97,7 +114,8 @@ class CacheWrite(msgspec.Struct, frozen=True, array_like=True):
     receipt: bytes | None = None
 
 
-Update = SignalUpdate | Weights | CatalogueUpdate
+Learned = SignalUpdate | VectorUpdate  # what was learned from events up to a time
+Update = Learned | Weights | CatalogueUpdate
 
 _ENCODER = msgspec.msgpack.Encoder()
 encode = _ENCODER.encode

@@ -1,0 +1,148 @@
+"""Rows of numbers by item id, in numpy arrays that grow, kept in state by blocks of rows.
+
+What the columns mean is the business of the tables made of this.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+LAYOUT = 1
+
+
+class Column(NamedTuple):
+    """An array of the table: its type (little-endian), the shape of one row, what an unused row holds."""
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+    fill: int = 0
+
+
+class Block(msgspec.Struct, array_like=True):
+    """Some rows of a table as they are kept in state, from row `first` on. Layout 1, MessagePack array:
+
+    layout, first, ids ("" for a free row), the shapes of one row of each column, the columns as little-endian bytes.
+    """
+
+    layout: int
+    first: int
+    ids: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
+    columns: dict[str, bytes]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Block).decode
+
+
+class Table:
+    """Rows by item id; each column is an array of `capacity` rows, an attribute of its name.
+
+    >>> table = Table({"count": Column("<f4")}, block_rows=4)
+    >>> table.row("i-1"), table.row("i-2"), table.row("i-1"), len(table)
+    (0, 1, 0, 2)
+    """
+
+    def __init__(self, columns: Mapping[str, Column], block_rows: int, prefix: str = "block") -> None:
+        self.columns = dict(columns)
+        self.block_rows = block_rows
+        self.prefix = prefix
+        self.ids: list[str] = []
+        self.rows: dict[str, int] = {}
+        self.free: list[int] = []
+        self.changed: set[int] = set()  # numbers of blocks that state does not hold yet
+        for name, column in self.columns.items():
+            setattr(self, name, np.full((block_rows, *column.shape), column.fill, column.dtype))
+        self.capacity = block_rows
+
+    def __len__(self) -> int:
+        """Rows in use or freed: every row is below this."""
+        return len(self.ids)
+
+    def row(self, item_id: str) -> int:
+        """The row of `item_id`, made where there is none."""
+        row = self.rows.get(item_id)
+        if row is not None:
+            return row
+        if self.free:
+            row = self.free.pop()
+            self.ids[row] = item_id
+        else:
+            row = len(self.ids)
+            if row == self.capacity:
+                self.grow(2 * row)
+            self.ids.append(item_id)
+        self.rows[item_id] = row
+        self.changed.add(row // self.block_rows)
+        return row
+
+    def rows_of(self, item_ids: Iterable[str]) -> np.ndarray:
+        """The rows of `item_ids`, int32; unknown ids are left out."""
+        find = self.rows.get
+        return np.array([row for item_id in item_ids if (row := find(item_id)) is not None], np.int32)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for `capacity` rows."""
+        for name, column in self.columns.items():
+            new = np.full((capacity, *column.shape), column.fill, column.dtype)
+            new[: self.capacity] = getattr(self, name)
+            setattr(self, name, new)
+        self.capacity = capacity
+
+    def touch(self, rows: np.ndarray) -> None:
+        """Note that `rows` changed."""
+        self.changed.update((rows // self.block_rows).tolist())
+
+    def release(self, rows: np.ndarray) -> None:
+        """Forget `rows`: their ids and their numbers."""
+        for row in rows.tolist():
+            del self.rows[self.ids[row]]
+            self.ids[row] = ""
+            self.free.append(row)
+        for name, column in self.columns.items():
+            getattr(self, name)[rows] = column.fill
+        self.touch(rows)
+
+    def dump(self) -> dict[str, bytes]:
+        """The blocks that changed since the last dump, by the key they are kept under."""
+        blocks = {}
+        shapes = {name: column.shape for name, column in self.columns.items()}
+        for number in sorted(self.changed):
+            first = number * self.block_rows
+            part = slice(first, min(first + self.block_rows, len(self.ids)))
+            columns = {name: getattr(self, name)[part].tobytes() for name in self.columns}
+            block = Block(LAYOUT, first, tuple(self.ids[part]), shapes, columns)
+            blocks[f"{self.prefix}:{number:08x}"] = _encode(block)
+        self.changed.clear()
+        return blocks
+
+    def load(self, blocks: Mapping[str, bytes]) -> None:
+        """Put back the dumped blocks among `blocks`, in any order; a column that a block lacks keeps its fill.
+
+        Raises ValueError on a layout or on a shape that is not this table's.
+        """
+        held = [_decode(value) for key, value in blocks.items() if key.startswith(f"{self.prefix}:")]
+        for block in sorted(held, key=lambda block: block.first):
+            if block.layout != LAYOUT:
+                raise ValueError(f"block of layout {block.layout}: this version reads {LAYOUT}")
+            n = len(block.ids)
+            part = slice(block.first, block.first + n)
+            if part.stop > self.capacity:
+                self.grow(max(2 * self.capacity, part.stop))
+            self.ids[part] = block.ids
+            for name, column in self.columns.items():
+                if name in block.columns:
+                    self._check(name, tuple(block.shapes[name]), column.shape)
+                    values = np.frombuffer(block.columns[name], column.dtype)
+                    getattr(self, name)[part] = values.reshape(n, *column.shape)
+        self.rows = {item_id: row for row, item_id in enumerate(self.ids) if item_id}
+        self.free = [row for row, item_id in enumerate(self.ids) if not item_id]
+
+    def _check(self, name: str, held: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+        if held != wanted:
+            raise ValueError(
+                f"state holds {name} of shape {held}, the configuration says {wanted}: "
+                f"set signals.neighbours and embedding.dimensions as they were, or start without this savepoint"
+            )
