@@ -256,6 +256,29 @@ def demo(
     demonstration.demo(seconds, plain=plain)
 
 
+@app.command()
+def drift(
+    *,
+    config: ConfigFile = None,
+    customers: Annotated[int, Option(metavar="N", min=2, help="Customers of each shop. Default: 60.")] = 60,
+    before: Annotated[
+        int, Option(metavar="N", min=1, help="Interactions of each before tastes flip. Default: 60.")
+    ] = 60,
+    after: Annotated[int, Option(metavar="N", min=1, help="Interactions of each after that. Default: 40.")] = 40,
+    shops: Annotated[int, Option(metavar="N", min=1, help="Shops, which differ by seed. Default: 3.")] = 3,
+    json: AsJson = False,
+) -> None:
+    """Measure how soon slates follow when all customers of a simulated shop come to like other things: docs/drift.md.
+    The job's operators run in this process, with nothing else.
+    """
+    effective = load(config, {})
+    from . import drift as drifting  # noqa: PLC0415  River
+    from . import preflight  # noqa: PLC0415
+
+    preflight.check_learner(effective)
+    drifting.run(effective, customers, before, after, shops, as_json=json)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code."""
     debug = bool(os.environ.get(DEBUG_VARIABLE))

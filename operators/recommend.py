@@ -11,6 +11,7 @@ from ..state.hashing import hash32, uniforms
 from ..state.learners import LearnerState, decode_learner, encode_learner
 from ..state.records import ANSWERED, INTERACTIONS, Cause, Event, ModelInfo, Prediction, Receipt, Slate, Slot, to_json
 from ..state.wire import POPULAR, Feedback, Outcome, Seen
+from .drift import recent, watch
 from .explain import explain
 from .features import SOURCES
 from .learner import Inputs, Learner, Learners
@@ -61,17 +62,25 @@ class Recommend:
         if event.type == "erase":
             return Answer(None, erased=True)
         user = decode_learner(state)
+        feedback = recent(feedback, user.since)
         learner = self.learners.of(user)
         ranker = self.view.ranker
         context = context_of(self.view, feedback.history, feedback.attributes)
         predictions: list[Prediction] = []
+        losses: list[int] = []
         for outcome in feedback.outcomes:
             predictions += self._learn_outcome(outcome, event.user_id, context, ranker, learner)
+            losses += [1 - label for label in outcome.labels]
             user.examples += len(outcome.items)
         if event.type in INTERACTIONS:
-            predictions += self._learn_interaction(feedback, context, ranker, learner, user)
+            prediction, loss = self._learn_interaction(feedback, context, ranker, learner, user)
+            predictions.append(prediction)
+            losses += loss
             user.examples += 1
             self._remember(user, event.item_id or "")
+        took = event.type in INTERACTIONS
+        if watch(user, losses, history_after(feedback), took=took, significance=self.behaviour.learner.drift):
+            learner, feedback = self.learners.of(LearnerState()), recent(feedback, user.since)
         slate = None
         if event.type in ANSWERED:
             user.version += 1
@@ -136,20 +145,27 @@ class Recommend:
 
     def _learn_interaction(
         self, feedback: Feedback, context: Context, ranker: RankerWeights, learner: Learner, user: LearnerState
-    ) -> list[Prediction]:
-        """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to."""
+    ) -> tuple[Prediction, list[int]]:
+        """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to.
+
+        The loss, if there is any, is whether that item would not have been on the slate.
+        """
         event, settings = feedback.event, self.behaviour.learner
         row = self.view.row(event.item_id or "")
         label = feedback.reward > 0
         p = 0.5
+        loss: list[int] = []
         if row >= 0:
             seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
             candidates = self.retriever.find(context, seen, np.array([row], np.int32))
             inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
-            p = probability(float(learner.logits(inputs)[0]))
+            logits = learner.logits(inputs)
+            p = probability(float(logits[0]))
             weight = min(1.0, abs(feedback.reward))
             others = len(candidates.rows) - 1
             if label and others > 0:
+                if not (feedback.history and feedback.history[-1].item_id == event.item_id):  # else it is one act
+                    loss = [int(np.count_nonzero(logits > logits[0]) >= self.behaviour.slate.size)]
                 draws = uniforms(self.behaviour.seed, f"against:{event.event_id}", settings.negatives)
                 against = (1 + np.unique((draws * others).astype(np.int64))).tolist()
                 learner.prefer(inputs, 0, against, weight, content_only=not candidates.proposed[0])
@@ -159,8 +175,8 @@ class Recommend:
             ratings = Ratings(self.view, user, self.behaviour.reward.rate_from - 0.5)
             rating = round(ratings.learn(row, event.value), 6)
             ratings.store(user)
-            return [Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")]
-        return [Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click")]
+            return Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating"), loss
+        return Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click"), loss
 
     def _remember(self, user: LearnerState, item_id: str) -> None:
         """Note that the user interacted with the item; the oldest is forgotten where there is no room."""
@@ -175,14 +191,13 @@ class Recommend:
         seen = None if behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen)
         slots = self._slots(event.event_id, candidates, context, ranker, learner) if len(candidates.rows) else ()
-        warm = bool(feedback.history) or event.type in INTERACTIONS
         slate = Slate(
             slate_id=f"{event.user_id}:{user.version}",
             user_id=event.user_id,
             version=user.version,
             ts=event.ts,
             trigger=event.event_id,
-            strategy="warm" if warm else "cold",
+            strategy="warm" if user.seen else "cold",
             arm="control",
             model=ModelInfo(user.examples, ranker.version),
             items=slots,
