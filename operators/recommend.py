@@ -11,13 +11,14 @@ from ..state.hashing import hash32, uniforms
 from ..state.learners import LearnerState, decode_learner, encode_learner
 from ..state.records import ANSWERED, INTERACTIONS, Cause, Event, ModelInfo, Prediction, Receipt, Slate, Slot, to_json
 from ..state.wire import POPULAR, Feedback, Outcome, Seen
-from .explain import explain
+from .explain import Explainer, parts_of
 from .features import SOURCES
-from .learner import Inputs, Learner, Learners
+from .learner import Inputs, Learner, Learners, LinearLearner
 from .linear import probability
 from .ratings import Ratings
-from .rerank import diversify, explore
+from .rerank import Reranker, novelty
 from .retrieve import Candidates, Context, Retriever, context_of
+from .rules import Rules
 from .settings import Behaviour
 from .view import RankerWeights, View
 
@@ -52,7 +53,10 @@ class Recommend:
         self.predict = predict
         self.popular_every = popular_every
         self.retriever = Retriever(behaviour, view)
-        self.learners = Learners(behaviour.learner)
+        self.learners = Learners(behaviour.learner, measured=behaviour.exploration.kind == "thompson")
+        self.rules = Rules(behaviour.rules, view)
+        self.reranker = Reranker(behaviour, view, self.rules)
+        self.explainer = Explainer(view, self.rules)
         self._popular_at: tuple[int, int] | None = None
 
     def answer(self, feedback: Feedback, state: bytes | None) -> Answer:
@@ -173,8 +177,13 @@ class Recommend:
         event, behaviour, view = feedback.event, self.behaviour, self.view
         context = context_of(view, history_after(feedback), feedback.attributes)
         seen = None if behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
-        candidates = self.retriever.find(context, seen)
-        slots = self._slots(event.event_id, candidates, context, ranker, learner) if len(candidates.rows) else ()
+        candidates = self.retriever.find(context, seen, self.rules.pinnable(seen))
+        if self.rules.excluded:
+            allowed = self.rules.allowed(candidates.rows)
+            candidates = Candidates(*(array[allowed] for array in candidates))
+        slots: tuple[Slot, ...] = ()
+        if len(candidates.rows):
+            slots = self._slots(event.event_id, candidates, context, ranker, learner, user.examples)
         warm = bool(feedback.history) or event.type in INTERACTIONS
         slate = Slate(
             slate_id=f"{event.user_id}:{user.version}",
@@ -189,37 +198,56 @@ class Recommend:
         )
         return to_json(slate)
 
-    def _slots(
-        self, event_id: str, candidates: Candidates, context: Context, ranker: RankerWeights, learner: Learner
+    def _slots(  # noqa: PLR0917 - all that a slate is made from
+        self,
+        event_id: str,
+        candidates: Candidates,
+        context: Context,
+        ranker: RankerWeights,
+        learner: Learner,
+        examples: int,
     ) -> tuple[Slot, ...]:
-        """Score, diversify, explore, explain."""
-        behaviour, view = self.behaviour, self.view
-        size = behaviour.slate.size
+        """Score, rerank and explore, explain."""
+        view, rows = self.view, candidates.rows
         inputs = Inputs(view, candidates, ranker.logits(candidates.features, context.segment))
-        logits = learner.logits(inputs)
-        pool = np.argsort(-logits, kind="stable")[: 3 * size]
-        vectors = view.content[candidates.rows[pool]]
-        order = pool[diversify(logits[pool], vectors, behaviour.diversity.strength, size)]
-        drawn = explore(order, behaviour.exploration.rate, size, uniforms(behaviour.seed, event_id, 2 * size))
+        rule, bonus = self.rules.added(rows), self._novelty(rows)
+        logits = learner.logits(inputs) + rule + bonus
+
+        def deviations(places: np.ndarray) -> np.ndarray:
+            assert isinstance(learner, LinearLearner)  # as Learners made sure of
+            return learner.deviations(inputs, places)
+
+        drawn, pins = self.reranker.place(event_id, rows, logits, context.rows, examples, deviations)
         places = drawn.places
-        rows = candidates.rows[places]
-        parts = learner.contributions(inputs, places)
-        causes = explain(view, context, rows, parts, ranker.weights[context.segment], inputs, places, drawn.explored)
-        ids = view.table.ids
+        parts = parts_of(
+            *learner.contributions(inputs, places),
+            inputs,
+            places,
+            ranker.weights[context.segment],
+            logits[places],
+            rule[places],
+            bonus[places],
+        )
+        rows = rows[places]
+        causes = self.explainer.causes(context, rows, parts.weights, drawn.explored, list(pins.values()))
         return tuple(
-            Slot(ids[row], rank, round(probability(logit), 5), round(propensity, 6), _SOURCES[bits], cause)
-            for rank, (row, logit, propensity, bits, cause) in enumerate(
-                zip(
-                    rows.tolist(),
-                    logits[places].tolist(),
-                    drawn.propensity.tolist(),
-                    candidates.proposed[places].tolist(),
-                    causes,
-                    strict=True,
-                ),
-                start=1,
+            map(
+                Slot,
+                [view.table.ids[row] for row in rows.tolist()],
+                range(1, len(rows) + 1),
+                np.exp(-np.logaddexp(0.0, -logits[places])).round(5).tolist(),
+                [float(f"{p:.6g}") for p in drawn.propensity.tolist()],
+                [_SOURCES[bits] for bits in candidates.proposed[places].tolist()],
+                causes,
             )
         )
+
+    def _novelty(self, rows: np.ndarray) -> np.ndarray:
+        """What the setting adds to the logits of `rows`: float64 (c,)."""
+        amount = self.behaviour.diversity.novelty
+        if not amount:
+            return np.zeros(len(rows))
+        return amount * novelty(self.view.popularity(rows), self.view.highest_popularity())
 
 
 def receipt_of(event: Event, *, cached: bool) -> bytes:
@@ -238,3 +266,4 @@ def history_after(feedback: Feedback) -> tuple[Seen, ...]:
 
 _POPULAR_CAUSE = Cause("popular")
 _SOURCES = [tuple(name for bit, name in enumerate(SOURCES) if bits >> bit & 1) for bits in range(1 << len(SOURCES))]
+_SOURCES[0] = ("rule",)  # nobody proposed it, but it has a pinned attribute

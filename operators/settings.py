@@ -1,6 +1,6 @@
 """What can be set of the behaviour: one structure a configuration section, every field with a default and a unit."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -112,15 +112,43 @@ class SlateSettings(Section):
 
 
 class DiversitySettings(Section):
-    """Maximal marginal relevance: 0 is none, 1 is nothing but diversity."""
+    """Maximal marginal relevance: 0 is none, 1 nothing but diversity. A user gets as much as the history is spread."""
 
     strength: Share = 0.1
+    novelty: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0  # logits that the least popular items gain
+    category_cap: Annotated[int, Meta(ge=0)] = 0
 
 
 class ExplorationSettings(Section):
-    """The share of slots that are drawn evenly from the candidates."""
+    """How much is tried, and how: 0 is none, 1 the most. It shrinks as a user's model becomes sure."""
 
+    kind: Literal["epsilon", "softmax", "thompson"] = "epsilon"
     rate: Share = 0.02
+    sure_after: Count = 50  # feedbacks that a user's learner learned from
+
+
+Amount = Annotated[float, Meta(gt=0.0, le=100.0)]
+
+
+class RulesSettings(Section):
+    """What the shop wants by attribute: each key names tokens, such as `category=horror`; amounts are logits."""
+
+    pin: tuple[str, ...] = ()
+    boost: dict[str, Amount] = {}
+    bury: dict[str, Amount] = {}
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, with the mend, for a rule that no item could meet."""
+        given = [(name, rule) for name in self.__struct_fields__ for rule in getattr(self, name)]
+        if given:
+            from .rules import token_of  # noqa: PLC0415  numpy, which most commands need not load
+
+            for name, rule in given:
+                try:
+                    token_of(rule)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
 
 
 class CatalogueSettings(Section):
@@ -147,4 +175,5 @@ class Behaviour(Section):
     slate: SlateSettings = SlateSettings()
     diversity: DiversitySettings = DiversitySettings()
     exploration: ExplorationSettings = ExplorationSettings()
+    rules: RulesSettings = RulesSettings()
     catalogue: CatalogueSettings = CatalogueSettings()

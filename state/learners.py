@@ -15,7 +15,8 @@ class LearnerState(msgspec.Struct, array_like=True):
     linear learner is `intercept`, `weights` float64 (features), `tokens` uint32 (hashes of the content tokens it has
     weights for), `token_weights` float64, and `memory` of its optimiser. Any other learner is `model`: River's object,
     pickled, since River has no other form of it. `ratings` is the least and the greatest rating, how often rated the
-    items were, and each rating model's squared errors, float32, then the models' weights, float16.
+    items were, and each rating model's squared errors, float32, then the models' weights, float16. `precision`
+    float32 is how sure a linear learner is of each weight, features then tokens, kept where exploration asks for it.
     """
 
     layout: int = LAYOUT
@@ -30,6 +31,7 @@ class LearnerState(msgspec.Struct, array_like=True):
     memory: dict[str, Any] = {}
     model: bytes = b""
     ratings: bytes = b""
+    precision: bytes = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -63,6 +63,12 @@ RATER = LearnerState(
     rated=(3, 0.0),
     ratings=np.array([1.0, 5.0, 20.5, 0.25, 0.5], "<f4").tobytes() + np.array([0.5, -0.125], "<f2").tobytes(),
 )
+MEASURED = LearnerState(
+    weights=np.array([1.0, 0.5], "<f8").tobytes(),
+    tokens=np.array([7], "<u4").tobytes(),
+    token_weights=np.array([0.25], "<f8").tobytes(),
+    precision=np.array([4.5, 1.0, 1.25], "<f4").tobytes(),
+)
 FEEDBACK = Feedback(
     Event("e-1", "rate", "u-1", 5, "i-1", 4.0, None, "u-1:3", {"device": "tv"}, None),
     1.0,
@@ -78,6 +84,7 @@ PLAIN = {  # name: (value, encode, decode)
     "session-1": (SESSION, encode_session, decode_session),
     "learner-1": (LEARNER, encode_learner, decode_learner),
     "learner-1-ratings": (RATER, encode_learner, decode_learner),
+    "learner-1-precision": (MEASURED, encode_learner, decode_learner),
     "counts-1": (Counts(1, 9, (3.5, 2.0)), encode, lambda raw: msgspec.msgpack.decode(raw, type=Counts)),
     "view-1": (Meta(1, 4, {0: 9}, {0: (3.5, 2.0)}), encode, lambda raw: msgspec.msgpack.decode(raw, type=Meta)),
     "ranker-1": (
