@@ -61,7 +61,9 @@ class EmbeddingSettings(Section):
     dimensions: Annotated[int, Meta(ge=4, le=256)] = 32
     rate: Rate = 0.1
     negatives: Annotated[int, Meta(ge=8, le=10_000)] = 1000  # items that a block of feedbacks is held against
-    items: Count = 200_000  # vectors kept; those that moved least often go first
+    items: Count = 200_000  # vectors kept; those that moved least go first
+    young: int = 100_000  # feedbacks that are all learned from
+    sample: Share = 0.25  # share that is learned from later
 
 
 class SourceSettings(Section):
@@ -85,8 +87,8 @@ class RankerSettings(Section):
 
     rate: Rate = 0.01
     negatives: Count = 10
-    young: int = 100_000  # feedbacks that are all learned from
-    sample: Share = 0.1  # share that is learned from later
+    young: int = 5_000  # feedbacks that are all learned from
+    sample: Share = 0.25  # share that is learned from later, of what the vectors are learned from
     flush_events: Count = 32
     flush_every: Milliseconds = 500
 

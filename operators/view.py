@@ -95,6 +95,7 @@ class View:
         self._log_decay = np.log(decay_of(behaviour.signals))
         self._age = 0
         self._item_changes = 0
+        self.releases = 0  # how often rows were given up, which may be other items then
         self._orders: dict[str, Any] = {}
 
     @classmethod
@@ -245,7 +246,7 @@ class View:
         kinds: dict[str, type] = {"known": bool, "servable": bool, "hash": np.uint32, "tokens": np.int32}
         kinds |= {"content": np.float32, "text": np.float32}
         for name, shape in shapes.items():
-            new = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))
+            new: np.ndarray = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))
             if held:
                 new[:held] = self.arrays[name]
             self.arrays[name] = new
@@ -278,6 +279,7 @@ class View:
                 self.forgotten.append(table.ids[row])
             self.row_of_hash.pop(int(arrays["hash"][row]), None)
         table.release(gone)
+        self.releases += 1
         arrays["servable"][gone] = False
         self._orders.clear()
 
