@@ -89,7 +89,7 @@ class RankerSettings(Section):
     negatives: Count = 10
     young: int = 5_000  # feedbacks that are all learned from
     sample: Share = 0.25  # share that is learned from later, of what the vectors are learned from
-    flush_events: Count = 32
+    flush_events: Count = 64
     flush_every: Milliseconds = 500
 
 

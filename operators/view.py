@@ -12,7 +12,16 @@ import numpy as np
 from ..state.hashing import hash32
 from ..state.items import POPULARITY, STATS, TOGETHER, TRENDING, ItemTable
 from ..state.records import Item
-from ..state.wire import CatalogueUpdate, SignalUpdate, Update, VectorUpdate, Weights, decode_update, encode
+from ..state.wire import (
+    CatalogueUpdate,
+    SignalUpdate,
+    Update,
+    VectorUpdate,
+    Weights,
+    decode_update,
+    encode,
+    from_bfloat16,
+)
 from .content import DIMENSIONS, MAX_TOKENS, text_of, tokens_of, vector_of
 from .features import PRIOR
 from .settings import Behaviour
@@ -357,8 +366,8 @@ class View:
         rows = np.array([self._row(item_id) for item_id in update.ids], np.int64)
         taken, following = (rows[np.frombuffer(of, "<i4")] for of in (update.taken_of, update.next_of))
         d = self.behaviour.embedding.dimensions
-        table.taken[taken] = np.frombuffer(update.taken, "<f2").reshape(-1, d)
-        table.next[following] = np.frombuffer(update.next, "<f2").reshape(-1, d)
+        table.taken[taken] = from_bfloat16(update.taken).reshape(-1, d)
+        table.next[following] = from_bfloat16(update.next).reshape(-1, d)
         table.bias[following] = np.frombuffer(update.bias, "<f4")
         table.touch(rows)
         self.meta.ts = max(self.meta.ts, update.ts)
