@@ -98,7 +98,7 @@ class Recommend:
             if events <= then or ts < at + self.popular_every:
                 return None
         rows = self.view.popular()
-        rows = rows[self.view.servable[rows]][: self.behaviour.slate.size]
+        rows = rows[self.view.servable[rows] & self.rules.allowed(rows)][: self.behaviour.slate.size]
         if not len(rows):
             return None
         self._popular_at = (ts, events)

@@ -69,9 +69,9 @@ class Rules:
         return self._tokens_in(self._grown()._amount, rows).sum(axis=1)
 
     def foremost(self, row: int) -> str:
-        """The token of `row` to which a rule adds most."""
+        """The token of `row` to which rules add most, or from which they take most."""
         tokens = self.view.tokens[row]
-        return self.view.token_names[tokens[self._grown()._amount[tokens].argmax()]]
+        return self.view.token_names[tokens[np.abs(self._grown()._amount[tokens]).argmax()]]
 
     def categories(self, rows: np.ndarray) -> np.ndarray:
         """The numbers of the categories of `rows`, -1 for none: int32 (c, t)."""
