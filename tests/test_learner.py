@@ -239,6 +239,7 @@ def test_what_is_asked_about_counts_as_proposed_only_where_it_was_among_the_cand
     assert len(found.rows) == 10 and found.proposed.all()
     inside, outside = found.rows[3], np.setdiff1d(view.popular(), found.rows)[0]
     again = retriever.find(context, None, np.array([outside, inside], np.int32))
-    assert again.rows[:2].tolist() == [outside, inside]
-    assert again.proposed[:2].tolist() == [0, found.proposed[3]]
-    assert sorted(again.rows[1:].tolist()) == sorted(found.rows.tolist())
+    assert again.rows.tolist() == [*found.rows.tolist(), outside]
+    assert again.proposed.tolist() == [*found.proposed.tolist(), 0]
+    assert again.places(np.array([outside, inside])).tolist() == [10, 3]
+    assert (again.features[:10] == found.features).all()
