@@ -285,7 +285,7 @@ def _explained(message: str, document: Mapping[str, Any]) -> str:
     what, _, where = message.replace("`", "").partition(" - at $.")
     value: Any = document
     hint: Any = SCHEMA
-    for key in where.split("."):
+    for key in where.partition("[")[0].split("."):  # of what is in a list or a table of its own, the whole
         value = value[key]
         hint = hint[key]
     if is_duration(hint):

@@ -56,7 +56,7 @@ def check_learner(config: Config) -> None:
     from riverrank.operators.learner import Learners  # noqa: PLC0415  River, which most commands need not load
 
     try:
-        Learners(config.behaviour.learner)
+        Learners(config.behaviour.learner, measured=config.behaviour.exploration.kind == "thompson")
     except ValueError as error:
         raise UsageError(f"learner: {error}") from error
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..state.hashing import uniforms
 from ..state.items import VectorTable
-from ..state.wire import Feedback, Seen, VectorUpdate
+from ..state.wire import Feedback, Seen, VectorUpdate, to_bfloat16
 from .settings import Behaviour
 
 RECENCY = 0.8  # weight of an interaction beside the next newer one
@@ -24,7 +24,7 @@ TAKEN, NEXT, BIAS = range(3)  # columns of `steps`
 def recency(n: int) -> np.ndarray:
     """The weights of the last `n` interactions, newest first: float32 (n,), of length 1.
 
-    >>> recency(2).round(3).tolist()
+    >>> [round(weight, 3) for weight in recency(2).tolist()]
     [0.781, 0.625]
     """
     weights = RECENCY ** np.arange(n, dtype=np.float32)
@@ -87,17 +87,17 @@ class Embedding:
         taken, following = taken[:MOST_TOLD], following[:MOST_TOLD]
         if not len(taken) and not len(following):
             return None
-        named = sorted({*taken.tolist(), *following.tolist()})
-        place = {row: k for k, row in enumerate(named)}
+        named = np.union1d(taken, following)
         self._told_taken[taken] = table.taken[taken]
         self._told_next[following] = table.next[following]
+        ids = table.ids
         return VectorUpdate(
             shard=shard,
-            ids=tuple(table.ids[row] for row in named),
-            taken_of=np.array([place[row] for row in taken.tolist()], "<i4").tobytes(),
-            taken=table.taken[taken].astype("<f2").tobytes(),
-            next_of=np.array([place[row] for row in following.tolist()], "<i4").tobytes(),
-            next=table.next[following].astype("<f2").tobytes(),
+            ids=tuple([ids[row] for row in named.tolist()]),
+            taken_of=np.searchsorted(named, taken).astype("<i4").tobytes(),
+            taken=to_bfloat16(table.taken[taken]),
+            next_of=np.searchsorted(named, following).astype("<i4").tobytes(),
+            next=to_bfloat16(table.next[following]),
             bias=table.bias[following].astype("<f4").tobytes(),
             ts=self.newest,
         )
@@ -112,9 +112,9 @@ class Embedding:
         width, b = max(map(len, lists)), len(lists)
         weights = np.zeros((b, width), np.float32)
         rows = np.zeros((b, width), np.int64)
-        for k, held in enumerate(lists):
-            rows[k, : len(held)] = held
-            weights[k, : len(held)] = recency(len(held))
+        for k, history in enumerate(lists):
+            rows[k, : len(history)] = history
+            weights[k, : len(history)] = recency(len(history))
         users = np.matmul(weights[:, None, :], table.taken[rows])[:, 0]
         sampled = (uniforms(self.behaviour.seed, draw, self.settings.negatives) * len(table)).astype(np.int64)
         sampled = sampled[table.steps[sampled, NEXT] > 0]  # the others are free rows
@@ -177,4 +177,5 @@ class Embedding:
 
 def _far(vectors: np.ndarray, told: np.ndarray) -> np.ndarray:
     """Which of the vectors are away from what was told by more than TOLERANCE of their length: bool (n,)."""
-    return np.square(vectors - told).sum(axis=1) > TOLERANCE**2 * np.square(vectors).sum(axis=1)
+    away = vectors - told
+    return np.einsum("ij,ij->i", away, away) > TOLERANCE**2 * np.einsum("ij,ij->i", vectors, vectors)

@@ -14,13 +14,14 @@ from river import base, compose, linear_model, optim, preprocessing
 from ..state.hashing import hash32
 from ..state.learners import LearnerState
 from .features import FEATURES, F
-from .linear import Linear
+from .linear import Linear, probability
 from .retrieve import Candidates
 from .settings import LearnerSettings
 from .view import View
 
 DENSE = F + 1  # the ranker's logit, then the features
 _DENSE_NAMES = ("ranker", *FEATURES)
+PRIOR_PRECISION = 1.0  # of a weight that nothing was learned of
 
 
 class Inputs:
@@ -30,6 +31,20 @@ class Inputs:
         self.view = view
         self.dense = np.concatenate([logits[:, None], candidates.features], axis=1)
         self.tokens = view.tokens[candidates.rows]
+
+    def pick(self, places: list[int]) -> "Inputs":
+        """Those at `places` alone."""
+        return self._of(self.dense[places], self.tokens[places])
+
+    def against(self, row: int, places: np.ndarray) -> "Inputs":
+        """An item of which no more than its content is known, by its row, and after it those at `places`."""
+        dense = np.concatenate([np.zeros((1, DENSE)), self.dense[places]])
+        return self._of(dense, np.concatenate([self.view.tokens[row][None], self.tokens[places]]))
+
+    def _of(self, dense: np.ndarray, tokens: np.ndarray) -> "Inputs":
+        made = Inputs.__new__(Inputs)
+        made.view, made.dense, made.tokens = self.view, dense, tokens
+        return made
 
     def named(self, place: int, buckets: int) -> dict[str, float]:
         """One candidate as River's classes take it; its tokens share `buckets` features."""
@@ -44,32 +59,48 @@ class Learner(Protocol):
 
     def logits(self, inputs: Inputs) -> np.ndarray: ...
     def learn(self, inputs: Inputs, place: int, label: bool, weight: float) -> None: ...
-    def prefer(self, inputs: Inputs, place: int, others: list[int], weight: float, *, content_only: bool) -> None: ...
+    def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None: ...
     def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
     def store(self, state: LearnerState) -> None: ...
 
 
 class Learners:
-    """Makes the learner of a user from settings and state; raises ValueError where a name is not one of River's."""
+    """Makes the learner of a user from settings and state; raises ValueError where a name is not one of River's.
 
-    def __init__(self, settings: LearnerSettings) -> None:
+    `measured`: whether learners keep how sure they are of each weight, which only linear ones can.
+    """
+
+    def __init__(self, settings: LearnerSettings, *, measured: bool = False) -> None:
         self.settings = settings
+        self.measured = measured
         self.prototype = _river(settings)
         self.linear = isinstance(self.prototype, linear_model.LogisticRegression) and _has_vector_form(self.prototype)
         self.plain_sgd = self.linear and type(self.prototype.optimizer) is optim.SGD
+        if measured and not self.linear:
+            raise ValueError(
+                f'exploration.kind = "thompson" needs a linear learner, and {settings.model} (with its optimizer and '
+                "parameters) has no linear form: set exploration.kind to epsilon or softmax"
+            )
 
     def of(self, state: LearnerState) -> Learner:
         """The learner that `state` holds; a new one where it holds none."""
         if self.linear:
-            return LinearLearner(self.settings, state, self.prototype if self.plain_sgd else self.prototype.clone())
+            river = self.prototype if self.plain_sgd else self.prototype.clone()
+            return LinearLearner(self.settings, state, river, measured=self.measured)
         model = pickle.loads(state.model) if state.model else self.prototype.clone()
         return RiverLearner(model, max(1, self.settings.tokens))
 
 
 class LinearLearner:
-    """River's logistic regression, on vectors."""
+    """River's logistic regression, on vectors.
 
-    def __init__(self, settings: LearnerSettings, state: LearnerState, river: linear_model.LogisticRegression) -> None:
+    Where it is `measured`, the posterior of its weights is kept as well: independent Gaussians, whose precision grows
+    by p (1 - p) x^2 with each step. Chapelle and Li, An empirical evaluation of Thompson sampling (2011), algorithm 3.
+    """
+
+    def __init__(
+        self, settings: LearnerSettings, state: LearnerState, river: linear_model.LogisticRegression, *, measured: bool
+    ) -> None:
         self.limit = settings.tokens
         self.tokens = np.frombuffer(state.tokens, "<u4").tolist()
         weights = np.zeros(DENSE + len(self.tokens))
@@ -80,6 +111,10 @@ class LinearLearner:
             weights[0] = 1.0
         self.model = Linear(river, weights, state.intercept)
         self.model.recall({"n_iterations": 0} | state.memory)
+        self.precision: np.ndarray | None = None
+        if measured:
+            kept = np.frombuffer(state.precision, "<f4").astype(float)
+            self.precision = kept if len(kept) == len(weights) else np.full(len(weights), PRIOR_PRECISION)
 
     def logits(self, inputs: Inputs) -> np.ndarray:
         dense = inputs.dense @ self.model.weights[:DENSE] + self.model.intercept
@@ -89,21 +124,42 @@ class LinearLearner:
         """One step on the candidate at `place`; where the label is positive its tokens become coordinates."""
         if label:
             self._meet(self._hashes(inputs, place))
-        self.model.learn(self._vector(inputs, place), label, weight)
+        self._step(self._vector(inputs, place), label, weight)
 
-    def prefer(self, inputs: Inputs, place: int, others: list[int], weight: float, *, content_only: bool) -> None:
-        """One step for each of `others`, on the difference between the candidate at `place` and it.
+    def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None:
+        """One step for each candidate but the first, on the difference between the first and it.
 
         With `content_only` the signals' coordinates are left out: what no source proposed was never theirs to order.
         """
-        self._meet(self._hashes(inputs, place))
-        vector, intercept = self._vector(inputs, place), self.model.intercept
+        self._meet(self._hashes(inputs, 0))
+        first, *others = (self._vector(inputs, place) for place in range(len(inputs.dense)))
+        intercept = self.model.intercept
         for other in others:
-            difference = vector - self._vector(inputs, other)
+            difference = first - other
             if content_only:
                 difference[:DENSE] = 0.0
-            self.model.learn(difference, True, weight)
+            self._step(difference, True, weight)
         self.model.intercept = intercept  # a difference has none
+
+    def deviations(self, inputs: Inputs, places: np.ndarray) -> np.ndarray:
+        """The standard deviation of the logits of the candidates at `places`: float64 (p,).
+
+        Of their difference from the average of them, since what all have in common orders nothing.
+        """
+        if self.precision is None:
+            raise ValueError("how sure this learner is was not kept: make it with measured=True")
+        variance = 1.0 / self.precision
+        dense = inputs.dense[places]
+        spread = (dense - dense.mean(axis=0)) ** 2 @ variance[:DENSE]
+        tokens = inputs.tokens[places]
+        by_token = self._by_token(inputs.view, variance[DENSE:], 1.0 / PRIOR_PRECISION)
+        return np.sqrt(spread + np.where(tokens >= 0, by_token[tokens], 0.0).sum(axis=1))
+
+    def _step(self, x: np.ndarray, label: bool, weight: float) -> None:
+        if self.precision is not None:
+            p = probability(float(x @ self.model.weights) + self.model.intercept)
+            self.precision += weight * p * (1.0 - p) * x * x
+        self.model.learn(x, label, weight)
 
     def _hashes(self, inputs: Inputs, place: int) -> list[int]:
         return inputs.view.token_hashes[inputs.tokens[place][inputs.tokens[place] >= 0]].tolist()
@@ -118,8 +174,8 @@ class LinearLearner:
 
     def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What each coordinate adds to the logit of the candidates at `places`: (p, DENSE), and by token (p, t)."""
-        parts = self._token_parts(inputs) if self.tokens else np.zeros(inputs.tokens.shape)
-        return inputs.dense[places] * self.model.weights[:DENSE], parts[places]
+        by_token = self._by_token(inputs.view, self.model.weights[DENSE:], 0.0)
+        return inputs.dense[places] * self.model.weights[:DENSE], by_token[inputs.tokens[places]]
 
     def store(self, state: LearnerState) -> None:
         state.intercept = float(self.model.intercept)
@@ -127,15 +183,19 @@ class LinearLearner:
         state.tokens = np.array(self.tokens, "<u4").tobytes()
         state.token_weights = self.model.weights[DENSE:].astype("<f8").tobytes()
         state.memory = self.model.memory()
+        state.precision = b"" if self.precision is None else self.precision.astype("<f4").tobytes()
 
     def _token_parts(self, inputs: Inputs) -> np.ndarray:
         """The weight of each candidate's tokens, float64 (c, t), 0 for what the learner has no weight for."""
-        view = inputs.view
-        lookup = np.zeros(len(view.token_names) + 1)  # the last place is for -1
-        for token, weight in zip(self.tokens, self.model.weights[DENSE:].tolist(), strict=True):
+        return self._by_token(inputs.view, self.model.weights[DENSE:], 0.0)[inputs.tokens]
+
+    def _by_token(self, view: View, values: np.ndarray, default: float) -> np.ndarray:
+        """`values` of the learner's tokens by the view's numbers, `default` for all others and, at the end, for -1."""
+        lookup = np.full(len(view.token_names) + 1, default)
+        for token, value in zip(self.tokens, values.tolist(), strict=True):
             for number in view.tokens_of_hash.get(token, ()):
-                lookup[number] = weight
-        return lookup[inputs.tokens]
+                lookup[number] = value
+        return lookup
 
     def _meet(self, hashes: list[int]) -> None:
         """Give new tokens a coordinate; where there is no room, in place of the one with the smallest weight."""
@@ -146,8 +206,12 @@ class LinearLearner:
                 weakest = int(np.abs(self.model.weights[DENSE:]).argmin())
                 del self.tokens[weakest]
                 self.model.drop(DENSE + weakest)
+                if self.precision is not None:
+                    self.precision = np.delete(self.precision, DENSE + weakest)
             self.tokens.append(token)
             self.model.extend(1)
+            if self.precision is not None:
+                self.precision = np.append(self.precision, PRIOR_PRECISION)
 
 
 class RiverLearner:
@@ -167,10 +231,10 @@ class RiverLearner:
         """One `learn_one`; the weight is left out, since not every River class takes one."""
         self.model.learn_one(inputs.named(place, self.buckets), label)
 
-    def prefer(self, inputs: Inputs, place: int, others: list[int], weight: float, *, content_only: bool) -> None:
+    def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None:
         """A `learn_one` for each: a class of any kind has no use for differences."""
-        self.learn(inputs, place, True, weight)
-        for other in [] if content_only else others:
+        self.learn(inputs, 0, True, weight)
+        for other in range(1, 1 if content_only else len(inputs.dense)):
             self.learn(inputs, other, False, weight)
 
     def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

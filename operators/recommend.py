@@ -12,13 +12,15 @@ from ..state.learners import LearnerState, decode_learner, encode_learner
 from ..state.records import ANSWERED, INTERACTIONS, Cause, Event, ModelInfo, Prediction, Receipt, Slate, Slot, to_json
 from ..state.wire import POPULAR, Feedback, Outcome, Seen
 from .drift import recent, watch
-from .explain import explain
+from .explain import Explainer, parts_of
 from .features import SOURCES
-from .learner import Inputs, Learner, Learners
+from .learner import Inputs, Learner, Learners, LinearLearner
 from .linear import probability
 from .ratings import Ratings
-from .rerank import diversify, explore
+from .rerank import Reranker, novelty
 from .retrieve import Candidates, Context, Retriever, context_of
+from .rules import Rules
+from .served import LastServed, Served
 from .settings import Behaviour
 from .view import RankerWeights, View
 
@@ -53,13 +55,18 @@ class Recommend:
         self.predict = predict
         self.popular_every = popular_every
         self.retriever = Retriever(behaviour, view)
-        self.learners = Learners(behaviour.learner)
+        self.learners = Learners(behaviour.learner, measured=behaviour.exploration.kind == "thompson")
+        self.rules = Rules(behaviour.rules, view)
+        self.reranker = Reranker(behaviour, view, self.rules)
+        self.explainer = Explainer(view, self.rules)
+        self.served = LastServed(view)
         self._popular_at: tuple[int, int] | None = None
 
     def answer(self, feedback: Feedback, state: bytes | None) -> Answer:
         """Learn from `feedback` and, where its event asks for it, answer it."""
         event = feedback.event
         if event.type == "erase":
+            self.served.take(event.user_id)
             return Answer(None, erased=True)
         user = decode_learner(state)
         feedback = recent(feedback, user.since)
@@ -72,13 +79,11 @@ class Recommend:
             predictions += self._learn_outcome(outcome, event.user_id, context, ranker, learner)
             losses += [1 - label for label in outcome.labels]
             user.examples += len(outcome.items)
-        if event.type in INTERACTIONS:
-            prediction, loss = self._learn_interaction(feedback, context, ranker, learner, user)
-            predictions.append(prediction)
-            losses += loss
+        took = event.type in INTERACTIONS
+        if took:
+            predictions.append(self._learn_interaction(feedback, context, ranker, learner, user, losses))
             user.examples += 1
             self._remember(user, event.item_id or "")
-        took = event.type in INTERACTIONS
         if watch(user, losses, history_after(feedback), took=took, significance=self.behaviour.learner.drift):
             learner, feedback = self.learners.of(LearnerState()), recent(feedback, user.since)
         slate = None
@@ -130,53 +135,86 @@ class Recommend:
         inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
         logits = learner.logits(inputs)
         predictions = []
-        place = 0
+        places = iter(candidates.places(known).tolist())
         steps = []
         for item_id, row, label in zip(items, rows.tolist(), labels, strict=True):
             p = 0.5
             if row >= 0:
+                place = next(places)
                 p = probability(float(logits[place]))
                 steps.append((place, bool(label)))
-                place += 1
             predictions.append(Prediction(event_id, user_id, item_id, round(p, 6), float(label), "click"))
         for place, label in steps:
             learner.learn(inputs, place, label, 1.0)
         return predictions
 
-    def _learn_interaction(
-        self, feedback: Feedback, context: Context, ranker: RankerWeights, learner: Learner, user: LearnerState
-    ) -> tuple[Prediction, list[int]]:
+    def _learn_interaction(  # noqa: PLR0917 - a feedback, what it is judged by, and where that goes
+        self,
+        feedback: Feedback,
+        context: Context,
+        ranker: RankerWeights,
+        learner: Learner,
+        user: LearnerState,
+        losses: list[int],
+    ) -> Prediction:
         """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to.
 
-        The loss, if there is any, is whether that item would not have been on the slate.
+        `losses` gets one more where the item was taken: whether it was missed.
         """
-        event, settings = feedback.event, self.behaviour.learner
+        event, label = feedback.event, feedback.reward > 0
         row = self.view.row(event.item_id or "")
-        label = feedback.reward > 0
+        rated = event.type == "rate" and event.value is not None
+        served = self.served.take(event.user_id)
         p = 0.5
-        loss: list[int] = []
         if row >= 0:
-            seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
-            candidates = self.retriever.find(context, seen, np.array([row], np.int32))
-            inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
-            logits = learner.logits(inputs)
-            p = probability(float(logits[0]))
-            weight = min(1.0, abs(feedback.reward))
-            others = len(candidates.rows) - 1
-            if label and others > 0:
-                if not (feedback.history and feedback.history[-1].item_id == event.item_id):  # else it is one act
-                    loss = [int(np.count_nonzero(logits > logits[0]) >= self.behaviour.slate.size)]
-                draws = uniforms(self.behaviour.seed, f"against:{event.event_id}", settings.negatives)
-                against = (1 + np.unique((draws * others).astype(np.int64))).tolist()
-                learner.prefer(inputs, 0, against, weight, content_only=not candidates.proposed[0])
-            else:
-                learner.learn(inputs, 0, label, weight)
+            place = served.place(row) if served is not None else -1
+            if served is None or (place < 0 and not label):
+                served = self._find_again(row, context, ranker, user)
+                place = served.place(row)
+            if self.predict and not rated:
+                tried = served if place >= 0 else self._find_again(row, context, ranker, user)
+                p = probability(float(learner.logits(tried.inputs.pick([tried.place(row)]))[0]))
+            if label and not (feedback.history and feedback.history[-1].item_id == event.item_id):  # else it is one act
+                losses.append(int(self._missed(event.item_id or "", served, place, learner)))
+            self._learn_choice(feedback, row, served, place, learner)
         if event.type == "rate" and event.value is not None:
             ratings = Ratings(self.view, user, self.behaviour.reward.rate_from - 0.5)
             rating = round(ratings.learn(row, event.value), 6)
             ratings.store(user)
-            return Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating"), loss
-        return Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click"), loss
+            return Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")
+        return Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click")
+
+    def _missed(self, item_id: str, served: Served, place: int, learner: Learner) -> bool:
+        """Whether the item, at `place` among what was served, was not on the slate; where that is not known any more,
+        whether it would not be.
+        """
+        if served.slate is not None:
+            return item_id not in served.slate
+        logits = learner.logits(served.inputs)
+        return bool(np.count_nonzero(logits > logits[place]) >= self.behaviour.slate.size)
+
+    def _find_again(self, row: int, context: Context, ranker: RankerWeights, user: LearnerState) -> Served:
+        """Candidates as they are now, `row` among them."""
+        seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
+        candidates = self.retriever.find(context, seen, np.array([row], np.int32))
+        logits = ranker.logits(candidates.features, context.segment)
+        return Served(candidates, Inputs(self.view, candidates, logits))
+
+    def _learn_choice(self, feedback: Feedback, row: int, served: Served, place: int, learner: Learner) -> None:
+        """Learn that the item of `row`, at `place` among what was served (-1: not among it), was taken or refused."""
+        settings, weight = self.behaviour.learner, min(1.0, abs(feedback.reward))
+        others = len(served.candidates.rows) - (place >= 0)
+        if feedback.reward <= 0:
+            learner.learn(served.inputs, place, False, weight)
+        elif not others:
+            learner.learn(served.inputs, place, True, weight)
+        else:
+            draws = uniforms(self.behaviour.seed, f"against:{feedback.event.event_id}", settings.negatives)
+            against = np.unique((draws * others).astype(np.int64))
+            against += (against >= place) & (place >= 0)
+            known = place >= 0 and bool(served.candidates.proposed[place])
+            inputs = served.inputs.pick([place, *against]) if known else served.inputs.against(row, against)
+            learner.prefer(inputs, weight, content_only=not known)
 
     def _remember(self, user: LearnerState, item_id: str) -> None:
         """Note that the user interacted with the item; the oldest is forgotten where there is no room."""
@@ -189,8 +227,12 @@ class Recommend:
         event, behaviour, view = feedback.event, self.behaviour, self.view
         context = context_of(view, history_after(feedback), feedback.attributes)
         seen = None if behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
-        candidates = self.retriever.find(context, seen)
-        slots = self._slots(event.event_id, candidates, context, ranker, learner) if len(candidates.rows) else ()
+        candidates = self.retriever.find(context, seen, self.rules.pinnable(seen))
+        slots: tuple[Slot, ...] = ()
+        if len(candidates.rows):
+            inputs = Inputs(view, candidates, ranker.logits(candidates.features, context.segment))
+            slots = self._slots(event.event_id, candidates, inputs, context, ranker, learner, user.examples)
+            self.served.put(event.user_id, Served(candidates, inputs, {slot.item_id for slot in slots}).proposed())
         slate = Slate(
             slate_id=f"{event.user_id}:{user.version}",
             user_id=event.user_id,
@@ -204,37 +246,56 @@ class Recommend:
         )
         return to_json(slate)
 
-    def _slots(
-        self, event_id: str, candidates: Candidates, context: Context, ranker: RankerWeights, learner: Learner
+    def _slots(  # noqa: PLR0917 - all that a slate is made from
+        self,
+        event_id: str,
+        candidates: Candidates,
+        inputs: Inputs,
+        context: Context,
+        ranker: RankerWeights,
+        learner: Learner,
+        examples: int,
     ) -> tuple[Slot, ...]:
-        """Score, diversify, explore, explain."""
-        behaviour, view = self.behaviour, self.view
-        size = behaviour.slate.size
-        inputs = Inputs(view, candidates, ranker.logits(candidates.features, context.segment))
-        logits = learner.logits(inputs)
-        pool = np.argsort(-logits, kind="stable")[: 3 * size]
-        vectors = view.content[candidates.rows[pool]]
-        order = pool[diversify(logits[pool], vectors, behaviour.diversity.strength, size)]
-        drawn = explore(order, behaviour.exploration.rate, size, uniforms(behaviour.seed, event_id, 2 * size))
+        """Score, rerank and explore, explain."""
+        view, rows = self.view, candidates.rows
+        rule, bonus = self.rules.added(rows), self._novelty(rows)
+        logits = learner.logits(inputs) + rule + bonus
+
+        def deviations(places: np.ndarray) -> np.ndarray:
+            assert isinstance(learner, LinearLearner)  # as Learners made sure of
+            return learner.deviations(inputs, places)
+
+        drawn, pins = self.reranker.place(event_id, rows, logits, context.rows, examples, deviations)
         places = drawn.places
-        rows = candidates.rows[places]
-        parts = learner.contributions(inputs, places)
-        causes = explain(view, context, rows, parts, ranker.weights[context.segment], inputs, places, drawn.explored)
-        ids = view.table.ids
+        parts = parts_of(
+            *learner.contributions(inputs, places),
+            inputs,
+            places,
+            ranker.weights[context.segment],
+            logits[places],
+            rule[places],
+            bonus[places],
+        )
+        rows = rows[places]
+        causes = self.explainer.causes(context, rows, parts.weights, drawn.explored, list(pins.values()))
         return tuple(
-            Slot(ids[row], rank, round(probability(logit), 5), round(propensity, 6), _SOURCES[bits], cause)
-            for rank, (row, logit, propensity, bits, cause) in enumerate(
-                zip(
-                    rows.tolist(),
-                    logits[places].tolist(),
-                    drawn.propensity.tolist(),
-                    candidates.proposed[places].tolist(),
-                    causes,
-                    strict=True,
-                ),
-                start=1,
+            map(
+                Slot,
+                [view.table.ids[row] for row in rows.tolist()],
+                range(1, len(rows) + 1),
+                np.exp(-np.logaddexp(0.0, -logits[places])).round(5).tolist(),
+                [float(f"{p:.6g}") for p in drawn.propensity.tolist()],
+                [_SOURCES[bits] for bits in candidates.proposed[places].tolist()],
+                causes,
             )
         )
+
+    def _novelty(self, rows: np.ndarray) -> np.ndarray:
+        """What the setting adds to the logits of `rows`: float64 (c,)."""
+        amount = self.behaviour.diversity.novelty
+        if not amount:
+            return np.zeros(len(rows))
+        return amount * novelty(self.view.popularity(rows), self.view.highest_popularity())
 
 
 def receipt_of(event: Event, *, cached: bool) -> bytes:
@@ -253,3 +314,4 @@ def history_after(feedback: Feedback) -> tuple[Seen, ...]:
 
 _POPULAR_CAUSE = Cause("popular")
 _SOURCES = [tuple(name for bit, name in enumerate(SOURCES) if bits >> bit & 1) for bits in range(1 << len(SOURCES))]
+_SOURCES[0] = ("rule",)  # nobody proposed it, but it has a pinned attribute

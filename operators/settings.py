@@ -1,6 +1,6 @@
 """What can be set of the behaviour: one structure a configuration section, every field with a default and a unit."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -61,7 +61,9 @@ class EmbeddingSettings(Section):
     dimensions: Annotated[int, Meta(ge=4, le=256)] = 32
     rate: Rate = 0.1
     negatives: Annotated[int, Meta(ge=8, le=10_000)] = 1000  # items that a block of feedbacks is held against
-    items: Count = 200_000  # vectors kept; those that moved least often go first
+    items: Count = 200_000  # vectors kept; those that moved least go first
+    young: int = 100_000  # feedbacks that are all learned from
+    sample: Share = 0.25  # share that is learned from later
 
 
 class SourceSettings(Section):
@@ -85,9 +87,9 @@ class RankerSettings(Section):
 
     rate: Rate = 0.01
     negatives: Count = 10
-    young: int = 100_000  # feedbacks that are all learned from
-    sample: Share = 0.1  # share that is learned from later
-    flush_events: Count = 32
+    young: int = 5_000  # feedbacks that are all learned from
+    sample: Share = 0.25  # share that is learned from later, of what the vectors are learned from
+    flush_events: Count = 64
     flush_every: Milliseconds = 500
 
 
@@ -113,15 +115,43 @@ class SlateSettings(Section):
 
 
 class DiversitySettings(Section):
-    """Maximal marginal relevance: 0 is none, 1 is nothing but diversity."""
+    """Maximal marginal relevance: 0 is none, 1 nothing but diversity. A user gets as much as the history is spread."""
 
     strength: Share = 0.1
+    novelty: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0  # logits that the least popular items gain
+    category_cap: Annotated[int, Meta(ge=0)] = 0
 
 
 class ExplorationSettings(Section):
-    """The share of slots that are drawn evenly from the candidates."""
+    """How much is tried, and how: 0 is none, 1 the most. It shrinks as a user's model becomes sure."""
 
+    kind: Literal["epsilon", "softmax", "thompson"] = "epsilon"
     rate: Share = 0.02
+    sure_after: Count = 50  # feedbacks that a user's learner learned from
+
+
+Amount = Annotated[float, Meta(gt=0.0, le=100.0)]
+
+
+class RulesSettings(Section):
+    """What the shop wants by attribute: each key names tokens, such as `category=horror`; amounts are logits."""
+
+    pin: tuple[str, ...] = ()
+    boost: dict[str, Amount] = {}
+    bury: dict[str, Amount] = {}
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, with the mend, for a rule that no item could meet."""
+        given = [(name, rule) for name in self.__struct_fields__ for rule in getattr(self, name)]
+        if given:
+            from .rules import token_of  # noqa: PLC0415  numpy, which most commands need not load
+
+            for name, rule in given:
+                try:
+                    token_of(rule)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
 
 
 class CatalogueSettings(Section):
@@ -148,4 +178,5 @@ class Behaviour(Section):
     slate: SlateSettings = SlateSettings()
     diversity: DiversitySettings = DiversitySettings()
     exploration: ExplorationSettings = ExplorationSettings()
+    rules: RulesSettings = RulesSettings()
     catalogue: CatalogueSettings = CatalogueSettings()

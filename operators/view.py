@@ -12,9 +12,19 @@ import numpy as np
 from ..state.hashing import hash32
 from ..state.items import POPULARITY, STATS, TOGETHER, TRENDING, ItemTable
 from ..state.records import Item
-from ..state.wire import CatalogueUpdate, SignalUpdate, Update, VectorUpdate, Weights, decode_update, encode
+from ..state.wire import (
+    CatalogueUpdate,
+    SignalUpdate,
+    Update,
+    VectorUpdate,
+    Weights,
+    decode_update,
+    encode,
+    from_bfloat16,
+)
 from .content import DIMENSIONS, MAX_TOKENS, text_of, tokens_of, vector_of
 from .features import PRIOR
+from .rules import token_of
 from .settings import Behaviour
 from .signals import COHORT, DECAYED, decay_of
 
@@ -69,8 +79,8 @@ class Pool(NamedTuple):
 class View:
     """Items by row of `table`, in arrays of its capacity:
 
-    `known` bool: the catalogue holds it; `servable` bool: it may be on a slate; `hash` uint32 of its id; `content`
-    and `text` float32 (DIMENSIONS,); `tokens` int32 (MAX_TOKENS,), numbers of `token_names`, -1 for none; `born` float64:
+    `known` bool: the catalogue holds it; `servable` bool: it may be on a slate; `hash` uint32 of its id; `content` and
+    `text` float32 (DIMENSIONS,); `tokens` int32 (MAX_TOKENS,), numbers of `token_names`, -1 for none; `born` float64:
     publication in epoch milliseconds.
     """
 
@@ -91,10 +101,12 @@ class View:
         self.arrays: dict[str, np.ndarray] = {}
         self.row_of_hash: dict[int, int] = {}  # of two items with one hash, the later
         self._fit()
+        self._excluded = frozenset(map(token_of, behaviour.rules.exclude))
         self.forgotten: list[str] = []  # deleted items that were given up, for whoever keeps their records
         self._log_decay = np.log(decay_of(behaviour.signals))
         self._age = 0
         self._item_changes = 0
+        self.releases = 0  # how often rows were given up, which may be other items then
         self._orders: dict[str, Any] = {}
 
     @classmethod
@@ -157,6 +169,11 @@ class View:
     def trending(self) -> np.ndarray:
         """The POPULAR servable rows that trend most, as `popular`."""
         return self._order("trending", lambda: self._find_popular(TRENDING), REFRESH_UPDATES)
+
+    def highest_popularity(self) -> float:
+        """That of the most popular row, 1 at least."""
+        first = self.popular()[:1]
+        return max(1.0, float(self.popularity(first)[0])) if len(first) else 1.0
 
     def pool(self) -> Pool:
         """The POOL most popular servable rows with their vectors."""
@@ -237,10 +254,10 @@ class View:
             "tokens": (MAX_TOKENS,),
             "born": (),
         }
-        kinds = {"known": bool, "servable": bool, "hash": np.uint32, "tokens": np.int32}
+        kinds: dict[str, type] = {"known": bool, "servable": bool, "hash": np.uint32, "tokens": np.int32}
         kinds |= {"content": np.float32, "text": np.float32}
         for name, shape in shapes.items():
-            new = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))
+            new: np.ndarray = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))
             if held:
                 new[:held] = self.arrays[name]
             self.arrays[name] = new
@@ -273,6 +290,7 @@ class View:
                 self.forgotten.append(table.ids[row])
             self.row_of_hash.pop(int(arrays["hash"][row]), None)
         table.release(gone)
+        self.releases += 1
         arrays["servable"][gone] = False
         self._orders.clear()
 
@@ -298,7 +316,8 @@ class View:
         arrays["content"][row] = vector_of(item, names)
         arrays["text"][row] = text_of(item)
         arrays["known"][row] = not item.deleted
-        arrays["servable"][row] = item.available and not item.deleted and not item.item_id.startswith(COHORT)
+        allowed = self._excluded.isdisjoint(names) and not item.item_id.startswith(COHORT)
+        arrays["servable"][row] = item.available and not item.deleted and allowed
         arrays["born"][row] = item.published_ts if item.published_ts is not None else item.ts
         self._item_changes += 1
         if 64 * self._item_changes > len(self.items):  # else the orders may lag: what is not servable is left out later
@@ -350,8 +369,8 @@ class View:
         rows = np.array([self._row(item_id) for item_id in update.ids], np.int64)
         taken, following = (rows[np.frombuffer(of, "<i4")] for of in (update.taken_of, update.next_of))
         d = self.behaviour.embedding.dimensions
-        table.taken[taken] = np.frombuffer(update.taken, "<f2").reshape(-1, d)
-        table.next[following] = np.frombuffer(update.next, "<f2").reshape(-1, d)
+        table.taken[taken] = from_bfloat16(update.taken).reshape(-1, d)
+        table.next[following] = from_bfloat16(update.next).reshape(-1, d)
         table.bias[following] = np.frombuffer(update.bias, "<f4")
         table.touch(rows)
         self.meta.ts = max(self.meta.ts, update.ts)

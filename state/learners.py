@@ -18,7 +18,7 @@ class LearnerState(msgspec.Struct, array_like=True):
     items were, and each rating model's squared errors, float32, then the models' weights, float16. `precision`
     float32 is how sure a linear learner is of each weight, features then tokens, kept where exploration asks for it.
     `losses` are the last ones, as `operators.drift` keeps them, and `since` is the event time from which on the
-    history tells of the user's taste, 0 where it has not changed.
+    history tells of the user's taste, 0 where it never changed.
     """
 
     layout: int = LAYOUT

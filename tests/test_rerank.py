@@ -1,11 +1,25 @@
-"""Diversity and exploration: orders and exact propensities."""
+"""Diversity, novelty, category caps and pins: in which order candidates come, and how far the settings move it."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.rerank import diversify, explore
-from riverrank.state.hashing import uniforms
+from riverrank.operators.rerank import Reranker, diversify, novelty, spread
+from riverrank.operators.rules import Rules
+from riverrank.operators.settings import (
+    Behaviour,
+    DiversitySettings,
+    ExplorationSettings,
+    RulesSettings,
+    SlateSettings,
+)
+from riverrank.operators.view import View
+from riverrank.state.records import Item
+from riverrank.state.wire import CatalogueUpdate
+from test_recommend import Shop
+
+NONE = ExplorationSettings(rate=0.0)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -14,7 +28,33 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 def test_no_diversity_is_the_order_of_scores_and_ties_keep_their_places():
     scores = np.array([1.0, 3.0, 3.0, 2.0])
-    assert diversify(scores, np.eye(4, dtype=np.float32), 0.0, 4).tolist() == [1, 2, 3, 0]
+    ordered = diversify(scores, np.eye(4, dtype=np.float32), 0.0, 4)
+    assert ordered.order.tolist() == [1, 2, 3, 0] and ordered.values.tolist() == [3.0, 3.0, 2.0, 1.0]
+
+
+@given(st.integers(3, 40), st.floats(0.05, 0.95), st.integers(1, 20))
+def test_it_is_maximal_marginal_relevance_to_the_letter(n, strength, size):
+    rng = np.random.default_rng(n)
+    vectors, scores = unit(rng.normal(size=(n, 3))), rng.normal(size=n)
+    relevance = (scores - scores.min()) / np.ptp(scores)
+    taken: list[int] = []
+    for _ in range(min(size, n)):
+        worth = [
+            (1 - strength) * relevance[k] - strength * max([0.0, *(float(vectors[k] @ vectors[j]) for j in taken)])
+            if k not in taken
+            else -np.inf
+            for k in range(n)
+        ]
+        taken.append(int(np.argmax(worth)))
+    assert diversify(scores, vectors, strength, size).order[: len(taken)].tolist() == taken
+
+
+@given(st.integers(1, 40), st.floats(0, 1), st.integers(1, 20))
+def test_every_candidate_is_ordered_once_and_values_fall(n, strength, size):
+    rng = np.random.default_rng(n)
+    order, values = diversify(rng.random(n), unit(rng.normal(size=(n, 3))), strength, size)
+    assert sorted(order.tolist()) == list(range(n))
+    assert (np.diff(values) <= 1e-12).all() and np.isfinite(values).all()
 
 
 def test_more_strength_gives_more_different_neighbours():
@@ -22,43 +62,113 @@ def test_more_strength_gives_more_different_neighbours():
     vectors, scores = unit(rng.normal(size=(60, 4))), rng.random(60)
 
     def likeness(strength: float) -> float:
-        top = vectors[diversify(scores, vectors, strength, 10)[:10]]
+        top = vectors[diversify(scores, vectors, strength, 10).order[:10]]
         return float((top @ top.T)[np.triu_indices(10, 1)].mean())
 
-    assert likeness(0.8) < likeness(0.3) < likeness(0.0)
+    assert likeness(0.8) < likeness(0.3) < likeness(0.0) and likeness(1.0) < likeness(0.3)
 
 
-@given(st.integers(1, 40), st.floats(0, 1), st.integers(1, 20))
-def test_every_candidate_is_ordered_once(n, strength, size):
-    rng = np.random.default_rng(n)
-    order = diversify(rng.random(n), unit(rng.normal(size=(n, 3))), strength, size)
-    assert sorted(order.tolist()) == list(range(n))
+def test_a_taste_is_as_wide_as_its_pairs_are_unlike():
+    rng = np.random.default_rng(3)
+    vectors = unit(rng.random((12, 5)))
+    pairs = [1 - float(vectors[i] @ vectors[j]) for i in range(12) for j in range(i)]
+    assert spread(vectors) == pytest.approx((sum(pairs) + 1) / (len(pairs) + 1), abs=1e-6)
+    assert spread(np.zeros((4, 5), np.float32)) == 1.0
+    assert spread(vectors[:1]) == spread(vectors[:0]) == 1.0
+    assert spread(np.repeat(vectors[:1], 12, axis=0)) < 0.02
 
 
-def test_without_exploration_every_propensity_is_one():
-    drawn = explore(np.arange(30), 0.0, 20, uniforms(0, "e", 40))
-    assert drawn.places.tolist() == list(range(20))
-    assert drawn.propensity.tolist() == [1.0] * 20
+def test_novelty_is_1_for_the_unknown_and_0_for_the_most_popular():
+    told = novelty(np.array([50.0, 0.0, 7.0, 6.0]), 50.0)
+    assert told[0] == 0.0 and told[1] == 1.0 and 0 < told[2] < told[3] < 1
 
 
-def test_propensities_are_the_frequencies():
-    """For the first two places of a pool of 5: how often each slate comes, against the product of its propensities."""
-    rate, runs = 0.4, 40_000
-    frequency: dict[tuple[int, ...], int] = {}
-    said: dict[tuple[int, ...], float] = {}
-    for k in range(runs):
-        drawn = explore(np.arange(5), rate, 2, uniforms(1, f"event {k}", 4))
-        slate = tuple(drawn.places.tolist())
-        frequency[slate] = frequency.get(slate, 0) + 1
-        said[slate] = float(drawn.propensity.prod())
-    assert len(said) == 20
-    assert sum(said.values()) == pytest.approx(1.0, abs=1e-9)
-    for slate, p in said.items():
-        assert abs(frequency[slate] / runs - p) < 5 * (p * (1 - p) / runs) ** 0.5
+def test_novelty_brings_up_what_few_know():
+    def known(slate) -> float:
+        return np.mean([shop.view.popularity(np.array([shop.view.row(slot.item_id)]))[0] for slot in slate.items[:10]])
+
+    means = []
+    for amount in (0.0, 3.0):
+        diversity = DiversitySettings(strength=0.0, novelty=amount)
+        shop = Shop(Behaviour(diversity=diversity, exploration=NONE))
+        for k in range(60):
+            shop.send(f"u{k}", "click", f"i{k % (1 + k // 3)}")  # the lower the number the more popular
+        means.append(known(shop.send("new", "click", "i1")))
+    assert means[1] < 0.8 * means[0]
 
 
-@given(st.integers(1, 60), st.floats(0, 1), st.integers(1, 30), st.text(max_size=5))
-def test_slates_are_distinct_with_propensities_that_a_probability_can_have(n, rate, size, seed):
-    drawn = explore(np.arange(n), rate, size, uniforms(0, seed, 2 * size))
-    assert len(set(drawn.places.tolist())) == min(n, size) == len(drawn.propensity)
-    assert ((drawn.propensity > 0) & (drawn.propensity <= 1 + 1e-12)).all()
+class Shelf:
+    """A view of 60 items in three categories, by falling score: all of category c0 come first."""
+
+    def __init__(self, rules: RulesSettings = RulesSettings(), exploration=NONE, **diversity) -> None:  # noqa: B008
+        self.behaviour = Behaviour(
+            diversity=DiversitySettings(**diversity), exploration=exploration, slate=SlateSettings(size=10), rules=rules
+        )
+        view = View(self.behaviour)
+        for k in range(60):
+            brand = "rare" if k == 50 else f"b{k % 7}"
+            view.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k // 20}",), attributes={"brand": brand})))
+        self.view, self.rows, self.logits = view, np.arange(60), np.linspace(2.0, -2.0, 60)
+        self.reranker = Reranker(self.behaviour, view, Rules(rules, view))
+
+    def place(self, history=(), event_id="e", examples=0):
+        def unsure(places):
+            return np.full(len(places), 0.5)
+
+        rows = np.array(history, np.int32)
+        return self.reranker.place(event_id, self.rows, self.logits, rows, examples, unsure)
+
+    def categories(self, places) -> list[int]:
+        return [int(place) // 20 for place in places]
+
+
+def test_a_wide_taste_gets_more_diversity_than_a_narrow_one():
+    shelf = Shelf(strength=0.6)
+    wide, narrow = shelf.place(history=[0, 25, 50])[0], shelf.place(history=[0, 7, 14])[0]
+    none = Shelf(strength=0.0).place(history=[0, 25, 50])[0]
+    kinds = [len(set(shelf.categories(drawn.places))) for drawn in (wide, narrow, none)]
+    assert kinds[0] > kinds[1] >= kinds[2] == 1
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "softmax", "thompson"])
+@pytest.mark.parametrize("strength", [0.0, 0.3])
+def test_no_category_has_more_places_than_the_cap(kind, strength):
+    shelf = Shelf(strength=strength, category_cap=3, exploration=ExplorationSettings(kind=kind, rate=0.3))
+    for k in range(50):
+        drawn, _ = shelf.place(event_id=f"e{k}")
+        categories = shelf.categories(drawn.places)
+        assert len(categories) == 9 and max(map(categories.count, range(3))) == 3
+    assert Shelf(strength=strength).place()[0].places.tolist() != drawn.places.tolist()
+
+
+def test_pins_count_for_the_cap_and_stand_first_whatever_is_explored():
+    rules = RulesSettings(pin=("brand=rare", "category=c0", "category=c0"))
+    shelf = Shelf(rules, ExplorationSettings(rate=1.0), category_cap=2)
+    for k in range(20):
+        drawn, pins = shelf.place(event_id=f"e{k}")
+        assert drawn.places[:3].tolist() == [50, 0, 1] and list(pins) == [50, 0, 1]
+        assert drawn.propensity[:3].tolist() == [1.0, 1.0, 1.0] and not drawn.explored[:3].any()
+        assert (drawn.propensity[3:] < 0.2).all()
+        assert sorted(shelf.categories(drawn.places)) == [0, 0, 1, 1, 2, 2]
+
+
+def test_the_sure_are_explored_for_less():
+    shelf = Shelf(exploration=ExplorationSettings(rate=0.5, sure_after=50))
+    tried = [
+        sum(shelf.place(event_id=f"e{k}", examples=examples)[0].explored.sum() for k in range(100))
+        for examples in (0, 50, 100_000)
+    ]
+    assert tried[0] > 1.5 * tried[1] > 2 * tried[2] > 0
+
+
+def test_a_slate_takes_what_there_is():
+    shelf = Shelf()
+    shelf.rows, shelf.logits = shelf.rows[:4], shelf.logits[:4]
+    assert shelf.place()[0].places.tolist() == [0, 1, 2, 3]
+    pinned = Shelf(RulesSettings(pin=("category=c0",) * 30))
+    assert len(pinned.place()[0].places) == 10
+
+
+def test_settings_refuse_a_cap_below_0():
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"category_cap": -1}, DiversitySettings)

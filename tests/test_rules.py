@@ -1,0 +1,131 @@
+"""Rules by attribute: what they do to slates, what they leave alone, and what is refused."""
+
+import msgspec
+import numpy as np
+import pytest
+from riverrank.jobs.config import parse
+from riverrank.jobs.errors import UsageError
+from riverrank.operators.rules import Rules, token_of
+from riverrank.operators.settings import Behaviour, RulesSettings
+from riverrank.operators.view import View
+from riverrank.state.records import Item, Slate
+from riverrank.state.wire import CatalogueUpdate
+from test_recommend import PLAIN, Shop, ids
+
+
+def shop(items: int = 60, behaviour: Behaviour = PLAIN, **rules) -> Shop:
+    """Items i0, i1, ... of category c0 to c5 and brand b0 to b3 in turn, after a crowd's clicks."""
+    made = Shop(msgspec.structs.replace(behaviour, rules=RulesSettings(**rules)), items)
+    made.crowd(events=4)
+    return made
+
+
+def of_brand(slate, brand: int) -> list[int]:
+    return [slot.rank for slot in slate.items if int(slot.item_id[1:]) % 4 == brand]
+
+
+def test_what_is_excluded_is_on_no_slate():
+    made = shop(exclude=("brand=b1", "category=c2"))
+    popular = msgspec.json.decode(made.recommend.popular(0), type=Slate)
+    for slate in (made.send("u", "request"), made.send("u", "click", "i1"), made.send("u", "click", "i2"), popular):
+        numbers = [int(item[1:]) for item in ids(slate)]
+        assert len(numbers) == 20 and all(n % 4 != 1 and n % 6 != 2 for n in numbers)
+
+
+def test_boosts_raise_and_burials_lower():
+    plain, raised, lowered = (
+        made.send("u", "click", "i1")
+        for made in (shop(), shop(boost={"brand=b2": 2.0}), shop(bury={"brand=b2": 2.0, "brand=b9": 1.0}))
+    )
+    assert sum(of_brand(raised, 2)[:3]) < sum(of_brand(plain, 2)[:3]) < sum((of_brand(lowered, 2) + [99] * 3)[:3])
+
+
+def test_amounts_of_several_rules_add_up():
+    view = View(Behaviour())
+    view.apply(CatalogueUpdate(Item("i", 1, categories=("a", "b"), attributes={"brand": "x"})))
+    rules = Rules(
+        RulesSettings(boost={"category=a": 0.5, "brand=x": 0.9}, bury={"category=b": 0.25, "brand=x": 0.5}), view
+    )
+    view.apply(CatalogueUpdate(Item("j", 1, categories=("b",))))
+    assert rules.added(np.array([0, 1])).tolist() == pytest.approx([0.65, -0.25])
+    assert (rules.foremost(0), rules.foremost(1)) == ("category=a", "category=b")
+
+
+def test_tokens_that_come_later_are_known_as_well():
+    view = View(Behaviour())
+    rules = Rules(RulesSettings(boost={"category=late": 1.0}), view)
+    for k in range(50):
+        view.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k}",))))
+        assert rules.added(np.array([k])).tolist() == [0.0]
+    view.apply(CatalogueUpdate(Item("late", 1, categories=("late",), attributes={"brand": "last"})))
+    assert rules.added(np.arange(51)).tolist() == [0.0] * 50 + [1.0]
+    assert rules.categories(np.array([50])).max() == view.token_numbers["category=late"]
+    assert (rules.categories(np.array([50])) >= 0).sum() == 1
+
+
+def test_a_pin_stands_first_with_propensity_1_even_if_no_source_proposed_it():
+    made = shop(items=400, pin=("campaign=summer", "brand=b3"))
+    made.item("sun", categories=("garden",), attributes={"campaign": "summer"})
+    for k in range(300):
+        made.item(f"newer{k}", ts=10**9 + k)  # so that `sun` is not among the newest
+    for user in ("u", "v"):
+        slate = made.send(user, "request" if user == "u" else "click", "i1")
+        first, second = slate.items[:2]
+        assert (first.item_id, first.propensity, first.sources) == ("sun", 1.0, ("rule",))
+        assert (first.reasons[0].code, first.reasons[0].value) == ("rule", "campaign=summer")
+        assert int(second.item_id[1:]) % 4 == 3 and second.propensity == 1.0
+    assert "sun" not in ids(made.send("w", "click", "sun")) and "sun" not in ids(made.send("w", "request"))
+
+
+def test_a_pin_that_nothing_has_pins_nothing():
+    assert ids(shop(pin=("campaign=none",)).send("u", "click", "i1")) == ids(shop().send("u", "click", "i1"))
+
+
+def test_rules_teach_nothing():
+    """After the same clicks, what is kept of a user is the same to the byte with rules and without."""
+    states = []
+    for rules in ({}, {"pin": ("brand=b1",), "boost": {"brand=b2": 3.0}, "bury": {"category=c1": 1.0}}):
+        made = shop(**rules)
+        for k in (1, 8, 15, 22):
+            made.send("u", "click", f"i{k}")
+        states.append(made.users["u"])
+    assert states[0] == states[1] is not None
+
+
+@pytest.mark.parametrize(
+    ("rule", "token"),
+    [
+        ("category=horror", "category=horror"),
+        ("category=7", "category=7"),
+        ("brand=A=B", "brand=A=B"),
+        ("year=1980~", "year=1980~"),
+        ('size="42"', "size=42"),
+        ("sale=true", "sale=True"),
+        ('sale="true"', "sale=true"),
+    ],
+)
+def test_a_rule_names_the_token_that_items_have(rule, token):
+    assert token_of(rule) == token
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        (
+            {"exclude": ["horror"]},
+            'rules: exclude: "horror" is no attribute with its value: expected such as "category=',
+        ),
+        ({"boost": {"=x": 1.0}}, 'rules: boost: "=x" is no attribute with its value'),
+        ({"pin": ["year=1979"]}, 'write "year=1980~" for the one that holds 1979'),
+        ({"bury": {"price=9.9": 1.0}}, 'write "price=8~" for the one that holds 9.9'),
+        ({"boost": {"brand=x": -1.0}}, "rules.boost[...]: expected float > 0.0"),
+        ({"boost": {"brand=x": "much"}}, "rules.boost[...]: expected float"),
+        ({"exclude": [3]}, "rules.exclude[0]: expected str"),
+        ({"exclude": "brand=x"}, "rules.exclude: expected array"),
+        ({"exclud": ["brand=x"]}, "rules.exclud: no such key; the nearest is rules.exclude"),
+    ],
+)
+def test_a_rule_that_nothing_could_meet_is_refused_with_the_mend(rules, told):
+    with pytest.raises(UsageError) as raised:
+        parse({"rules": rules})
+    assert told in str(raised.value)
