@@ -289,6 +289,24 @@ def demo(
 
 
 @app.command()
+def starters(
+    *,
+    config: ConfigFile = None,
+    events: Events = None,
+    items: Items = None,
+    number: Annotated[int, Option("-n", metavar="N", min=1, help="How many items. Default: 10.")] = 10,
+    json: AsJson = False,
+) -> None:
+    """Name items to ask a new user about, best first: many know them, and together they tell of all others."""
+    effective = load(config, _files(events=events, items=items))
+    from . import preflight  # noqa: PLC0415
+    from . import starters as starting  # noqa: PLC0415  numpy
+
+    preflight.check_files(effective)
+    starting.run(effective, number, as_json=json)
+
+
+@app.command()
 def drift(
     *,
     config: ConfigFile = None,

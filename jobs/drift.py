@@ -88,16 +88,19 @@ def summed_up(courses: Sequence[tuple[list[Look], list[Look]]], before: int) -> 
     levels = np.array([_level(old) for old, _ in courses])
     parts = [_stretches(new) for _, new in courses]
     number = min(map(len, parts))
-    through = np.array([[_mean(looks) for looks in part[:number]] for part in parts])
-    visits = np.array([[len(looks) / len(_customers(new)) for looks in part[:number]] for part, (_, new) in zip(parts, courses, strict=True)])
+    customers = len(_by_customer(courses[0][0]))
+    visits, through = (
+        np.array([[of(looks) for looks in part[:number]] for part in parts])
+        for of in (lambda looks: len(looks) / customers, _mean)
+    )
     shares = through / levels[:, None]
     return Report(
         shops=len(courses),
-        customers=len(_customers(courses[0][0])),
+        customers=customers,
         interactions_before=before,
         former_level=_figure(levels),
         after=[
-            Stretch(k * STRETCH, (k + 1) * STRETCH, _figure(visits[:, k]), _figure(through[:, k]), _figure(shares[:, k]))
+            Stretch(STRETCH * k, STRETCH * (k + 1), *(_figure(of[:, k]) for of in (visits, through, shares)))
             for k in range(number)
         ],
         back_after=_back_after(shares.mean(axis=0)),
@@ -192,7 +195,7 @@ class _Open:
         return sum(event.type in INTERACTIONS for event in visit.events)
 
 
-def _customers(looks: Sequence[Look]) -> dict[int, list[Look]]:
+def _by_customer(looks: Sequence[Look]) -> dict[int, list[Look]]:
     by_customer: dict[int, list[Look]] = defaultdict(list)
     for look in looks:
         by_customer[look.customer].append(look)
@@ -201,14 +204,14 @@ def _customers(looks: Sequence[Look]) -> dict[int, list[Look]]:
 
 def _mean(looks: Sequence[Look]) -> float:
     """The click-through of the average customer."""
-    each = [np.mean([look.click_through for look in mine]) for mine in _customers(looks).values()]
+    each = [np.mean([look.click_through for look in mine]) for mine in _by_customer(looks).values()]
     return float(np.mean(each)) if each else 0.0
 
 
 def _level(looks: Sequence[Look]) -> float:
     last = [
         look
-        for mine in _customers(looks).values()
+        for mine in _by_customer(looks).values()
         for look in mine
         if look.interactions > mine[-1].interactions - LEVEL_OVER
     ]

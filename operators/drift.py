@@ -38,7 +38,7 @@ class Adwin:
 
     River's `drift.ADWIN(clock=CLOCK)` for losses of 0 or 1, with the same result loss by loss, in 90 bytes at most:
     what River keeps of a bucket follows from its size and its sum. As River's it begins anew after a change, but it
-    remembers no more than ROWS rows. Bifet and Gavaldà, Learning from time-changing data with adaptive windowing (2007).
+    remembers no more than ROWS rows. Bifet and Gavaldà, Learning from time-changing data with adaptive windowing, 2007.
 
     >>> adwin = Adwin(b"", 0.1)
     >>> [change for loss in 50 * [0] + 30 * [1] if (change := adwin.add(loss))]
@@ -114,7 +114,9 @@ class Adwin:
         return change
 
 
-def watch(user: LearnerState, losses: Sequence[int], history: Sequence[Seen], *, took: bool, significance: float) -> bool:
+def watch(
+    user: LearnerState, losses: Sequence[int], history: Sequence[Seen], *, took: bool, significance: float
+) -> bool:
     """Take the losses of a feedback; whether `user` has another taste now than the learner knows.
 
     `history` is the user's after the feedback (newest last), and `took` whether it made that longer. Where the taste is
