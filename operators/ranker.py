@@ -72,7 +72,7 @@ class Ranker:
 
     def learn(self, feedback: Feedback) -> None:
         """Learn from one feedback: an interaction against sampled candidates, an impression against itself."""
-        context = context_of(self.view, feedback.history, feedback.attributes)
+        context = context_of(self.view, feedback.history, feedback.attributes, feedback.event.user_id)
         for outcome in feedback.outcomes:
             self._learn_shown(context, outcome.items, outcome.labels)
         row = self.view.table.rows.get(feedback.event.item_id or "")

@@ -12,6 +12,7 @@ from ..state.items import AFTER, BEFORE, NEGATIVES, POSITIVES, TOGETHER
 from ..state.wire import Seen
 from .content import direction, preferences
 from .embedding import recency
+from .neighbours import RECENCY as SESSION_RECENCY
 from .features import (
     COHORT,
     COLD,
@@ -26,6 +27,7 @@ from .features import (
     REPEAT,
     SCORED,
     SCORES,
+    SESSIONS,
     SOURCE_OF_SCORE,
     SOURCES,
     TRENDING,
@@ -44,6 +46,7 @@ SHARES = {  # of the candidates, by source, in the order in which they are taken
     CONTENT: 0.08,
     REPEAT: 0.3,
     EMBEDDING: 0.35,
+    SESSIONS: 0.2,
     COVISIT: 0.35,  # of what came after, and as much again of what came before
     COSINE: 0.15,
 }
@@ -55,8 +58,8 @@ WANTED = 4  # tokens whose best items are proposed
 PRIOR_LIKES, PRIOR_DISLIKES = 3.0, 1.0
 SPREAD = 0.05  # variance of an interest in content before any was seen, in each dimension times DIMENSIONS
 LEAST_SHARE = 0.01  # what the logarithm of a share is cut off at
-_IN_PAIRS = [SCORES.index(name) for name in ("after", "before", "cosine", "cohort", "repeat")]
-_AFTER, _BEFORE, _COSINE, _COHORT, _REPEAT = range(len(_IN_PAIRS))
+_IN_PAIRS = [SCORES.index(name) for name in ("after", "before", "cosine", "cohort", "repeat", "sessions")]
+_AFTER, _BEFORE, _COSINE, _COHORT, _REPEAT, _SESSIONS = range(len(_IN_PAIRS))
 _EMBEDDING, _CONTENT, _TEXT, _INTEREST, _POPULAR, _TRENDING = (
     SCORES.index(name) for name in ("embedding", "content", "text", "interest", "popular", "trending")
 )
@@ -67,7 +70,8 @@ class Context(NamedTuple):
     """What a user is asked with: the history rows, distinct, newest first, int32 (h,), their weights, float32 (h,) of
     sum 1, and the types of the interactions, as `Seen` has them.
 
-    `again` are the rows of the whole history, newest first, with repetitions, where those may be recommended.
+    `again` are the rows of the whole history, newest first, with repetitions, where those may be recommended. `own` is
+    the slot of the user's own session, -1 where there is none.
     """
 
     rows: np.ndarray
@@ -75,6 +79,7 @@ class Context(NamedTuple):
     attributes: dict[str, Any]
     kinds: tuple[int, ...] = ()
     again: np.ndarray = _NONE
+    own: int = -1
 
     @property
     def segment(self) -> int:
@@ -90,7 +95,9 @@ class Candidates(NamedTuple):
     proposed: np.ndarray
 
 
-def context_of(view: View, feedback_history: Sequence[Seen], attributes: dict[str, Any]) -> Context:
+def context_of(
+    view: View, feedback_history: Sequence[Seen], attributes: dict[str, Any], user_id: str = ""
+) -> Context:
     """The context from a history (newest last): its last `signals.window` distinct positive items that are known."""
     find = view.table.rows.get
     window = view.behaviour.signals.window
@@ -105,7 +112,8 @@ def context_of(view: View, feedback_history: Sequence[Seen], attributes: dict[st
         again = view.table.rows_of(seen.item_id for seen in reversed(feedback_history) if seen.reward > 0)
     weights = RECENCY ** np.arange(len(rows), dtype=np.float32)
     weights /= max(weights.sum(), 1e-9)
-    return Context(np.fromiter(rows, np.int32, len(rows)), weights, attributes, tuple(rows.values()), again)
+    own = view.sessions.slot(user_id)
+    return Context(np.fromiter(rows, np.int32, len(rows)), weights, attributes, tuple(rows.values()), again, own)
 
 
 class Retriever:
@@ -120,6 +128,7 @@ class Retriever:
         self._quota = {s: max(1, round(share * self.limit)) for s, share in SHARES.items() if self.asked[s]}
         window = np.arange(behaviour.signals.window)
         self._pair_weights = (PAIR_RECENCY**window).astype(np.float32)
+        self._session_weights = (SESSION_RECENCY**window).astype(np.float32)
         self._pairs = np.zeros((len(_IN_PAIRS), 0), np.float32)  # scores by row
         self._mark = np.zeros(0, np.int64)
         self._bits = np.zeros(0, np.uint16)
@@ -171,6 +180,8 @@ class Retriever:
             cosine = weights[:, :, TOGETHER] / ((norm + COSINE_SHRINKAGE) * n)
             np.add.at(pairs[_COSINE], flat, cosine[held])
             reached.append(flat)
+            weights = self._session_weights[:n] / np.sqrt(1.0 + likes[context.rows])
+            reached.append(self.view.sessions.spread(context.rows, weights, context.own, pairs[_SESSIONS]))
         members = table.rows_of(cohorts(context.attributes)) if context.attributes else _NONE
         if len(members):
             neighbours, weights = table.neighbours[members], table.weights[members][:, :, AFTER]
@@ -192,7 +203,7 @@ class Retriever:
         found: dict[int, list[np.ndarray]] = {source: [] for source in quota}
         fit = self._allowed(touched)
         scores = self._pairs[:, fit]
-        for column, source in ((_AFTER, COVISIT), (_BEFORE, COVISIT), (_COSINE, COSINE), (_COHORT, COHORT)):
+        for column, source in ((_AFTER, COVISIT), (_BEFORE, COVISIT), (_COSINE, COSINE), (_COHORT, COHORT), (_SESSIONS, SESSIONS)):
             if source in quota:
                 found[source].append(_best(fit, scores[column], quota[source]))
         if REPEAT in quota and len(context.again):

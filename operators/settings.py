@@ -51,6 +51,7 @@ class SignalSettings(Section):
     half_life_events: Count = 20_000  # of popularity
     trend_half_life_events: Count = 2_000  # of what is trending
     items: Count = 200_000  # lists kept a shard; the least popular go first
+    sessions: Count = 4096  # of all users, kept: the most recent
     flush_events: Count = 16  # feedbacks between two updates
     flush_every: Milliseconds = 200  # and no later than this (wall clock)
 
@@ -70,6 +71,7 @@ class SourceSettings(Section):
     covisit: bool = True
     cosine: bool = True
     embedding: bool = True
+    sessions: bool = True
     content: bool = True
     text: bool = True
     interest: bool = True
