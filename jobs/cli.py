@@ -6,9 +6,11 @@ A command only turns its flags into a `Config` and calls the module that does th
 import logging
 import os
 import sys
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
+from inspect import signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -58,8 +60,7 @@ AsJson = Annotated[bool, Option("--json", help="Print JSON, for a program.")]
 User = Annotated[str, typer.Argument(metavar="USER", help="A user id.")]
 
 
-@app.command()
-def run(
+def _job(
     *,
     config: ConfigFile = None,
     events: Events = None,
@@ -71,8 +72,8 @@ def run(
     kafka: Kafka = None,
     redis: Redis = None,
     parallelism: Parallelism = None,
-) -> None:
-    """Run the job on an embedded Flink, until its input ends or Ctrl-C. Flags go before the configuration."""
+) -> Config:
+    """The flags of `run` and `replay`, and what they make of the configuration once all that it names is in place."""
     files = _files(
         events=events,
         items=items,
@@ -83,41 +84,72 @@ def run(
     )
     effective = load(config, files | _services(kafka, redis) | {"job.parallelism": parallelism})
     _preflight(effective)
+    return effective
+
+
+def _takes_job(command: Callable[[Config], None]) -> Callable[..., None]:
+    """`command` with the flags of `_job` in place of the `Config` that they make."""
+
+    @wraps(command)
+    def with_flags(**flags: Any) -> None:
+        command(_job(**flags))
+
+    vars(with_flags)["__signature__"] = signature(_job)  # what typer goes by
+    return with_flags
+
+
+@app.command()
+@_takes_job
+def run(effective: Config) -> None:
+    """Run the job on an embedded Flink, until its input ends or Ctrl-C. Flags go before the configuration."""
     from . import launch  # noqa: PLC0415  Flink
 
     launch.run(effective)
 
 
 @app.command()
-def replay(
+@_takes_job
+def replay(effective: Config) -> None:
+    """Run the job's operators in this process, without Flink, over what the input holds now. One process, whatever
+    --parallelism says. Flags go before the configuration.
+    """
+    from . import replay as replaying  # noqa: PLC0415  River
+
+    replaying.run(effective)
+
+
+@app.command()
+def evaluate(
     *,
     config: ConfigFile = None,
     events: Events = None,
     items: Items = None,
-    slates: Slates = None,
-    predictions: Predictions = None,
-    dead_letters: DeadLetters = None,
-    receipts: Receipts = None,
-    kafka: Kafka = None,
-    redis: Redis = None,
-    parallelism: Parallelism = None,
+    baselines: Annotated[
+        str,
+        Option(
+            metavar="NAMES",
+            help="Policies beside the job's own, with commas between. Default: popular,decayed,cosine,covisit,mf,bpr.",
+        ),
+    ] = "popular,decayed,cosine,covisit,mf,bpr",
+    without: Annotated[
+        bool, Option("--without", help="The job again with each source of candidates left out: a replay for each.")
+    ] = False,
+    picture: Annotated[
+        Path | None, Option(metavar="FILE", help="Where to draw the learning curves, .svg. Default: nowhere.")
+    ] = None,
+    json: AsJson = False,
 ) -> None:
-    """Run the job's operators in this process, without Flink, over what the input holds now. One process, whatever
-    --parallelism says. Flags go before the configuration.
+    """Judge the job's slates by what the same user does next, in one pass, beside baselines on the same events; and
+    its predictions by what came. Flags go before the configuration.
     """
-    files = _files(
-        events=events,
-        items=items,
-        slates=slates,
-        predictions=predictions,
-        dead_letters=dead_letters,
-        receipts=receipts,
-    )
-    effective = load(config, files | _services(kafka, redis) | {"job.parallelism": parallelism})
-    _preflight(effective)
-    from . import replay as replaying  # noqa: PLC0415  River
+    effective = load(config, _files(events=events, items=items))
+    from . import evaluate as evaluating  # noqa: PLC0415  River
+    from . import preflight  # noqa: PLC0415
 
-    replaying.run(effective)
+    preflight.check_files(effective)
+    preflight.check_learner(effective)
+    names = [name.strip() for name in baselines.split(",") if name.strip()]
+    evaluating.run(effective, names, without=without, picture=picture, as_json=json)
 
 
 @app.command()

@@ -8,10 +8,10 @@ import gzip
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from ..operators.arrivals import Arrival
 from ..operators.cache import Cache, CacheAway, slate_key
@@ -47,6 +47,15 @@ def run(config: Config) -> None:
     log.info("%d slates in %.1f s, %.0f a second", replay.slates, seconds, replay.slates / max(seconds, 1e-9))
 
 
+class Writer(Protocol):
+    """Takes the records of one output; of predictions, none are made that nobody has `wanted`."""
+
+    wanted: bool
+
+    def write(self, key: str, value: bytes) -> None:
+        """Take one JSON record; `key` is the record's key on a topic."""
+
+
 class Sink:
     """Where one output goes: a file, standard output, a topic, or nowhere (then `wanted` is False)."""
 
@@ -73,7 +82,6 @@ class Sink:
             self._producer.close()
 
     def write(self, key: str, value: bytes) -> None:
-        """Write one JSON record; `key` is the record's key on a topic."""
         if self._file is not None:
             self._file.write(value + b"\n")
         elif self._producer is not None:
@@ -83,7 +91,7 @@ class Sink:
 class Replay:
     """All five operators, one after another, for one event at a time."""
 
-    def __init__(self, config: Config, outputs: dict[str, Sink], cache: "_CacheSide | None" = None) -> None:
+    def __init__(self, config: Config, outputs: Mapping[str, Writer], cache: "_CacheSide | None" = None) -> None:
         behaviour = config.behaviour
         self.config, self.outputs, self.cache = config, outputs, cache
         self.view = View(behaviour)

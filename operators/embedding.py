@@ -24,7 +24,7 @@ TAKEN, NEXT, BIAS = range(3)  # columns of `steps`
 def recency(n: int) -> np.ndarray:
     """The weights of the last `n` interactions, newest first: float32 (n,), of length 1.
 
-    >>> recency(2).round(3).tolist()
+    >>> [round(weight, 3) for weight in recency(2).tolist()]
     [0.781, 0.625]
     """
     weights = RECENCY ** np.arange(n, dtype=np.float32)
@@ -112,9 +112,9 @@ class Embedding:
         width, b = max(map(len, lists)), len(lists)
         weights = np.zeros((b, width), np.float32)
         rows = np.zeros((b, width), np.int64)
-        for k, held in enumerate(lists):
-            rows[k, : len(held)] = held
-            weights[k, : len(held)] = recency(len(held))
+        for k, history in enumerate(lists):
+            rows[k, : len(history)] = history
+            weights[k, : len(history)] = recency(len(history))
         users = np.matmul(weights[:, None, :], table.taken[rows])[:, 0]
         sampled = (uniforms(self.behaviour.seed, draw, self.settings.negatives) * len(table)).astype(np.int64)
         sampled = sampled[table.steps[sampled, NEXT] > 0]  # the others are free rows

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..state.items import TOGETHER
 from ..state.records import Cause
 from .features import SOURCE_OF_FEATURE, SOURCES, F
 from .learner import DENSE, Inputs
@@ -143,7 +144,7 @@ class Explainer:
         self._slot[rows] = np.arange(len(rows))
         slots = self._slot[table.neighbours[context.rows]].ravel()
         self._slot[rows] = -1
-        visits = table.weights[context.rows][:, :, 0]
+        visits = table.weights[context.rows][:, :, :TOGETHER].sum(axis=2)
         shares = context.weights / (visits.sum(axis=1) + 1.0)
         met = (slots >= 0).nonzero()[0]
         lists = met // visits.shape[1]

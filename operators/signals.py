@@ -281,7 +281,7 @@ class Signals:
         table.touch(changed)
         self._cells.append(lists.astype(np.int64) * table.width + places)
 
-    def _challenge(  # noqa: PLR0917 - a cell, who comes to it, and how
+    def _challenge(
         self, lists: np.ndarray, places: np.ndarray, others: np.ndarray, weights: np.ndarray, order: int
     ) -> None:
         """Newcomers `others` at `places`, which are free or held by the weakest."""

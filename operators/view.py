@@ -70,8 +70,8 @@ class Pool(NamedTuple):
 class View:
     """Items by row of `table`, in arrays of its capacity:
 
-    `known` bool: the catalogue holds it; `servable` bool: it may be on a slate; `hash` uint32 of its id; `content`
-    and `text` float32 (DIMENSIONS,); `tokens` int32 (MAX_TOKENS,), numbers of `token_names`, -1 for none; `born` float64:
+    `known` bool: the catalogue holds it; `servable` bool: it may be on a slate; `hash` uint32 of its id; `content` and
+    `text` float32 (DIMENSIONS,); `tokens` int32 (MAX_TOKENS,), numbers of `token_names`, -1 for none; `born` float64:
     publication in epoch milliseconds.
     """
 
@@ -161,6 +161,11 @@ class View:
         """The POPULAR servable rows that trend most, as `popular`."""
         return self._order("trending", lambda: self._find_popular(TRENDING), REFRESH_UPDATES)
 
+    def highest_popularity(self) -> float:
+        """That of the most popular row, 1 at least."""
+        first = self.popular()[:1]
+        return max(1.0, float(self.popularity(first)[0])) if len(first) else 1.0
+
     def pool(self) -> Pool:
         """The POOL most popular servable rows with their vectors."""
         return self._order("pool", self._find_pool, REFRESH_UPDATES)
@@ -240,7 +245,7 @@ class View:
             "tokens": (MAX_TOKENS,),
             "born": (),
         }
-        kinds = {"known": bool, "servable": bool, "hash": np.uint32, "tokens": np.int32}
+        kinds: dict[str, type] = {"known": bool, "servable": bool, "hash": np.uint32, "tokens": np.int32}
         kinds |= {"content": np.float32, "text": np.float32}
         for name, shape in shapes.items():
             new = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))

@@ -44,11 +44,11 @@ class ItemTable(Table):
             "stats": Column("<f4", (STATS,)),
             "at": Column("<f8"),
             "shard": Column("<i2"),
-            "neighbours": Column("<i4", (width,), -1),
-            "weights": Column("<f4", (width, 3)),
+            "neighbours": Column("<i4", (width,), -1, "signals.neighbours"),
+            "weights": Column("<f4", (width, 3), 0, "signals.neighbours"),
         }
         if dimensions:
-            vector = Column("<f4", (dimensions,))
+            vector = Column("<f4", (dimensions,), 0, "embedding.dimensions")
             columns |= {"taken": vector, "next": vector, "bias": Column("<f4")}
         super().__init__(columns, BLOCK_ROWS)
 
@@ -72,7 +72,7 @@ class VectorTable(Table):
     steps: np.ndarray
 
     def __init__(self, dimensions: int) -> None:
-        vector = Column("<f4", (dimensions,))
+        vector = Column("<f4", (dimensions,), 0, "embedding.dimensions")
         columns = {"taken": vector, "next": vector, "bias": Column("<f4"), "steps": Column("<f4", (3,))}
         super().__init__(columns, VECTOR_BLOCK_ROWS, "vectors")
 

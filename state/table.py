@@ -9,19 +9,22 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-LAYOUT = 1
+LAYOUT = 2  # 1 was before the first release
 
 
 class Column(NamedTuple):
-    """An array of the table: its type (little-endian), the shape of one row, what an unused row holds."""
+    """An array of the table: its type (little-endian), the shape of one row, what an unused row holds, and the setting
+    that its shape comes from.
+    """
 
     dtype: str
     shape: tuple[int, ...] = ()
     fill: int = 0
+    setting: str = ""
 
 
 class Block(msgspec.Struct, array_like=True):
-    """Some rows of a table as they are kept in state, from row `first` on. Layout 1, MessagePack array:
+    """Some rows of a table as they are kept in state, from row `first` on. Layout 2, MessagePack array:
 
     layout, first, ids ("" for a free row), the shapes of one row of each column, the columns as little-endian bytes.
     """
@@ -134,15 +137,16 @@ class Table:
             self.ids[part] = block.ids
             for name, column in self.columns.items():
                 if name in block.columns:
-                    self._check(name, tuple(block.shapes[name]), column.shape)
+                    _check(name, tuple(block.shapes[name]), column)
                     values = np.frombuffer(block.columns[name], column.dtype)
                     getattr(self, name)[part] = values.reshape(n, *column.shape)
         self.rows = {item_id: row for row, item_id in enumerate(self.ids) if item_id}
         self.free = [row for row, item_id in enumerate(self.ids) if not item_id]
 
-    def _check(self, name: str, held: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-        if held != wanted:
-            raise ValueError(
-                f"state holds {name} of shape {held}, the configuration says {wanted}: "
-                f"set signals.neighbours and embedding.dimensions as they were, or start without this savepoint"
-            )
+
+def _check(name: str, held: tuple[int, ...], column: Column) -> None:
+    if held != column.shape:
+        raise ValueError(
+            f"state holds {name} of shape {held}, the configuration says {column.shape}: "
+            f"set {column.setting} = {held[0]}, or start without this savepoint"
+        )

@@ -13,7 +13,7 @@ import pytest
 from riverrank.operators.ranker import RankerState
 from riverrank.operators.signals import Counts
 from riverrank.operators.view import Meta
-from riverrank.state.items import BLOCK_ROWS, ItemTable
+from riverrank.state.items import ItemTable, VectorTable
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
 from riverrank.state.records import Event, Item
 from riverrank.state.sessions import OpenImpression, SessionState, decode_session, encode_session
@@ -24,6 +24,7 @@ from riverrank.state.wire import (
     Outcome,
     Seen,
     SignalUpdate,
+    VectorUpdate,
     Weights,
     decode_feedback,
     decode_update,
@@ -78,8 +79,9 @@ FEEDBACK = Feedback(
     2,
 )
 SIGNALS = SignalUpdate(
-    1, ("a", "b"), b"\0\0\0\0", b"\1" * 20, b"\1\0\0\0", b"\2\0\0\0", b"\3" * 12, b"\4" * 8, 9, 8, (7.0, 2.0)
+    1, ("a", "b"), b"\0\0\0\0", b"\1" * 24, b"\1\0\0\0", b"\2\0\0\0", b"\3" * 12, b"\4" * 12, 9, 8, (7.0, 2.0)
 )
+VECTORS = VectorUpdate(1, ("a", "b"), b"\0\0\0\0", b"\1" * 8, b"\1\0\0\0", b"\2" * 8, b"\3" * 4, 8)
 PLAIN = {  # name: (value, encode, decode)
     "session-1": (SESSION, encode_session, decode_session),
     "learner-1": (LEARNER, encode_learner, decode_learner),
@@ -94,6 +96,7 @@ PLAIN = {  # name: (value, encode, decode)
     ),
     "feedback": (FEEDBACK, encode, decode_feedback),
     "update-signals": (SIGNALS, encode, decode_update),
+    "update-vectors": (VECTORS, encode, decode_update),
     "update-weights": (Weights(0, 3, b"\0" * 8, 0.5), encode, decode_update),
     "update-item": (
         CatalogueUpdate(Item("i", 5, "Alien", None, ("sci-fi",), {"year": 1979}, (0.5,), 4, False, False)),
@@ -104,17 +107,30 @@ PLAIN = {  # name: (value, encode, decode)
 }
 
 
-def table() -> ItemTable:
-    made = ItemTable(width=3)
+def items() -> ItemTable:
+    made = ItemTable(width=3, dimensions=4)
     for name in ("i-1", "gone", "i-2", "\0age=old"):
         made.row(name)
     made.neighbours[0] = (2, -1, 1)
-    made.weights[0, 0] = (1.5, 2.0)
-    made.stats[2] = (0.5, 3, 1, 9.5, 2)
+    made.weights[0, 0] = (1.5, 0.5, 2.0)
+    made.stats[2] = (0.5, 0.25, 3, 1, 9.5, 2)
     made.at[2] = 12
     made.shard[2] = 1
+    made.taken[0] = (1, 2, 3, 4)
+    made.next[0], made.bias[0] = (0.5, 0, 0, -1), -2
     made.release(np.array([1]))
     return made
+
+
+def vectors() -> VectorTable:
+    made = VectorTable(dimensions=4)
+    made.row("i-1"), made.row("i-2")
+    made.taken[1] = (1, 2, 3, 4)
+    made.next[1], made.bias[1], made.steps[1] = (0.5, 0, 0, -1), -2, (1, 2, 3)
+    return made
+
+
+TABLES = {"items-2": (items, "block:00000000"), "vectors-2": (vectors, "vectors:00000000")}
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -125,14 +141,22 @@ def test_kept_bytes_are_read_as_they_were_meant(name):
     assert decode_one(encode_one(value)) == value
 
 
-def test_kept_blocks_of_items_are_read_as_they_were_meant():
-    loaded, meant = ItemTable(width=3), table()
-    loaded.load([(GOLDEN / "items-1.bin").read_bytes()])
-    assert loaded.rows == meant.rows == {"i-1": 0, "i-2": 2, "\0age=old": 3}
-    assert loaded.free == [1]
-    for array in ("stats", "at", "shard", "neighbours", "weights"):
-        assert getattr(loaded, array)[:4].tolist() == getattr(meant, array)[:4].tolist()
-    assert loaded.weights[0, 0].tolist() == [1.5, 2.0]
+@pytest.mark.parametrize("name", TABLES)
+def test_kept_blocks_are_read_as_they_were_meant(name):
+    make, key = TABLES[name]
+    meant = make()
+    loaded = type(meant)(*((3, 4) if name == "items-2" else (4,)))
+    loaded.load({key: (GOLDEN / f"{name}.bin").read_bytes(), "else": b""})
+    assert loaded.rows == meant.rows != {}
+    assert loaded.free == meant.free
+    for column in meant.columns:
+        assert getattr(loaded, column)[:4].tolist() == getattr(meant, column)[:4].tolist()
+        assert getattr(meant, column).any()
+
+
+def test_a_block_of_the_first_layout_is_refused():
+    with pytest.raises(ValueError, match="layout 1"):
+        ItemTable(3, 4).load({"block:00000000": encode((1, 0, [], {}, {}))})
 
 
 @pytest.mark.parametrize(("decode", "name"), [(decode_session, "session-1"), (decode_learner, "learner-1")])
@@ -145,7 +169,7 @@ def test_a_layout_of_the_future_is_refused(decode, name):
 
 def test_every_golden_file_is_tested():
     names = {path.stem for path in GOLDEN.glob("*.bin")}
-    assert names == {*PLAIN, "items-1"}
+    assert names == {*PLAIN, *TABLES}
 
 
 def write(name: str) -> None:
@@ -153,7 +177,11 @@ def write(name: str) -> None:
     target = GOLDEN / f"{name}.bin"
     if target.exists():
         raise SystemExit(f"{target.name} is there: a layout that was released does not change, make a new one")
-    made = table().dump()[f"block:{0 // BLOCK_ROWS:08x}"] if name == "items-1" else PLAIN[name][1](PLAIN[name][0])
+    if name in TABLES:
+        make, key = TABLES[name]
+        made = make().dump()[key]
+    else:
+        made = PLAIN[name][1](PLAIN[name][0])
     target.write_bytes(made)
 
 

@@ -81,12 +81,12 @@ def shop() -> View:
         history = past.setdefault(user, [])
         signals.learn(Feedback(Event(f"e{k}", "click", f"u{user}", k, item), 1.0, tuple(history[-20:])))
         history.append(Seen(item, k, 1.0))
-    view.apply(decode_update(signals.flush()))
+    view.apply(decode_update(signals.flush()[0]))
     return view
 
 
 def inputs_of(view: View) -> Inputs:
-    context = context_of(view, [Seen("i0", 1, 1.0), Seen("i4", 2, 1.0)], {}, 20)
+    context = context_of(view, [Seen("i0", 1, 1.0), Seen("i4", 2, 1.0)], {})
     candidates = Retriever(Behaviour(), view).find(context, None)
     assert len(candidates.rows) >= 20
     return Inputs(view, candidates, candidates.features @ PRIOR[WARM])
@@ -191,10 +191,10 @@ def test_ranker_learns_to_put_what_was_taken_above_what_was_not():
     history = (Seen("i0", 1, 1.0), Seen("i4", 2, 1.0))
     for k in range(60):
         ranker.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{8 + k % 8 * 4}"), 1.0, history))
-    weights = decode_update(ranker.flush())
+    weights = decode_update(ranker.flush()[0])
     view.apply(weights)
     learned, version = view.ranker.weights, view.ranker.version
-    context = context_of(view, history, {}, 20)
+    context = context_of(view, history, {})
     found = Retriever(behaviour, view).find(context, view.hash[context.rows])
     same = np.array([view.table.ids[row] for row in found.rows])
     alike = np.array([int(name[1:]) % 4 == 0 for name in same])
@@ -234,7 +234,7 @@ INPUTS = inputs_of(shop())
 def test_what_is_asked_about_counts_as_proposed_only_where_it_was_among_the_candidates():
     view = shop()
     retriever = Retriever(Behaviour(slate=SlateSettings(candidates=10, size=5)), view)
-    context = context_of(view, [Seen("i0", 1, 1.0)], {}, 20)
+    context = context_of(view, [Seen("i0", 1, 1.0)], {})
     found = retriever.find(context, None)
     assert len(found.rows) == 10 and found.proposed.all()
     inside, outside = found.rows[3], np.setdiff1d(view.popular(), found.rows)[0]

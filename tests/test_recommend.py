@@ -46,7 +46,7 @@ class Shop:
         self.users[user] = answer.state
         self.predictions += [msgspec.json.decode(p, type=Prediction) for p in answer.predictions]
         self.signals.learn(accepted.feedback)
-        self.view.apply(decode_update(self.signals.flush()))
+        self.view.apply(decode_update(self.signals.flush()[0]))
         return None if answer.slate is None else msgspec.json.decode(answer.slate, type=Slate)
 
     def crowd(self, users: int = 12, events: int = 20) -> None:
