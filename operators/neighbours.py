@@ -14,10 +14,10 @@ from ..state.items import SESSION_ITEMS, SessionTable
 RECENT = 50  # sessions kept of each item: those that took it last
 NEAREST = 64  # sessions that are a user's neighbours
 RECENCY = 0.8  # weight of an interaction of the user's beside the next newer one
-LENGTH_POWER = 0.5  # of a session's length, which its similarity is divided by
 SHRINKAGE = 0.1  # similarity of nobody
-NEARNESS = 0.95  # weight of an item of a session beside the next nearer one to what is shared
-_NEARNESS = (NEARNESS ** np.abs(np.subtract.outer(np.arange(SESSION_ITEMS), np.arange(SESSION_ITEMS)))).astype("<f4")
+NEARNESS, ANYWHERE = 0.9, 0.2  # weight of an item beside the next nearer one to what is shared; least such weight
+_PLACES = np.arange(SESSION_ITEMS)
+_NEARNESS = ANYWHERE + (1 - ANYWHERE) * NEARNESS ** np.abs(_PLACES[:, None] - _PLACES).astype(np.float32)
 
 
 def session_key(user_id: str) -> int:
@@ -77,10 +77,10 @@ class Sessions:
     def spread(self, rows: np.ndarray, weights: np.ndarray, own: int, scores: np.ndarray) -> np.ndarray:
         """Add to `scores`, float32 by row and zero at first, what the neighbours took; the rows of that, some repeated.
 
-        The neighbours are the sessions that share most with `rows`, int (h,), by their `weights`, float32 (h,); `own` is
-        the slot of the user's own session, which tells nothing new, -1 for none. Each gives its similarity to what it
-        took, the more the nearer that is to the weightiest item that is shared (Garg et al., Sequence and time aware
-        neighborhood for session-based recommendations, 2019). The similarities of all add up to 1.
+        The neighbours are the sessions that share most with `rows`, int (h,), by their `weights`, float32 (h,); `own`
+        is the slot of the user's own session, which tells nothing new, -1 for none. Each gives the weights of what it
+        shares to all that it took, the more the nearer it stands (Garg et al., Sequence and time aware neighborhood for
+        session-based recommendations, 2019), by the root of its length, as a share of what all neighbours have.
         """
         similarity = np.bincount(self.recent[rows].ravel(), np.repeat(weights, RECENT), len(self.table) + 1)
         similarity[0] = similarity[own + 1] = 0.0
@@ -90,12 +90,13 @@ class Sessions:
         items = self.table.items[slots - 1]
         held = items >= 0
         scores[rows] = weights
-        shared = (scores[items] * held).argmax(axis=1)
+        shared = scores[items]
         scores[rows] = 0.0
-        share = similarity[slots] / held.sum(axis=1) ** LENGTH_POWER
-        share /= share.sum() + SHRINKAGE
+        shared *= held
+        roots = np.sqrt(held.sum(axis=1))
+        shared /= (roots * ((similarity[slots] / roots).sum() + SHRINKAGE))[:, None]
         reached = items[held]
-        np.add.at(scores, reached, (share.astype(np.float32)[:, None] * _NEARNESS[shared])[held])
+        np.add.at(scores, reached, (shared @ _NEARNESS)[held])
         return reached
 
     def dump(self) -> dict[str, bytes]:

@@ -12,7 +12,6 @@ from ..state.items import AFTER, BEFORE, NEGATIVES, POSITIVES, TOGETHER
 from ..state.wire import Seen
 from .content import direction, preferences
 from .embedding import recency
-from .neighbours import RECENCY as SESSION_RECENCY
 from .features import (
     COHORT,
     COLD,
@@ -34,6 +33,7 @@ from .features import (
     WARM,
     F,
 )
+from .neighbours import RECENCY as SESSION_RECENCY
 from .settings import Behaviour
 from .signals import cohorts
 from .view import View
@@ -95,9 +95,7 @@ class Candidates(NamedTuple):
     proposed: np.ndarray
 
 
-def context_of(
-    view: View, feedback_history: Sequence[Seen], attributes: dict[str, Any], user_id: str = ""
-) -> Context:
+def context_of(view: View, feedback_history: Sequence[Seen], attributes: dict[str, Any], user_id: str = "") -> Context:
     """The context from a history (newest last): its last `signals.window` distinct positive items that are known."""
     find = view.table.rows.get
     window = view.behaviour.signals.window
@@ -203,7 +201,8 @@ class Retriever:
         found: dict[int, list[np.ndarray]] = {source: [] for source in quota}
         fit = self._allowed(touched)
         scores = self._pairs[:, fit]
-        for column, source in ((_AFTER, COVISIT), (_BEFORE, COVISIT), (_COSINE, COSINE), (_COHORT, COHORT), (_SESSIONS, SESSIONS)):
+        of_pairs = ((_AFTER, COVISIT), (_BEFORE, COVISIT), (_COSINE, COSINE), (_COHORT, COHORT), (_SESSIONS, SESSIONS))
+        for column, source in of_pairs:
             if source in quota:
                 found[source].append(_best(fit, scores[column], quota[source]))
         if REPEAT in quota and len(context.again):
