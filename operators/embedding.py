@@ -10,7 +10,7 @@ import numpy as np
 
 from ..state.hashing import uniforms
 from ..state.items import VectorTable
-from ..state.wire import Feedback, Seen, VectorUpdate
+from ..state.wire import Feedback, Seen, VectorUpdate, to_bfloat16
 from .settings import Behaviour
 
 RECENCY = 0.8  # weight of an interaction beside the next newer one
@@ -87,17 +87,17 @@ class Embedding:
         taken, following = taken[:MOST_TOLD], following[:MOST_TOLD]
         if not len(taken) and not len(following):
             return None
-        named = sorted({*taken.tolist(), *following.tolist()})
-        place = {row: k for k, row in enumerate(named)}
+        named = np.union1d(taken, following)
         self._told_taken[taken] = table.taken[taken]
         self._told_next[following] = table.next[following]
+        ids = table.ids
         return VectorUpdate(
             shard=shard,
-            ids=tuple(table.ids[row] for row in named),
-            taken_of=np.array([place[row] for row in taken.tolist()], "<i4").tobytes(),
-            taken=table.taken[taken].astype("<f2").tobytes(),
-            next_of=np.array([place[row] for row in following.tolist()], "<i4").tobytes(),
-            next=table.next[following].astype("<f2").tobytes(),
+            ids=tuple([ids[row] for row in named.tolist()]),
+            taken_of=np.searchsorted(named, taken).astype("<i4").tobytes(),
+            taken=to_bfloat16(table.taken[taken]),
+            next_of=np.searchsorted(named, following).astype("<i4").tobytes(),
+            next=to_bfloat16(table.next[following]),
             bias=table.bias[following].astype("<f4").tobytes(),
             ts=self.newest,
         )
@@ -177,4 +177,5 @@ class Embedding:
 
 def _far(vectors: np.ndarray, told: np.ndarray) -> np.ndarray:
     """Which of the vectors are away from what was told by more than TOLERANCE of their length: bool (n,)."""
-    return np.square(vectors - told).sum(axis=1) > TOLERANCE**2 * np.square(vectors).sum(axis=1)
+    away = vectors - told
+    return np.einsum("ij,ij->i", away, away) > TOLERANCE**2 * np.einsum("ij,ij->i", vectors, vectors)

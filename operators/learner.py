@@ -32,6 +32,20 @@ class Inputs:
         self.dense = np.concatenate([logits[:, None], candidates.features], axis=1)
         self.tokens = view.tokens[candidates.rows]
 
+    def pick(self, places: list[int]) -> "Inputs":
+        """Those at `places` alone."""
+        return self._of(self.dense[places], self.tokens[places])
+
+    def against(self, row: int, places: np.ndarray) -> "Inputs":
+        """An item of which no more than its content is known, by its row, and after it those at `places`."""
+        dense = np.concatenate([np.zeros((1, DENSE)), self.dense[places]])
+        return self._of(dense, np.concatenate([self.view.tokens[row][None], self.tokens[places]]))
+
+    def _of(self, dense: np.ndarray, tokens: np.ndarray) -> "Inputs":
+        made = Inputs.__new__(Inputs)
+        made.view, made.dense, made.tokens = self.view, dense, tokens
+        return made
+
     def named(self, place: int, buckets: int) -> dict[str, float]:
         """One candidate as River's classes take it; its tokens share `buckets` features."""
         x = dict(zip(_DENSE_NAMES, self.dense[place].tolist(), strict=True))
@@ -45,7 +59,7 @@ class Learner(Protocol):
 
     def logits(self, inputs: Inputs) -> np.ndarray: ...
     def learn(self, inputs: Inputs, place: int, label: bool, weight: float) -> None: ...
-    def prefer(self, inputs: Inputs, place: int, others: list[int], weight: float, *, content_only: bool) -> None: ...
+    def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None: ...
     def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
     def store(self, state: LearnerState) -> None: ...
 
@@ -112,15 +126,16 @@ class LinearLearner:
             self._meet(self._hashes(inputs, place))
         self._step(self._vector(inputs, place), label, weight)
 
-    def prefer(self, inputs: Inputs, place: int, others: list[int], weight: float, *, content_only: bool) -> None:
-        """One step for each of `others`, on the difference between the candidate at `place` and it.
+    def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None:
+        """One step for each candidate but the first, on the difference between the first and it.
 
         With `content_only` the signals' coordinates are left out: what no source proposed was never theirs to order.
         """
-        self._meet(self._hashes(inputs, place))
-        vector, intercept = self._vector(inputs, place), self.model.intercept
+        self._meet(self._hashes(inputs, 0))
+        first, *others = (self._vector(inputs, place) for place in range(len(inputs.dense)))
+        intercept = self.model.intercept
         for other in others:
-            difference = vector - self._vector(inputs, other)
+            difference = first - other
             if content_only:
                 difference[:DENSE] = 0.0
             self._step(difference, True, weight)
@@ -216,10 +231,10 @@ class RiverLearner:
         """One `learn_one`; the weight is left out, since not every River class takes one."""
         self.model.learn_one(inputs.named(place, self.buckets), label)
 
-    def prefer(self, inputs: Inputs, place: int, others: list[int], weight: float, *, content_only: bool) -> None:
+    def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None:
         """A `learn_one` for each: a class of any kind has no use for differences."""
-        self.learn(inputs, place, True, weight)
-        for other in [] if content_only else others:
+        self.learn(inputs, 0, True, weight)
+        for other in range(1, 1 if content_only else len(inputs.dense)):
             self.learn(inputs, other, False, weight)
 
     def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

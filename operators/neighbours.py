@@ -5,19 +5,29 @@ sessions are kept; of a user no more is known here than the hash of their id, an
 """
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from ..state.hashing import hash32
 from ..state.items import SESSION_ITEMS, SessionTable
+from .settings import MOST_WINDOW
 
 RECENT = 50  # sessions kept of each item: those that took it last
 NEAREST = 64  # sessions that are a user's neighbours
 RECENCY = 0.8  # weight of an interaction of the user's beside the next newer one
 SHRINKAGE = 0.1  # similarity of nobody
 NEARNESS, ANYWHERE = 0.9, 0.2  # weight of an item beside the next nearer one to what is shared; least such weight
+_RECENCIES = (RECENCY ** np.arange(MOST_WINDOW)).astype(np.float32)
 _PLACES = np.arange(SESSION_ITEMS)
 _NEARNESS = ANYWHERE + (1 - ANYWHERE) * NEARNESS ** np.abs(_PLACES[:, None] - _PLACES).astype(np.float32)
+
+
+class Near(NamedTuple):
+    """What the neighbours took: `rows` int32 (n,), each as often as it was taken, and what each gives, float32 (n,)."""
+
+    rows: np.ndarray
+    scores: np.ndarray
 
 
 def session_key(user_id: str) -> int:
@@ -33,8 +43,7 @@ class Sessions:
 
     >>> sessions = Sessions(most=100, capacity=8)
     >>> sessions.take([7, 7, 9], [4, 5, 4])  # one user took 4 and 5, another 4 alone
-    >>> scores = np.zeros(8, np.float32)
-    >>> sessions.spread(np.array([4]), np.ones(1, np.float32), sessions.table.rows["00000009"], scores).tolist()
+    >>> sessions.near(np.array([4]), np.ones(1, np.float32), own=sessions.table.rows["00000009"]).rows.tolist()
     [5, 4]
     """
 
@@ -45,6 +54,7 @@ class Sessions:
         self.clock = 0  # pairs that were taken
         self.recent = np.zeros((0, RECENT), np.int32)  # by row, slots of the table counted from 1; 0 is none
         self._next = np.zeros(0, np.int32)  # by row, the place of `recent` that is written next
+        self._weight = np.zeros(0, np.float32)  # by row, 0 between calls
         self.fit(capacity)
 
     def fit(self, capacity: int) -> None:
@@ -52,6 +62,7 @@ class Sessions:
         if more := capacity - len(self.recent):
             self.recent = np.pad(self.recent, ((0, more), (0, 0)))
             self._next = np.pad(self._next, (0, more))
+            self._weight = np.zeros(capacity + 1, np.float32)  # the last is that of row -1
 
     def slot(self, user_id: str) -> int:
         """The slot of the user's session, -1 where none is held."""
@@ -74,14 +85,15 @@ class Sessions:
         self.recent[rows] = 0
         self._next[rows] = 0
 
-    def spread(self, rows: np.ndarray, weights: np.ndarray, own: int, scores: np.ndarray) -> np.ndarray:
-        """Add to `scores`, float32 by row and zero at first, what the neighbours took; the rows of that, some repeated.
+    def near(self, rows: np.ndarray, likes: np.ndarray, own: int) -> Near:
+        """What those took who share most with `rows`, int (h,), newest first, of which all took `likes`, float32 (h,).
 
-        The neighbours are the sessions that share most with `rows`, int (h,), by their `weights`, float32 (h,); `own`
-        is the slot of the user's own session, which tells nothing new, -1 for none. Each gives the weights of what it
-        shares to all that it took, the more the nearer it stands (Garg et al., Sequence and time aware neighborhood for
-        session-based recommendations, 2019), by the root of its length, as a share of what all neighbours have.
+        `own` is the slot of the user's own session, which tells nothing new, -1 for none. A row weighs less the older
+        and the more liked it is. Each of the NEAREST gives the weights of what it shares to all that it took, the more
+        the nearer that stands (Garg et al., Sequence and time aware neighborhood for session-based recommendations,
+        2019), by the root of its length, as a share of the sum.
         """
+        weights = _RECENCIES[: len(rows)] / np.sqrt(likes)
         similarity = np.bincount(self.recent[rows].ravel(), np.repeat(weights, RECENT), len(self.table) + 1)
         similarity[0] = similarity[own + 1] = 0.0
         slots = (similarity > 0).nonzero()[0]
@@ -89,15 +101,12 @@ class Sessions:
             slots = slots[np.argpartition(-similarity[slots], NEAREST)[:NEAREST]]
         items = self.table.items[slots - 1]
         held = items >= 0
-        scores[rows] = weights
-        shared = scores[items]
-        scores[rows] = 0.0
-        shared *= held
+        self._weight[rows] = weights
+        shared = self._weight[items]
+        self._weight[rows] = 0.0
         roots = np.sqrt(held.sum(axis=1))
         shared /= (roots * ((similarity[slots] / roots).sum() + SHRINKAGE))[:, None]
-        reached = items[held]
-        np.add.at(scores, reached, (shared @ _NEARNESS)[held])
-        return reached
+        return Near(items[held], (shared @ _NEARNESS)[held])
 
     def dump(self) -> dict[str, bytes]:
         """What changed since the last dump, by the key it is kept under."""

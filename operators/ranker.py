@@ -19,6 +19,7 @@ from .embedding import Embedding
 from .features import PRIOR
 from .linear import Linear, probability
 from .retrieve import Candidates, Context, Retriever, context_of
+from .session import drawn
 from .settings import Behaviour
 from .view import View
 
@@ -72,26 +73,12 @@ class Ranker:
 
     def learn(self, feedback: Feedback) -> None:
         """Learn from one feedback: an interaction against sampled candidates, an impression against itself."""
-        context = context_of(self.view, feedback.history, feedback.attributes, feedback.event.user_id)
-        for outcome in feedback.outcomes:
-            self._learn_shown(context, outcome.items, outcome.labels)
-        row = self.view.table.rows.get(feedback.event.item_id or "")
-        if feedback.reward > 0 and row is not None:
-            always = np.array([row], np.int32)
-            known = self.view.table.rows_of(seen.item_id for seen in feedback.history)
-            repeat = self.behaviour.slate.repeat
-            candidates = self.retriever.find(context, None if repeat else self.view.hash[known], always)
-            others = len(candidates.rows) - 1
-            # What no source proposed was not there to be ordered: against candidates, which sources score high by
-            # choice, it would only teach that a high score is bad.
-            if others > 0 and candidates.proposed[0]:
-                draws = uniforms(self.behaviour.seed, f"negatives:{feedback.event.event_id}", self.settings.negatives)
-                against = 1 + np.unique((draws * others).astype(np.int64))
-                self._learn_pairs(candidates, 0, against, min(1.0, feedback.reward), context.segment)
+        self.version += 1
+        if drawn(self.settings, self.version, self.behaviour.seed, f"ranked:{feedback.event.event_id}"):
+            self._learn_order(feedback)
         self._block.append(feedback)
         if len(self._block) == BLOCK:
             self._learn_block()
-        self.version += 1
         self._pending += 1
         if self.journal is not None:
             self._compact = self.journal.append(encode(feedback)) or self._compact
@@ -120,6 +107,25 @@ class Ranker:
             self.journal.compact({_MODEL: encode(state), **self.embedding.table.dump()})
             self._compact = False
         return [encode(update) for update in updates]
+
+    def _learn_order(self, feedback: Feedback) -> None:
+        """Learn to order candidates from one feedback."""
+        context = context_of(self.view, feedback.history, feedback.attributes, feedback.event.user_id)
+        for outcome in feedback.outcomes:
+            self._learn_shown(context, outcome.items, outcome.labels)
+        row = self.view.row(feedback.event.item_id or "")
+        if feedback.reward <= 0 or row < 0:
+            return
+        known = self.view.table.rows_of(seen.item_id for seen in feedback.history)
+        seen = None if self.behaviour.slate.repeat else self.view.hash[known]
+        candidates = self.retriever.find(context, seen, np.array([row], np.int32))
+        others = len(candidates.rows) - 1
+        # What no source proposed was not there to be ordered: against candidates, which sources score high by choice,
+        # it would only teach that a high score is bad.
+        if others > 0 and candidates.proposed[0]:
+            draws = uniforms(self.behaviour.seed, f"negatives:{feedback.event.event_id}", self.settings.negatives)
+            against = 1 + np.unique((draws * others).astype(np.int64))
+            self._learn_pairs(candidates, 0, against, min(1.0, feedback.reward), context.segment)
 
     def _learn_block(self) -> None:
         self.embedding.learn(self._block)

@@ -19,6 +19,7 @@ from .ratings import Ratings
 from .rerank import Reranker, novelty
 from .retrieve import Candidates, Context, Retriever, context_of
 from .rules import Rules
+from .served import LastServed, Served
 from .settings import Behaviour
 from .view import RankerWeights, View
 
@@ -57,12 +58,14 @@ class Recommend:
         self.rules = Rules(behaviour.rules, view)
         self.reranker = Reranker(behaviour, view, self.rules)
         self.explainer = Explainer(view, self.rules)
+        self.served = LastServed(view)
         self._popular_at: tuple[int, int] | None = None
 
     def answer(self, feedback: Feedback, state: bytes | None) -> Answer:
         """Learn from `feedback` and, where its event asks for it, answer it."""
         event = feedback.event
         if event.type == "erase":
+            self.served.take(event.user_id)
             return Answer(None, erased=True)
         user = decode_learner(state)
         learner = self.learners.of(user)
@@ -142,29 +145,49 @@ class Recommend:
         self, feedback: Feedback, context: Context, ranker: RankerWeights, learner: Learner, user: LearnerState
     ) -> list[Prediction]:
         """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to."""
-        event, settings = feedback.event, self.behaviour.learner
+        event, label = feedback.event, feedback.reward > 0
         row = self.view.row(event.item_id or "")
-        label = feedback.reward > 0
+        rated = event.type == "rate" and event.value is not None
+        served = self.served.take(event.user_id)
         p = 0.5
         if row >= 0:
-            seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
-            candidates = self.retriever.find(context, seen, np.array([row], np.int32))
-            inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
-            p = probability(float(learner.logits(inputs)[0]))
-            weight = min(1.0, abs(feedback.reward))
-            others = len(candidates.rows) - 1
-            if label and others > 0:
-                draws = uniforms(self.behaviour.seed, f"against:{event.event_id}", settings.negatives)
-                against = (1 + np.unique((draws * others).astype(np.int64))).tolist()
-                learner.prefer(inputs, 0, against, weight, content_only=not candidates.proposed[0])
-            else:
-                learner.learn(inputs, 0, label, weight)
+            place = served.place(row) if served is not None else -1
+            tried = None if served is None or place < 0 else served.inputs.pick([place])
+            if served is None or (place < 0 and not label):
+                served, place = self._find_again(row, context, ranker, user), 0
+            if self.predict and not rated:
+                tried = tried or (served if place == 0 else self._find_again(row, context, ranker, user)).inputs
+                p = probability(float(learner.logits(tried)[0]))
+            self._learn_choice(feedback, row, served, place, learner)
         if event.type == "rate" and event.value is not None:
             ratings = Ratings(self.view, user, self.behaviour.reward.rate_from - 0.5)
             rating = round(ratings.learn(row, event.value), 6)
             ratings.store(user)
             return [Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")]
         return [Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click")]
+
+    def _find_again(self, row: int, context: Context, ranker: RankerWeights, user: LearnerState) -> Served:
+        """Candidates as they are now, `row` first among them."""
+        seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
+        candidates = self.retriever.find(context, seen, np.array([row], np.int32))
+        logits = ranker.logits(candidates.features, context.segment)
+        return Served(candidates, Inputs(self.view, candidates, logits))
+
+    def _learn_choice(self, feedback: Feedback, row: int, served: Served, place: int, learner: Learner) -> None:
+        """Learn that the item of `row`, at `place` among what was served (-1: not among it), was taken or refused."""
+        settings, weight = self.behaviour.learner, min(1.0, abs(feedback.reward))
+        others = len(served.candidates.rows) - (place >= 0)
+        if feedback.reward <= 0:
+            learner.learn(served.inputs, place, False, weight)
+        elif not others:
+            learner.learn(served.inputs, place, True, weight)
+        else:
+            draws = uniforms(self.behaviour.seed, f"against:{feedback.event.event_id}", settings.negatives)
+            against = np.unique((draws * others).astype(np.int64))
+            against += (against >= place) & (place >= 0)
+            known = place >= 0 and bool(served.candidates.proposed[place])
+            inputs = served.inputs.pick([place, *against]) if known else served.inputs.against(row, against)
+            learner.prefer(inputs, weight, content_only=not known)
 
     def _remember(self, user: LearnerState, item_id: str) -> None:
         """Note that the user interacted with the item; the oldest is forgotten where there is no room."""
@@ -183,7 +206,9 @@ class Recommend:
             candidates = Candidates(*(array[allowed] for array in candidates))
         slots: tuple[Slot, ...] = ()
         if len(candidates.rows):
-            slots = self._slots(event.event_id, candidates, context, ranker, learner, user.examples)
+            inputs = Inputs(view, candidates, ranker.logits(candidates.features, context.segment))
+            self.served.put(event.user_id, Served(candidates, inputs))
+            slots = self._slots(event.event_id, candidates, inputs, context, ranker, learner, user.examples)
         warm = bool(feedback.history) or event.type in INTERACTIONS
         slate = Slate(
             slate_id=f"{event.user_id}:{user.version}",
@@ -202,6 +227,7 @@ class Recommend:
         self,
         event_id: str,
         candidates: Candidates,
+        inputs: Inputs,
         context: Context,
         ranker: RankerWeights,
         learner: Learner,
@@ -209,7 +235,6 @@ class Recommend:
     ) -> tuple[Slot, ...]:
         """Score, rerank and explore, explain."""
         view, rows = self.view, candidates.rows
-        inputs = Inputs(view, candidates, ranker.logits(candidates.features, context.segment))
         rule, bonus = self.rules.added(rows), self._novelty(rows)
         logits = learner.logits(inputs) + rule + bonus
 

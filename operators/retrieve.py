@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..state.items import AFTER, BEFORE, NEGATIVES, POSITIVES, TOGETHER
+from ..state.items import AFTER, NEGATIVES, POSITIVES, TOGETHER
 from ..state.wire import Seen
 from .content import direction, preferences
 from .embedding import recency
@@ -33,7 +33,6 @@ from .features import (
     WARM,
     F,
 )
-from .neighbours import RECENCY as SESSION_RECENCY
 from .settings import Behaviour
 from .signals import cohorts
 from .view import View
@@ -114,8 +113,15 @@ def context_of(view: View, feedback_history: Sequence[Seen], attributes: dict[st
     return Context(np.fromiter(rows, np.int32, len(rows)), weights, attributes, tuple(rows.values()), again, own)
 
 
+class Spread(NamedTuple):
+    """What lists give: distinct `rows` int32 (m,), `scores` float64 (len(_IN_PAIRS), m + 1), the last column zeros."""
+
+    rows: np.ndarray
+    scores: np.ndarray
+
+
 class Retriever:
-    """Finds candidates in a view. Holds scratch arrays, which are zero between calls."""
+    """Finds candidates in a view. Holds scratch arrays, which are as new between calls."""
 
     def __init__(self, behaviour: Behaviour, view: View) -> None:
         self.behaviour = behaviour
@@ -126,8 +132,7 @@ class Retriever:
         self._quota = {s: max(1, round(share * self.limit)) for s, share in SHARES.items() if self.asked[s]}
         window = np.arange(behaviour.signals.window)
         self._pair_weights = (PAIR_RECENCY**window).astype(np.float32)
-        self._session_weights = (SESSION_RECENCY**window).astype(np.float32)
-        self._pairs = np.zeros((len(_IN_PAIRS), 0), np.float32)  # scores by row
+        self._place = np.zeros(0, np.intp)  # by row, in what lists give; -1 for what is not there
         self._mark = np.zeros(0, np.int64)
         self._bits = np.zeros(0, np.uint16)
         self._blocked = np.zeros(0, bool)
@@ -140,67 +145,69 @@ class Retriever:
         """
         self._fit()
         blocked = self._block(seen)
-        touched = self._spread(context)
+        spread = self._spread(context)
         user = recency(len(context.rows)) @ self.view.table.taken[context.rows] if len(context.rows) else None
         interest, wanted = self._interest(context)
-        rows, proposed = self._merge(self._proposals(context, touched, user, wanted), always)
-        features = self._features(rows, context, user, interest)
-        self._pairs[:, touched] = 0.0
+        rows, proposed = self._merge(self._proposals(context, spread, user, wanted), always)
+        features = self._features(rows, context, spread, user, interest)
+        self._place[spread.rows] = -1
         self._blocked[blocked] = False
         return Candidates(rows, features, proposed)
 
     def _fit(self) -> None:
         capacity, tokens = self.view.table.capacity, len(self.view.token_names)
-        if self._pairs.shape[1] < capacity:
-            self._pairs = np.zeros((len(_IN_PAIRS), capacity), np.float32)
+        if len(self._place) < capacity:
+            self._place = np.full(capacity, -1, np.intp)
             self._mark = np.zeros(capacity, np.int64)
             self._bits = np.zeros(capacity, np.uint16)
             self._blocked = np.zeros(capacity, bool)
         if len(self._share) <= tokens:
             self._share = np.zeros(2 * tokens + 2)
 
-    def _spread(self, context: Context) -> np.ndarray:
-        """Spread the lists of the history and of the cohorts over the scratch; the distinct rows that got a score."""
-        table, pairs = self.view.table, self._pairs
-        reached = []
+    def _spread(self, context: Context) -> Spread:
+        """The scores that the lists of the history and of the cohorts give."""
+        table = self.view.table
+        parts: list[tuple[np.ndarray, tuple[tuple[int, np.ndarray], ...]]] = []  # rows, and what columns give them
         if n := len(context.rows):
             neighbours, weights = table.neighbours[context.rows], table.weights[context.rows]
             held = neighbours >= 0
-            flat = neighbours[held]
-            ordered = weights[:, :, :TOGETHER]
-            shares = self._pair_weights[:n, None] / (ordered.sum(axis=1) + 1.0)
-            ordered *= (shares / self._pair_weights[:n].sum())[:, None, :]
-            spread = ordered[held]
-            np.add.at(pairs[_AFTER], flat, spread[:, AFTER])
-            np.add.at(pairs[_BEFORE], flat, spread[:, BEFORE])
-            likes = table.stats[:, POSITIVES]
-            norm = np.sqrt(np.maximum(likes[context.rows], 1.0)[:, None] * np.maximum(likes[neighbours], 1.0))
-            cosine = weights[:, :, TOGETHER] / ((norm + COSINE_SHRINKAGE) * n)
-            np.add.at(pairs[_COSINE], flat, cosine[held])
-            reached.append(flat)
-            weights = self._session_weights[:n] / np.sqrt(1.0 + likes[context.rows])
-            reached.append(self.view.sessions.spread(context.rows, weights, context.own, pairs[_SESSIONS]))
+            recent = self._pair_weights[:n, None]
+            shares = recent / ((weights[:, :, :TOGETHER].sum(axis=1) + 1.0) * recent.sum())
+            likes = np.maximum(table.stats[:, POSITIVES][neighbours], 1.0)
+            own = np.maximum(table.stats[context.rows, POSITIVES], 1.0)
+            cosine = weights[:, :, TOGETHER] / ((np.sqrt(own[:, None] * likes) + COSINE_SHRINKAGE) * n)
+            ordered = ((column, weights[:, :, column] * shares[:, column, None]) for column in (_AFTER, _BEFORE))
+            given = tuple((column, part[held]) for column, part in (*ordered, (_COSINE, cosine)))
+            parts.append((neighbours[held], given))
+            if SESSIONS in self._quota:
+                near = self.view.sessions.near(context.rows, own, context.own)
+                parts.append((near.rows, ((_SESSIONS, near.scores),)))
         members = table.rows_of(cohorts(context.attributes)) if context.attributes else _NONE
         if len(members):
             neighbours, weights = table.neighbours[members], table.weights[members][:, :, AFTER]
             held = neighbours >= 0
             share = weights / ((weights.sum(axis=1) + 1.0) * len(members))[:, None]
-            flat = neighbours[held]
-            np.add.at(pairs[_COHORT], flat, share[held])
-            reached.append(flat)
+            parts.append((neighbours[held], ((_COHORT, share[held]),)))
         if len(context.again):
-            np.add.at(pairs[_REPEAT], context.again, (REPEAT_RECENCY ** np.arange(len(context.again))).astype("<f4"))
-            reached.append(context.again)
-        return self._distinct(np.concatenate(reached)) if reached else _NONE
+            parts.append((context.again, ((_REPEAT, REPEAT_RECENCY ** np.arange(len(context.again))),)))
+        rows = self._distinct(np.concatenate([_NONE, *(reached for reached, _ in parts)]))
+        m = len(rows)
+        self._place[rows] = np.arange(m)
+        scores = np.zeros((len(_IN_PAIRS), m + 1))  # the last column is that of every other row
+        for reached, given in parts:
+            places = self._place[reached]
+            for column, part in given:
+                scores[column, :m] += np.bincount(places, part, m)
+        return Spread(rows, scores)
 
     def _proposals(
-        self, context: Context, touched: np.ndarray, user: np.ndarray | None, wanted: list[int]
+        self, context: Context, spread: Spread, user: np.ndarray | None, wanted: list[int]
     ) -> list[tuple[int, np.ndarray]]:
         """What each source proposes: its number, and rows, in the order in which they are taken."""
         view, quota = self.view, self._quota
         found: dict[int, list[np.ndarray]] = {source: [] for source in quota}
-        fit = self._allowed(touched)
-        scores = self._pairs[:, fit]
+        allowed = self._is_allowed(spread.rows).nonzero()[0]
+        fit, scores = spread.rows[allowed], spread.scores[:, allowed]
         of_pairs = ((_AFTER, COVISIT), (_BEFORE, COVISIT), (_COSINE, COSINE), (_COHORT, COHORT), (_SESSIONS, SESSIONS))
         for column, source in of_pairs:
             if source in quota:
@@ -226,7 +233,7 @@ class Retriever:
         if not len(pool.rows):
             return _NONE
         score = pool.next @ user + pool.bias
-        score[~self.view.servable[pool.rows] | self._blocked[pool.rows]] = -np.inf
+        score[~self._is_allowed(pool.rows)] = -np.inf
         if len(score) > most:
             best = np.argpartition(-score, most)[:most]
             return pool.rows[best[np.isfinite(score[best])]]
@@ -249,7 +256,10 @@ class Retriever:
 
     def _allowed(self, rows: np.ndarray) -> np.ndarray:
         """Those of `rows` that may be served to this user."""
-        return rows[self.view.servable[rows] & ~self._blocked[rows]]
+        return rows[self._is_allowed(rows)]
+
+    def _is_allowed(self, rows: np.ndarray) -> np.ndarray:
+        return self.view.servable[rows] & ~self._blocked[rows]
 
     def _best_of(self, tokens: list[int]) -> np.ndarray:
         return self._distinct(np.concatenate([self.view.best_of(token) for token in tokens])) if tokens else _NONE
@@ -311,12 +321,12 @@ class Retriever:
         return rest[order[: self.behaviour.slate.size - len(rows)]]
 
     def _features(
-        self, rows: np.ndarray, context: Context, user: np.ndarray | None, interest: np.ndarray
+        self, rows: np.ndarray, context: Context, spread: Spread, user: np.ndarray | None, interest: np.ndarray
     ) -> np.ndarray:
         view, table, n = self.view, self.view.table, len(rows)
         features = np.zeros((F, n))
         scores = np.zeros((SCORED, n))
-        scores[_IN_PAIRS] = self._pairs[:, rows]
+        scores[_IN_PAIRS] = spread.scores[:, self._place[rows]]
         if user is not None:
             logits = table.next[rows] @ user + table.bias[rows]
             np.exp(logits - logits.max(), out=scores[_EMBEDDING])

@@ -12,7 +12,7 @@ from ..state.hashing import hash32, hash64, uniforms
 from ..state.records import INTERACTIONS, Event, Reject
 from ..state.sessions import OpenImpression, SessionState, decode_session, encode_session
 from ..state.wire import Feedback, Outcome, Seen
-from .settings import Behaviour, RewardSettings
+from .settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
 
 _ID = np.dtype([("hash", "<u8"), ("ts", "<u8")])
 MAX_ATTRIBUTES = 32
@@ -106,11 +106,8 @@ class Session:
         """Whether RANKER learns from `feedback`: always while this instance is young, then a share of them."""
         if not (feedback.outcomes or feedback.reward > 0):
             return False
-        ranker = self.behaviour.ranker
         self.sent += 1
-        if self.sent <= ranker.young:
-            return True
-        return bool(uniforms(self.behaviour.seed, f"sample:{feedback.event.event_id}", 1)[0] < ranker.sample)
+        return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, f"sample:{feedback.event.event_id}")
 
     def _erase(self, event: Event, identity: int, session: SessionState) -> Accepted:
         """All goes but the mark of the erasure itself: its time, and its id, so that its redelivery does nothing."""
@@ -157,3 +154,8 @@ class Session:
             place -= 1
         history.insert(place, seen)
         del history[: -self.behaviour.history.size]
+
+
+def drawn(settings: EmbeddingSettings | RankerSettings, number: int, seed: int, text: str) -> bool:
+    """Whether the `number`-th feedback is learned from: while young all are, then a share that `text` draws for."""
+    return number <= settings.young or bool(uniforms(seed, text, 1)[0] < settings.sample)

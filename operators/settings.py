@@ -9,6 +9,7 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0.0, le=10.0)]
 Milliseconds = Annotated[int, Meta(ge=0, extra={"unit": "ms"})]
+MOST_WINDOW = 200
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,7 +47,7 @@ class SignalSettings(Section):
 
     shards: Count = 1
     neighbours: Annotated[int, Meta(ge=4, le=500)] = 60  # kept of each item
-    window: Annotated[int, Meta(ge=1, le=200)] = 20  # items of a history that a new interaction is paired with
+    window: Annotated[int, Meta(ge=1, le=MOST_WINDOW)] = 20  # items of a history that a new interaction is paired with
     forgetting: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.995  # factor on a list each time that it is updated
     half_life_events: Count = 20_000  # of popularity
     trend_half_life_events: Count = 2_000  # of what is trending
@@ -62,7 +63,9 @@ class EmbeddingSettings(Section):
     dimensions: Annotated[int, Meta(ge=4, le=256)] = 32
     rate: Rate = 0.1
     negatives: Annotated[int, Meta(ge=8, le=10_000)] = 1000  # items that a block of feedbacks is held against
-    items: Count = 200_000  # vectors kept; those that moved least often go first
+    items: Count = 200_000  # vectors kept; those that moved least go first
+    young: int = 100_000  # feedbacks that are all learned from
+    sample: Share = 0.25  # share that is learned from later
 
 
 class SourceSettings(Section):
@@ -87,9 +90,9 @@ class RankerSettings(Section):
 
     rate: Rate = 0.01
     negatives: Count = 10
-    young: int = 100_000  # feedbacks that are all learned from
-    sample: Share = 0.1  # share that is learned from later
-    flush_events: Count = 32
+    young: int = 5_000  # feedbacks that are all learned from
+    sample: Share = 0.25  # share that is learned from later, of what the vectors are learned from
+    flush_events: Count = 64
     flush_every: Milliseconds = 500
 
 

@@ -12,7 +12,16 @@ import numpy as np
 from ..state.hashing import hash32
 from ..state.items import POPULARITY, STATS, TOGETHER, TRENDING, ItemTable
 from ..state.records import Item
-from ..state.wire import CatalogueUpdate, SignalUpdate, Update, VectorUpdate, Weights, decode_update, encode
+from ..state.wire import (
+    CatalogueUpdate,
+    SignalUpdate,
+    Update,
+    VectorUpdate,
+    Weights,
+    decode_update,
+    encode,
+    from_bfloat16,
+)
 from .content import DIMENSIONS, MAX_TOKENS, text_of, tokens_of, vector_of
 from .features import PRIOR
 from .neighbours import Sessions
@@ -97,6 +106,7 @@ class View:
         self._log_decay = np.log(decay_of(behaviour.signals))
         self._age = 0
         self._item_changes = 0
+        self.releases = 0  # how often rows were given up, which may be other items then
         self._orders: dict[str, Any] = {}
 
     @classmethod
@@ -248,7 +258,7 @@ class View:
         kinds: dict[str, type] = {"known": bool, "servable": bool, "hash": np.uint32, "tokens": np.int32}
         kinds |= {"content": np.float32, "text": np.float32}
         for name, shape in shapes.items():
-            new = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))
+            new: np.ndarray = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))
             if held:
                 new[:held] = self.arrays[name]
             self.arrays[name] = new
@@ -283,6 +293,7 @@ class View:
             self.row_of_hash.pop(int(arrays["hash"][row]), None)
         table.release(gone)
         self.sessions.release(gone)
+        self.releases += 1
         arrays["servable"][gone] = False
         self._orders.clear()
 
@@ -362,8 +373,8 @@ class View:
         rows = np.array([self._row(item_id) for item_id in update.ids], np.int64)
         taken, following = (rows[np.frombuffer(of, "<i4")] for of in (update.taken_of, update.next_of))
         d = self.behaviour.embedding.dimensions
-        table.taken[taken] = np.frombuffer(update.taken, "<f2").reshape(-1, d)
-        table.next[following] = np.frombuffer(update.next, "<f2").reshape(-1, d)
+        table.taken[taken] = from_bfloat16(update.taken).reshape(-1, d)
+        table.next[following] = from_bfloat16(update.next).reshape(-1, d)
         table.bias[following] = np.frombuffer(update.bias, "<f4")
         table.touch(rows)
         self.meta.ts = max(self.meta.ts, update.ts)

@@ -6,6 +6,7 @@ These never leave the job. Fields are only ever added at the end, with a default
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from .records import INTERACTIONS, Event, Item
 
@@ -84,8 +85,8 @@ class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):
 class VectorUpdate(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """Vectors of items that moved since they were last told. Arrays are little-endian, items are indices into `ids`.
 
-    `taken_of` int32 (m,) names the items whose `taken`, float16 (m, d), follow; `next_of` int32 (n,) those whose
-    `next`, float16 (n, d), and `bias`, float32 (n,). `ts` is the newest time of what this was learned from.
+    `taken_of` int32 (m,) names the items whose `taken`, bfloat16 (m, d), follow; `next_of` int32 (n,) those whose
+    `next`, bfloat16 (n, d), and `bias`, float32 (n,). `ts` is the newest time of what this was learned from.
     """
 
     shard: int
@@ -126,3 +127,18 @@ decode_event = msgspec.msgpack.Decoder(Event).decode
 decode_feedback = msgspec.msgpack.Decoder(Feedback).decode
 decode_update = msgspec.msgpack.Decoder(Update).decode
 decode_write = msgspec.msgpack.Decoder(CacheWrite).decode
+
+
+def to_bfloat16(numbers: np.ndarray) -> bytes:
+    """The upper halves of float32 numbers, rounded: two bytes each, little-endian.
+
+    >>> from_bfloat16(to_bfloat16(np.array([1.0, -0.3], np.float32))).tolist()
+    [1.0, -0.30078125]
+    """
+    bits = np.ascontiguousarray(numbers, "<f4").view("<u4")
+    return ((bits + np.uint32(0x8000)) >> np.uint32(16)).astype("<u2").tobytes()
+
+
+def from_bfloat16(raw: bytes) -> np.ndarray:
+    """The numbers of `to_bfloat16`, float32, flat."""
+    return (np.frombuffer(raw, "<u2").astype("<u4") << np.uint32(16)).view("<f4")

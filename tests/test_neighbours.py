@@ -11,6 +11,7 @@ from riverrank.operators.neighbours import (
     ANYWHERE,
     NEAREST,
     NEARNESS,
+    RECENCY,
     RECENT,
     SHRINKAGE,
     Sessions,
@@ -46,15 +47,17 @@ def slot(sessions: Sessions, key: int) -> int:
     return sessions.table.rows.get(f"{key:08x}", -1)
 
 
-def spread(sessions: Sessions, rows: Sequence[int], weights: Sequence[float], own: int = -1) -> np.ndarray:
+def spread(sessions: Sessions, rows: Sequence[int], likes: Sequence[float], own: int = -1) -> np.ndarray:
     """The scores by row; nothing but what is said to be reached has one."""
     scores = np.zeros(ITEMS, np.float32)
-    reached = sessions.spread(np.array(rows, np.int64), np.array(weights, np.float32), own, scores)
-    assert set(reached.tolist()) == set(np.flatnonzero(scores).tolist())
+    near = sessions.near(np.array(rows, np.int64), np.array(likes, np.float32), own)
+    np.add.at(scores, near.rows, near.scores)
+    assert set(near.rows.tolist()) == set(np.flatnonzero(scores).tolist())
+    assert not sessions._weight.any()
     return scores
 
 
-def plainly(pairs: Pairs, rows: Sequence[int], weights: Sequence[float], own: int) -> np.ndarray:
+def plainly(pairs: Pairs, rows: Sequence[int], likes: Sequence[float], own: int) -> np.ndarray:
     """The same from all pairs, one session after another, without an index or a bound on sessions of an item."""
     held: dict[int, list[int]] = {}
     for key, row in pairs:
@@ -63,7 +66,7 @@ def plainly(pairs: Pairs, rows: Sequence[int], weights: Sequence[float], own: in
             items.remove(row)
         items.insert(0, row)
         del items[SESSION_ITEMS:]
-    weight = dict(zip(rows, weights, strict=True))
+    weight = {row: RECENCY**k / like**0.5 for k, (row, like) in enumerate(zip(rows, likes, strict=True))}
     similar = {k: sum(weight.get(row, 0.0) for row in items) for k, items in held.items() if k != own}
     nearest = sorted((k for k in similar if similar[k] > 0), key=similar.__getitem__)[-NEAREST:]
     total = sum(similar[k] / len(held[k]) ** 0.5 for k in nearest) + SHRINKAGE
@@ -84,9 +87,9 @@ def test_scores_are_those_of_going_through_all_sessions(users, n):
     checked = 0
     for user in range(20):
         rows = rng.sample(range(10, 60), 35)  # none that more than RECENT sessions took
-        weights = [rng.random() for _ in rows]
-        expected = plainly(pairs, rows, weights, user)
-        assert spread(sessions, rows, weights, slot(sessions, user)) == pytest.approx(expected, abs=1e-5)
+        likes = [1 + 99 * rng.random() for _ in rows]
+        expected = plainly(pairs, rows, likes, user)
+        assert spread(sessions, rows, likes, slot(sessions, user)) == pytest.approx(expected, abs=1e-5)
         checked += np.count_nonzero(expected)
     assert checked > 100
 
@@ -171,8 +174,8 @@ def test_dumped_sessions_come_back_and_fewer_where_the_configuration_says_fewer(
     again = Sessions(1000, ITEMS)
     again.load(kept)
     check(again)
-    rows, weights = list(range(60, 75)), [1.0 / k for k in range(1, 16)]
-    assert spread(again, rows, weights, 3).tolist() == spread(sessions, rows, weights, 3).tolist()
+    rows, likes = list(range(60, 75)), [float(k) for k in range(1, 16)]
+    assert spread(again, rows, likes, 3).tolist() == spread(sessions, rows, likes, 3).tolist()
     fewer = Sessions(7, ITEMS)
     fewer.load(kept)
     check(fewer)
@@ -314,7 +317,7 @@ def test_finding_leaves_no_trace_and_finds_the_same_again():
     assert context.own == view.sessions.slot("u4") >= 0
     retriever = Retriever(BEHAVIOUR, view)
     first, second = retriever.find(context, None), retriever.find(context, None)
-    assert not retriever._pairs.any()
+    assert not view.sessions._weight.any() and (retriever._place == -1).all()
     assert first.rows.tolist() == second.rows.tolist() and (first.features == second.features).all()
     score = first.features[:, SCORES.index("sessions")]
     near = {view.table.ids[row] for row, value in zip(first.rows.tolist(), score.tolist(), strict=True) if value > 0}

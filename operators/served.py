@@ -1,0 +1,46 @@
+"""What users were answered with of late: the candidates and their features, kept in memory for the next feedback.
+
+What a user prefers is learned against what was there to be preferred, with the features it was ordered by; to find
+both again would double the work. It is no state: where it is missing, candidates are found anew.
+"""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from .learner import Inputs
+from .retrieve import Candidates
+from .view import View
+
+MOST = 1000  # users
+
+
+class Served(NamedTuple):
+    """Candidates, and what a learner sees of them."""
+
+    candidates: Candidates
+    inputs: Inputs
+
+    def place(self, row: int) -> int:
+        """Where `row` stands among the candidates, -1 where it does not."""
+        places = (self.candidates.rows == row).nonzero()[0]
+        return int(places[0]) if len(places) else -1
+
+
+class LastServed:
+    """The last answer of the MOST users that were answered last."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self._by_user: OrderedDict[str, tuple[int, Served]] = OrderedDict()
+
+    def put(self, user_id: str, served: Served) -> None:
+        """Keep the user's last answer."""
+        self._by_user[user_id] = (self.view.releases, served)
+        self._by_user.move_to_end(user_id)
+        if len(self._by_user) > MOST:
+            self._by_user.popitem(last=False)
+
+    def take(self, user_id: str) -> Served | None:
+        """The user's last answer; None where it is not known any more, or its rows may be other items by now."""
+        releases, served = self._by_user.pop(user_id, (-1, None))
+        return served if releases == self.view.releases else None
