@@ -44,7 +44,7 @@ class Sessions:
     >>> sessions = Sessions(most=100, capacity=8)
     >>> sessions.take([7, 7, 9], [4, 5, 4])  # one user took 4 and 5, another 4 alone
     >>> sessions.near(np.array([4]), np.ones(1, np.float32), own=sessions.table.rows["00000009"]).rows.tolist()
-    [5, 4]
+    [5]
     """
 
     def __init__(self, most: int, capacity: int) -> None:
@@ -89,7 +89,7 @@ class Sessions:
         """What those took who share most with `rows`, int (h,), newest first, of which all took `likes`, float32 (h,).
 
         `own` is the slot of the user's own session, which tells nothing new, -1 for none. A row weighs less the older
-        and the more liked it is. Each of the NEAREST gives the weights of what it shares to all that it took, the more
+        and the more liked it is. Each of the NEAREST gives the weights of what it shares to what else it took, the more
         the nearer that stands (Garg et al., Sequence and time aware neighborhood for session-based recommendations,
         2019), by the root of its length, as a share of the sum.
         """
@@ -104,9 +104,10 @@ class Sessions:
         self._weight[rows] = weights
         shared = self._weight[items]
         self._weight[rows] = 0.0
+        others = held & (shared == 0)
         roots = np.sqrt(held.sum(axis=1))
         shared /= (roots * ((similarity[slots] / roots).sum() + SHRINKAGE))[:, None]
-        return Near(items[held], (shared @ _NEARNESS)[held])
+        return Near(items[others], (shared @ _NEARNESS)[others])
 
     def dump(self) -> dict[str, bytes]:
         """What changed since the last dump, by the key it is kept under."""
