@@ -110,7 +110,7 @@ class Ranker:
 
     def _learn_order(self, feedback: Feedback) -> None:
         """Learn to order candidates from one feedback."""
-        context = context_of(self.view, feedback.history, feedback.attributes)
+        context = context_of(self.view, feedback.history, feedback.attributes, feedback.event.user_id)
         for outcome in feedback.outcomes:
             self._learn_shown(context, outcome.items, outcome.labels)
         row = self.view.row(feedback.event.item_id or "")
