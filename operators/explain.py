@@ -9,7 +9,7 @@ from ..state.items import TOGETHER
 from ..state.records import Cause
 from .features import SOURCE_OF_FEATURE, SOURCES, F
 from .learner import DENSE, Inputs
-from .retrieve import Context
+from .retrieve import PAIR_RECENCY, Context
 from .rules import Rules
 from .signals import cohorts
 from .view import View
@@ -144,12 +144,14 @@ class Explainer:
         self._slot[rows] = np.arange(len(rows))
         slots = self._slot[table.neighbours[context.rows]].ravel()
         self._slot[rows] = -1
-        visits = table.weights[context.rows][:, :, :TOGETHER].sum(axis=2)
-        shares = context.weights / (visits.sum(axis=1) + 1.0)
+        visits = table.weights[context.rows]
+        recency = np.float32(PAIR_RECENCY) ** np.arange(len(context.rows), dtype=np.float32)
+        shares = recency[:, None] / (np.einsum("hnk->hk", visits) + 1.0)
+        shares[:, TOGETHER] = 0.0  # only what came after, and before, as Retriever spreads it
         met = (slots >= 0).nonzero()[0]
         lists = met // visits.shape[1]
-        given = np.zeros((len(rows), len(context.rows)))
-        given[slots[met], lists] = visits.ravel()[met] * shares[lists]
+        given = np.zeros((len(rows), len(context.rows)), np.float32)
+        given[slots[met], lists] = np.einsum("hnk,hk->hn", visits, shares).ravel()[met]
         most = given.argmax(axis=1).tolist()
         is_met = given.any(axis=1).tolist()
         ids = [table.ids[row] for row in context.rows.tolist()]

@@ -119,13 +119,15 @@ class Ranker:
         known = self.view.table.rows_of(seen.item_id for seen in feedback.history)
         seen = None if self.behaviour.slate.repeat else self.view.hash[known]
         candidates = self.retriever.find(context, seen, np.array([row], np.int32))
+        place = int(candidates.places(np.array([row]))[0])
         others = len(candidates.rows) - 1
         # What no source proposed was not there to be ordered: against candidates, which sources score high by choice,
         # it would only teach that a high score is bad.
-        if others > 0 and candidates.proposed[0]:
+        if others > 0 and candidates.proposed[place]:
             draws = uniforms(self.behaviour.seed, f"negatives:{feedback.event.event_id}", self.settings.negatives)
-            against = 1 + np.unique((draws * others).astype(np.int64))
-            self._learn_pairs(candidates, 0, against, min(1.0, feedback.reward), context.segment)
+            against = np.unique((draws * others).astype(np.int64))
+            against += against >= place
+            self._learn_pairs(candidates, place, against, min(1.0, feedback.reward), context.segment)
 
     def _learn_block(self) -> None:
         self.embedding.learn(self._block)
@@ -148,12 +150,12 @@ class Ranker:
         truth = np.fromiter(known.values(), np.int64, len(known))
         if not len(shown):
             return
-        for logit, label in zip(
-            self.models[context.segment].logits(candidates.features[: len(shown)]).tolist(), truth, strict=True
-        ):
+        places = candidates.places(shown)
+        logits = self.models[context.segment].logits(candidates.features[places]).tolist()
+        for logit, label in zip(logits, truth, strict=True):
             self.bias += BIAS_RATE * (float(label) - probability(logit + self.bias))
-        against = np.flatnonzero(truth == 0)[: self.settings.negatives]
-        for place in np.flatnonzero(truth).tolist():
+        against = places[truth == 0][: self.settings.negatives]
+        for place in places[truth == 1].tolist():
             self._learn_pairs(candidates, place, against, 1.0, context.segment)
 
     def _weights(self) -> bytes:

@@ -128,14 +128,14 @@ class Recommend:
         inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
         logits = learner.logits(inputs)
         predictions = []
-        place = 0
+        places = iter(candidates.places(known).tolist())
         steps = []
         for item_id, row, label in zip(items, rows.tolist(), labels, strict=True):
             p = 0.5
             if row >= 0:
+                place = next(places)
                 p = probability(float(logits[place]))
                 steps.append((place, bool(label)))
-                place += 1
             predictions.append(Prediction(event_id, user_id, item_id, round(p, 6), float(label), "click"))
         for place, label in steps:
             learner.learn(inputs, place, label, 1.0)
@@ -152,12 +152,12 @@ class Recommend:
         p = 0.5
         if row >= 0:
             place = served.place(row) if served is not None else -1
-            tried = None if served is None or place < 0 else served.inputs.pick([place])
             if served is None or (place < 0 and not label):
-                served, place = self._find_again(row, context, ranker, user), 0
+                served = self._find_again(row, context, ranker, user)
+                place = served.place(row)
             if self.predict and not rated:
-                tried = tried or (served if place == 0 else self._find_again(row, context, ranker, user)).inputs
-                p = probability(float(learner.logits(tried)[0]))
+                tried = served if place >= 0 else self._find_again(row, context, ranker, user)
+                p = probability(float(learner.logits(tried.inputs.pick([tried.place(row)]))[0]))
             self._learn_choice(feedback, row, served, place, learner)
         if event.type == "rate" and event.value is not None:
             ratings = Ratings(self.view, user, self.behaviour.reward.rate_from - 0.5)
@@ -167,7 +167,7 @@ class Recommend:
         return [Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click")]
 
     def _find_again(self, row: int, context: Context, ranker: RankerWeights, user: LearnerState) -> Served:
-        """Candidates as they are now, `row` first among them."""
+        """Candidates as they are now, `row` among them."""
         seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen, np.array([row], np.int32))
         logits = ranker.logits(candidates.features, context.segment)
@@ -201,13 +201,10 @@ class Recommend:
         context = context_of(view, history_after(feedback), feedback.attributes, event.user_id)
         seen = None if behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen, self.rules.pinnable(seen))
-        if self.rules.excluded:
-            allowed = self.rules.allowed(candidates.rows)
-            candidates = Candidates(*(array[allowed] for array in candidates))
         slots: tuple[Slot, ...] = ()
         if len(candidates.rows):
             inputs = Inputs(view, candidates, ranker.logits(candidates.features, context.segment))
-            self.served.put(event.user_id, Served(candidates, inputs))
+            self.served.put(event.user_id, Served(candidates, inputs).proposed())
             slots = self._slots(event.event_id, candidates, inputs, context, ranker, learner, user.examples)
         warm = bool(feedback.history) or event.type in INTERACTIONS
         slate = Slate(

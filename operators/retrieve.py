@@ -51,7 +51,7 @@ SHARES = {  # of the candidates, by source, in the order in which they are taken
 }
 PAIR_RECENCY = 0.7  # weight of an interaction beside the next newer one, for what came after and before it
 RECENCY = 0.9  # the same for its content
-REPEAT_RECENCY = 0.97  # the same for what may be taken again
+REPEAT_RECENCY = 0.9  # the same for what may be taken again
 COSINE_SHRINKAGE = 3.0
 WANTED = 4  # tokens whose best items are proposed
 PRIOR_LIKES, PRIOR_DISLIKES = 3.0, 1.0
@@ -87,11 +87,15 @@ class Context(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """`rows` int32 (c,); `features` float64 (c, F); `proposed` uint16 (c,), bit s set by source s."""
+    """`rows` int32 (c,); `features` float64 (c, F); `proposed` uint16 (c,), bit s set by source s, 0 by none."""
 
     rows: np.ndarray
     features: np.ndarray
     proposed: np.ndarray
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Where `rows`, which are all among the candidates, stand: int64."""
+        return (self.rows[:, None] == rows).argmax(axis=0)
 
 
 def context_of(view: View, feedback_history: Sequence[Seen], attributes: dict[str, Any], user_id: str = "") -> Context:
@@ -141,7 +145,8 @@ class Retriever:
     def find(self, context: Context, seen: np.ndarray | None, always: np.ndarray | None = None) -> Candidates:
         """Candidates for `context`, without those whose hash is in `seen` (uint32, any order).
 
-        `always`, distinct rows, int32, come first whatever they are: what a feedback is about.
+        `always`, distinct rows, int32, are among them whatever they are, such as what a feedback is about. Those that
+        nobody proposed stand last, and change nothing for the others.
         """
         self._fit()
         blocked = self._block(seen)
@@ -149,7 +154,7 @@ class Retriever:
         user = recency(len(context.rows)) @ self.view.table.taken[context.rows] if len(context.rows) else None
         interest, wanted = self._interest(context)
         rows, proposed = self._merge(self._proposals(context, spread, user, wanted), always)
-        features = self._features(rows, context, spread, user, interest)
+        features = self._features(rows, int(np.count_nonzero(proposed)), context, spread, user, interest)
         self._place[spread.rows] = -1
         self._blocked[blocked] = False
         return Candidates(rows, features, proposed)
@@ -290,7 +295,7 @@ class Retriever:
     def _merge(
         self, proposals: list[tuple[int, np.ndarray]], always: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """All proposals, each row once, the first `limit`; `always` in front, whose bits say if it is among these."""
+        """All proposals, each row once, the first `limit`, and at the end what of `always` is not among these."""
         bits = self._bits
         for source, part in proposals:
             bits[part] |= 1 << source
@@ -298,18 +303,16 @@ class Retriever:
         rows = self._distinct(every)[: self.limit]
         proposed = bits[rows]
         bits[every] = 0
-        if always is not None:
-            bits[rows] = proposed
-            found = bits[always]  # 0 where no source proposed it in time
-            bits[rows] = 0
-            bits[always] = 1
-            rest = bits[rows] == 0
-            bits[always] = 0
-            rows, proposed = np.concatenate([always, rows[rest]]), np.concatenate([found, proposed[rest]])
         if len(rows) < self.behaviour.slate.size:
             rest = self._fill(rows)
             rows = np.concatenate([rows, rest])
             proposed = np.concatenate([proposed, np.full(len(rest), 1 << POPULAR, np.uint16)])
+        if always is not None:
+            bits[rows] = 1
+            rest = always[bits[always] == 0]
+            bits[rows] = 0
+            rows = np.concatenate([rows, rest])
+            proposed = np.concatenate([proposed, np.zeros(len(rest), np.uint16)])
         return rows, proposed
 
     def _fill(self, rows: np.ndarray) -> np.ndarray:
@@ -320,16 +323,23 @@ class Retriever:
         order = np.argsort(-view.popularity(rest), kind="stable")
         return rest[order[: self.behaviour.slate.size - len(rows)]]
 
-    def _features(
-        self, rows: np.ndarray, context: Context, spread: Spread, user: np.ndarray | None, interest: np.ndarray
+    def _features(  # noqa: PLR0917 - all that features are made of
+        self,
+        rows: np.ndarray,
+        proposed: int,
+        context: Context,
+        spread: Spread,
+        user: np.ndarray | None,
+        interest: np.ndarray,
     ) -> np.ndarray:
+        """The features of `rows`, of which the first `proposed` say what the best of each score is."""
         view, table, n = self.view, self.view.table, len(rows)
         features = np.zeros((F, n))
         scores = np.zeros((SCORED, n))
         scores[_IN_PAIRS] = spread.scores[:, self._place[rows]]
         if user is not None:
             logits = table.next[rows] @ user + table.bias[rows]
-            np.exp(logits - logits.max(), out=scores[_EMBEDDING])
+            np.exp(np.minimum(logits - logits[:proposed].max(initial=-np.inf), 0.0), out=scores[_EMBEDDING])
         content = view.content[rows]
         np.maximum(content @ interest, 0.0, out=scores[_CONTENT])
         if len(context.rows):
@@ -339,12 +349,12 @@ class Retriever:
         decayed = view.decayed(rows)
         scores[_POPULAR], scores[_TRENDING] = decayed[:, 0], decayed[:, 1]
         scores[self.silent] = 0.0
-        best = scores.max(axis=1, keepdims=True, initial=1e-9)
+        best = scores[:, :proposed].max(axis=1, keepdims=True, initial=1e-9)
         scores[[_POPULAR, _TRENDING]] /= best[[_POPULAR, _TRENDING]]
+        best[[_POPULAR, _TRENDING]] = 1.0
         root, share, log = features[:SCORED], features[SCORED : 2 * SCORED], features[2 * SCORED : 3 * SCORED]
         np.sqrt(scores, out=root)
-        np.divide(scores, best, out=share)
-        share[[_POPULAR, _TRENDING]] = scores[[_POPULAR, _TRENDING]]
+        np.minimum(scores / best, 1.0, out=share)
         np.log1p(share * (1.0 / LEAST_SHARE), out=log)
         log *= 1.0 / np.log1p(1.0 / LEAST_SHARE)
         stats = table.stats[rows]

@@ -4,13 +4,16 @@ A rule names a token as `content.tokens_of` writes it; per-token arrays make a s
 """
 
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..state.records import Item
 from .content import tokens_of
 from .settings import RulesSettings
-from .view import View
+
+if TYPE_CHECKING:  # which imports `token_of`
+    from .view import View
 
 CATEGORY = "category="  # begins the token of a category
 PINNABLE = 8  # items of each pinned token that become candidates
@@ -45,22 +48,16 @@ def token_of(rule: str) -> str:
 class Rules:
     """The rules over a view, as arrays by token number, which grow with the view's tokens."""
 
-    def __init__(self, settings: RulesSettings, view: View) -> None:
+    def __init__(self, settings: RulesSettings, view: "View") -> None:
         self.view = view
         self.pinned = tuple(map(token_of, settings.pin))
-        self.excluded = frozenset(map(token_of, settings.exclude))
         self.amounts: dict[str, float] = {}
         for sign, amounts in ((1.0, settings.boost), (-1.0, settings.bury)):
             for rule, amount in amounts.items():
                 self.amounts[token_of(rule)] = self.amounts.get(token_of(rule), 0.0) + sign * amount
         self._known = 0  # of the view's tokens
         self._amount = np.zeros(1)  # the last place is for -1, here and below
-        self._out = np.zeros(1, bool)
         self._category = np.zeros(1, bool)
-
-    def allowed(self, rows: np.ndarray) -> np.ndarray:
-        """Whether no rule leaves out each of `rows`: bool (c,)."""
-        return ~self._tokens_in(self._grown()._out, rows).any(axis=1)
 
     def added(self, rows: np.ndarray) -> np.ndarray:
         """What rules add to the logits of `rows`: float64 (c,)."""
@@ -69,9 +66,9 @@ class Rules:
         return self._tokens_in(self._grown()._amount, rows).sum(axis=1)
 
     def foremost(self, row: int) -> str:
-        """The token of `row` to which a rule adds most."""
+        """The token of `row` to which rules add most, or from which they take most."""
         tokens = self.view.tokens[row]
-        return self.view.token_names[tokens[self._grown()._amount[tokens].argmax()]]
+        return self.view.token_names[tokens[np.abs(self._grown()._amount[tokens]).argmax()]]
 
     def categories(self, rows: np.ndarray) -> np.ndarray:
         """The numbers of the categories of `rows`, -1 for none: int32 (c, t)."""
@@ -103,7 +100,7 @@ class Rules:
 
     def _best(self, token: int, seen: np.ndarray | None) -> np.ndarray:
         rows = self.view.best_of(token)
-        rows = rows[self.view.servable[rows] & self.allowed(rows)]
+        rows = rows[self.view.servable[rows]]
         return (rows if seen is None else rows[~np.isin(self.view.hash[rows], seen)])[:PINNABLE]
 
     def _tokens_in(self, by_token: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -114,13 +111,12 @@ class Rules:
         names = self.view.token_names
         if len(names) >= len(self._amount):
             room = len(names) + 1
-            self._amount, self._out, self._category = (
+            self._amount, self._category = (
                 np.concatenate([array[: self._known], np.zeros(2 * room - self._known, array.dtype)])
-                for array in (self._amount, self._out, self._category)
+                for array in (self._amount, self._category)
             )
         for number in range(self._known, len(names)):
             self._amount[number] = self.amounts.get(names[number], 0.0)
-            self._out[number] = names[number] in self.excluded
             self._category[number] = names[number].startswith(CATEGORY)
         self._known = len(names)
         return self

@@ -20,6 +20,13 @@ class Served(NamedTuple):
     candidates: Candidates
     inputs: Inputs
 
+    def proposed(self) -> "Served":
+        """Without what no source proposed: a pin is nothing that a user's choice can be held against."""
+        places = self.candidates.proposed.nonzero()[0]
+        if len(places) == len(self.candidates.rows):
+            return self
+        return Served(Candidates(*(array[places] for array in self.candidates)), self.inputs.pick(places.tolist()))
+
     def place(self, row: int) -> int:
         """Where `row` stands among the candidates, -1 where it does not."""
         places = (self.candidates.rows == row).nonzero()[0]

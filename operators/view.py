@@ -25,6 +25,7 @@ from ..state.wire import (
 from .content import DIMENSIONS, MAX_TOKENS, text_of, tokens_of, vector_of
 from .features import PRIOR
 from .neighbours import Sessions
+from .rules import token_of
 from .settings import Behaviour
 from .signals import COHORT, DECAYED, decay_of
 
@@ -102,6 +103,7 @@ class View:
         self.arrays: dict[str, np.ndarray] = {}
         self.row_of_hash: dict[int, int] = {}  # of two items with one hash, the later
         self._fit()
+        self._excluded = frozenset(map(token_of, behaviour.rules.exclude))
         self.forgotten: list[str] = []  # deleted items that were given up, for whoever keeps their records
         self._log_decay = np.log(decay_of(behaviour.signals))
         self._age = 0
@@ -319,7 +321,8 @@ class View:
         arrays["content"][row] = vector_of(item, names)
         arrays["text"][row] = text_of(item)
         arrays["known"][row] = not item.deleted
-        arrays["servable"][row] = item.available and not item.deleted and not item.item_id.startswith(COHORT)
+        allowed = self._excluded.isdisjoint(names) and not item.item_id.startswith(COHORT)
+        arrays["servable"][row] = item.available and not item.deleted and allowed
         arrays["born"][row] = item.published_ts if item.published_ts is not None else item.ts
         self._item_changes += 1
         if 64 * self._item_changes > len(self.items):  # else the orders may lag: what is not servable is left out later

@@ -191,8 +191,12 @@ def test_what_a_learner_is_sure_of_survives_bytes_and_changes_of_its_tokens(toke
     for step in range(60):
         user = decode_learner(state)
         part = learners.of(user)
+        before = dict(zip(whole.tokens, whole.precision[DENSE:], strict=True))
         for learner in (whole, part):
-            learner.prefer(inputs, (step * 7) % 20, [(step * 3 + 1) % 20], 1.0, content_only=step % 5 == 0)
+            pair = inputs.pick([(step * 7) % 20, (step * 3 + 1) % 20])
+            learner.prefer(pair, 1.0, content_only=step % 5 == 0)
+        for token, precision in zip(whole.tokens, whole.precision[DENSE:], strict=True):
+            assert 0.0 <= precision - before.get(token, 1.0) <= 0.25, "what a token had stays with it"
         part.store(user)
         state = encode_learner(user)
         if step % 20 == 19:

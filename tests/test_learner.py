@@ -119,7 +119,9 @@ def test_a_learner_goes_on_from_its_bytes(model, optimizer):
         part.learn(inputs, place, label, 1.0)
         part.store(user)
         state = encode_learner(user)
-    assert learners.of(decode_learner(state)).logits(inputs).tolist() == whole.logits(inputs).tolist()
+    # Weights are kept to 24 bits, which no order of candidates depends on.
+    kept = learners.of(decode_learner(state)).logits(inputs)
+    assert kept == pytest.approx(whole.logits(inputs), rel=1e-5, abs=1e-5)
 
 
 def test_reading_never_writes():
@@ -239,6 +241,7 @@ def test_what_is_asked_about_counts_as_proposed_only_where_it_was_among_the_cand
     assert len(found.rows) == 10 and found.proposed.all()
     inside, outside = found.rows[3], np.setdiff1d(view.popular(), found.rows)[0]
     again = retriever.find(context, None, np.array([outside, inside], np.int32))
-    assert again.rows[:2].tolist() == [outside, inside]
-    assert again.proposed[:2].tolist() == [0, found.proposed[3]]
-    assert sorted(again.rows[1:].tolist()) == sorted(found.rows.tolist())
+    assert again.rows.tolist() == [*found.rows.tolist(), outside]
+    assert again.proposed.tolist() == [*found.proposed.tolist(), 0]
+    assert again.places(np.array([outside, inside])).tolist() == [10, 3]
+    assert (again.features[:10] == found.features).all()

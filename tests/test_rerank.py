@@ -17,6 +17,7 @@ from riverrank.operators.settings import (
 from riverrank.operators.view import View
 from riverrank.state.records import Item
 from riverrank.state.wire import CatalogueUpdate
+from test_recommend import Shop
 
 NONE = ExplorationSettings(rate=0.0)
 
@@ -80,6 +81,20 @@ def test_a_taste_is_as_wide_as_its_pairs_are_unlike():
 def test_novelty_is_1_for_the_unknown_and_0_for_the_most_popular():
     told = novelty(np.array([50.0, 0.0, 7.0, 6.0]), 50.0)
     assert told[0] == 0.0 and told[1] == 1.0 and 0 < told[2] < told[3] < 1
+
+
+def test_novelty_brings_up_what_few_know():
+    def known(slate) -> float:
+        return np.mean([shop.view.popularity(np.array([shop.view.row(slot.item_id)]))[0] for slot in slate.items[:10]])
+
+    means = []
+    for amount in (0.0, 3.0):
+        diversity = DiversitySettings(strength=0.0, novelty=amount)
+        shop = Shop(Behaviour(diversity=diversity, exploration=NONE))
+        for k in range(60):
+            shop.send(f"u{k}", "click", f"i{k % (1 + k // 3)}")  # the lower the number the more popular
+        means.append(known(shop.send("new", "click", "i1")))
+    assert means[1] < 0.8 * means[0]
 
 
 class Shelf:

@@ -1,0 +1,141 @@
+"""Vectors of items: what is taken after what comes near, for every source of randomness but the seed."""
+
+import numpy as np
+import pytest
+from riverrank.operators.embedding import RECENCY, Embedding, last_items, recency
+from riverrank.operators.ranker import Ranker
+from riverrank.operators.settings import Behaviour, EmbeddingSettings
+from riverrank.operators.view import View
+from riverrank.state.items import VectorTable
+from riverrank.state.journal import DictEntries, Journal
+from riverrank.state.records import Event
+from riverrank.state.wire import Feedback, Seen, VectorUpdate, decode_update, encode, from_bfloat16, to_bfloat16
+
+SMALL = Behaviour(embedding=EmbeddingSettings(dimensions=8, negatives=64))
+
+
+def clicks(number: int, first: int = 0) -> list[Feedback]:
+    """Users who take two items of one of four shelves of six."""
+    feedbacks = []
+    draws = np.random.default_rng(0).integers(0, (4, 6, 6), (4000, 3)).tolist()
+    for k in range(first, first + number):
+        shelf, one, other = draws[k]
+        before, after = f"s{shelf}-{one}", f"s{shelf}-{other}"
+        event = Event(f"e{k}", "click", f"u{k}", 1000 + k, after)
+        feedbacks.append(Feedback(event, 1.0, (Seen(before, 999, 1.0), Seen("refused", 999, -1.0))))
+    return feedbacks
+
+
+def learned(number: int, behaviour: Behaviour = SMALL) -> Embedding:
+    made = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
+    stream = clicks(number)
+    for k in range(0, number, 16):
+        made.learn(stream[k : k + 16])
+    return made
+
+
+def best_shelf(made: Embedding, item: str) -> float:
+    """The share of the item's own shelf among the five that are most likely after it."""
+    table = made.table
+    names = [name for name in table.rows if name != item]
+    rows = [table.rows[name] for name in names]
+    score = table.next[rows] @ table.taken[table.rows[item]] + table.bias[rows]
+    best = [names[k] for k in np.argsort(-score)[:5]]
+    return sum(name[:2] == item[:2] for name in best) / 5
+
+
+def test_what_is_taken_after_an_item_comes_near_it():
+    before, after = learned(16), learned(2400)
+    assert np.mean([best_shelf(after, f"s{shelf}-0") for shelf in range(4)]) > 0.9
+    assert np.mean([best_shelf(before, item) for item in list(before.table.rows)[:4]]) < 0.7
+
+
+def test_what_was_refused_has_no_vector():
+    assert "refused" not in learned(64).table.rows
+
+
+def test_the_gradient_is_that_of_the_softmax():
+    """One step from known vectors against the formulas, written out with loops."""
+    made = learned(160)
+    table = made.table
+    rows = [table.rows[name] for name in ("s0-0", "s0-1", "s1-2")]
+    target = table.rows["s2-3"]
+    before = {name: getattr(table, name).astype(float).copy() for name in ("taken", "next", "bias", "steps")}
+    made._step([rows], np.array([target]), "draw")
+    weights = RECENCY ** np.arange(3)
+    user = (weights / np.linalg.norm(weights)) @ before["taken"][rows]
+    against = np.flatnonzero((table.next != before["next"].astype("<f4")).any(axis=1))
+    assert target in against and len(against) > 5
+    logits = before["next"][against] @ user + before["bias"][against]
+    slope = -np.exp(logits) / np.exp(logits).sum() + (against == target)
+    for k, row in enumerate(against):
+        gradient = slope[k] * user
+        steps = before["steps"][row, 1] + (gradient**2).mean()
+        moved = before["next"][row] + 0.1 * gradient / np.sqrt(steps)
+        assert table.next[row] == pytest.approx(moved, rel=1e-3, abs=1e-5)
+    pull = slope @ before["next"][against]
+    gradient = pull * (weights / np.linalg.norm(weights))[0]
+    steps = before["steps"][rows[0], 0] + (gradient**2).mean()
+    assert table.taken[rows[0]] == pytest.approx(before["taken"][rows[0]] + 0.1 * gradient / np.sqrt(steps), rel=1e-3)
+
+
+def test_the_same_feedbacks_give_the_same_vectors():
+    first, second = learned(320).table, learned(320).table
+    assert first.rows == second.rows != {}
+    assert (first.next == second.next).all() and (first.taken == second.taken).all()
+    other = learned(320, Behaviour(seed=1, embedding=SMALL.embedding)).table
+    assert not (first.next == other.next).all()
+
+
+def test_vectors_are_bounded_and_those_that_move_stay():
+    behaviour = Behaviour(embedding=EmbeddingSettings(dimensions=4, negatives=8, items=100))
+    made = Embedding(behaviour, VectorTable(4))
+    for k in range(300):
+        history = (Seen("star", 0, 1.0),)
+        made.learn([Feedback(Event(f"e{k}", "click", "u", k, f"i{k}"), 1.0, history)])
+    assert len(made.table.rows) <= 100
+    assert "star" in made.table.rows
+
+
+def test_a_view_has_the_vectors_that_were_told_and_only_what_moved_is_told():
+    made, view = learned(640), View(SMALL)
+    update = made.moved(0)
+    assert update is not None and made.moved(0) is None
+    assert view.apply(decode_update(encode(update)))
+    assert set(view.table.rows) == set(made.table.rows)
+    for name, row in made.table.rows.items():
+        assert view.table.next[view.row(name)] == pytest.approx(made.table.next[row], rel=0.005, abs=1e-6)
+        assert view.table.taken[view.row(name)] == pytest.approx(made.table.taken[row], rel=0.005, abs=1e-6)
+        assert view.table.bias[view.row(name)] == made.table.bias[row]
+    made.learn(clicks(1, 640))
+    again = made.moved(0)
+    assert again is None or len(again.ids) < len(update.ids)
+
+
+def test_a_restored_ranker_has_learned_the_same_vectors_and_tells_them_all():
+    entries = DictEntries()
+    first = Ranker.restore(SMALL, View(SMALL), 0, Journal(entries, limit=100))
+    for feedback in clicks(330):
+        first.learn(feedback)
+        if first.due():
+            assert first.flush()
+    assert any(key.startswith("vectors:") for key in entries)
+    second = Ranker.restore(SMALL, View(SMALL), 0, Journal(DictEntries(entries), limit=100))
+    ours, theirs = first.embedding.table, second.embedding.table
+    assert ours.rows == theirs.rows != {}
+    assert ours.next == pytest.approx(theirs.next, rel=1e-5) and ours.steps == pytest.approx(theirs.steps, rel=1e-5)
+    assert second.version == first.version == 330
+    told = [update for update in map(decode_update, second.flush()) if isinstance(update, VectorUpdate)]
+    assert [set(update.ids) for update in told] == [set(theirs.rows)]
+
+
+def test_history_is_the_last_distinct_items_that_were_taken():
+    history = [Seen("a", 1, 1.0), Seen("b", 2, 1.0), Seen("c", 3, -1.0), Seen("a", 4, 1.0)]
+    assert last_items(history, 5) == ["a", "b"]
+    assert last_items(history, 1) == ["a"]
+    assert float(recency(7) @ recency(7)) == pytest.approx(1.0)
+
+
+def test_two_bytes_hold_a_number_to_half_a_percent():
+    numbers = np.array([1.0, -0.001, 3.14159, 0.0, 1e-20, -250.7], np.float32)
+    assert from_bfloat16(to_bfloat16(numbers)) == pytest.approx(numbers, rel=0.004)
