@@ -16,12 +16,12 @@ from .settings import MOST_WINDOW
 RECENT = 32  # sessions kept of each item: those that took it last
 NEAREST = 32  # sessions that are a user's neighbours
 RECENCY = 0.8  # weight of an interaction of the user's beside the next newer one
-NEARNESS = 0.9  # weight of what a neighbour took beside the next nearer one to what is shared
+NEARNESS, ANYWHERE = 0.9, 0.3  # weight of an item beside the next nearer one to what is shared; weight of the farthest
 SHRINKAGE = 0.1  # similarity of nobody
 LEAST = 0.03  # share of the most that any neighbour gives; what gets less from one gets nothing from it
 _RECENCIES = (RECENCY ** np.arange(MOST_WINDOW)).astype(np.float32)
 _PLACES = np.arange(SESSION_ITEMS)
-_NEARNESS = (NEARNESS ** np.abs(_PLACES[:, None] - _PLACES)).astype(np.float32)
+_NEARNESS = ANYWHERE + (1 - ANYWHERE) * NEARNESS ** np.abs(_PLACES[:, None] - _PLACES).astype(np.float32)
 np.fill_diagonal(_NEARNESS, 0.0)  # what is shared says nothing of itself
 
 

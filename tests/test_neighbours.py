@@ -8,6 +8,7 @@ import pytest
 from riverrank.operators.features import SCORES
 from riverrank.operators.kept import KeptView
 from riverrank.operators.neighbours import (
+    ANYWHERE,
     LEAST,
     NEAREST,
     NEARNESS,
@@ -70,12 +71,12 @@ def plainly(pairs: Pairs, rows: Sequence[int], likes: Sequence[float], own: int)
     similar = {k: sum(weight.get(row, 0.0) for row in items) for k, items in held.items() if k != own}
     nearest = sorted((k for k in similar if similar[k] > 0), key=similar.__getitem__)[-NEAREST:]
     total = sum(similar[k] / len(held[k]) ** 0.5 for k in nearest) + SHRINKAGE
-    given = [
-        (row, sum(weight.get(other, 0.0) * NEARNESS ** abs(p - q) for q, other in enumerate(held[k]) if q != p) / root)
-        for k in nearest
-        for root in [len(held[k]) ** 0.5]
-        for p, row in enumerate(held[k])
-    ]
+    given = []
+    for k in nearest:
+        for p, row in enumerate(held[k]):
+            near = [ANYWHERE + (1 - ANYWHERE) * NEARNESS ** abs(p - q) if q != p else 0.0 for q in range(len(held[k]))]
+            shares = sum(weight.get(other, 0.0) * n for other, n in zip(held[k], near, strict=True))
+            given.append((row, shares / len(held[k]) ** 0.5))
     most = max((share for _, share in given), default=0.0)
     scores = np.zeros(ITEMS)
     for row, share in given:
