@@ -13,14 +13,16 @@ from ..state.hashing import hash32
 from ..state.items import SESSION_ITEMS, SessionTable
 from .settings import MOST_WINDOW
 
-RECENT = 50  # sessions kept of each item: those that took it last
-NEAREST = 64  # sessions that are a user's neighbours
+RECENT = 32  # sessions kept of each item: those that took it last
+NEAREST = 32  # sessions that are a user's neighbours
 RECENCY = 0.8  # weight of an interaction of the user's beside the next newer one
+NEARNESS = 0.9  # weight of what a neighbour took beside the next nearer one to what is shared
 SHRINKAGE = 0.1  # similarity of nobody
-NEARNESS, ANYWHERE = 0.9, 0.2  # weight of an item beside the next nearer one to what is shared; least such weight
+LEAST = 0.03  # share of the most that any neighbour gives; what gets less from one gets nothing from it
 _RECENCIES = (RECENCY ** np.arange(MOST_WINDOW)).astype(np.float32)
 _PLACES = np.arange(SESSION_ITEMS)
-_NEARNESS = ANYWHERE + (1 - ANYWHERE) * NEARNESS ** np.abs(_PLACES[:, None] - _PLACES).astype(np.float32)
+_NEARNESS = (NEARNESS ** np.abs(_PLACES[:, None] - _PLACES)).astype(np.float32)
+np.fill_diagonal(_NEARNESS, 0.0)  # what is shared says nothing of itself
 
 
 class Near(NamedTuple):
@@ -102,12 +104,13 @@ class Sessions:
         items = self.table.items[slots - 1]
         held = items >= 0
         self._weight[rows] = weights
-        shared = self._weight[items]
+        given = self._weight[items] @ _NEARNESS
         self._weight[rows] = 0.0
-        others = held & (shared == 0)
         roots = np.sqrt(held.sum(axis=1))
-        shared /= (roots * ((similarity[slots] / roots).sum() + SHRINKAGE))[:, None]
-        return Near(items[others], (shared @ _NEARNESS)[others])
+        given *= (1.0 / (roots * ((similarity[slots] / roots).sum() + SHRINKAGE))).astype(np.float32)[:, None]
+        given *= held
+        kept = given > LEAST * given.max(initial=0.0)
+        return Near(items[kept], given[kept])
 
     def dump(self) -> dict[str, bytes]:
         """What changed since the last dump, by the key it is kept under."""
