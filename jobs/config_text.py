@@ -35,7 +35,6 @@ MEANINGS: Mapping[str, str] = {
     "signals.flush_events": "feedbacks between two updates of the signals",
     "signals.flush_every": "and no later than this, by the wall clock",
     "ranker.rate": "learning rate",
-    "ranker.negatives": "sampled negatives for each positive feedback",
     "ranker.young": "feedbacks that the ranker learns from, all of them",
     "ranker.sample": "share that it learns from later, of what the vectors are learned from",
     "ranker.flush_events": "feedbacks between two updates of the weights",

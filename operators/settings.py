@@ -86,10 +86,9 @@ class SourceSettings(Section):
 
 
 class RankerSettings(Section):
-    """The global pairwise ranker."""
+    """The global ranker."""
 
-    rate: Rate = 0.01
-    negatives: Count = 10
+    rate: Rate = 0.05
     young: int = 5_000  # feedbacks that are all learned from
     sample: Share = 0.25  # share that is learned from later, of what the vectors are learned from
     flush_events: Count = 64
