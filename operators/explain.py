@@ -21,6 +21,7 @@ TOLD_BY: Mapping[str, str] = {  # the reason that a source's features tell; thos
     "covisit": HISTORY,
     "cosine": HISTORY,
     "embedding": HISTORY,
+    "sessions": HISTORY,
     "content": CONTENT,
     "text": CONTENT,
     "interest": CONTENT,

@@ -7,6 +7,7 @@ SOURCES = (
     "covisit",
     "cosine",
     "embedding",
+    "sessions",
     "content",
     "text",
     "interest",
@@ -16,7 +17,8 @@ SOURCES = (
     "new",
     "repeat",
 )
-COVISIT, COSINE, EMBEDDING, CONTENT, TEXT, INTEREST, COHORT, POPULAR, TRENDING, NEW, REPEAT = range(len(SOURCES))
+COVISIT, COSINE, EMBEDDING, SESSIONS, CONTENT, TEXT, INTEREST = range(7)
+COHORT, POPULAR, TRENDING, NEW, REPEAT = range(7, len(SOURCES))
 
 # The scores that a source gives: one of its own name, but co-visitation tells what came after from what came before.
 SCORES = ("after", "before", *SOURCES[COSINE:NEW], "repeat")
@@ -30,7 +32,8 @@ SOURCE_OF_FEATURE = (*(len(SHAPES) * SOURCE_OF_SCORE), POPULAR, NEW)
 COLD, WARM, SEGMENTS = 0, 1, 2  # users without and with a history are ordered for by weights of their own
 
 # Before anything is learned: a plain mix of the roots.
-_ROOTS = {"after": 2.0, "before": 1.0, "embedding": 1.0, "content": 0.5, "cohort": 1.0, "popular": 0.5, "repeat": 1.0}
+_ROOTS = {"after": 2.0, "before": 1.0, "embedding": 1.0, "sessions": 0.5, "content": 0.5, "cohort": 1.0}
+_ROOTS |= {"popular": 0.5, "repeat": 1.0}
 PRIOR = np.zeros((SEGMENTS, F))
 for _score, _weight in _ROOTS.items():
     PRIOR[:, FEATURES.index(f"{_score}:root")] = _weight

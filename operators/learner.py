@@ -104,9 +104,9 @@ class LinearLearner:
         self.limit = settings.tokens
         self.tokens = np.frombuffer(state.tokens, "<u4").tolist()
         weights = np.zeros(DENSE + len(self.tokens))
-        if len(state.weights) == 8 * DENSE:
-            weights[:DENSE] = np.frombuffer(state.weights, "<f8")
-            weights[DENSE:] = np.frombuffer(state.token_weights, "<f8")
+        if len(state.weights) == 4 * DENSE:
+            weights[:DENSE] = np.frombuffer(state.weights, "<f4")
+            weights[DENSE:] = np.frombuffer(state.token_weights, "<f4")
         else:  # new, or from a version with other features: start from the ranker alone
             weights[0] = 1.0
         self.model = Linear(river, weights, state.intercept)
@@ -179,9 +179,9 @@ class LinearLearner:
 
     def store(self, state: LearnerState) -> None:
         state.intercept = float(self.model.intercept)
-        state.weights = self.model.weights[:DENSE].astype("<f8").tobytes()
+        state.weights = self.model.weights[:DENSE].astype("<f4").tobytes()
         state.tokens = np.array(self.tokens, "<u4").tobytes()
-        state.token_weights = self.model.weights[DENSE:].astype("<f8").tobytes()
+        state.token_weights = self.model.weights[DENSE:].astype("<f4").tobytes()
         state.memory = self.model.memory()
         state.precision = b"" if self.precision is None else self.precision.astype("<f4").tobytes()
 

@@ -57,6 +57,21 @@ class Linear:
         self.weights = self.optimizer.step(w=self.weights, g=gradient)
         return None
 
+    def choose(self, inputs: np.ndarray, place: int, w: float = 1.0) -> None:
+        """One step of the optimiser up the log probability that, of `inputs`, float64 (n, d), the one at `place` is
+        chosen: the softmax of their logits (Cao et al., ListNet, 2007). Of two, it is `learn` on their difference.
+
+        >>> chosen, learned = (Linear(linear_model.LogisticRegression(optim.SGD(0.1)), np.ones(2)) for _ in range(2))
+        >>> chosen.choose(np.array([[1.0, 0.0], [0.0, 2.0]]), 0), learned.learn(np.array([1.0, -2.0]), True)
+        (None, None)
+        >>> bool(np.allclose(chosen.weights, learned.weights))
+        True
+        """
+        logits = inputs @ self.weights
+        chances = np.exp(logits - logits.max())
+        gradient = (chances / chances.sum()) @ inputs - inputs[place]
+        self.weights = self.optimizer.step(w=self.weights, g=w * gradient)
+
     def _step(self, x: np.ndarray, y: bool, w: float) -> None:
         """The same for plain SGD on the log loss, which is what nearly always runs: River's formulas, written out."""
         optimizer = self.optimizer

@@ -1,5 +1,5 @@
-"""RANKER: the global model that orders candidates for everyone, learned pairwise from sampled feedback, and the vectors
-of items that one of its sources goes by.
+"""RANKER: the global model that orders candidates for everyone, learned from what was chosen among them, and the
+vectors of items that one of its sources goes by.
 
 It finds candidates as RECOMMEND does, and learns that what a user took belongs above what it did not take. A user's or
 an item's id is never a feature.
@@ -11,14 +11,13 @@ import msgspec
 import numpy as np
 from river import linear_model, optim
 
-from ..state.hashing import uniforms
 from ..state.items import VectorTable
 from ..state.journal import Journal
 from ..state.wire import Feedback, VectorUpdate, Weights, decode_feedback, encode
 from .embedding import Embedding
 from .features import PRIOR
 from .linear import Linear, probability
-from .retrieve import Candidates, Context, Retriever, context_of
+from .retrieve import Context, Retriever, context_of
 from .session import drawn
 from .settings import Behaviour
 from .view import View
@@ -39,7 +38,7 @@ class RankerState(msgspec.Struct, array_like=True):
 
 
 class Ranker:
-    """The learner of one shard, over a view of all items. Pairwise logistic loss (Burges et al., RankNet, 2005)."""
+    """The learner of one shard, over a view of all items. River's model, and the loss of a choice."""
 
     def __init__(self, behaviour: Behaviour, view: View, shard: int = 0, journal: Journal | None = None) -> None:
         self.behaviour = behaviour
@@ -110,7 +109,7 @@ class Ranker:
 
     def _learn_order(self, feedback: Feedback) -> None:
         """Learn to order candidates from one feedback."""
-        context = context_of(self.view, feedback.history, feedback.attributes)
+        context = context_of(self.view, feedback.history, feedback.attributes, feedback.event.user_id)
         for outcome in feedback.outcomes:
             self._learn_shown(context, outcome.items, outcome.labels)
         row = self.view.row(feedback.event.item_id or "")
@@ -120,14 +119,10 @@ class Ranker:
         seen = None if self.behaviour.slate.repeat else self.view.hash[known]
         candidates = self.retriever.find(context, seen, np.array([row], np.int32))
         place = int(candidates.places(np.array([row]))[0])
-        others = len(candidates.rows) - 1
         # What no source proposed was not there to be ordered: against candidates, which sources score high by choice,
         # it would only teach that a high score is bad.
-        if others > 0 and candidates.proposed[place]:
-            draws = uniforms(self.behaviour.seed, f"negatives:{feedback.event.event_id}", self.settings.negatives)
-            against = np.unique((draws * others).astype(np.int64))
-            against += against >= place
-            self._learn_pairs(candidates, place, against, min(1.0, feedback.reward), context.segment)
+        if candidates.proposed[place]:
+            self.models[context.segment].choose(candidates.features, place, min(1.0, feedback.reward))
 
     def _learn_block(self) -> None:
         self.embedding.learn(self._block)
@@ -154,16 +149,9 @@ class Ranker:
         logits = self.models[context.segment].logits(candidates.features[places]).tolist()
         for logit, label in zip(logits, truth, strict=True):
             self.bias += BIAS_RATE * (float(label) - probability(logit + self.bias))
-        against = places[truth == 0][: self.settings.negatives]
+        refused = places[truth == 0]
         for place in places[truth == 1].tolist():
-            self._learn_pairs(candidates, place, against, 1.0, context.segment)
+            self.models[context.segment].choose(candidates.features[[place, *refused]], 0)
 
     def _weights(self) -> bytes:
         return np.concatenate([model.weights for model in self.models]).astype("<f8").tobytes()
-
-    def _learn_pairs(
-        self, candidates: Candidates, place: int, against: np.ndarray, weight: float, segment: int
-    ) -> None:
-        differences = candidates.features[place] - candidates.features[against]
-        for difference in differences:
-            self.models[segment].learn(difference, True, weight)

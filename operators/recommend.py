@@ -72,7 +72,7 @@ class Recommend:
         feedback = recent(feedback, user.since)
         learner = self.learners.of(user)
         ranker = self.view.ranker
-        context = context_of(self.view, feedback.history, feedback.attributes)
+        context = context_of(self.view, feedback.history, feedback.attributes, event.user_id)
         predictions: list[Prediction] = []
         losses: list[int] = []
         for outcome in feedback.outcomes:
@@ -225,7 +225,7 @@ class Recommend:
 
     def _slate(self, feedback: Feedback, ranker: RankerWeights, learner: Learner, user: LearnerState) -> bytes:
         event, behaviour, view = feedback.event, self.behaviour, self.view
-        context = context_of(view, history_after(feedback), feedback.attributes)
+        context = context_of(view, history_after(feedback), feedback.attributes, event.user_id)
         seen = None if behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen, self.rules.pinnable(seen))
         slots: tuple[Slot, ...] = ()

@@ -26,6 +26,7 @@ from .features import (
     REPEAT,
     SCORED,
     SCORES,
+    SESSIONS,
     SOURCE_OF_SCORE,
     SOURCES,
     TRENDING,
@@ -44,6 +45,7 @@ SHARES = {  # of the candidates, by source, in the order in which they are taken
     CONTENT: 0.08,
     REPEAT: 0.3,
     EMBEDDING: 0.35,
+    SESSIONS: 0.2,
     COVISIT: 0.35,  # of what came after, and as much again of what came before
     COSINE: 0.15,
 }
@@ -55,8 +57,8 @@ WANTED = 4  # tokens whose best items are proposed
 PRIOR_LIKES, PRIOR_DISLIKES = 3.0, 1.0
 SPREAD = 0.05  # variance of an interest in content before any was seen, in each dimension times DIMENSIONS
 LEAST_SHARE = 0.01  # what the logarithm of a share is cut off at
-_IN_PAIRS = [SCORES.index(name) for name in ("after", "before", "cosine", "cohort", "repeat")]
-_AFTER, _BEFORE, _COSINE, _COHORT, _REPEAT = range(len(_IN_PAIRS))
+_IN_PAIRS = [SCORES.index(name) for name in ("after", "before", "cosine", "cohort", "repeat", "sessions")]
+_AFTER, _BEFORE, _COSINE, _COHORT, _REPEAT, _SESSIONS = range(len(_IN_PAIRS))
 _EMBEDDING, _CONTENT, _TEXT, _INTEREST, _POPULAR, _TRENDING = (
     SCORES.index(name) for name in ("embedding", "content", "text", "interest", "popular", "trending")
 )
@@ -67,7 +69,8 @@ class Context(NamedTuple):
     """What a user is asked with: the history rows, distinct, newest first, int32 (h,), their weights, float32 (h,) of
     sum 1, and the types of the interactions, as `Seen` has them.
 
-    `again` are the rows of the whole history, newest first, with repetitions, where those may be recommended.
+    `again` are the rows of the whole history, newest first, with repetitions, where those may be recommended. `own` is
+    the slot of the user's own session, -1 where there is none.
     """
 
     rows: np.ndarray
@@ -75,6 +78,7 @@ class Context(NamedTuple):
     attributes: dict[str, Any]
     kinds: tuple[int, ...] = ()
     again: np.ndarray = _NONE
+    own: int = -1
 
     @property
     def segment(self) -> int:
@@ -94,7 +98,7 @@ class Candidates(NamedTuple):
         return (self.rows[:, None] == rows).argmax(axis=0)
 
 
-def context_of(view: View, feedback_history: Sequence[Seen], attributes: dict[str, Any]) -> Context:
+def context_of(view: View, feedback_history: Sequence[Seen], attributes: dict[str, Any], user_id: str = "") -> Context:
     """The context from a history (newest last): its last `signals.window` distinct positive items that are known."""
     find = view.table.rows.get
     window = view.behaviour.signals.window
@@ -109,7 +113,8 @@ def context_of(view: View, feedback_history: Sequence[Seen], attributes: dict[st
         again = view.table.rows_of(seen.item_id for seen in reversed(feedback_history) if seen.reward > 0)
     weights = RECENCY ** np.arange(len(rows), dtype=np.float32)
     weights /= max(weights.sum(), 1e-9)
-    return Context(np.fromiter(rows, np.int32, len(rows)), weights, attributes, tuple(rows.values()), again)
+    own = view.sessions.slot(user_id)
+    return Context(np.fromiter(rows, np.int32, len(rows)), weights, attributes, tuple(rows.values()), again, own)
 
 
 class Spread(NamedTuple):
@@ -179,6 +184,9 @@ class Retriever:
             ordered = ((column, weights[:, :, column] * shares[:, column, None]) for column in (_AFTER, _BEFORE))
             given = tuple((column, part[held]) for column, part in (*ordered, (_COSINE, cosine)))
             parts.append((neighbours[held], given))
+            if SESSIONS in self._quota:
+                near = self.view.sessions.near(context.rows, own, context.own)
+                parts.append((near.rows, ((_SESSIONS, near.scores),)))
         members = table.rows_of(cohorts(context.attributes)) if context.attributes else _NONE
         if len(members):
             neighbours, weights = table.neighbours[members], table.weights[members][:, :, AFTER]
@@ -205,7 +213,8 @@ class Retriever:
         found: dict[int, list[np.ndarray]] = {source: [] for source in quota}
         allowed = self._is_allowed(spread.rows).nonzero()[0]
         fit, scores = spread.rows[allowed], spread.scores[:, allowed]
-        for column, source in ((_AFTER, COVISIT), (_BEFORE, COVISIT), (_COSINE, COSINE), (_COHORT, COHORT)):
+        of_pairs = ((_AFTER, COVISIT), (_BEFORE, COVISIT), (_COSINE, COSINE), (_COHORT, COHORT), (_SESSIONS, SESSIONS))
+        for column, source in of_pairs:
             if source in quota:
                 found[source].append(_best(fit, scores[column], quota[source]))
         if REPEAT in quota and len(context.again):

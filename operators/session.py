@@ -90,6 +90,8 @@ class Session:
     def routes(self, feedback: Feedback) -> tuple[int, ...]:
         """The shards of SIGNALS that have something to learn from `feedback`: those of the items it is about."""
         event, shards = feedback.event, self.behaviour.signals.shards
+        if event.type == "erase":
+            return tuple(range(shards))  # each has told of the user in its own time
         if not (feedback.outcomes or event.type in INTERACTIONS):
             return ()
         if shards == 1:

@@ -9,6 +9,7 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0.0, le=10.0)]
 Milliseconds = Annotated[int, Meta(ge=0, extra={"unit": "ms"})]
+MOST_WINDOW = 200
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,11 +47,12 @@ class SignalSettings(Section):
 
     shards: Count = 1
     neighbours: Annotated[int, Meta(ge=4, le=500)] = 60  # kept of each item
-    window: Annotated[int, Meta(ge=1, le=200)] = 20  # items of a history that a new interaction is paired with
+    window: Annotated[int, Meta(ge=1, le=MOST_WINDOW)] = 20  # items of a history that a new interaction is paired with
     forgetting: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.995  # factor on a list each time that it is updated
     half_life_events: Count = 20_000  # of popularity
     trend_half_life_events: Count = 2_000  # of what is trending
     items: Count = 200_000  # lists kept a shard; the least popular go first
+    sessions: Count = 4096  # of all users, kept: the most recent
     flush_events: Count = 16  # feedbacks between two updates
     flush_every: Milliseconds = 200  # and no later than this (wall clock)
 
@@ -72,6 +74,7 @@ class SourceSettings(Section):
     covisit: bool = True
     cosine: bool = True
     embedding: bool = True
+    sessions: bool = True
     content: bool = True
     text: bool = True
     interest: bool = True
@@ -83,10 +86,9 @@ class SourceSettings(Section):
 
 
 class RankerSettings(Section):
-    """The global pairwise ranker."""
+    """The global ranker."""
 
-    rate: Rate = 0.01
-    negatives: Count = 10
+    rate: Rate = 0.05
     young: int = 5_000  # feedbacks that are all learned from
     sample: Share = 0.25  # share that is learned from later, of what the vectors are learned from
     flush_events: Count = 64

@@ -26,6 +26,7 @@ from ..state.items import (
 from ..state.journal import Journal
 from ..state.records import INTERACTIONS
 from ..state.wire import Feedback, SignalUpdate, decode_feedback, encode
+from .neighbours import session_key
 from .settings import Behaviour, SignalSettings
 
 DECAYED = slice(POPULARITY, TRENDING + 1)  # columns of `stats`
@@ -100,21 +101,31 @@ class Signals:
     def learn(self, feedback: Feedback) -> None:
         """Learn what `feedback` tells of the items of this shard."""
         event = feedback.event
+        self._newest = max(self._newest, event.ts)
+        self._pending += 1
+        if event.type == "erase":
+            self._taken.append((session_key(event.user_id), -1))
+        else:
+            self._learn(feedback)
+        if self.journal is not None:
+            self._compact = self.journal.append(encode(feedback)) or self._compact
+
+    def _learn(self, feedback: Feedback) -> None:
+        event = feedback.event
         self._make_room(1 + self.settings.window + MAX_COHORTS + sum(len(o.items) for o in feedback.outcomes))
         self.counts.events += 1
-        self._newest = max(self._newest, event.ts)
         for outcome in feedback.outcomes:
             for item_id, label in zip(outcome.items, outcome.labels, strict=True):
                 if not label and self._owns(item_id):
                     self._count(self.table.row(item_id), 0.0, event.value, rating=False)
         if event.item_id is not None and event.type in INTERACTIONS:
             if self._owns(event.item_id):
-                self._count(self.table.row(event.item_id), feedback.reward, event.value, rating=event.type == "rate")
+                row = self.table.row(event.item_id)
+                self._count(row, feedback.reward, event.value, rating=event.type == "rate")
+                if feedback.reward > 0:
+                    self._taken.append((session_key(event.user_id), row))
             if feedback.reward > 0:
                 self._pair(event.item_id, feedback)
-        self._pending += 1
-        if self.journal is not None:
-            self._compact = self.journal.append(encode(feedback)) or self._compact
 
     def due(self) -> bool:
         """Whether enough was learned since the last update for a new one."""
@@ -133,8 +144,11 @@ class Signals:
         neighbours = table.neighbours[cell_rows, places]
         held = neighbours >= 0
         cell_rows, places, neighbours = cell_rows[held], places[held], neighbours[held]
-        named, local = np.unique(np.concatenate([counted, rows, cell_rows, neighbours]), return_inverse=True)
-        split = np.split(local.astype(np.int32), np.cumsum([len(counted), len(rows), len(cell_rows)]))
+        keys, taken = np.array(self._taken, np.int64).reshape(-1, 2).T
+        parts = [counted, rows, cell_rows, neighbours, taken[taken >= 0]]
+        named, local = np.unique(np.concatenate(parts), return_inverse=True)
+        split = np.split(local.astype(np.int32), np.cumsum([len(part) for part in parts[:-1]]))
+        taken[taken >= 0] = split[4]
         self._decay_to_now(counted)
         update = SignalUpdate(
             shard=self.shard,
@@ -148,6 +162,8 @@ class Signals:
             events=self.counts.events,
             ts=self._newest,
             ratings=self.counts.ratings,
+            keys=keys.astype("<u4").tobytes(),
+            taken=taken.astype("<i4").tobytes(),
         )
         self._start_update()
         if self.journal is not None and self._compact:  # only now: what is not in the log was told
@@ -158,6 +174,7 @@ class Signals:
     def _start_update(self) -> None:
         self._pending = 0
         self._newest = 0
+        self._taken: list[tuple[int, int]] = []  # keys of users and the row that each took, -1: is erased
         self._counted: dict[int, None] = {}  # rows whose stats changed, in order
         self._renewed: dict[int, int] = {}  # rows whose list was renewed, and how often
         self._cells: list[np.ndarray] = []  # row * width + place of each cell that changed
@@ -186,6 +203,8 @@ class Signals:
         for row in gone.tolist():
             self._counted.pop(row, None)
             self._renewed.pop(row, None)
+        released = set(gone.tolist())
+        self._taken = [pair for pair in self._taken if pair[1] not in released]
 
     def _decay_to_now(self, rows: np.ndarray) -> None:
         table, now = self.table, self.counts.events

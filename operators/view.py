@@ -24,6 +24,7 @@ from ..state.wire import (
 )
 from .content import DIMENSIONS, MAX_TOKENS, text_of, tokens_of, vector_of
 from .features import PRIOR
+from .neighbours import Sessions
 from .rules import token_of
 from .settings import Behaviour
 from .signals import COHORT, DECAYED, decay_of
@@ -87,6 +88,7 @@ class View:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.table = ItemTable(behaviour.signals.neighbours, behaviour.embedding.dimensions)
+        self.sessions = Sessions(behaviour.signals.sessions, self.table.capacity)
         self.meta = Meta()
         self.items: dict[str, int] = {}  # newest ts of each item of the catalogue, deleted ones too
         self.token_names: list[str] = []
@@ -119,6 +121,7 @@ class View:
                 raise ValueError(f"view of layout {view.meta.layout}: this version reads {LAYOUT}")
         view.table.load(base)
         view._fit()
+        view.sessions.load(base)
         for item_id, row in view.table.rows.items():
             view._enter(row, item_id)
         for key, value in base.items():
@@ -128,7 +131,7 @@ class View:
 
     def dump(self) -> dict[str, bytes]:
         """What the signals changed since the last dump, by the key it is kept under."""
-        return {_META: encode(self.meta), **self.table.dump()}
+        return {_META: encode(self.meta), **self.table.dump(), **self.sessions.dump()}
 
     def apply(self, update: Update) -> bool:
         """Take an update; whether it changed anything."""
@@ -261,6 +264,7 @@ class View:
             if held:
                 new[:held] = self.arrays[name]
             self.arrays[name] = new
+        self.sessions.fit(capacity)
 
     def _enter(self, row: int, item_id: str) -> None:
         """Begin a row of the arrays; one without a catalogue entry may be servable."""
@@ -290,6 +294,7 @@ class View:
                 self.forgotten.append(table.ids[row])
             self.row_of_hash.pop(int(arrays["hash"][row]), None)
         table.release(gone)
+        self.sessions.release(gone)
         self.releases += 1
         arrays["servable"][gone] = False
         self._orders.clear()
@@ -357,6 +362,8 @@ class View:
             table.weights[lists, places] = np.frombuffer(update.weights, "<f4").reshape(-1, 3)
         table.touch(counted)
         table.touch(rows)
+        taken = np.append(rows_of, -1)[np.frombuffer(update.taken, "<i4")]
+        self.sessions.take(np.frombuffer(update.keys, "<u4").tolist(), taken.tolist())
         meta = self.meta
         meta.events[update.shard] = update.events
         meta.ratings[update.shard] = update.ratings

@@ -13,6 +13,9 @@ STATS = 6
 AFTER, BEFORE, TOGETHER = range(3)  # weights of a neighbour
 BLOCK_ROWS = 256
 VECTOR_BLOCK_ROWS = 64
+SESSION_BLOCK_ROWS = 64
+SESSION_ITEMS = 100
+NEVER = 1 << 62
 
 
 class ItemTable(Table):
@@ -72,3 +75,17 @@ class VectorTable(Table):
         vector = Column("<f4", (dimensions,), 0, "embedding.dimensions")
         columns = {"taken": vector, "next": vector, "bias": Column("<f4"), "steps": Column("<f4", (3,))}
         super().__init__(columns, VECTOR_BLOCK_ROWS, "vectors")
+
+
+class SessionTable(Table):
+    """What users took last, by the hash of their id as 8 hex digits: `items[slot]` rows of the ItemTable beside it,
+    distinct, newest first, -1 for a free place; `at[slot]` counts what all users took until the last of them, NEVER in
+    a free slot.
+    """
+
+    items: np.ndarray
+    at: np.ndarray
+
+    def __init__(self) -> None:
+        columns = {"items": Column("<i4", (SESSION_ITEMS,), -1), "at": Column("<i8", (), NEVER)}
+        super().__init__(columns, SESSION_BLOCK_ROWS, "sessions")

@@ -12,8 +12,8 @@ class LearnerState(msgspec.Struct, array_like=True):
 
     `version` is that of the user's last slate. `examples` counts the feedbacks learned from. `seen` uint32 are hashes
     of the items interacted with, oldest first. `rated` is the number of ratings, and a sum that is no longer used. A
-    linear learner is `intercept`, `weights` float64 (features), `tokens` uint32 (hashes of the content tokens it has
-    weights for), `token_weights` float64, and `memory` of its optimiser. Any other learner is `model`: River's object,
+    linear learner is `intercept`, `weights` float32 (features), `tokens` uint32 (hashes of the content tokens it has
+    weights for), `token_weights` float32, and `memory` of its optimiser. Any other learner is `model`: River's object,
     pickled, since River has no other form of it. `ratings` is the least and the greatest rating, how often rated the
     items were, and each rating model's squared errors, float32, then the models' weights, float16. `precision`
     float32 is how sure a linear learner is of each weight, features then tokens, kept where exploration asks for it.

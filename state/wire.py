@@ -55,6 +55,7 @@ class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     lists that changed, each `renewals` int32 (r,) times (and so forgot as often). A cell is one place of a list:
     `cells` int32 (c, 3) holds row, place and the neighbour now there, `weights` float32 (c, 3) its three weights.
     `events` is how many feedbacks the shard has learned from; `ts` is the newest time of those this update is about.
+    `keys` uint32 (p,) are users, by a hash, who each took one of `taken`, int32 (p,), in this order; -1: is erased.
     """
 
     shard: int
@@ -68,6 +69,8 @@ class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     events: int
     ts: int
     ratings: tuple[float, float]  # their sum and their number, over all items of the shard
+    keys: bytes = b""
+    taken: bytes = b""
 
 
 class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):

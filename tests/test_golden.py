@@ -13,7 +13,7 @@ import pytest
 from riverrank.operators.ranker import RankerState
 from riverrank.operators.signals import Counts
 from riverrank.operators.view import Meta
-from riverrank.state.items import ItemTable, VectorTable
+from riverrank.state.items import ItemTable, SessionTable, VectorTable
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
 from riverrank.state.records import Event, Item
 from riverrank.state.sessions import OpenImpression, SessionState, decode_session, encode_session
@@ -81,6 +81,7 @@ FEEDBACK = Feedback(
 SIGNALS = SignalUpdate(
     1, ("a", "b"), b"\0\0\0\0", b"\1" * 24, b"\1\0\0\0", b"\2\0\0\0", b"\3" * 12, b"\4" * 12, 9, 8, (7.0, 2.0)
 )
+TAKEN = SignalUpdate(0, ("a",), *([b""] * 6), 9, 8, (0.0, 0.0), b"\1\0\0\x80\2\0\0\0", b"\0\0\0\0" + b"\xff" * 4)
 VECTORS = VectorUpdate(1, ("a", "b"), b"\0\0\0\0", b"\1" * 8, b"\1\0\0\0", b"\2" * 8, b"\3" * 4, 8)
 PLAIN = {  # name: (value, encode, decode)
     "session-1": (SESSION, encode_session, decode_session),
@@ -96,6 +97,7 @@ PLAIN = {  # name: (value, encode, decode)
     ),
     "feedback": (FEEDBACK, encode, decode_feedback),
     "update-signals": (SIGNALS, encode, decode_update),
+    "update-signals-taken": (TAKEN, encode, decode_update),
     "update-vectors": (VECTORS, encode, decode_update),
     "update-weights": (Weights(0, 3, b"\0" * 8, 0.5), encode, decode_update),
     "update-item": (
@@ -130,7 +132,21 @@ def vectors() -> VectorTable:
     return made
 
 
-TABLES = {"items-2": (items, "block:00000000"), "vectors-2": (vectors, "vectors:00000000")}
+def sessions() -> SessionTable:
+    made = SessionTable()
+    made.row("00000007"), made.row("gone"), made.row("ffffffff")
+    made.items[0, :2] = (3, 1)
+    made.at[0] = 12
+    made.release(np.array([1]))
+    return made
+
+
+TABLES = {
+    "items-2": (items, "block:00000000"),
+    "vectors-2": (vectors, "vectors:00000000"),
+    "sessions-2": (sessions, "sessions:00000000"),
+}
+SHAPES = {"items-2": (3, 4), "vectors-2": (4,), "sessions-2": ()}
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -145,7 +161,7 @@ def test_kept_bytes_are_read_as_they_were_meant(name):
 def test_kept_blocks_are_read_as_they_were_meant(name):
     make, key = TABLES[name]
     meant = make()
-    loaded = type(meant)(*((3, 4) if name == "items-2" else (4,)))
+    loaded = type(meant)(*SHAPES[name])
     loaded.load({key: (GOLDEN / f"{name}.bin").read_bytes(), "else": b""})
     assert loaded.rows == meant.rows != {}
     assert loaded.free == meant.free

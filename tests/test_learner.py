@@ -119,7 +119,9 @@ def test_a_learner_goes_on_from_its_bytes(model, optimizer):
         part.learn(inputs, place, label, 1.0)
         part.store(user)
         state = encode_learner(user)
-    assert learners.of(decode_learner(state)).logits(inputs).tolist() == whole.logits(inputs).tolist()
+    # Weights are kept to 24 bits, which no order of candidates depends on.
+    kept = learners.of(decode_learner(state)).logits(inputs)
+    assert kept == pytest.approx(whole.logits(inputs), rel=1e-5, abs=1e-5)
 
 
 def test_reading_never_writes():

@@ -1,0 +1,346 @@
+"""Session neighbours: what is kept of sessions, what they propose, and that they go when they must."""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from riverrank.operators.features import SCORES
+from riverrank.operators.kept import KeptView
+from riverrank.operators.neighbours import (
+    ANYWHERE,
+    LEAST,
+    NEAREST,
+    NEARNESS,
+    RECENCY,
+    RECENT,
+    SHRINKAGE,
+    Sessions,
+    session_key,
+)
+from riverrank.operators.recommend import Recommend
+from riverrank.operators.retrieve import Retriever, context_of
+from riverrank.operators.session import Session
+from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings, SourceSettings
+from riverrank.operators.signals import Signals
+from riverrank.operators.view import View
+from riverrank.state.items import SESSION_ITEMS
+from riverrank.state.journal import DictEntries, Journal
+from riverrank.state.records import Event
+from riverrank.state.wire import Feedback, Seen, decode_update
+
+ITEMS = 300
+Pairs = list[tuple[int, int]]
+
+
+def pairs_of(n: int, users: int, seed: int = 1, items: int = ITEMS) -> Pairs:
+    rng = random.Random(seed)
+    return [(rng.randrange(users), int(items * rng.random() ** 2)) for _ in range(n)]
+
+
+def sessions_of(pairs: Pairs, most: int = 1000) -> Sessions:
+    sessions = Sessions(most, ITEMS)
+    sessions.take(*zip(*pairs, strict=True))
+    return sessions
+
+
+def slot(sessions: Sessions, key: int) -> int:
+    return sessions.table.rows.get(f"{key:08x}", -1)
+
+
+def spread(sessions: Sessions, rows: Sequence[int], likes: Sequence[float], own: int = -1) -> np.ndarray:
+    """The scores by row; nothing but what is said to be reached has one."""
+    scores = np.zeros(ITEMS, np.float32)
+    near = sessions.near(np.array(rows, np.int64), np.array(likes, np.float32), own)
+    np.add.at(scores, near.rows, near.scores)
+    assert set(near.rows.tolist()) == set(np.flatnonzero(scores).tolist())
+    assert not sessions._weight.any()
+    return scores
+
+
+def plainly(pairs: Pairs, rows: Sequence[int], likes: Sequence[float], own: int) -> np.ndarray:
+    """The same from all pairs, one session after another, without an index or a bound on sessions of an item."""
+    held: dict[int, list[int]] = {}
+    for key, row in pairs:
+        items = held.setdefault(key, [])
+        if row in items:
+            items.remove(row)
+        items.insert(0, row)
+        del items[SESSION_ITEMS:]
+    weight = {row: RECENCY**k / like**0.5 for k, (row, like) in enumerate(zip(rows, likes, strict=True))}
+    similar = {k: sum(weight.get(row, 0.0) for row in items) for k, items in held.items() if k != own}
+    nearest = sorted((k for k in similar if similar[k] > 0), key=similar.__getitem__)[-NEAREST:]
+    total = sum(similar[k] / len(held[k]) ** 0.5 for k in nearest) + SHRINKAGE
+    given = []
+    for k in nearest:
+        for p, row in enumerate(held[k]):
+            near = [ANYWHERE + (1 - ANYWHERE) * NEARNESS ** abs(p - q) if q != p else 0.0 for q in range(len(held[k]))]
+            shares = sum(weight.get(other, 0.0) * n for other, n in zip(held[k], near, strict=True))
+            given.append((row, shares / len(held[k]) ** 0.5))
+    most = max((share for _, share in given), default=0.0)
+    scores = np.zeros(ITEMS)
+    for row, share in given:
+        scores[row] += share / total * (share > LEAST * most)
+    return scores
+
+
+@pytest.mark.parametrize(("users", "n"), [(30, 200), (30, 3000), (80, 3000)])
+def test_scores_are_those_of_going_through_all_sessions(users, n):
+    pairs = pairs_of(n, users)
+    sessions = sessions_of(pairs)
+    rng = random.Random(2)
+    checked = 0
+    for user in range(20):
+        rows = rng.sample(range(10, 60), 35)  # none that more than RECENT sessions took
+        likes = [1 + 99 * rng.random() for _ in rows]
+        expected = plainly(pairs, rows, likes, user)
+        assert spread(sessions, rows, likes, slot(sessions, user)) == pytest.approx(expected, abs=1e-5)
+        checked += np.count_nonzero(expected)
+    assert checked > 100
+
+
+def check(sessions: Sessions) -> None:
+    """The index tells of items that the sessions hold, once each, and of no others; RECENT or fewer: of all."""
+    table = sessions.table
+    listed = {(row, s - 1) for row, slots in enumerate(sessions.recent.tolist()) for s in slots if s}
+    assert len(listed) == np.count_nonzero(sessions.recent)
+    held = {(row, s) for s in table.rows.values() for row in table.items[s].tolist() if row >= 0}
+    assert listed <= held
+    rows = [row for row, _ in held]
+    assert {pair for pair in held if rows.count(pair[0]) <= 10} <= listed
+    for items in table.items[list(table.rows.values())].tolist():
+        known = [row for row in items if row >= 0]
+        assert len(set(known)) == len(known)
+
+
+def test_sessions_are_bounded_and_whoever_took_nothing_for_longest_goes_first():
+    sessions = Sessions(10, ITEMS)
+    for k in range(200):
+        sessions.take([k, 1000], [k, k])  # 1000 stays active
+    assert {int(key, 16) for key in sessions.table.rows} == {1000, *range(191, 200)}
+    assert sessions.table.items[slot(sessions, 1000)].tolist() == list(range(199, 199 - SESSION_ITEMS, -1))
+    check(sessions)
+    assert len(sessions.table) == 10
+
+
+def test_an_item_that_all_take_is_found_by_the_last_sessions_that_took_it():
+    sessions = sessions_of([(key, 5) for key in range(3 * RECENT)] + [(key, 10 + key) for key in range(3 * RECENT)])
+    scores = spread(sessions, [5], [1.0])
+    assert np.flatnonzero(scores).tolist() == [*range(10 + 2 * RECENT, 10 + 3 * RECENT)]
+    check(sessions)
+
+
+def test_of_an_item_taken_again_the_session_says_that_it_is_the_newest():
+    sessions = sessions_of([(1, 4), (1, 5), (1, 6), (1, 4), (1, 4)])
+    assert sessions.table.items[slot(sessions, 1)].tolist()[:4] == [4, 6, 5, -1]
+    check(sessions)
+
+
+def test_ones_own_session_tells_nothing():
+    sessions = sessions_of([(1, 4), (1, 5)])
+    assert not spread(sessions, [4], [1.0], slot(sessions, 1)).any()
+    assert np.flatnonzero(spread(sessions, [4], [1.0])).tolist() == [5]
+
+
+def test_who_has_no_session_has_neighbours_all_the_same():
+    sessions = sessions_of([(1, 4), (2, 4), (2, 5)])
+    assert np.flatnonzero(spread(sessions, [4], [1.0], slot(sessions, 99))).tolist() == [5]
+
+
+def test_nobody_near_is_nothing():
+    assert not spread(Sessions(10, ITEMS), [4], [1.0]).any()
+    assert not spread(sessions_of([(1, 5)]), [4], [1.0]).any()
+    assert not spread(sessions_of([(1, 5)]), [], []).any()
+
+
+def test_released_rows_are_in_no_session_and_their_places_are_used_again():
+    pairs = pairs_of(2000, 30)
+    sessions = sessions_of(pairs)
+    kept = sessions.dump()
+    gone = np.arange(0, ITEMS, 3)
+    sessions.release(gone)
+    check(sessions)
+    again = Sessions(1000, ITEMS)
+    again.load(kept | sessions.dump())
+    assert again.table.items.tolist() == sessions.table.items.tolist()
+    assert not np.isin(sessions.table.items, gone).any() and not sessions.recent[gone].any()
+    assert not spread(sessions, gone.tolist(), [1.0] * len(gone)).any()
+    holes = np.count_nonzero(sessions.table.items[slot(sessions, 3)] < 0)
+    assert 0 < holes < SESSION_ITEMS
+    sessions.take([3] * 2, [0, 6])
+    assert sessions.table.items[slot(sessions, 3)].tolist()[:2] == [6, 0]
+    assert np.count_nonzero(sessions.table.items[slot(sessions, 3)] < 0) == holes - 2
+    check(sessions)
+
+
+def test_dumped_sessions_come_back_and_fewer_where_the_configuration_says_fewer():
+    pairs = pairs_of(3000, 40)
+    sessions = sessions_of(pairs[:1500])
+    kept = sessions.dump()
+    sessions.take(*zip(*pairs[1500:], strict=True))
+    kept |= sessions.dump()
+    assert sessions.dump() == {}
+    again = Sessions(1000, ITEMS)
+    again.load(kept)
+    check(again)
+    rows, likes = list(range(60, 75)), [float(k) for k in range(1, 16)]
+    assert spread(again, rows, likes, 3).tolist() == spread(sessions, rows, likes, 3).tolist()
+    fewer = Sessions(7, ITEMS)
+    fewer.load(kept)
+    check(fewer)
+    last = list(dict.fromkeys(key for key, _ in reversed(pairs)))[:7]
+    assert {int(key, 16) for key in fewer.table.rows} == set(last)
+    fewer.take([5000, 5001], [1, 1])
+    assert {int(key, 16) for key in fewer.table.rows} == {5000, 5001, *last[:5]}
+
+
+def test_pairs_that_are_told_twice_after_a_restore_change_nothing():
+    pairs = pairs_of(2000, 30)
+    once, twice = sessions_of(pairs), sessions_of(pairs)
+    twice.take(*zip(*pairs[-40:], strict=True))
+    assert twice.table.items.tolist() == once.table.items.tolist()
+
+
+BEHAVIOUR = Behaviour(signals=SignalSettings(shards=3, flush_events=4))
+
+
+def taken(user: str, item: str, ts: int, behaviour: Behaviour = BEHAVIOUR, history: tuple[Seen, ...] = ()) -> Feedback:
+    return Feedback(Event(f"{user}-{ts}", "click", user, ts, item), 1.0, history)
+
+
+def tell(view: View, signals: Sequence[Signals]) -> None:
+    for shard in signals:
+        for update in shard.flush():
+            view.apply(decode_update(update))
+
+
+def shop(behaviour: Behaviour = BEHAVIOUR) -> tuple[View, list[Signals]]:
+    """Ten users who each took three of ten items, as far as the signals have told."""
+    view, signals = View(behaviour), [Signals(behaviour, shard) for shard in range(behaviour.signals.shards)]
+    for user in range(10):
+        for k in range(3):
+            for shard in signals:
+                shard.learn(taken(f"u{user}", f"i{(user + k) % 10}", 10 * user + k))
+    tell(view, signals)
+    return view, signals
+
+
+def items_of(view: View, user: str) -> set[str]:
+    slot = view.sessions.slot(user)
+    return {view.table.ids[row] for row in view.sessions.table.items[slot].tolist() if row >= 0} if slot >= 0 else set()
+
+
+def test_each_item_is_told_by_its_own_shard_once():
+    view, _ = shop()
+    assert {items_of(view, f"u{user}") == {f"i{(user + k) % 10}" for k in range(3)} for user in range(10)} == {True}
+    assert view.sessions.clock == 30
+    check(view.sessions)
+
+
+def test_what_was_not_liked_is_in_no_session():
+    view, signals = shop()
+    for shard in signals:
+        shard.learn(Feedback(Event("x", "dislike", "u0", 500, "i7"), -1.0, ()))
+    tell(view, signals)
+    assert items_of(view, "u0") == {"i0", "i1", "i2"}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_an_erased_user_is_in_no_session_once_all_shards_have_told(order):
+    session = Session(BEHAVIOUR)
+    view, signals = shop()
+    state = None
+    for event in (Event("a", "click", "u3", 900, "i9"), Event("x", "erase", "u3", 901)):
+        accepted = session.accept(event, state)
+        state = accepted.state
+        for shard in session.routes(accepted.feedback):
+            signals[shard].learn(accepted.feedback)
+    assert items_of(view, "u3") == {"i3", "i4", "i5"}
+    tell(view, [signals[shard] for shard in order])
+    assert items_of(view, "u3") == set() and len(view.sessions.table.rows) == 9
+    check(view.sessions)
+    assert sum(shard.counts.events for shard in signals) == 31 * 3 - 2  # an erasure teaches nothing
+    for shard in signals:
+        shard.learn(taken("u3", "i1", 950))
+    tell(view, signals)
+    assert items_of(view, "u3") == {"i1"}
+
+
+def test_sessions_come_back_with_the_view_and_an_erased_users_do_not():
+    behaviour, entries = Behaviour(), DictEntries()
+    kept, signals = KeptView(behaviour, Journal(entries, limit=40)), Signals(behaviour, 0)
+    for k in range(200):
+        if k == 101:
+            signals.learn(Feedback(Event("x", "erase", "u3", k), 0.0, ()))
+        elif k < 101 or k % 20 != 3:
+            signals.learn(taken(f"u{k % 20}", f"i{k % 7}", k))
+        for update in signals.flush():
+            kept.take(decode_update(update))
+        kept.release(k - 5)  # the last few wait
+    blocks = b"".join(value for key, value in entries.items() if key.startswith("sessions:"))
+    assert f"{session_key('u4'):08x}".encode() in blocks
+    assert f"{session_key('u3'):08x}".encode() not in blocks
+    again = KeptView(behaviour, Journal(entries, limit=40)).view
+    kept.release(1000)
+    check(again.sessions)
+    for user in range(20):
+        assert items_of(again, f"u{user}") == items_of(kept.view, f"u{user}")
+        assert bool(items_of(again, f"u{user}")) is (user != 3)
+
+
+def test_what_a_view_releases_is_in_no_session():
+    behaviour = Behaviour(catalogue=CatalogueSettings(items=60))
+    view, signals = View(behaviour), Signals(behaviour, 0)
+    for k in range(400):
+        signals.learn(taken(f"u{k % 7}", f"i{k}", k))
+        tell(view, [signals])
+    check(view.sessions)
+    held = [items_of(view, f"u{user}") for user in range(7)]
+    assert {f"i{k}" for k in range(390, 400)} <= set().union(*held)
+    for user, items in enumerate(held):
+        assert items <= {f"i{k}" for k in range(user, 400, 7)} & view.table.rows.keys()
+
+
+def test_what_signals_release_before_they_told_it_is_told_of_nobody():
+    behaviour = Behaviour(signals=SignalSettings(items=64))
+    view, signals = View(behaviour), Signals(behaviour, 0)
+    for k in range(200):
+        signals.learn(taken("u", f"i{k}", k))
+    tell(view, [signals])
+    assert items_of(view, "u") <= signals.table.rows.keys()
+    assert "i199" in items_of(view, "u")
+    check(view.sessions)
+
+
+def test_a_pair_costs_eight_bytes_of_broadcast():
+    signals = Signals(Behaviour(), 0)
+    for k in range(30):
+        signals.learn(taken(f"u{k}", f"i{k % 3}", k))
+    update = decode_update(signals.flush()[0])
+    assert len(update.keys) + len(update.taken) == 8 * 30
+
+
+def test_finding_leaves_no_trace_and_finds_the_same_again():
+    view, _ = shop()
+    before = view.sessions.dump()
+    context = context_of(view, [Seen("i4", 1, 1.0), Seen("i5", 2, 1.0)], {}, "u4")
+    assert context.own == view.sessions.slot("u4") >= 0
+    retriever = Retriever(BEHAVIOUR, view)
+    first, second = retriever.find(context, None), retriever.find(context, None)
+    assert not view.sessions._weight.any() and (retriever._place == -1).all()
+    assert first.rows.tolist() == second.rows.tolist() and (first.features == second.features).all()
+    score = first.features[:, SCORES.index("sessions")]
+    near = {view.table.ids[row] for row, value in zip(first.rows.tolist(), score.tolist(), strict=True) if value > 0}
+    assert near == {"i2", "i3", "i4", "i5", "i6", "i7"}  # u2, u3 and u5 took one of the two or both; u4 is the user
+    assert before and view.sessions.dump() == {}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_slates_name_the_source_where_it_is_asked(asked):
+    behaviour = Behaviour(signals=BEHAVIOUR.signals, sources=SourceSettings(sessions=asked))
+    view, _ = shop(behaviour)
+    slate = Recommend(behaviour, view).answer(taken("new", "i4", 900), None).slate
+    assert (b'"sessions"' in slate) is asked
+    context = context_of(view, [Seen("i4", 1, 1.0)], {})
+    features = Retriever(behaviour, view).find(context, None).features
+    assert features[:, SCORES.index("sessions")].any() == asked
