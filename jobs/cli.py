@@ -311,10 +311,6 @@ def drift(
     *,
     config: ConfigFile = None,
     customers: Annotated[int, Option(metavar="N", min=2, help="Customers of each shop. Default: 60.")] = 60,
-    before: Annotated[
-        int, Option(metavar="N", min=1, help="Interactions of each before tastes flip. Default: 60.")
-    ] = 60,
-    after: Annotated[int, Option(metavar="N", min=1, help="Interactions of each after that. Default: 40.")] = 40,
     shops: Annotated[int, Option(metavar="N", min=1, help="Shops, which differ by seed. Default: 3.")] = 3,
     json: AsJson = False,
 ) -> None:
@@ -326,7 +322,7 @@ def drift(
     from . import preflight  # noqa: PLC0415
 
     preflight.check_learner(effective)
-    drifting.run(effective, customers, before, after, shops, as_json=json)
+    drifting.run(effective, customers, shops, as_json=json)
 
 
 def main(arguments: list[str] | None = None) -> int:

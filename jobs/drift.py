@@ -20,6 +20,7 @@ from .shop import Shop, ShopSettings
 
 log = logging.getLogger(__name__)
 FIRST_SEED = 7
+BEFORE, AFTER = 60, 40  # interactions of each customer, until tastes flip and from then on
 STRETCH = 5  # interactions
 LEVEL_OVER = 20  # interactions before the flip, over which the former level is the mean
 BACK_AT = 0.9  # of it
@@ -65,13 +66,13 @@ class Look(NamedTuple):
     click_through: float
 
 
-def run(config: Config, customers: int, before: int, after: int, shops: int, *, as_json: bool) -> None:
+def run(config: Config, customers: int, shops: int, *, as_json: bool) -> None:
     """Measure, and print the report on standard output."""
     courses = []
     for number in range(shops):
-        courses.append(course(config, FIRST_SEED + number, customers, before, after))
+        courses.append(course(config, FIRST_SEED + number, customers, BEFORE, AFTER))
         log.info("shop %d of %d", number + 1, shops)
-    report = summed_up(courses, before)
+    report = summed_up(courses, BEFORE)
     print(msgspec.json.encode(report).decode() if as_json else text(report))
 
 
@@ -116,14 +117,12 @@ def text(report: Report) -> str:
         "interactions of each; +- is the standard deviation over shops",
         f"click-through before: {level.mean:.3f} +- {level.spread:.3f} (over the last {LEVEL_OVER} interactions)",
         "",
-        "interactions after  visits of each  click-through    share of before",
+        "interactions since  visits of each  click-through    of that before",
     ]
     for part in report.after:
-        lines.append(
-            f"{part.start:8d} to {part.end:<6d}{part.visits.mean:12.1f}"
-            f"{part.click_through.mean:14.3f} +- {part.click_through.spread:.3f}"
-            f"{part.share.mean:12.0%} +- {part.share.spread:.0%}"
-        )
+        through = f"{part.click_through.mean:.3f} +- {part.click_through.spread:.3f}"
+        share = f"{part.share.mean:.0%} +- {part.share.spread:.0%}"
+        lines.append(f"{part.start:9d} to {part.end:<8d}{part.visits.mean:14.1f}  {through:>15}{share:>15}")
     back = [f"after {n}" if n is not None else "never" for n in (report.back_after, *report.back_after_in_each)]
     lines += ["", f"back at {BACK_AT:.0%}: {back[0]} interactions; in each shop: {', '.join(back[1:])}"]
     return "\n".join(lines)

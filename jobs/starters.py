@@ -1,6 +1,6 @@
 """`riverrank starters`: a short, spread-out choice of items to ask a new user about, from files of events and items.
 
-The events teach what is known of items as they do in the job; no user is answered, so that takes a fraction of a replay.
+The events teach what is known of items as they do in the job; no user is answered, so it takes a fraction of a replay.
 """
 
 import msgspec

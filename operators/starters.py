@@ -14,7 +14,7 @@ def choose(known: np.ndarray, vectors: np.ndarray, k: int) -> tuple[list[int], n
     much as it is known. Fewer than `k` where no more covers anything.
 
     The greedy choice for facility location: no choice of k covers more than e / (e - 1) times as much (Nemhauser,
-    Wolsey and Fisher, An analysis of approximations for maximizing submodular set functions, 1978). Of equals the first.
+    Wolsey, Fisher, An analysis of approximations for maximizing submodular set functions, 1978). Of equals the first.
 
     >>> places, covered = choose(np.array([9.0, 8.0, 4.0]), np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), 2)
     >>> places, covered.round(2).tolist()
