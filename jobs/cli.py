@@ -253,7 +253,7 @@ def convert(
 
     if name == "csv":
         separator = "\t" if separator == "tab" else separator
-        reader = datasets.plain_csv(_mapping(columns or []), ts_unit, type_, separator)
+        reader = datasets.plain_csv(datasets.mapping_of(columns or []), ts_unit, type_, separator)
     elif name in datasets.READERS:
         reader = datasets.READERS[name]
         if columns:
@@ -390,16 +390,6 @@ def _files(
 
 def _services(kafka: str | None, redis: str | None) -> dict[str, object]:
     return {"kafka.bootstrap": kafka, "redis.url": redis}
-
-
-def _mapping(given: list[str]) -> dict[str, str]:
-    mapping: dict[str, str] = {}
-    for pair in ",".join(given).split(",") if given else ():
-        field, equals, column = pair.strip().partition("=")
-        if not (field and equals and column):
-            raise UsageError(f"--map: expected FIELD=COLUMN, got {pair!r}")
-        mapping[field] = column
-    return mapping
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from .learner import Inputs, Learner, Learners, LinearLearner
 from .linear import probability
 from .ratings import Ratings
 from .rerank import Reranker, novelty
-from .retrieve import Candidates, Context, Retriever, context_of
+from .retrieve import Context, Retriever, context_of
 from .rules import Rules
 from .served import LastServed, Served
 from .settings import Behaviour
@@ -169,13 +169,13 @@ class Recommend:
         if row >= 0:
             place = served.place(row) if served is not None else -1
             if served is None or (place < 0 and not label):
-                served = self._find_again(row, context, ranker, user)
+                served = self._find_again(row, context, ranker, learner, user)
                 place = served.place(row)
             if self.predict and not rated:
-                tried = served if place >= 0 else self._find_again(row, context, ranker, user)
+                tried = served if place >= 0 else self._find_again(row, context, ranker, learner, user)
                 p = probability(float(learner.logits(tried.inputs.pick([tried.place(row)]))[0]))
             if label and not (feedback.history and feedback.history[-1].item_id == event.item_id):  # else it is one act
-                losses.append(int(self._missed(event.item_id or "", served, place, learner)))
+                losses.append(int(served.missed(place, self.behaviour.slate.size)))
             self._learn_choice(feedback, row, served, place, learner)
         if event.type == "rate" and event.value is not None:
             ratings = Ratings(self.view, user, self.behaviour.reward.rate_from - 0.5)
@@ -184,21 +184,14 @@ class Recommend:
             return Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")
         return Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click")
 
-    def _missed(self, item_id: str, served: Served, place: int, learner: Learner) -> bool:
-        """Whether the item, at `place` among what was served, was not on the slate; where that is not known any more,
-        whether it would not be.
-        """
-        if served.slate is not None:
-            return item_id not in served.slate
-        logits = learner.logits(served.inputs)
-        return bool(np.count_nonzero(logits > logits[place]) >= self.behaviour.slate.size)
-
-    def _find_again(self, row: int, context: Context, ranker: RankerWeights, user: LearnerState) -> Served:
+    def _find_again(
+        self, row: int, context: Context, ranker: RankerWeights, learner: Learner, user: LearnerState
+    ) -> Served:
         """Candidates as they are now, `row` among them."""
         seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen, np.array([row], np.int32))
-        logits = ranker.logits(candidates.features, context.segment)
-        return Served(candidates, Inputs(self.view, candidates, logits))
+        inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
+        return Served(candidates, inputs, learner.logits(inputs))
 
     def _learn_choice(self, feedback: Feedback, row: int, served: Served, place: int, learner: Learner) -> None:
         """Learn that the item of `row`, at `place` among what was served (-1: not among it), was taken or refused."""
@@ -231,8 +224,9 @@ class Recommend:
         slots: tuple[Slot, ...] = ()
         if len(candidates.rows):
             inputs = Inputs(view, candidates, ranker.logits(candidates.features, context.segment))
-            slots = self._slots(event.event_id, candidates, inputs, context, ranker, learner, user.examples)
-            self.served.put(event.user_id, Served(candidates, inputs, {slot.item_id for slot in slots}).proposed())
+            served = Served(candidates, inputs, learner.logits(inputs))
+            self.served.put(event.user_id, served.proposed())
+            slots = self._slots(event.event_id, served, context, ranker, learner, user.examples)
         slate = Slate(
             slate_id=f"{event.user_id}:{user.version}",
             user_id=event.user_id,
@@ -249,17 +243,16 @@ class Recommend:
     def _slots(  # noqa: PLR0917 - all that a slate is made from
         self,
         event_id: str,
-        candidates: Candidates,
-        inputs: Inputs,
+        served: Served,
         context: Context,
         ranker: RankerWeights,
         learner: Learner,
         examples: int,
     ) -> tuple[Slot, ...]:
         """Score, rerank and explore, explain."""
-        view, rows = self.view, candidates.rows
+        view, inputs, rows = self.view, served.inputs, served.candidates.rows
         rule, bonus = self.rules.added(rows), self._novelty(rows)
-        logits = learner.logits(inputs) + rule + bonus
+        logits = served.logits + rule + bonus
 
         def deviations(places: np.ndarray) -> np.ndarray:
             assert isinstance(learner, LinearLearner)  # as Learners made sure of
@@ -285,7 +278,7 @@ class Recommend:
                 range(1, len(rows) + 1),
                 np.exp(-np.logaddexp(0.0, -logits[places])).round(5).tolist(),
                 [float(f"{p:.6g}") for p in drawn.propensity.tolist()],
-                [_SOURCES[bits] for bits in candidates.proposed[places].tolist()],
+                [_SOURCES[bits] for bits in served.candidates.proposed[places].tolist()],
                 causes,
             )
         )
