@@ -253,7 +253,7 @@ def convert(
 
     if name == "csv":
         separator = "\t" if separator == "tab" else separator
-        reader = datasets.plain_csv(_mapping(columns or []), ts_unit, type_, separator)
+        reader = datasets.plain_csv(datasets.mapping_of(columns or []), ts_unit, type_, separator)
     elif name in datasets.READERS:
         reader = datasets.READERS[name]
         if columns:
@@ -286,6 +286,43 @@ def demo(
     from . import demo as demonstration  # noqa: PLC0415  all of the above
 
     demonstration.demo(seconds, plain=plain)
+
+
+@app.command()
+def starters(
+    *,
+    config: ConfigFile = None,
+    events: Events = None,
+    items: Items = None,
+    number: Annotated[int, Option("-n", metavar="N", min=1, help="How many items. Default: 10.")] = 10,
+    json: AsJson = False,
+) -> None:
+    """Name items to ask a new user about, best first: many know them, and together they tell of all others."""
+    effective = load(config, _files(events=events, items=items))
+    from . import preflight  # noqa: PLC0415
+    from . import starters as starting  # noqa: PLC0415  numpy
+
+    preflight.check_files(effective)
+    starting.run(effective, number, as_json=json)
+
+
+@app.command()
+def drift(
+    *,
+    config: ConfigFile = None,
+    customers: Annotated[int, Option(metavar="N", min=2, help="Customers of each shop. Default: 60.")] = 60,
+    shops: Annotated[int, Option(metavar="N", min=1, help="Shops, which differ by seed. Default: 3.")] = 3,
+    json: AsJson = False,
+) -> None:
+    """Measure how soon slates follow when all customers of a simulated shop come to like other things: docs/drift.md.
+    The job's operators run in this process, with nothing else.
+    """
+    effective = load(config, {})
+    from . import drift as drifting  # noqa: PLC0415  River
+    from . import preflight  # noqa: PLC0415
+
+    preflight.check_learner(effective)
+    drifting.run(effective, customers, shops, as_json=json)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -353,16 +390,6 @@ def _files(
 
 def _services(kafka: str | None, redis: str | None) -> dict[str, object]:
     return {"kafka.bootstrap": kafka, "redis.url": redis}
-
-
-def _mapping(given: list[str]) -> dict[str, str]:
-    mapping: dict[str, str] = {}
-    for pair in ",".join(given).split(",") if given else ():
-        field, equals, column = pair.strip().partition("=")
-        if not (field and equals and column):
-            raise UsageError(f"--map: expected FIELD=COLUMN, got {pair!r}")
-        mapping[field] = column
-    return mapping
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ MEANINGS: Mapping[str, str] = {
     "learner.parameters": "further parameters of the class, by name",
     "learner.negatives": "sampled negatives for each positive feedback",
     "learner.tokens": "content weights kept of a user",
+    "learner.drift": "significance at which a change of taste is told from chance: the higher the sooner, 0 never",
     "embedding.dimensions": "length of an item's vectors",
     "embedding.rate": "learning rate of the vectors",
     "embedding.negatives": "items that a block of feedbacks is held against",

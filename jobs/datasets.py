@@ -152,6 +152,21 @@ CSV_FIELDS = ("user", "item", "ts", "type", "value", "event", "title", "categori
 CSV_DEFAULTS = {"user": "user_id", "item": "item_id", "ts": "ts"}
 
 
+def mapping_of(given: list[str]) -> dict[str, str]:
+    """The columns by field that the flags `given` name.
+
+    >>> mapping_of(["user=who,item=what", "ts=when"])
+    {'user': 'who', 'item': 'what', 'ts': 'when'}
+    """
+    mapping: dict[str, str] = {}
+    for pair in ",".join(given).split(",") if given else ():
+        field, equals, column = pair.strip().partition("=")
+        if not (field and equals and column):
+            raise UsageError(f"--map: expected FIELD=COLUMN, got {pair!r}")
+        mapping[field] = column
+    return mapping
+
+
 def plain_csv(columns: Mapping[str, str], unit: str, type_: str, separator: str) -> Reader:
     """A reader of one CSV file with a header, gz by its ending. `columns` maps `CSV_FIELDS` to its columns.
 

@@ -27,7 +27,7 @@ from .baselines_ledger import START, grown
 from .config import Config
 from .errors import Failure, UsageError
 from .evaluate_report import OWN, Against, PolicyReport, Report
-from .measures import MISS, SHOWN, Shown, Tests, clicks_of, paired, ratings_of
+from .measures import MISS, NEW_USER, SHOWN, Shown, Tests, clicks_of, paired, ratings_of
 from .reading import STANDARD, read_lines
 from .replay import Replay, Sink
 
@@ -129,9 +129,11 @@ class Evaluation:
                 self.shown.of(number, servable), judged.curve(),
             )  # fmt: skip
             if number:
-                differences[name] = Against(
-                    paired(own.hits, judged.hits, own.users), paired(own.gains, judged.gains, own.users)
+                first, first_5 = (
+                    paired(own.hits[new], judged.hits[new], own.users[new]) for new in (own.nth < 1, own.nth < NEW_USER)
                 )
+                hits, gains = (paired(getattr(own, of), getattr(judged, of), own.users) for of in ("hits", "gains"))
+                differences[name] = Against(hits, gains, first, first_5)
         ratings, clicks = ((np.array(p), np.array(y)) for p, y in self.predictions.values())
         return Report(
             events=self.events,

@@ -28,10 +28,12 @@ class PolicyReport(msgspec.Struct, frozen=True):
 
 
 class Against(msgspec.Struct, frozen=True, rename=AT):
-    """The job's own policy less another, by test."""
+    """The job's own policy less another, by test; `first` and `first_5` are HR@10 of users' first and first five."""
 
     hr10: Difference
     ndcg10: Difference
+    first: Difference
+    first_5: Difference
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -80,13 +82,15 @@ def _quality(report: Report) -> str:
 def _differences(report: Report) -> str:
     if not report.differences:
         return ""
-    rows = [[f"{OWN} less", "HR@10", "in errors", "NDCG@10", "in errors"]]
+    rows = [[f"{OWN} less", "HR@10", "in errors", "NDCG@10", "in errors", "first", "in errors", "first_5", "in errors"]]
     for name, against in report.differences.items():
         cells = [name]
-        for difference in (against.hr10, against.ndcg10):
-            cells += [f"{difference.mean:+.4f} ± {difference.error:.4f}", f"{difference.errors:+.1f}"]
+        for difference in msgspec.structs.astuple(against):
+            told = f"{difference.mean:+.4f} ± {difference.error:.4f}", f"{difference.errors:+.1f}"
+            cells += told if difference.error else ("-", "-")
         rows.append(cells)
-    return f"{_table(rows)}\npaired by test, standard errors clustered by user"
+    note = "paired by test, standard errors clustered by user; first, first_5: HR@10 of users' first and first five"
+    return f"{_table(rows)}\n{note}"
 
 
 def _curves(report: Report) -> str:

@@ -11,13 +11,14 @@ from ..state.hashing import hash32, uniforms
 from ..state.learners import LearnerState, decode_learner, encode_learner
 from ..state.records import ANSWERED, INTERACTIONS, Cause, Event, ModelInfo, Prediction, Receipt, Slate, Slot, to_json
 from ..state.wire import POPULAR, Feedback, Outcome, Seen
+from .drift import recent, watch
 from .explain import Explainer, parts_of
 from .features import SOURCES
 from .learner import Inputs, Learner, Learners, LinearLearner
 from .linear import probability
 from .ratings import Ratings
 from .rerank import Reranker, novelty
-from .retrieve import Candidates, Context, Retriever, context_of
+from .retrieve import Context, Retriever, context_of
 from .rules import Rules
 from .served import LastServed, Served
 from .settings import Behaviour
@@ -68,17 +69,23 @@ class Recommend:
             self.served.take(event.user_id)
             return Answer(None, erased=True)
         user = decode_learner(state)
+        feedback = recent(feedback, user.since)
         learner = self.learners.of(user)
         ranker = self.view.ranker
         context = context_of(self.view, feedback.history, feedback.attributes, event.user_id)
         predictions: list[Prediction] = []
+        losses: list[int] = []
         for outcome in feedback.outcomes:
             predictions += self._learn_outcome(outcome, event.user_id, context, ranker, learner)
+            losses += [1 - label for label in outcome.labels]
             user.examples += len(outcome.items)
-        if event.type in INTERACTIONS:
-            predictions += self._learn_interaction(feedback, context, ranker, learner, user)
+        took = event.type in INTERACTIONS
+        if took:
+            predictions.append(self._learn_interaction(feedback, context, ranker, learner, user, losses))
             user.examples += 1
             self._remember(user, event.item_id or "")
+        if watch(user, losses, history_after(feedback), took=took, significance=self.behaviour.learner.drift):
+            learner, feedback = self.learners.of(LearnerState()), recent(feedback, user.since)
         slate = None
         if event.type in ANSWERED:
             user.version += 1
@@ -141,10 +148,19 @@ class Recommend:
             learner.learn(inputs, place, label, 1.0)
         return predictions
 
-    def _learn_interaction(
-        self, feedback: Feedback, context: Context, ranker: RankerWeights, learner: Learner, user: LearnerState
-    ) -> list[Prediction]:
-        """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to."""
+    def _learn_interaction(  # noqa: PLR0917 - a feedback, what it is judged by, and where that goes
+        self,
+        feedback: Feedback,
+        context: Context,
+        ranker: RankerWeights,
+        learner: Learner,
+        user: LearnerState,
+        losses: list[int],
+    ) -> Prediction:
+        """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to.
+
+        `losses` gets one more where the item was taken: whether it was missed.
+        """
         event, label = feedback.event, feedback.reward > 0
         row = self.view.row(event.item_id or "")
         rated = event.type == "rate" and event.value is not None
@@ -153,25 +169,29 @@ class Recommend:
         if row >= 0:
             place = served.place(row) if served is not None else -1
             if served is None or (place < 0 and not label):
-                served = self._find_again(row, context, ranker, user)
+                served = self._find_again(row, context, ranker, learner, user)
                 place = served.place(row)
             if self.predict and not rated:
-                tried = served if place >= 0 else self._find_again(row, context, ranker, user)
+                tried = served if place >= 0 else self._find_again(row, context, ranker, learner, user)
                 p = probability(float(learner.logits(tried.inputs.pick([tried.place(row)]))[0]))
+            if label and not (feedback.history and feedback.history[-1].item_id == event.item_id):  # else it is one act
+                losses.append(int(served.missed(place, self.behaviour.slate.size)))
             self._learn_choice(feedback, row, served, place, learner)
         if event.type == "rate" and event.value is not None:
             ratings = Ratings(self.view, user, self.behaviour.reward.rate_from - 0.5)
             rating = round(ratings.learn(row, event.value), 6)
             ratings.store(user)
-            return [Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")]
-        return [Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click")]
+            return Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")
+        return Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click")
 
-    def _find_again(self, row: int, context: Context, ranker: RankerWeights, user: LearnerState) -> Served:
+    def _find_again(
+        self, row: int, context: Context, ranker: RankerWeights, learner: Learner, user: LearnerState
+    ) -> Served:
         """Candidates as they are now, `row` among them."""
         seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen, np.array([row], np.int32))
-        logits = ranker.logits(candidates.features, context.segment)
-        return Served(candidates, Inputs(self.view, candidates, logits))
+        inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
+        return Served(candidates, inputs, learner.logits(inputs))
 
     def _learn_choice(self, feedback: Feedback, row: int, served: Served, place: int, learner: Learner) -> None:
         """Learn that the item of `row`, at `place` among what was served (-1: not among it), was taken or refused."""
@@ -204,16 +224,16 @@ class Recommend:
         slots: tuple[Slot, ...] = ()
         if len(candidates.rows):
             inputs = Inputs(view, candidates, ranker.logits(candidates.features, context.segment))
-            self.served.put(event.user_id, Served(candidates, inputs).proposed())
-            slots = self._slots(event.event_id, candidates, inputs, context, ranker, learner, user.examples)
-        warm = bool(feedback.history) or event.type in INTERACTIONS
+            served = Served(candidates, inputs, learner.logits(inputs))
+            self.served.put(event.user_id, served.proposed())
+            slots = self._slots(event.event_id, served, context, ranker, learner, user.examples)
         slate = Slate(
             slate_id=f"{event.user_id}:{user.version}",
             user_id=event.user_id,
             version=user.version,
             ts=event.ts,
             trigger=event.event_id,
-            strategy="warm" if warm else "cold",
+            strategy="warm" if user.seen else "cold",
             arm="control",
             model=ModelInfo(user.examples, ranker.version),
             items=slots,
@@ -223,17 +243,16 @@ class Recommend:
     def _slots(  # noqa: PLR0917 - all that a slate is made from
         self,
         event_id: str,
-        candidates: Candidates,
-        inputs: Inputs,
+        served: Served,
         context: Context,
         ranker: RankerWeights,
         learner: Learner,
         examples: int,
     ) -> tuple[Slot, ...]:
         """Score, rerank and explore, explain."""
-        view, rows = self.view, candidates.rows
+        view, inputs, rows = self.view, served.inputs, served.candidates.rows
         rule, bonus = self.rules.added(rows), self._novelty(rows)
-        logits = learner.logits(inputs) + rule + bonus
+        logits = served.logits + rule + bonus
 
         def deviations(places: np.ndarray) -> np.ndarray:
             assert isinstance(learner, LinearLearner)  # as Learners made sure of
@@ -259,7 +278,7 @@ class Recommend:
                 range(1, len(rows) + 1),
                 np.exp(-np.logaddexp(0.0, -logits[places])).round(5).tolist(),
                 [float(f"{p:.6g}") for p in drawn.propensity.tolist()],
-                [_SOURCES[bits] for bits in candidates.proposed[places].tolist()],
+                [_SOURCES[bits] for bits in served.candidates.proposed[places].tolist()],
                 causes,
             )
         )

@@ -7,6 +7,8 @@ both again would double the work. It is no state: where it is missing, candidate
 from collections import OrderedDict
 from typing import NamedTuple
 
+import numpy as np
+
 from .learner import Inputs
 from .retrieve import Candidates
 from .view import View
@@ -15,17 +17,23 @@ MOST = 1000  # users
 
 
 class Served(NamedTuple):
-    """Candidates, and what a learner sees of them."""
+    """Candidates, what a learner sees of them, and its logits of them, float64 (c,)."""
 
     candidates: Candidates
     inputs: Inputs
+    logits: np.ndarray
 
     def proposed(self) -> "Served":
         """Without what no source proposed: a pin is nothing that a user's choice can be held against."""
         places = self.candidates.proposed.nonzero()[0]
         if len(places) == len(self.candidates.rows):
             return self
-        return Served(Candidates(*(array[places] for array in self.candidates)), self.inputs.pick(places.tolist()))
+        candidates = Candidates(*(array[places] for array in self.candidates))
+        return Served(candidates, self.inputs.pick(places.tolist()), self.logits[places])
+
+    def missed(self, place: int, size: int) -> bool:
+        """Whether what stands at `place`, -1 for nowhere, is not among the first `size` of the learner's order."""
+        return place < 0 or int(np.count_nonzero(self.logits > self.logits[place])) >= size
 
     def place(self, row: int) -> int:
         """Where `row` stands among the candidates, -1 where it does not."""

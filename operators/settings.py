@@ -104,6 +104,7 @@ class LearnerSettings(Section):
     parameters: dict[str, Any] = {}
     negatives: Count = 4
     tokens: Annotated[int, Meta(ge=0, le=1000)] = 32  # content weights kept a user
+    drift: Share = 0.2  # significance of a change of taste
 
 
 class SlateSettings(Section):

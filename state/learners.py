@@ -17,6 +17,8 @@ class LearnerState(msgspec.Struct, array_like=True):
     pickled, since River has no other form of it. `ratings` is the least and the greatest rating, how often rated the
     items were, and each rating model's squared errors, float32, then the models' weights, float16. `precision`
     float32 is how sure a linear learner is of each weight, features then tokens, kept where exploration asks for it.
+    `losses` are the last ones, as `operators.drift` keeps them, and `since` is the event time from which on the
+    history tells of the user's taste, 0 where it never changed.
     """
 
     layout: int = LAYOUT
@@ -32,6 +34,8 @@ class LearnerState(msgspec.Struct, array_like=True):
     model: bytes = b""
     ratings: bytes = b""
     precision: bytes = b""
+    losses: bytes = b""
+    since: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -162,6 +162,8 @@ def test_every_policy_is_judged_on_the_same_tests(files: Path) -> None:
         gap = report.policies["riverrank"].all.hr10 - report.policies[name].all.hr10
         assert against.hr10.mean == pytest.approx(gap, abs=1.1e-5)
         assert 0 < against.hr10.error < 0.2
+        gap = report.policies["riverrank"].first_5.hr10 - report.policies[name].first_5.hr10
+        assert against.first_5.mean == pytest.approx(gap, abs=1.1e-5)
     assert list(report.differences) == list(NAMES)
 
 

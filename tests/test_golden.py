@@ -70,6 +70,7 @@ MEASURED = LearnerState(
     token_weights=np.array([0.25], "<f8").tobytes(),
     precision=np.array([4.5, 1.0, 1.25], "<f4").tobytes(),
 )
+WATCHED = LearnerState(layout=1, losses=b"\2\1" + bytes(7) + b"\1\3", since=1_764_000_000_000)
 FEEDBACK = Feedback(
     Event("e-1", "rate", "u-1", 5, "i-1", 4.0, None, "u-1:3", {"device": "tv"}, None),
     1.0,
@@ -88,6 +89,7 @@ PLAIN = {  # name: (value, encode, decode)
     "learner-1": (LEARNER, encode_learner, decode_learner),
     "learner-1-ratings": (RATER, encode_learner, decode_learner),
     "learner-1-precision": (MEASURED, encode_learner, decode_learner),
+    "learner-1-drift": (WATCHED, encode_learner, decode_learner),
     "counts-1": (Counts(1, 9, (3.5, 2.0)), encode, lambda raw: msgspec.msgpack.decode(raw, type=Counts)),
     "view-1": (Meta(1, 4, {0: 9}, {0: (3.5, 2.0)}), encode, lambda raw: msgspec.msgpack.decode(raw, type=Meta)),
     "ranker-1": (

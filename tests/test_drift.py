@@ -1,0 +1,226 @@
+"""A change of taste: told as River's ADWIN tells it, in few bytes; then the old taste counts no more."""
+
+import json
+import random
+from typing import Any
+
+import msgspec
+import pytest
+from river import drift as river
+from riverrank.jobs import cli, drift
+from riverrank.jobs.config import Config, parse
+from riverrank.jobs.replay import Replay, Sink
+from riverrank.operators.arrivals import Arrival
+from riverrank.operators.drift import BUCKETS, CLOCK, HEAD, ROWS, Adwin, Change, recent, watch
+from riverrank.state.learners import LearnerState, decode_learner
+from riverrank.state.records import Event, EventType, Item, Slate, to_json
+from riverrank.state.wire import CatalogueUpdate, Feedback, Seen
+
+MOST_BYTES = HEAD + 2 * ROWS * BUCKETS
+HOUR = 3_600_000
+
+
+def losses_of(seed: int, number: int, moves: float) -> list[int]:
+    """Losses whose mean jumps with probability `moves` before each."""
+    draw = random.Random(seed)
+    mean, losses = draw.random(), []
+    for _ in range(number):
+        if draw.random() < moves:
+            mean = draw.random()
+        losses.append(int(draw.random() < mean))
+    return losses
+
+
+@pytest.mark.parametrize("significance", [0.002, 0.1, 0.5, 0.999])
+def test_changes_are_told_loss_by_loss_as_river_tells_them_whatever_is_restored(significance: float) -> None:
+    told = 0
+    for seed in range(40):
+        theirs, raw = river.ADWIN(delta=significance, clock=CLOCK), b""
+        for loss in losses_of(seed, 700, 0.01):
+            theirs.update(loss)
+            ours = Adwin(raw, significance)
+            change = ours.add(loss)
+            raw = ours.dump()
+            assert (change is not None) == theirs.drift_detected
+            told += theirs.drift_detected
+            if change is None:
+                assert sum(len(row) << k for k, row in enumerate(ours.rows)) == theirs.width
+                assert sum(sum(bucket[:1]) for row in ours.rows for bucket in row) == theirs.total
+    assert told > 40
+
+
+def test_what_is_kept_of_losses_stays_within_ninety_bytes() -> None:
+    for mean in (0, 1):
+        adwin, sizes = Adwin(b"", 0.5), []
+        for _ in range(5000):
+            assert adwin.add(mean) is None
+            adwin.take()
+            adwin.take()
+            sizes.append(len(adwin.dump()))
+        assert max(sizes) <= MOST_BYTES == 89
+        assert sizes[9] < 40
+        assert Adwin(adwin.dump(), 0.5).dump() == adwin.dump()
+        assert adwin.add(1 - mean) is None  # what is kept is still told from what comes
+
+
+def test_a_change_knows_which_way_it_went_and_how_many_interactions_came_since() -> None:
+    for before, after in ((0, 1), (1, 0)):
+        adwin = Adwin(b"", 0.1)
+        changes = []
+        for number in range(100):
+            changes.append(adwin.add(before if number < 60 else after))
+            if number % 3 == 0:
+                adwin.take()
+        first = next(number for number, change in enumerate(changes) if change)
+        since = len([number for number in range(60, first) if number % 3 == 0])
+        assert first < 90
+        assert changes[first] == Change(worse=after > before, taken=since)
+
+
+def test_losses_that_only_scatter_are_rarely_taken_for_a_change() -> None:
+    draw = random.Random(5)
+    worse = 0
+    for _ in range(200):
+        mean, adwin = 0.5 + 0.5 * draw.random(), Adwin(b"", 0.5)
+        changes = [adwin.add(int(draw.random() < mean)) for _ in range(300)]
+        worse += any(change and change.worse for change in changes)
+    assert worse <= 10
+
+
+def test_from_a_change_on_the_history_is_what_came_after_it() -> None:
+    user, history = LearnerState(), []
+    for number in range(60):
+        history.append(Seen(f"i-{number}", 1000 * number, 1.0))
+        changed = watch(user, [int(number >= 40)], history, took=True, significance=0.2)
+        if changed:
+            break
+        assert user.since == 0
+    assert changed
+    assert 1000 * 40 <= user.since <= 1000 * 42
+    feedback = Feedback(Event("e", "request", "u", 99_000), 0.0, tuple(history))
+    assert [seen.item_id for seen in recent(feedback, user.since).history] == [
+        f"i-{number}" for number in range(user.since // 1000, len(history))
+    ]
+    assert recent(feedback, 0) is feedback
+    assert not watch(user, [1] * 500, history, took=True, significance=0.0)
+
+
+def test_a_change_that_nothing_was_taken_since_leaves_no_history() -> None:
+    user, history = LearnerState(), [Seen("i", 5, 1.0)]
+    assert not watch(user, [0] * 40, history, took=True, significance=0.2)
+    assert watch(user, [1] * 40, history, took=False, significance=0.2)
+    assert user.since == 6
+    empty = LearnerState()
+    watch(empty, [0] * 40, [], took=False, significance=0.2)
+    assert watch(empty, [1] * 40, [], took=False, significance=0.2)
+    assert empty.since == 0
+
+
+class Slates(Sink):
+    """The slates that were written, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wanted = True
+        self.slates: list[Slate] = []
+
+    def write(self, key: str, value: bytes) -> None:
+        self.slates.append(msgspec.json.decode(value, type=Slate))
+
+
+class Life:
+    """A user who takes what is of one category, and then of another, among a crowd who each keep to one of eight."""
+
+    def __init__(self, significance: float) -> None:
+        self.answers = Slates()
+        outputs = {name: Sink() for name in Sink.NAMES}
+        config = parse({"learner": {"drift": significance}, "exploration": {"rate": 0.0}})
+        self.replay = Replay(config, {**outputs, "slates": self.answers})
+        self.sent = 0
+        for number in range(1600):
+            self.replay.view.apply(CatalogueUpdate(Item(f"i{number}", 1, categories=(f"c{number % 8}",))))
+        for number in range(800):
+            self.send(f"crowd{number % 40}", "click", item_id=f"i{number % 8 + 8 * (number * 7 // 40 % 200)}")
+        for turn in range(15):
+            self.visit(2, turn)
+        assert self.shown_of(2) >= 8
+        self.flipped_at, self.visits = HOUR * self.sent, 0
+        while self.shown_of(5) < 8:
+            self.visit(5, self.visits)
+            self.visits += 1
+
+    def send(self, user: str, kind: EventType, **fields: Any) -> None:
+        event = Event(f"e{self.sent}", kind, user, HOUR * (1 + self.sent), **fields)
+        self.replay.event(Arrival(0, self.sent, 0, to_json(event)))
+        self.sent += 1
+
+    def visit(self, category: int, turn: int) -> None:
+        """Look at ten of the last slate, take two of the category, and find one more every fifth time."""
+        shown = [slot.item_id for slot in self.answers.slates[-1].items[:10]]
+        self.send("u", "impression", items=tuple(shown))
+        for item_id in [item_id for item_id in shown if int(item_id[1:]) % 8 == category][:2]:
+            self.send("u", "click", item_id=item_id)
+        if turn % 5 == 4:
+            self.send("u", "click", item_id=f"i{category + 8 * (199 - turn)}")
+        self.send("u", "request")
+
+    def shown_of(self, category: int) -> int:
+        return sum(int(slot.item_id[1:]) % 8 == category for slot in self.answers.slates[-1].items[:10])
+
+
+def test_after_a_change_of_taste_the_old_one_counts_no_more_and_slates_follow_sooner() -> None:
+    life, without = Life(0.5), Life(0.0)
+    state, slate = decode_learner(life.replay.users["u"]), life.answers.slates[-1]
+    ignored = decode_learner(without.replay.users["u"])
+    assert life.visits < without.visits
+    assert (ignored.since, ignored.losses) == (0, b"")
+    assert life.flipped_at < state.since < HOUR * life.sent
+    assert ignored.memory["n_iterations"] > 300 > 2 * state.memory["n_iterations"]  # the learner began anew ...
+    assert (slate.version, slate.strategy) == (state.version, "warm")  # ... and nothing else did
+    assert slate.model.examples == state.examples > 150
+    assert len(state.seen) > 100
+
+
+def look(customer: int, interactions: int, click_through: float) -> drift.Look:
+    return drift.Look(customer, interactions, click_through)
+
+
+def test_the_report_is_of_the_average_customer_beside_what_they_saw_before() -> None:
+    old = [look(0, 0, 0.9), look(0, 30, 0.3), look(0, 31, 0.1), look(1, 12, 0.4)]  # the first is too long ago
+    new = [look(0, 0, 0.1), look(0, 0, 0.3), look(1, 1, 0.1), look(1, 5, 0.24), look(0, 14, 0.5), look(0, 16, 0.28)]
+    report = drift.summed_up([(old, new)], before=40)
+    assert report.former_level == drift.Figure(0.3, 0.0)
+    assert (report.shops, report.customers) == (1, 2)
+    told = [(part.start, part.end, part.visits.mean, part.click_through.mean, part.share.mean) for part in report.after]
+    assert told == [
+        (0, 5, 1.5, 0.15, 0.5),
+        (5, 10, 0.5, 0.24, 0.8),
+        (10, 15, 0.5, 0.5, 1.6667),
+        (15, 20, 0.5, 0.28, 0.9333),
+    ]
+    assert report.back_after == 10
+    never = [*new, look(1, 17, 0.0)]
+    two = drift.summed_up([(old, new), (old, never)], before=40)
+    assert (two.back_after, two.back_after_in_each) == (None, [10, None])
+    assert two.after[3].share == drift.Figure(0.7, 0.33)
+    assert "after 10, never" in drift.text(two)
+
+
+def test_after_all_tastes_flip_click_through_is_back_within_thirty_interactions() -> None:
+    courses = [drift.course(Config(), seed, customers=30, before=40, after=30) for seed in (3, 4)]
+    report = drift.summed_up(courses, before=40)
+    assert report.former_level.mean > 0.1
+    assert report.after[0].share.mean < 0.5  # the tastes did flip
+    assert report.after[5].end == 30
+    assert min(part.share.mean for part in report.after[3:]) > drift.BACK_AT
+
+
+def test_the_command_prints_the_report_for_a_reader_and_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["drift", "--customers", "3", "--shops", "2"]
+    assert cli.main([*small, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["shops"], report["customers"], report["after"][1]["from"]) == (2, 3, 5)
+    assert cli.main(small) == 0
+    printed = capsys.readouterr().out
+    assert f"click-through before: {report['former_level']['mean']:.3f}" in printed  # same shops, same answers
+    assert printed.count("\n") == 6 + len(report["after"])
