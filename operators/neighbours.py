@@ -22,7 +22,6 @@ LEAST = 0.03  # share of the most that any neighbour gives; what gets less from 
 _RECENCIES = (RECENCY ** np.arange(MOST_WINDOW)).astype(np.float32)
 _PLACES = np.arange(SESSION_ITEMS)
 _NEARNESS = ANYWHERE + (1 - ANYWHERE) * NEARNESS ** np.abs(_PLACES[:, None] - _PLACES).astype(np.float32)
-np.fill_diagonal(_NEARNESS, 0.0)  # what is shared says nothing of itself
 
 
 class Near(NamedTuple):
@@ -104,11 +103,12 @@ class Sessions:
         items = self.table.items[slots - 1]
         held = items >= 0
         self._weight[rows] = weights
-        given = self._weight[items] @ _NEARNESS
+        shared = self._weight[items]
         self._weight[rows] = 0.0
+        given = shared @ _NEARNESS
         roots = np.sqrt(held.sum(axis=1))
         given *= (1.0 / (roots * ((similarity[slots] / roots).sum() + SHRINKAGE))).astype(np.float32)[:, None]
-        given *= held
+        given *= held & (shared == 0)
         kept = given > LEAST * given.max(initial=0.0)
         return Near(items[kept], given[kept])
 

@@ -9,32 +9,38 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from river import linear_model, optim
 
 from ..state.items import VectorTable
 from ..state.journal import Journal
-from ..state.wire import Feedback, VectorUpdate, Weights, decode_feedback, encode
+from ..state.wire import Feedback, Seen, VectorUpdate, Weights, decode_feedback, encode
 from .embedding import Embedding
-from .features import PRIOR
-from .linear import Linear, probability
-from .retrieve import Context, Retriever, context_of
+from .ensemble import Ensemble
+from .features import PRIOR, SEGMENTS
+from .linear import probability
+from .retrieve import Candidates, Context, Retriever, context_of
+from .served import LastServed
 from .session import drawn
 from .settings import Behaviour
 from .view import View
 
 _MODEL = "model"
 LAYOUT = 1
+YOUTH = 16  # feedbacks by which the next weights are one later, until `flush_events`
 BLOCK = 16  # feedbacks that the vectors are learned from at once
 BIAS_RATE = 0.01  # of the bias that makes logits those of clicks on shown items
 
 
 class RankerState(msgspec.Struct, array_like=True):
-    """A shard's ranker, kept under `model`: layout 1, a MessagePack array; `weights` float64 (SEGMENTS, F)."""
+    """A shard's ranker, kept under `model`: layout 1, a MessagePack array.
+
+    `weights` float64 (SEGMENTS, models, F) and `losses` float64 (SEGMENTS, models) are those of each ensemble.
+    """
 
     layout: int = LAYOUT
     version: int = 0
     weights: bytes = b""
     bias: float = 0.0
+    losses: bytes = b""
 
 
 class Ranker:
@@ -47,9 +53,9 @@ class Ranker:
         self.shard = shard
         self.journal = journal
         self.retriever = Retriever(behaviour, view)
+        self.served: LastServed[Candidates] = LastServed(view)
         self.version = 0
-        river = linear_model.LogisticRegression(optim.SGD(self.settings.rate), intercept_lr=0.0)
-        self.models = [Linear(river, prior.copy()) for prior in PRIOR]  # by segment
+        self.models = [Ensemble(self.settings.rate, prior) for prior in PRIOR]  # by segment
         self.bias = 0.0
         self.embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
         self._block: list[Feedback] = []  # what the embedding has yet to learn from
@@ -71,9 +77,9 @@ class Ranker:
         return ranker
 
     def learn(self, feedback: Feedback) -> None:
-        """Learn from one feedback: an interaction against sampled candidates, an impression against itself."""
+        """Learn from one feedback: an interaction against what there was to choose, an impression against itself."""
         self.version += 1
-        if drawn(self.settings, self.version, self.behaviour.seed, f"ranked:{feedback.event.event_id}"):
+        if drawn(self.settings, self.version, self.behaviour.seed, "rank", feedback):
             self._learn_order(feedback)
         self._block.append(feedback)
         if len(self._block) == BLOCK:
@@ -83,8 +89,8 @@ class Ranker:
             self._compact = self.journal.append(encode(feedback)) or self._compact
 
     def due(self) -> bool:
-        """Whether enough was learned since the last weights for new ones."""
-        return self._pending >= self.settings.flush_events
+        """Whether enough was learned since the last weights for new ones: while there is little, each bit counts."""
+        return self._pending >= min(self.settings.flush_events, 1 + self.version // YOUTH)
 
     def flush(self) -> list[bytes]:
         """The encoded weights and vectors that changed since the last ones; none where nothing was learned.
@@ -102,27 +108,37 @@ class Ranker:
             updates.append(moved)
             self.view.apply(moved)
         if self.journal is not None and self._compact:
-            state = RankerState(LAYOUT, self.version, self._weights(), self.bias)
+            weights, losses = (b"".join(parts) for parts in zip(*(m.dump() for m in self.models), strict=True))
+            state = RankerState(LAYOUT, self.version, weights, self.bias, losses)
             self.journal.compact({_MODEL: encode(state), **self.embedding.table.dump()})
             self._compact = False
         return [encode(update) for update in updates]
 
     def _learn_order(self, feedback: Feedback) -> None:
         """Learn to order candidates from one feedback."""
-        context = context_of(self.view, feedback.history, feedback.attributes, feedback.event.user_id)
+        event = feedback.event
+        context = context_of(self.view, feedback.history, feedback.attributes, event.user_id)
         for outcome in feedback.outcomes:
             self._learn_shown(context, outcome.items, outcome.labels)
-        row = self.view.row(feedback.event.item_id or "")
-        if feedback.reward <= 0 or row < 0:
+        if feedback.reward <= 0:
             return
-        known = self.view.table.rows_of(seen.item_id for seen in feedback.history)
-        seen = None if self.behaviour.slate.repeat else self.view.hash[known]
-        candidates = self.retriever.find(context, seen, np.array([row], np.int32))
-        place = int(candidates.places(np.array([row]))[0])
+        # As RECOMMEND found them then: what is fresher by now, it could not go by, and would be taught to trust.
+        candidates = self.served.take(event.user_id)
+        if candidates is None:
+            candidates = self._find(context, feedback.history)
         # What no source proposed was not there to be ordered: against candidates, which sources score high by choice,
         # it would only teach that a high score is bad.
-        if candidates.proposed[place]:
-            self.models[context.segment].choose(candidates.features, place, min(1.0, feedback.reward))
+        places = (candidates.rows == self.view.row(event.item_id or "")).nonzero()[0]
+        if len(places):
+            self.models[context.segment].choose(candidates.features, int(places[0]), min(1.0, feedback.reward))
+        history = feedback.history_after()
+        context = context_of(self.view, history, feedback.attributes, event.user_id)
+        self.served.put(event.user_id, self._find(context, history))
+
+    def _find(self, context: Context, history: Sequence[Seen]) -> Candidates:
+        """What RECOMMEND, with this view, chooses from for a user with that history."""
+        known = self.view.table.rows_of(seen.item_id for seen in history)
+        return self.retriever.find(context, None if self.behaviour.slate.repeat else self.view.hash[known])
 
     def _learn_block(self) -> None:
         self.embedding.learn(self._block)
@@ -131,11 +147,10 @@ class Ranker:
     def _recall(self, state: RankerState) -> None:
         if state.layout != LAYOUT:
             raise ValueError(f"ranker state of layout {state.layout}: this version reads {LAYOUT}")
-        if len(state.weights) == 8 * PRIOR.size:  # else the features are others now: begin anew
-            self.version, self.bias = state.version, state.bias
-            held = np.frombuffer(state.weights, "<f8").reshape(PRIOR.shape)
-            for model, weights in zip(self.models, held, strict=True):
-                model.weights = weights.copy()
+        self.version, self.bias = state.version, state.bias
+        weights, losses = len(state.weights) // SEGMENTS, len(state.losses) // SEGMENTS
+        for k, model in enumerate(self.models):
+            model.load(state.weights[k * weights : (k + 1) * weights], state.losses[k * losses : (k + 1) * losses])
 
     def _learn_shown(self, context: Context, items: Sequence[str], labels: Sequence[int]) -> None:
         find = self.view.table.rows.get
@@ -154,4 +169,4 @@ class Ranker:
             self.models[context.segment].choose(candidates.features[[place, *refused]], 0)
 
     def _weights(self) -> bytes:
-        return np.concatenate([model.weights for model in self.models]).astype("<f8").tobytes()
+        return np.concatenate([model.tell() for model in self.models]).astype("<f8").tobytes()

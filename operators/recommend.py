@@ -10,7 +10,7 @@ import numpy as np
 from ..state.hashing import hash32, uniforms
 from ..state.learners import LearnerState, decode_learner, encode_learner
 from ..state.records import ANSWERED, INTERACTIONS, Cause, Event, ModelInfo, Prediction, Receipt, Slate, Slot, to_json
-from ..state.wire import POPULAR, Feedback, Outcome, Seen
+from ..state.wire import POPULAR, Feedback, Outcome
 from .drift import recent, watch
 from .explain import Explainer, parts_of
 from .features import SOURCES
@@ -59,7 +59,7 @@ class Recommend:
         self.rules = Rules(behaviour.rules, view)
         self.reranker = Reranker(behaviour, view, self.rules)
         self.explainer = Explainer(view, self.rules)
-        self.served = LastServed(view)
+        self.served: LastServed[Served] = LastServed(view)
         self._popular_at: tuple[int, int] | None = None
 
     def answer(self, feedback: Feedback, state: bytes | None) -> Answer:
@@ -84,7 +84,7 @@ class Recommend:
             predictions.append(self._learn_interaction(feedback, context, ranker, learner, user, losses))
             user.examples += 1
             self._remember(user, event.item_id or "")
-        if watch(user, losses, history_after(feedback), took=took, significance=self.behaviour.learner.drift):
+        if watch(user, losses, feedback.history_after(), took=took, significance=self.behaviour.learner.drift):
             learner, feedback = self.learners.of(LearnerState()), recent(feedback, user.since)
         slate = None
         if event.type in ANSWERED:
@@ -218,7 +218,7 @@ class Recommend:
 
     def _slate(self, feedback: Feedback, ranker: RankerWeights, learner: Learner, user: LearnerState) -> bytes:
         event, behaviour, view = feedback.event, self.behaviour, self.view
-        context = context_of(view, history_after(feedback), feedback.attributes, event.user_id)
+        context = context_of(view, feedback.history_after(), feedback.attributes, event.user_id)
         seen = None if behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen, self.rules.pinnable(seen))
         slots: tuple[Slot, ...] = ()
@@ -295,14 +295,6 @@ def receipt_of(event: Event, *, cached: bool) -> bytes:
     """The receipt of an erasure, as JSON; `cached`: there was a cache to erase from as well."""
     parts = ("sessions", "learner", "slates", *(("cache",) if cached else ()))
     return to_json(Receipt(event.event_id, event.user_id, event.ts, parts))
-
-
-def history_after(feedback: Feedback) -> tuple[Seen, ...]:
-    """The history with the feedback's own interaction in it."""
-    event = feedback.event
-    if event.type not in INTERACTIONS or event.item_id is None:
-        return feedback.history
-    return (*feedback.history, Seen(event.item_id, event.ts, feedback.reward, INTERACTIONS.index(event.type)))
 
 
 _POPULAR_CAUSE = Cause("popular")

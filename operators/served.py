@@ -5,7 +5,7 @@ both again would double the work. It is no state: where it is missing, candidate
 """
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -41,21 +41,24 @@ class Served(NamedTuple):
         return int(places[0]) if len(places) else -1
 
 
-class LastServed:
+Answer = TypeVar("Answer")
+
+
+class LastServed(Generic[Answer]):
     """The last answer of the MOST users that were answered last."""
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self._by_user: OrderedDict[str, tuple[int, Served]] = OrderedDict()
+        self._by_user: OrderedDict[str, tuple[int, Answer]] = OrderedDict()
 
-    def put(self, user_id: str, served: Served) -> None:
+    def put(self, user_id: str, served: Answer) -> None:
         """Keep the user's last answer."""
         self._by_user[user_id] = (self.view.releases, served)
         self._by_user.move_to_end(user_id)
         if len(self._by_user) > MOST:
             self._by_user.popitem(last=False)
 
-    def take(self, user_id: str) -> Served | None:
+    def take(self, user_id: str) -> Answer | None:
         """The user's last answer; None where it is not known any more, or its rows may be other items by now."""
         releases, served = self._by_user.pop(user_id, (-1, None))
         return served if releases == self.view.releases else None

@@ -16,6 +16,7 @@ from .settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettin
 
 _ID = np.dtype([("hash", "<u8"), ("ts", "<u8")])
 MAX_ATTRIBUTES = 32
+STRETCH = 3_600_000  # milliseconds of event time within which a user's feedbacks are sampled together
 
 
 class Accepted(NamedTuple):
@@ -107,7 +108,7 @@ class Session:
         if not (feedback.outcomes or feedback.reward > 0):
             return False
         self.sent += 1
-        return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, f"sample:{feedback.event.event_id}")
+        return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, "sample", feedback)
 
     def _erase(self, event: Event, identity: int, session: SessionState) -> Accepted:
         """All goes but the mark of the erasure itself: its time, and its id, so that its redelivery does nothing."""
@@ -156,6 +157,14 @@ class Session:
         del history[: -self.behaviour.history.size]
 
 
-def drawn(settings: EmbeddingSettings | RankerSettings, number: int, seed: int, text: str) -> bool:
-    """Whether the `number`-th feedback is learned from: while young all are, then a share that `text` draws for."""
-    return number <= settings.young or bool(uniforms(seed, text, 1)[0] < settings.sample)
+def drawn(
+    settings: EmbeddingSettings | RankerSettings, number: int, seed: int, purpose: str, feedback: Feedback
+) -> bool:
+    """Whether the `number`-th feedback is learned from: while young all are, then a share, drawn for `purpose`.
+
+    A user's feedbacks of one STRETCH go together, as what is learned of one depends on the one before it.
+    """
+    if number <= settings.young:
+        return True
+    event = feedback.event
+    return bool(uniforms(seed, f"{purpose}:{event.user_id}:{event.ts // STRETCH}", 1)[0] < settings.sample)

@@ -53,7 +53,7 @@ class SignalSettings(Section):
     trend_half_life_events: Count = 2_000  # of what is trending
     items: Count = 200_000  # lists kept a shard; the least popular go first
     sessions: Count = 4096  # of all users, kept: the most recent
-    flush_events: Count = 16  # feedbacks between two updates
+    flush_events: Count = 4  # feedbacks between two updates
     flush_every: Milliseconds = 200  # and no later than this (wall clock)
 
 

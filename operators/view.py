@@ -32,7 +32,7 @@ from .signals import COHORT, DECAYED, decay_of
 POPULAR = 400  # rows kept in order of popularity, and of trend
 POOL = 4096  # rows, the most popular, that the embedding looks for candidates among
 BEST = 60  # rows kept of each token
-REFRESH_UPDATES = 4  # updates after which the orders are made anew
+REFRESH_EVENTS = 64  # learned from, after which the orders are made anew; in the beginning sooner
 _META = "meta"
 ITEM = "item:"
 WEIGHTS = "weights:"
@@ -106,7 +106,6 @@ class View:
         self._excluded = frozenset(map(token_of, behaviour.rules.exclude))
         self.forgotten: list[str] = []  # deleted items that were given up, for whoever keeps their records
         self._log_decay = np.log(decay_of(behaviour.signals))
-        self._age = 0
         self._item_changes = 0
         self.releases = 0  # how often rows were given up, which may be other items then
         self._orders: dict[str, Any] = {}
@@ -167,11 +166,11 @@ class View:
 
     def popular(self) -> np.ndarray:
         """The POPULAR most popular servable rows, most popular first; among equals the first that was known."""
-        return self._order("popular", self._find_popular, REFRESH_UPDATES)
+        return self._order("popular", self._find_popular, REFRESH_EVENTS)
 
     def trending(self) -> np.ndarray:
         """The POPULAR servable rows that trend most, as `popular`."""
-        return self._order("trending", lambda: self._find_popular(TRENDING), REFRESH_UPDATES)
+        return self._order("trending", lambda: self._find_popular(TRENDING), REFRESH_EVENTS)
 
     def highest_popularity(self) -> float:
         """That of the most popular row, 1 at least."""
@@ -180,15 +179,15 @@ class View:
 
     def pool(self) -> Pool:
         """The POOL most popular servable rows with their vectors."""
-        return self._order("pool", self._find_pool, REFRESH_UPDATES)
+        return self._order("pool", self._find_pool, REFRESH_EVENTS)
 
     def newest(self) -> np.ndarray:
         """The newest servable rows of the catalogue, `catalogue.new_items` at most, newest first."""
-        return self._order("newest", self._find_newest, 16 * REFRESH_UPDATES)
+        return self._order("newest", self._find_newest, 16 * REFRESH_EVENTS)
 
     def best_of(self, token: int) -> np.ndarray:
         """The BEST most popular servable rows that have `token`."""
-        return self._order(f"token {token}", lambda: self._find_best(token), 16 * REFRESH_UPDATES)
+        return self._order(f"token {token}", lambda: self._find_best(token), 16 * REFRESH_EVENTS)
 
     def rating_mean(self) -> float | None:
         """The mean of all ratings; None where there is none."""
@@ -203,9 +202,9 @@ class View:
             raise AttributeError(name) from None
 
     def _order(self, name: str, find: Any, patience: int) -> Any:
-        made = self._orders.get(name)
-        if made is None or self._age - made[0] >= patience:
-            made = (self._age, find())
+        made, events = self._orders.get(name), self.events
+        if made is None or events - made[0] >= min(patience, 1 + events // 16):
+            made = (events, find())
             self._orders[name] = made
         return made[1]
 
@@ -368,7 +367,6 @@ class View:
         meta.events[update.shard] = update.events
         meta.ratings[update.shard] = update.ratings
         meta.ts = max(meta.ts, update.ts)
-        self._age += 1
 
     def _apply_vectors(self, update: VectorUpdate) -> None:
         table = self.table
@@ -381,4 +379,3 @@ class View:
         table.bias[following] = np.frombuffer(update.bias, "<f4")
         table.touch(rows)
         self.meta.ts = max(self.meta.ts, update.ts)
-        self._age += 1

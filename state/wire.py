@@ -47,6 +47,13 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True):
     attributes: dict[str, Any] = {}
     epoch: int = 0
 
+    def history_after(self) -> tuple[Seen, ...]:
+        """The history with the event's own interaction in it."""
+        event = self.event
+        if event.type not in INTERACTIONS or event.item_id is None:
+            return self.history
+        return (*self.history, Seen(event.item_id, event.ts, self.reward, INTERACTIONS.index(event.type)))
+
 
 class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """What one shard of SIGNALS learned since its last update. Arrays are little-endian, items are indices into `ids`.

@@ -97,6 +97,11 @@ PLAIN = {  # name: (value, encode, decode)
         encode,
         lambda raw: msgspec.msgpack.decode(raw, type=RankerState),
     ),
+    "ranker-1-ensemble": (
+        RankerState(1, 7, b"\0" * 16, -0.5, b"\1" * 8),
+        encode,
+        lambda raw: msgspec.msgpack.decode(raw, type=RankerState),
+    ),
     "feedback": (FEEDBACK, encode, decode_feedback),
     "update-signals": (SIGNALS, encode, decode_update),
     "update-signals-taken": (TAKEN, encode, decode_update),
