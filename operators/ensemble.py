@@ -20,8 +20,8 @@ class Ensemble:
     decision-theoretic generalization of on-line learning, 1997) with losses that are forgotten. A mean of linear models
     is linear: its weights are all that anyone else needs.
 
-    >>> ensemble = Ensemble(0.1, np.zeros(2))
-    >>> for _ in range(300):
+    >>> ensemble = Ensemble(0.001, np.zeros(2))
+    >>> for _ in range(2000):
     ...     ensemble.choose(np.array([[1.0, 0.0], [0.0, 1.0]]), 0)
     ...     weights = ensemble.tell()
     >>> ensemble.shares().round(1).tolist(), bool(weights[0] > 1.0)  # what never changes is best learned fast
