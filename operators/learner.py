@@ -124,7 +124,7 @@ class LinearLearner:
         """One step on the candidate at `place`; where the label is positive its tokens become coordinates."""
         if label:
             self._meet(self._hashes(inputs, place))
-        self._step(self._vector(inputs, place), label, weight)
+        self._step(self._vectors(inputs.pick([place]))[0], label, weight)
 
     def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None:
         """One step for each candidate but the first, on the difference between the first and it.
@@ -132,12 +132,12 @@ class LinearLearner:
         With `content_only` the signals' coordinates are left out: what no source proposed was never theirs to order.
         """
         self._meet(self._hashes(inputs, 0))
-        first, *others = (self._vector(inputs, place) for place in range(len(inputs.dense)))
+        x = self._vectors(inputs)
+        differences = x[0] - x[1:]
+        if content_only:
+            differences[:, :DENSE] = 0.0
         intercept = self.model.intercept
-        for other in others:
-            difference = first - other
-            if content_only:
-                difference[:DENSE] = 0.0
+        for difference in differences:
             self._step(difference, True, weight)
         self.model.intercept = intercept  # a difference has none
 
@@ -164,13 +164,13 @@ class LinearLearner:
     def _hashes(self, inputs: Inputs, place: int) -> list[int]:
         return inputs.view.token_hashes[inputs.tokens[place][inputs.tokens[place] >= 0]].tolist()
 
-    def _vector(self, inputs: Inputs, place: int) -> np.ndarray:
-        x = np.zeros(DENSE + len(self.tokens))
-        x[:DENSE] = inputs.dense[place]
-        for token in self._hashes(inputs, place):
-            if token in self.tokens:
-                x[DENSE + self.tokens.index(token)] = 1.0
-        return x
+    def _vectors(self, inputs: Inputs) -> np.ndarray:
+        """Each candidate in the learner's coordinates: float64 (c, DENSE + tokens)."""
+        x = np.zeros((len(inputs.dense), DENSE + len(self.tokens) + 1))  # the last is for tokens without a coordinate
+        x[:, :DENSE] = inputs.dense
+        coordinates = self._by_token(inputs.view, np.arange(DENSE, x.shape[1] - 1), x.shape[1] - 1)
+        x[np.arange(len(x))[:, None], coordinates[inputs.tokens]] = 1.0
+        return x[:, :-1]
 
     def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What each coordinate adds to the logit of the candidates at `places`: (p, DENSE), and by token (p, t)."""
@@ -191,7 +191,7 @@ class LinearLearner:
 
     def _by_token(self, view: View, values: np.ndarray, default: float) -> np.ndarray:
         """`values` of the learner's tokens by the view's numbers, `default` for all others and, at the end, for -1."""
-        lookup = np.full(len(view.token_names) + 1, default)
+        lookup = np.full(len(view.token_names) + 1, default, values.dtype)
         for token, value in zip(self.tokens, values.tolist(), strict=True):
             for number in view.tokens_of_hash.get(token, ()):
                 lookup[number] = value

@@ -53,7 +53,7 @@ class Ranker:
         self.shard = shard
         self.journal = journal
         self.retriever = Retriever(behaviour, view)
-        self.served: LastServed[Candidates] = LastServed(view)
+        self.served: LastServed[tuple[int, Candidates]] = LastServed(view)
         self.version = 0
         self.models = [Ensemble(self.settings.rate, prior) for prior in PRIOR]  # by segment
         self.bias = 0.0
@@ -117,28 +117,27 @@ class Ranker:
     def _learn_order(self, feedback: Feedback) -> None:
         """Learn to order candidates from one feedback."""
         event = feedback.event
-        context = context_of(self.view, feedback.history, feedback.attributes, event.user_id)
-        for outcome in feedback.outcomes:
-            self._learn_shown(context, outcome.items, outcome.labels)
+        if feedback.outcomes:
+            context = context_of(self.view, feedback.history, feedback.attributes, event.user_id)
+            for outcome in feedback.outcomes:
+                self._learn_shown(context, outcome.items, outcome.labels)
         if feedback.reward <= 0:
             return
         # As RECOMMEND found them then: what is fresher by now, it could not go by, and would be taught to trust.
-        candidates = self.served.take(event.user_id)
-        if candidates is None:
-            candidates = self._find(context, feedback.history)
+        segment, candidates = self.served.take(event.user_id) or self._find(feedback, feedback.history)
         # What no source proposed was not there to be ordered: against candidates, which sources score high by choice,
         # it would only teach that a high score is bad.
         places = (candidates.rows == self.view.row(event.item_id or "")).nonzero()[0]
         if len(places):
-            self.models[context.segment].choose(candidates.features, int(places[0]), min(1.0, feedback.reward))
-        history = feedback.history_after()
-        context = context_of(self.view, history, feedback.attributes, event.user_id)
-        self.served.put(event.user_id, self._find(context, history))
+            self.models[segment].choose(candidates.features, int(places[0]), min(1.0, feedback.reward))
+        self.served.put(event.user_id, self._find(feedback, feedback.history_after()))
 
-    def _find(self, context: Context, history: Sequence[Seen]) -> Candidates:
-        """What RECOMMEND, with this view, chooses from for a user with that history."""
+    def _find(self, feedback: Feedback, history: Sequence[Seen]) -> tuple[int, Candidates]:
+        """What RECOMMEND, with this view, chooses from for the user with that history, and the segment."""
+        context = context_of(self.view, history, feedback.attributes, feedback.event.user_id)
         known = self.view.table.rows_of(seen.item_id for seen in history)
-        return self.retriever.find(context, None if self.behaviour.slate.repeat else self.view.hash[known])
+        seen = None if self.behaviour.slate.repeat else self.view.hash[known]
+        return context.segment, self.retriever.find(context, seen)
 
     def _learn_block(self) -> None:
         self.embedding.learn(self._block)

@@ -10,7 +10,7 @@ import numpy as np
 from ..state.hashing import hash32, uniforms
 from ..state.learners import LearnerState, decode_learner, encode_learner
 from ..state.records import ANSWERED, INTERACTIONS, Cause, Event, ModelInfo, Prediction, Receipt, Slate, Slot, to_json
-from ..state.wire import POPULAR, Feedback, Outcome
+from ..state.wire import POPULAR, Feedback, Outcome, Seen
 from .drift import recent, watch
 from .explain import Explainer, parts_of
 from .features import SOURCES
@@ -72,16 +72,15 @@ class Recommend:
         feedback = recent(feedback, user.since)
         learner = self.learners.of(user)
         ranker = self.view.ranker
-        context = context_of(self.view, feedback.history, feedback.attributes, event.user_id)
         predictions: list[Prediction] = []
         losses: list[int] = []
         for outcome in feedback.outcomes:
-            predictions += self._learn_outcome(outcome, event.user_id, context, ranker, learner)
+            predictions += self._learn_outcome(outcome, feedback, ranker, learner)
             losses += [1 - label for label in outcome.labels]
             user.examples += len(outcome.items)
         took = event.type in INTERACTIONS
         if took:
-            predictions.append(self._learn_interaction(feedback, context, ranker, learner, user, losses))
+            predictions.append(self._learn_interaction(feedback, ranker, learner, user, losses))
             user.examples += 1
             self._remember(user, event.item_id or "")
         if watch(user, losses, feedback.history_after(), took=took, significance=self.behaviour.learner.drift):
@@ -122,15 +121,16 @@ class Recommend:
         return to_json(slate)
 
     def _learn_outcome(
-        self, outcome: Outcome, user_id: str, context: Context, ranker: RankerWeights, learner: Learner
+        self, outcome: Outcome, feedback: Feedback, ranker: RankerWeights, learner: Learner
     ) -> list[Prediction]:
         """Predict, then learn from, each item of a resolved impression."""
-        event_id, items, labels = outcome.event_id, outcome.items, outcome.labels
+        event_id, items, labels, user_id = outcome.event_id, outcome.items, outcome.labels, feedback.event.user_id
         rows = np.array([self.view.row(item_id) for item_id in items], np.int32)
         known = rows[rows >= 0]
         if not len(known):
             p = 0.5
             return [Prediction(event_id, user_id, i, p, float(y), "click") for i, y in zip(items, labels, strict=True)]
+        context = self._context(feedback, feedback.history)
         candidates = self.retriever.find(context, None, known)
         inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
         logits = learner.logits(inputs)
@@ -148,14 +148,8 @@ class Recommend:
             learner.learn(inputs, place, label, 1.0)
         return predictions
 
-    def _learn_interaction(  # noqa: PLR0917 - a feedback, what it is judged by, and where that goes
-        self,
-        feedback: Feedback,
-        context: Context,
-        ranker: RankerWeights,
-        learner: Learner,
-        user: LearnerState,
-        losses: list[int],
+    def _learn_interaction(
+        self, feedback: Feedback, ranker: RankerWeights, learner: Learner, user: LearnerState, losses: list[int]
     ) -> Prediction:
         """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to.
 
@@ -169,10 +163,10 @@ class Recommend:
         if row >= 0:
             place = served.place(row) if served is not None else -1
             if served is None or (place < 0 and not label):
-                served = self._find_again(row, context, ranker, learner, user)
+                served = self._find_again(row, feedback, ranker, learner, user)
                 place = served.place(row)
             if self.predict and not rated:
-                tried = served if place >= 0 else self._find_again(row, context, ranker, learner, user)
+                tried = served if place >= 0 else self._find_again(row, feedback, ranker, learner, user)
                 p = probability(float(learner.logits(tried.inputs.pick([tried.place(row)]))[0]))
             if label and not (feedback.history and feedback.history[-1].item_id == event.item_id):  # else it is one act
                 losses.append(int(served.missed(place, self.behaviour.slate.size)))
@@ -184,10 +178,14 @@ class Recommend:
             return Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")
         return Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click")
 
+    def _context(self, feedback: Feedback, history: tuple[Seen, ...]) -> Context:
+        return context_of(self.view, history, feedback.attributes, feedback.event.user_id)
+
     def _find_again(
-        self, row: int, context: Context, ranker: RankerWeights, learner: Learner, user: LearnerState
+        self, row: int, feedback: Feedback, ranker: RankerWeights, learner: Learner, user: LearnerState
     ) -> Served:
         """Candidates as they are now, `row` among them."""
+        context = self._context(feedback, feedback.history)
         seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen, np.array([row], np.int32))
         inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
@@ -218,7 +216,7 @@ class Recommend:
 
     def _slate(self, feedback: Feedback, ranker: RankerWeights, learner: Learner, user: LearnerState) -> bytes:
         event, behaviour, view = feedback.event, self.behaviour, self.view
-        context = context_of(view, feedback.history_after(), feedback.attributes, event.user_id)
+        context = self._context(feedback, feedback.history_after())
         seen = None if behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen, self.rules.pinnable(seen))
         slots: tuple[Slot, ...] = ()

@@ -177,7 +177,8 @@ class Retriever:
             neighbours, weights = table.neighbours[context.rows], table.weights[context.rows]
             held = neighbours >= 0
             recent = self._pair_weights[:n, None]
-            shares = recent / ((weights[:, :, :TOGETHER].sum(axis=1) + 1.0) * recent.sum())
+            totals = np.einsum("hnk->hk", weights)  # as a sum would be, but sooner
+            shares = recent / ((totals[:, :TOGETHER] + 1.0) * recent.sum())
             likes = np.maximum(table.stats[:, POSITIVES][neighbours], 1.0)
             own = np.maximum(table.stats[context.rows, POSITIVES], 1.0)
             cosine = weights[:, :, TOGETHER] / ((np.sqrt(own[:, None] * likes) + COSINE_SHRINKAGE) * n)

@@ -141,7 +141,7 @@ class Life:
             self.replay.view.apply(CatalogueUpdate(Item(f"i{number}", 1, categories=(f"c{number % 8}",))))
         for number in range(800):
             self.send(f"crowd{number % 40}", "click", item_id=f"i{number % 8 + 8 * (number * 7 // 40 % 200)}")
-        for turn in range(15):
+        for turn in range(25):
             self.visit(2, turn)
         assert self.shown_of(2) >= 8
         self.flipped_at, self.visits = HOUR * self.sent, 0
