@@ -27,13 +27,16 @@ _MODEL = "model"
 LAYOUT = 1
 YOUTH = 16  # feedbacks by which the next weights are one later, until `flush_events`
 BLOCK = 16  # feedbacks that the vectors are learned from at once
+AVERAGED = 1000  # feedbacks, by which rewards are averaged
+MOST_WEIGHT = 3.0  # of a choice, that is worth as many of the usual
 BIAS_RATE = 0.01  # of the bias that makes logits those of clicks on shown items
 
 
 class RankerState(msgspec.Struct, array_like=True):
     """A shard's ranker, kept under `model`: layout 1, a MessagePack array.
 
-    `weights` float64 (SEGMENTS, models, F) and `losses` float64 (SEGMENTS, models) are those of each ensemble.
+    `weights` float64 (SEGMENTS, models, F) and `losses` float64 (SEGMENTS, models) are those of each ensemble;
+    `reward` is what is usual.
     """
 
     layout: int = LAYOUT
@@ -41,6 +44,7 @@ class RankerState(msgspec.Struct, array_like=True):
     weights: bytes = b""
     bias: float = 0.0
     losses: bytes = b""
+    reward: float = 1.0
 
 
 class Ranker:
@@ -57,6 +61,7 @@ class Ranker:
         self.version = 0
         self.models = [Ensemble(self.settings.rate, prior) for prior in PRIOR]  # by segment
         self.bias = 0.0
+        self.reward = 1.0  # the mean of those above 0
         self.embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
         self._block: list[Feedback] = []  # what the embedding has yet to learn from
         self._pending = 0
@@ -79,8 +84,7 @@ class Ranker:
     def learn(self, feedback: Feedback) -> None:
         """Learn from one feedback: an interaction against what there was to choose, an impression against itself."""
         self.version += 1
-        if drawn(self.settings, self.version, self.behaviour.seed, "rank", feedback):
-            self._learn_order(feedback)
+        self._learn_order(feedback)
         self._block.append(feedback)
         if len(self._block) == BLOCK:
             self._learn_block()
@@ -109,28 +113,36 @@ class Ranker:
             self.view.apply(moved)
         if self.journal is not None and self._compact:
             weights, losses = (b"".join(parts) for parts in zip(*(m.dump() for m in self.models), strict=True))
-            state = RankerState(LAYOUT, self.version, weights, self.bias, losses)
+            state = RankerState(LAYOUT, self.version, weights, self.bias, losses, self.reward)
             self.journal.compact({_MODEL: encode(state), **self.embedding.table.dump()})
             self._compact = False
         return [encode(update) for update in updates]
 
     def _learn_order(self, feedback: Feedback) -> None:
-        """Learn to order candidates from one feedback."""
+        """Learn to order candidates from one feedback, and keep those that the next may be a choice from."""
         event = feedback.event
-        if feedback.outcomes:
+        sampled = drawn(self.settings, self.version, self.behaviour.seed, f"ranked:{event.event_id}")
+        if feedback.outcomes and sampled:
             context = context_of(self.view, feedback.history, feedback.attributes, event.user_id)
             for outcome in feedback.outcomes:
                 self._learn_shown(context, outcome.items, outcome.labels)
         if feedback.reward <= 0:
             return
-        # As RECOMMEND found them then: what is fresher by now, it could not go by, and would be taught to trust.
-        segment, candidates = self.served.take(event.user_id) or self._find(feedback, feedback.history)
-        # What no source proposed was not there to be ordered: against candidates, which sources score high by choice,
-        # it would only teach that a high score is bad.
-        places = (candidates.rows == self.view.row(event.item_id or "")).nonzero()[0]
-        if len(places):
-            self.models[segment].choose(candidates.features, int(places[0]), min(1.0, feedback.reward))
-        self.served.put(event.user_id, self._find(feedback, feedback.history_after()))
+        self.reward += (feedback.reward - self.reward) / min(self.version, AVERAGED)
+        weight = min(MOST_WEIGHT, feedback.reward / self.reward)
+        taken = self.served.take(event.user_id)
+        if taken is None and sampled and not feedback.history:
+            taken = self._find(feedback, ())
+        if taken is not None:
+            segment, candidates = taken
+            # What no source proposed was not there to be ordered: against candidates, which sources score high by
+            # choice, it would only teach that a high score is bad.
+            places = (candidates.rows == self.view.row(event.item_id or "")).nonzero()[0]
+            if len(places):
+                self.models[segment].choose(candidates.features, int(places[0]), weight)
+        # As RECOMMEND finds them now: what is fresher later, it cannot go by, and would be taught to trust.
+        if sampled:
+            self.served.put(event.user_id, self._find(feedback, feedback.history_after()))
 
     def _find(self, feedback: Feedback, history: Sequence[Seen]) -> tuple[int, Candidates]:
         """What RECOMMEND, with this view, chooses from for the user with that history, and the segment."""
@@ -146,7 +158,7 @@ class Ranker:
     def _recall(self, state: RankerState) -> None:
         if state.layout != LAYOUT:
             raise ValueError(f"ranker state of layout {state.layout}: this version reads {LAYOUT}")
-        self.version, self.bias = state.version, state.bias
+        self.version, self.bias, self.reward = state.version, state.bias, state.reward
         weights, losses = len(state.weights) // SEGMENTS, len(state.losses) // SEGMENTS
         for k, model in enumerate(self.models):
             model.load(state.weights[k * weights : (k + 1) * weights], state.losses[k * losses : (k + 1) * losses])

@@ -104,11 +104,16 @@ class Session:
         return tuple(sorted({hash32(name) % shards for name in names}))
 
     def sampled(self, feedback: Feedback) -> bool:
-        """Whether RANKER learns from `feedback`: always while this instance is young, then a share of them."""
+        """Whether RANKER learns from `feedback`: always while this instance is young, then a share of them.
+
+        A user's feedbacks of one STRETCH go together, as a choice is learned from the answer to the one before it.
+        """
         if not (feedback.outcomes or feedback.reward > 0):
             return False
         self.sent += 1
-        return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, "sample", feedback)
+        event = feedback.event
+        stretch = f"sample:{event.user_id}:{event.ts // STRETCH}"
+        return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, stretch)
 
     def _erase(self, event: Event, identity: int, session: SessionState) -> Accepted:
         """All goes but the mark of the erasure itself: its time, and its id, so that its redelivery does nothing."""
@@ -157,14 +162,6 @@ class Session:
         del history[: -self.behaviour.history.size]
 
 
-def drawn(
-    settings: EmbeddingSettings | RankerSettings, number: int, seed: int, purpose: str, feedback: Feedback
-) -> bool:
-    """Whether the `number`-th feedback is learned from: while young all are, then a share, drawn for `purpose`.
-
-    A user's feedbacks of one STRETCH go together, as what is learned of one depends on the one before it.
-    """
-    if number <= settings.young:
-        return True
-    event = feedback.event
-    return bool(uniforms(seed, f"{purpose}:{event.user_id}:{event.ts // STRETCH}", 1)[0] < settings.sample)
+def drawn(settings: EmbeddingSettings | RankerSettings, number: int, seed: int, text: str) -> bool:
+    """Whether the `number`-th feedback is learned from: while young all are, then a share that `text` draws for."""
+    return number <= settings.young or bool(uniforms(seed, text, 1)[0] < settings.sample)

@@ -98,7 +98,7 @@ PLAIN = {  # name: (value, encode, decode)
         lambda raw: msgspec.msgpack.decode(raw, type=RankerState),
     ),
     "ranker-1-ensemble": (
-        RankerState(1, 7, b"\0" * 16, -0.5, b"\1" * 8),
+        RankerState(1, 7, b"\0" * 16, -0.5, b"\1" * 8, 1.5),
         encode,
         lambda raw: msgspec.msgpack.decode(raw, type=RankerState),
     ),

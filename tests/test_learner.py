@@ -215,6 +215,22 @@ def test_ranker_learns_from_impressions_and_never_from_ids():
     assert len(before) == F and not any("id" in name for name in FEATURES)
 
 
+def test_a_purchase_moves_the_ranker_more_than_a_click_and_where_all_is_bought_each_as_a_click() -> None:
+    def moved(rewards: list[float]) -> float:
+        ranker = Ranker(Behaviour(), shop())
+        ranker.learn(Feedback(Event("e", "click", "u", 1, "i1"), rewards[0], ()))
+        for k, reward in enumerate(rewards[1:]):
+            before = ranker.models[WARM].tell()
+            history = (Seen("i1", 1, rewards[0]), *(Seen(f"i{5 + 4 * n}", 2 + n, 1.0) for n in range(k)))
+            ranker.learn(Feedback(Event(f"e{k}", "click", "u", 2 + k, f"i{5 + 4 * k}"), reward, history))
+        return float(np.abs(ranker.models[WARM].tell() - before).sum())
+
+    click = moved([1.0, 1.0, 1.0])
+    assert 1.1 * click < moved([1.0, 1.0, 2.0]) < 2.0 * click
+    assert moved([2.0, 2.0, 2.0]) == pytest.approx(click, rel=0.4)
+    assert moved([1.0, 1.0, 0.3]) < 0.5 * click
+
+
 def test_restored_ranker_goes_on_as_if_nothing_had_happened():
     view, entries = shop(), DictEntries()
     whole, first = Ranker(Behaviour(), view), Ranker.restore(Behaviour(), view, 0, Journal(entries))
