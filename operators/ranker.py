@@ -130,7 +130,8 @@ class Ranker:
             return
         self.reward += (feedback.reward - self.reward) / min(self.version, AVERAGED)
         weight = min(MOST_WEIGHT, feedback.reward / self.reward)
-        taken = self.served.take(event.user_id)
+        user = f"{event.user_id}:{feedback.epoch}"  # who was erased has chosen from nothing
+        taken = self.served.take(user)
         if taken is None and sampled and not feedback.history:
             taken = self._find(feedback, ())
         if taken is not None:
@@ -142,7 +143,7 @@ class Ranker:
                 self.models[segment].choose(candidates.features, int(places[0]), weight)
         # As RECOMMEND finds them now: what is fresher later, it cannot go by, and would be taught to trust.
         if sampled:
-            self.served.put(event.user_id, self._find(feedback, feedback.history_after()))
+            self.served.put(user, self._find(feedback, feedback.history_after()))
 
     def _find(self, feedback: Feedback, history: Sequence[Seen]) -> tuple[int, Candidates]:
         """What RECOMMEND, with this view, chooses from for the user with that history, and the segment."""

@@ -18,7 +18,9 @@ from riverrank.jobs.services import KafkaBroker, Valkey
 from riverrank.state.records import Event, Item, to_json
 
 SCRIPT = Path(sys.executable).with_name("riverrank")
-COMMANDS = ("run", "replay", "get", "explain", "erase", "check", "convert", "demo", "starters", "drift")
+COMMANDS = (
+    "run", "replay", "evaluate", "get", "explain", "erase", "check", "convert", "demo", "starters", "drift"
+)
 
 
 def riverrank(

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import linear_model, optim
 from river.utils import VectorDict
+from riverrank.operators.ensemble import Ensemble
 from riverrank.operators.features import FEATURES, PRIOR, WARM, F
 from riverrank.operators.learner import DENSE, Inputs, Learners, RiverLearner
 from riverrank.operators.linear import Linear
@@ -213,6 +214,58 @@ def test_ranker_learns_from_impressions_and_never_from_ids():
     ranker.learn(Feedback(Event("e", "request", "u", 1), 0.0, (Seen("i4", 0, 1.0),), (outcome,)))
     assert (ranker.models[WARM].tell() != before).any()
     assert len(before) == F and not any("id" in name for name in FEATURES)
+
+
+@pytest.mark.parametrize("epoch", [0, 5])
+def test_a_choice_is_learned_from_what_was_there_to_choose_from(epoch: int) -> None:
+    view = shop()
+    ranker, expected = Ranker(Behaviour(), view), Ensemble(RankerSettings().rate, PRIOR[WARM])
+    first = Feedback(Event("e1", "click", "u", 1, "i0"), 1.0, ())
+    ranker.learn(first)
+    history = first.history_after()
+    context = context_of(view, history, {}, "u")
+    found = Retriever(Behaviour(), view).find(context, view.hash[context.rows])
+    if epoch == 0:  # else the user was erased in between
+        expected.choose(found.features, int(found.places(np.array([view.row("i4")]))[0]))
+    view.table.weights *= 3.0  # others have been there since
+    ranker.learn(Feedback(Event("e2", "click", "u", 2, "i4"), 1.0, history, epoch=epoch))
+    assert ranker.models[WARM].dump() == expected.dump()
+
+
+def test_weights_are_due_the_sooner_the_less_was_learned() -> None:
+    ranker = Ranker(Behaviour(), shop())
+    due = []
+    for k in range(100):
+        ranker.learn(Feedback(Event(f"e{k}", "click", f"u{k}", k, "i1"), 1.0, ()))
+        if ranker.due():
+            ranker.flush()
+            due.append(k + 1)
+    assert due[:16] == [*range(1, 16), 17]
+    assert np.diff(due[-3:]).tolist() == [6, 6]
+    ranker.version = 5000
+    assert not ranker.due()
+    for k in range(RankerSettings().flush_events):
+        ranker.learn(Feedback(Event(f"f{k}", "click", f"u{k}", k, "i1"), 1.0, ()))
+    assert ranker.due()
+
+
+def test_an_ensemble_comes_back_as_it_was_and_begins_anew_where_it_cannot() -> None:
+    whole, half = Ensemble(0.05, np.zeros(3)), Ensemble(0.05, np.zeros(3))
+    rng = np.random.default_rng(1)
+    choices = [(rng.normal(size=(5, 3)), int(rng.integers(5))) for _ in range(40)]
+    for x, place in choices[:20]:
+        whole.choose(x, place)
+        half.choose(x, place)
+    assert whole.tell().tolist() == half.tell().tolist() != [0.0] * 3
+    back = Ensemble(0.05, np.zeros(3))
+    back.load(*half.dump())
+    for x, place in choices[20:]:
+        whole.choose(x, place)
+        back.choose(x, place)
+    assert back.dump() == whole.dump() and back.tell().tolist() == whole.tell().tolist()
+    other = Ensemble(0.05, np.zeros(4))
+    other.load(*half.dump())
+    assert other.tell().tolist() == [0.0] * 4
 
 
 def test_a_purchase_moves_the_ranker_more_than_a_click_and_where_all_is_bought_each_as_a_click() -> None:
