@@ -223,14 +223,14 @@ class Retriever:
         if EMBEDDING in quota and user is not None:
             found[EMBEDDING].append(self._nearest(user, quota[EMBEDDING]))
         lists = {POPULAR: view.popular, TRENDING: view.trending, NEW: view.newest}
-        for source, order in lists.items():
-            if source in quota:
-                found[source].append(self._allowed(order())[: quota[source]])
+        listed = {source: self._allowed(order()) for source, order in lists.items() if source in quota}
+        for source, rows in listed.items():
+            found[source].append(rows[: quota[source]])
         if CONTENT in quota:
             found[CONTENT].append(self._allowed(self._best_of(wanted))[: quota[CONTENT]])
         proposals = [(source, rows) for source, parts in found.items() for rows in parts if len(rows)]
         if POPULAR in quota:
-            proposals.append((POPULAR, self._allowed(view.popular())))  # what the others leave
+            proposals.append((POPULAR, listed[POPULAR]))  # what the others leave
         return proposals
 
     def _nearest(self, user: np.ndarray, most: int) -> np.ndarray:
@@ -265,7 +265,7 @@ class Retriever:
         return rows[self._is_allowed(rows)]
 
     def _is_allowed(self, rows: np.ndarray) -> np.ndarray:
-        return self.view.servable[rows] & ~self._blocked[rows]
+        return self.view.servable[rows] > self._blocked[rows]
 
     def _best_of(self, tokens: list[int]) -> np.ndarray:
         return self._distinct(np.concatenate([self.view.best_of(token) for token in tokens])) if tokens else _NONE

@@ -85,6 +85,14 @@ class View:
     publication in epoch milliseconds.
     """
 
+    known: np.ndarray
+    servable: np.ndarray
+    hash: np.ndarray
+    content: np.ndarray
+    text: np.ndarray
+    tokens: np.ndarray
+    born: np.ndarray
+
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.table = ItemTable(behaviour.signals.neighbours, behaviour.embedding.dimensions)
@@ -100,7 +108,6 @@ class View:
         self.tokens_of_value: dict[str, list[int]] = {}
         self.weights: dict[int, Weights] = {}
         self.ranker = RankerWeights(PRIOR, 0.0, 0)
-        self.arrays: dict[str, np.ndarray] = {}
         self.row_of_hash: dict[int, int] = {}  # of two items with one hash, the later
         self._fit()
         self._excluded = frozenset(map(token_of, behaviour.rules.exclude))
@@ -195,12 +202,6 @@ class View:
         number = sum(n for _, n in self.meta.ratings.values())
         return total / number if number else None
 
-    def __getattr__(self, name: str) -> np.ndarray:
-        try:
-            return self.__dict__["arrays"][name]
-        except KeyError:
-            raise AttributeError(name) from None
-
     def _order(self, name: str, find: Any, patience: int) -> Any:
         made, events = self._orders.get(name), self.events
         if made is None or events - made[0] >= min(patience, 1 + events // 16):
@@ -210,7 +211,7 @@ class View:
 
     def _find_popular(self, column: int = POPULARITY, most: int = POPULAR) -> np.ndarray:
         n = len(self.table)
-        rows = np.flatnonzero(self.arrays["servable"][:n])
+        rows = np.flatnonzero(self.servable[:n])
         score = -self.decayed(rows)[:, column]
         if len(rows) > most:
             top = np.argpartition(score, most)[:most]
@@ -225,13 +226,13 @@ class View:
 
     def _find_newest(self) -> np.ndarray:
         n = len(self.table)
-        rows = np.flatnonzero(self.arrays["servable"][:n] & self.arrays["known"][:n])
-        order = np.argsort(-self.arrays["born"][rows], kind="stable")[: self.behaviour.catalogue.new_items]
+        rows = np.flatnonzero(self.servable[:n] & self.known[:n])
+        order = np.argsort(-self.born[rows], kind="stable")[: self.behaviour.catalogue.new_items]
         return rows[order].astype(np.int32)
 
     def _find_best(self, token: int) -> np.ndarray:
         rows = np.array(self.token_rows[token], np.int64)
-        rows = rows[self.arrays["servable"][rows]] if len(rows) else rows
+        rows = rows[self.servable[rows]] if len(rows) else rows
         return rows[np.argsort(-self.popularity(rows), kind="stable")[:BEST]].astype(np.int32)
 
     def _events_of(self, shards: np.ndarray) -> np.ndarray:
@@ -244,7 +245,7 @@ class View:
 
     def _fit(self) -> None:
         """Make the arrays as long as the table."""
-        capacity, held = self.table.capacity, len(self.arrays.get("hash", ()))
+        capacity, held = self.table.capacity, len(vars(self).get("hash", ()))
         if capacity == held:
             return
         shapes = {
@@ -261,16 +262,16 @@ class View:
         for name, shape in shapes.items():
             new: np.ndarray = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))
             if held:
-                new[:held] = self.arrays[name]
-            self.arrays[name] = new
+                new[:held] = getattr(self, name)
+            setattr(self, name, new)
         self.sessions.fit(capacity)
 
     def _enter(self, row: int, item_id: str) -> None:
         """Begin a row of the arrays; one without a catalogue entry may be servable."""
         mark = hash32(item_id)
         self.row_of_hash[mark] = row
-        self.arrays["hash"][row] = mark
-        self.arrays["servable"][row] = not self.behaviour.catalogue.strict and not item_id.startswith(COHORT)
+        self.hash[row] = mark
+        self.servable[row] = not self.behaviour.catalogue.strict and not item_id.startswith(COHORT)
 
     def _row(self, item_id: str) -> int:
         row = self.table.rows.get(item_id)
@@ -282,20 +283,20 @@ class View:
 
     def _make_room(self, rows: int) -> None:
         """Where `rows` more would be too many, release the least popular that the catalogue does not hold."""
-        table, arrays, limit = self.table, self.arrays, self.behaviour.catalogue.items
+        table, limit = self.table, self.behaviour.catalogue.items
         if len(table.rows) + rows <= limit:
             return
-        spare = np.array([row for row in table.rows.values() if not arrays["known"][row]], np.int64)
+        spare = np.array([row for row in table.rows.values() if not self.known[row]], np.int64)
         order = spare[np.argsort(self.popularity(spare), kind="stable")]
         gone = order[: max(rows, limit // 32)]
         for row in gone.tolist():
             if self.items.pop(table.ids[row], None) is not None:
                 self.forgotten.append(table.ids[row])
-            self.row_of_hash.pop(int(arrays["hash"][row]), None)
+            self.row_of_hash.pop(int(self.hash[row]), None)
         table.release(gone)
         self.sessions.release(gone)
         self.releases += 1
-        arrays["servable"][gone] = False
+        self.servable[gone] = False
         self._orders.clear()
 
     def _apply_item(self, item: Item) -> bool:
@@ -305,24 +306,23 @@ class View:
         self._make_room(1)
         self.items[item.item_id] = item.ts
         row = self._row(item.item_id)
-        arrays = self.arrays
-        for token in arrays["tokens"][row].tolist():
+        for token in self.tokens[row].tolist():
             if token >= 0:
                 self.token_rows[token].remove(row)
                 self.token_sizes[token] -= 1
-        arrays["tokens"][row] = -1
+        self.tokens[row] = -1
         names = [] if item.deleted else tokens_of(item)
         for place, name in enumerate(names):
             number = self._token(name)
-            arrays["tokens"][row, place] = number
+            self.tokens[row, place] = number
             self.token_rows[number].append(row)
             self.token_sizes[number] += 1
-        arrays["content"][row] = vector_of(item, names)
-        arrays["text"][row] = text_of(item)
-        arrays["known"][row] = not item.deleted
+        self.content[row] = vector_of(item, names)
+        self.text[row] = text_of(item)
+        self.known[row] = not item.deleted
         allowed = self._excluded.isdisjoint(names) and not item.item_id.startswith(COHORT)
-        arrays["servable"][row] = item.available and not item.deleted and allowed
-        arrays["born"][row] = item.published_ts if item.published_ts is not None else item.ts
+        self.servable[row] = item.available and not item.deleted and allowed
+        self.born[row] = item.published_ts if item.published_ts is not None else item.ts
         self._item_changes += 1
         if 64 * self._item_changes > len(self.items):  # else the orders may lag: what is not servable is left out later
             self._orders.clear()
