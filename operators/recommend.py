@@ -13,7 +13,7 @@ from ..state.records import ANSWERED, INTERACTIONS, Cause, Event, ModelInfo, Pre
 from ..state.wire import POPULAR, Feedback, Outcome, Seen
 from .drift import recent, watch
 from .explain import Explainer, parts_of
-from .features import SOURCES
+from .features import NEW, SOURCES
 from .learner import Inputs, Learner, Learners, LinearLearner
 from .linear import probability
 from .ratings import Ratings
@@ -250,13 +250,13 @@ class Recommend:
         """Score, rerank and explore, explain."""
         view, inputs, rows = self.view, served.inputs, served.candidates.rows
         rule, bonus = self.rules.added(rows), self._novelty(rows)
-        logits = served.logits + rule + bonus
+        logits, new = served.logits + rule + bonus, served.candidates.proposed >> NEW & 1 > 0
 
         def deviations(places: np.ndarray) -> np.ndarray:
             assert isinstance(learner, LinearLearner)  # as Learners made sure of
             return learner.deviations(inputs, places)
 
-        drawn, pins = self.reranker.place(event_id, rows, logits, context.rows, examples, deviations)
+        drawn, pins = self.reranker.place(event_id, rows, logits, new, context.rows, examples, deviations)
         places = drawn.places
         parts = parts_of(
             *learner.contributions(inputs, places),

@@ -35,14 +35,16 @@ class Reranker:
         event_id: str,
         rows: np.ndarray,
         logits: np.ndarray,
+        new: np.ndarray,
         history: np.ndarray,
         examples: int,
         deviations: Callable[[np.ndarray], np.ndarray],
     ) -> tuple[Drawn, dict[int, str]]:
         """The slate's places among the candidates `rows`, whose `logits` are given; and its pins, by place.
 
-        `history` are the rows that tell how wide the taste is, `examples` how much the user's learner has learned, and
-        `deviations` how unsure it is of the logits at some places.
+        `new`, bool (c,), tells which candidates are due for a first exposure: exploration may draw these wherever they
+        stand. `history` are the rows that tell how wide the taste is, `examples` how much the user's learner has
+        learned, and `deviations` how unsure it is of the logits at some places.
         """
         behaviour, content = self.behaviour, self.view.content
         cap, size = behaviour.diversity.category_cap, behaviour.slate.size
@@ -57,6 +59,14 @@ class Reranker:
             strength *= spread(content[history])
         order, values = diversify(logits[pool], content[rows[pool]], strength, size)
         pool = pool[order]
+        rate = budget(behaviour.exploration, examples)
+        if rate > 0.0:
+            new = new.copy()
+            new[pool] = new[list(pins)] = False
+            first = new.nonzero()[0]
+            first = first[np.argsort(-logits[first], kind="stable")]
+            pool = np.concatenate([pool, first])
+            values = np.concatenate([values, np.minimum(logits[first], values.min(initial=np.inf))])
         left = Left(len(pool), self.rules.categories(rows[pool]) if cap else None, cap)
         if cap and pins:
             for categories in self.rules.categories(rows[list(pins)]):
@@ -64,7 +74,7 @@ class Reranker:
         drawn = explore(
             values,
             behaviour.exploration.kind,
-            budget(behaviour.exploration, examples),
+            rate,
             uniforms(behaviour.seed, event_id, size - len(pins)),
             left,
             lambda: deviations(pool),

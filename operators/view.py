@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from ..state.hashing import hash32
-from ..state.items import POPULARITY, STATS, TOGETHER, TRENDING, ItemTable
+from ..state.items import NEGATIVES, POPULARITY, POSITIVES, STATS, TOGETHER, TRENDING, ItemTable
 from ..state.records import Item
 from ..state.wire import (
     CatalogueUpdate,
@@ -189,8 +189,10 @@ class View:
         return self._order("pool", self._find_pool, REFRESH_EVENTS)
 
     def newest(self) -> np.ndarray:
-        """The newest servable rows of the catalogue, `catalogue.new_items` at most, newest first."""
-        return self._order("newest", self._find_newest, 16 * REFRESH_EVENTS)
+        """The `catalogue.new_items` newest servable rows of the catalogue: those of which least is known come first, so
+        that each has its first exposures; of equals the newest.
+        """
+        return self._order("newest", self._find_newest, REFRESH_EVENTS)
 
     def best_of(self, token: int) -> np.ndarray:
         """The BEST most popular servable rows that have `token`."""
@@ -228,7 +230,9 @@ class View:
         n = len(self.table)
         rows = np.flatnonzero(self.servable[:n] & self.known[:n])
         order = np.argsort(-self.born[rows], kind="stable")[: self.behaviour.catalogue.new_items]
-        return rows[order].astype(np.int32)
+        rows = rows[order]
+        known = self.table.stats[rows, POSITIVES] + self.table.stats[rows, NEGATIVES]
+        return rows[np.argsort(known, kind="stable")].astype(np.int32)
 
     def _find_best(self, token: int) -> np.ndarray:
         rows = np.array(self.token_rows[token], np.int64)

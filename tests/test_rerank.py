@@ -14,9 +14,10 @@ from riverrank.operators.settings import (
     RulesSettings,
     SlateSettings,
 )
+from riverrank.operators.signals import Signals
 from riverrank.operators.view import View
-from riverrank.state.records import Item
-from riverrank.state.wire import CatalogueUpdate
+from riverrank.state.records import Event, Item
+from riverrank.state.wire import CatalogueUpdate, Feedback, Outcome, decode_update
 from test_recommend import Shop
 
 NONE = ExplorationSettings(rate=0.0)
@@ -109,6 +110,7 @@ class Shelf:
             brand = "rare" if k == 50 else f"b{k % 7}"
             view.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k // 20}",), attributes={"brand": brand})))
         self.view, self.rows, self.logits = view, np.arange(60), np.linspace(2.0, -2.0, 60)
+        self.new = np.zeros(60, bool)
         self.reranker = Reranker(self.behaviour, view, Rules(rules, view))
 
     def place(self, history=(), event_id="e", examples=0):
@@ -116,7 +118,7 @@ class Shelf:
             return np.full(len(places), 0.5)
 
         rows = np.array(history, np.int32)
-        return self.reranker.place(event_id, self.rows, self.logits, rows, examples, unsure)
+        return self.reranker.place(event_id, self.rows, self.logits, self.new[self.rows], rows, examples, unsure)
 
     def categories(self, places) -> list[int]:
         return [int(place) // 20 for place in places]
@@ -150,6 +152,37 @@ def test_pins_count_for_the_cap_and_stand_first_whatever_is_explored():
         assert drawn.propensity[:3].tolist() == [1.0, 1.0, 1.0] and not drawn.explored[:3].any()
         assert (drawn.propensity[3:] < 0.2).all()
         assert sorted(shelf.categories(drawn.places)) == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "softmax"])
+def test_what_is_due_for_a_first_exposure_may_be_drawn_wherever_it_stands(kind):
+    shelf = Shelf(exploration=ExplorationSettings(kind=kind, rate=0.5))
+    before = shelf.place()[0]
+    shelf.new[[50, 58]] = True  # far behind the three slates that are drawn from
+    places = [place for k in range(400) for place in shelf.place(event_id=f"e{k}")[0].places.tolist()]
+    shelf.new[:] = False
+    assert max(places) == 58 and set(range(30, 60)) & set(places) <= {50, 58}
+    if kind == "epsilon":
+        each = [places.count(place) for place in (29, 50, 58)]  # of 400 slates, .5 * 10 / 32 or so
+        assert min(each) > 30 and max(each) < 110
+    assert shelf.place()[0].places.tolist() == before.places.tolist()
+    shelf = Shelf()
+    plain = shelf.place()[0].places.tolist()
+    shelf.new[:] = True
+    assert shelf.place()[0].places.tolist() == plain  # nothing is tried where there is no exploration
+
+
+def test_new_items_of_which_least_is_known_are_due_first():
+    view, signals = View(Behaviour()), Signals(Behaviour(), 0)
+    for k in range(6):
+        view.apply(CatalogueUpdate(Item(f"i{k}", k)))
+    assert [view.table.ids[row] for row in view.newest()] == [f"i{k}" for k in (5, 4, 3, 2, 1, 0)]
+    signals.learn(Feedback(Event("e1", "click", "u", 7, "i5"), 1.0, ()))
+    for k in range(2):  # shown in vain
+        signals.learn(Feedback(Event(f"r{k}", "request", "u", 8), 0.0, (), (Outcome(f"s{k}", 8, ("i3",), (0,)),)))
+    for update in signals.flush():
+        view.apply(decode_update(update))
+    assert [view.table.ids[row] for row in view.newest()] == [f"i{k}" for k in (4, 2, 1, 0, 5, 3)]
 
 
 def test_the_sure_are_explored_for_less():
