@@ -7,7 +7,6 @@ import msgspec
 import numpy as np
 
 from ..operators.embedding import Embedding
-from ..operators.ranker import BLOCK
 from ..operators.session import Session
 from ..operators.settings import Behaviour
 from ..operators.signals import Signals
@@ -15,7 +14,7 @@ from ..operators.starters import choose, together
 from ..operators.view import View
 from ..state.items import POSITIVES, RATINGS, VectorTable
 from ..state.records import Event, Item, decode_event, decode_item
-from ..state.wire import CatalogueUpdate, Feedback, decode_update
+from ..state.wire import CatalogueUpdate, decode_update
 from .config import Config
 from .errors import Failure, UsageError
 from .reading import read_lines
@@ -97,7 +96,6 @@ class _Lesson:
         self._sessions: dict[str, bytes | None] = {}
         self._signals = [Signals(behaviour, shard) for shard in range(behaviour.signals.shards)]
         self._embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
-        self._block: list[Feedback] = []
 
     def learn(self, event: Event) -> None:
         """Learn what an event tells of items."""
@@ -110,15 +108,11 @@ class _Lesson:
             self._signals[shard].learn(feedback)
             if self._signals[shard].due():
                 self._tell(self._signals[shard].flush())
-        self._block.append(feedback)
-        if len(self._block) == BLOCK:
-            self._embedding.learn(self._block)
-            self._block = []
+        self._embedding.take(feedback)
 
     def finish(self) -> None:
         """Learn what is left, and tell the view of it all."""
-        self._embedding.learn(self._block)
-        self._block = []
+        self._embedding.settle()
         for signals in self._signals:
             self._tell(signals.flush())
         while (moved := self._embedding.moved(0)) is not None:

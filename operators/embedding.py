@@ -17,6 +17,7 @@ RECENCY = 0.8  # weight of an interaction beside the next newer one
 SPREAD = 0.17  # of the numbers that a vector starts with
 FIRST_STEP = 1e-3  # sum of squared gradients that a vector starts with
 TOLERANCE = 0.02  # a vector that moved by less than this share of its length since it was told is not told again
+BLOCK = 16  # feedbacks that are learned from at once
 MOST_TOLD = 4096  # vectors of an update; the others wait for the next
 TAKEN, NEXT, BIAS = range(3)  # columns of `steps`
 
@@ -59,6 +60,18 @@ class Embedding:
         self._told_taken = np.zeros((0, self.settings.dimensions), np.float32)
         self._told_next = self._told_taken
         self._moved: list[np.ndarray] = []  # rows that may have to be told
+        self._block: list[Feedback] = []  # yet to be learned from
+
+    def take(self, feedback: Feedback) -> None:
+        """Take a feedback; with BLOCK of them, learn."""
+        self._block.append(feedback)
+        if len(self._block) == BLOCK:
+            self.settle()
+
+    def settle(self) -> None:
+        """Learn from what was taken and is not learned from yet."""
+        self.learn(self._block)
+        self._block = []
 
     def learn(self, block: Sequence[Feedback]) -> None:
         """Learn from the positive interactions among `block`, all at once."""

@@ -26,7 +26,6 @@ from .view import View
 _MODEL = "model"
 LAYOUT = 1
 YOUTH = 16  # feedbacks by which the next weights are one later, until `flush_events`
-BLOCK = 16  # feedbacks that the vectors are learned from at once
 AVERAGED = 1000  # feedbacks, by which rewards are averaged
 MOST_WEIGHT = 3.0  # of a choice, that is worth as many of the usual
 BIAS_RATE = 0.01  # of the bias that makes logits those of clicks on shown items
@@ -63,7 +62,6 @@ class Ranker:
         self.bias = 0.0
         self.reward = 1.0  # the mean of those above 0
         self.embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
-        self._block: list[Feedback] = []  # what the embedding has yet to learn from
         self._pending = 0
         self._compact = False
 
@@ -85,9 +83,7 @@ class Ranker:
         """Learn from one feedback: an interaction against what there was to choose, an impression against itself."""
         self.version += 1
         self._learn_order(feedback)
-        self._block.append(feedback)
-        if len(self._block) == BLOCK:
-            self._learn_block()
+        self.embedding.take(feedback)
         self._pending += 1
         if self.journal is not None:
             self._compact = self.journal.append(encode(feedback)) or self._compact
@@ -106,7 +102,7 @@ class Ranker:
         self._pending = 0
         updates: list[Weights | VectorUpdate] = [Weights(self.shard, self.version, self._weights(), self.bias)]
         if self._compact:
-            self._learn_block()  # what is kept of it is the table
+            self.embedding.settle()  # what is kept of it is the table
         moved = self.embedding.moved(self.shard)
         if moved is not None:
             updates.append(moved)
@@ -151,10 +147,6 @@ class Ranker:
         known = self.view.table.rows_of(seen.item_id for seen in history)
         seen = None if self.behaviour.slate.repeat else self.view.hash[known]
         return context.segment, self.retriever.find(context, seen)
-
-    def _learn_block(self) -> None:
-        self.embedding.learn(self._block)
-        self._block = []
 
     def _recall(self, state: RankerState) -> None:
         if state.layout != LAYOUT:

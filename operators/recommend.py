@@ -74,10 +74,12 @@ class Recommend:
         ranker = self.view.ranker
         predictions: list[Prediction] = []
         losses: list[int] = []
-        for outcome in feedback.outcomes:
-            predictions += self._learn_outcome(outcome, feedback, ranker, learner)
-            losses += [1 - label for label in outcome.labels]
-            user.examples += len(outcome.items)
+        if feedback.outcomes:
+            context = self._context(feedback, feedback.history)
+            for outcome in feedback.outcomes:
+                predictions += self._learn_outcome(outcome, event.user_id, context, ranker, learner)
+                losses += [1 - label for label in outcome.labels]
+                user.examples += len(outcome.items)
         took = event.type in INTERACTIONS
         if took:
             predictions.append(self._learn_interaction(feedback, ranker, learner, user, losses))
@@ -121,16 +123,15 @@ class Recommend:
         return to_json(slate)
 
     def _learn_outcome(
-        self, outcome: Outcome, feedback: Feedback, ranker: RankerWeights, learner: Learner
+        self, outcome: Outcome, user_id: str, context: Context, ranker: RankerWeights, learner: Learner
     ) -> list[Prediction]:
         """Predict, then learn from, each item of a resolved impression."""
-        event_id, items, labels, user_id = outcome.event_id, outcome.items, outcome.labels, feedback.event.user_id
+        event_id, items, labels = outcome.event_id, outcome.items, outcome.labels
         rows = np.array([self.view.row(item_id) for item_id in items], np.int32)
         known = rows[rows >= 0]
         if not len(known):
             p = 0.5
             return [Prediction(event_id, user_id, i, p, float(y), "click") for i, y in zip(items, labels, strict=True)]
-        context = self._context(feedback, feedback.history)
         candidates = self.retriever.find(context, None, known)
         inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
         logits = learner.logits(inputs)
