@@ -26,7 +26,7 @@ test: lint ## all that must hold: lint, types, doctests, and tests on the real s
 	$(PY) -m pytest
 
 bench: $(SETUP) ## slates per second: the job, replay, and the way that tutorials show
-	$(PY) -m riverrank.jobs.bench
+	$(PY) -m riverrank.jobs.dev.bench
 
 lint: $(SETUP) ## ruff, and the type checker
 	$(PY) -m ruff check .
@@ -35,7 +35,7 @@ lint: $(SETUP) ## ruff, and the type checker
 	MYPYPATH=build/types $(PY) -m mypy $(PACKAGES:%=-p riverrank.%)
 
 zip: $(SETUP) ## riverrank.zip, for `flink run -pyfs`
-	$(PY) -m riverrank.jobs.bundle riverrank.zip
+	$(PY) -m riverrank.jobs.dev.bundle riverrank.zip
 
 clean: ## removes what was made here: .venv, builds, caches of tools (the jars stay in their cache)
 	rm -rf .venv build dist riverrank.zip riverrank.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -62,5 +62,5 @@ $(SETUP): setup.py pyproject.toml requirements.lock jobs/jars.lock
 	    exit 1; \
 	fi
 	@echo "riverrank: fetching jars"
-	@$(PY) -m riverrank.jobs.jars
+	@$(PY) -m riverrank.jobs.flink.jars
 	@touch $@

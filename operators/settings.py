@@ -143,18 +143,6 @@ class RulesSettings(Section):
     bury: dict[str, Amount] = {}
     exclude: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        """Raises ValueError, with the mend, for a rule that no item could meet."""
-        given = [(name, rule) for name in self.__struct_fields__ for rule in getattr(self, name)]
-        if given:
-            from .rules import token_of  # noqa: PLC0415  numpy, which most commands need not load
-
-            for name, rule in given:
-                try:
-                    token_of(rule)
-                except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from None
-
 
 class CatalogueSettings(Section):
     """The item side."""

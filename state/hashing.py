@@ -20,6 +20,11 @@ def hash32(text: str) -> int:
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
+def session_key(user_id: str) -> int:
+    """What the user's session goes by: 32 bits."""
+    return hash32(user_id)
+
+
 def uniforms(seed: int, text: str, n: int) -> np.ndarray:
     """`n` numbers in [0, 1) that depend on `seed` and `text` alone: float64 (n,), 32 random bits each."""
     bits = hashlib.shake_128(f"{seed}:{text}".encode("utf-8", "surrogatepass")).digest(4 * n)

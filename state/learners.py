@@ -17,7 +17,7 @@ class LearnerState(msgspec.Struct, array_like=True):
     pickled, since River has no other form of it. `ratings` is the least and the greatest rating, how often rated the
     items were, and each rating model's squared errors, float32, then the models' weights, float16. `precision`
     float32 is how sure a linear learner is of each weight, features then tokens, kept where exploration asks for it.
-    `losses` are the last ones, as `operators.drift` keeps them, and `since` is the event time from which on the
+    `losses` are the last ones, as `operators.models.drift` keeps them, and `since` is the event time from which on the
     history tells of the user's taste, 0 where it never changed.
     """
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from .wire import Seen
+from .messages import Seen
 
 LAYOUT = 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from riverrank.jobs import services
+from riverrank.jobs.dev import services
 
 # Machines are noisy, and a run must not depend on luck: no deadlines, the same examples every time.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from riverrank.jobs import services
+from riverrank.jobs.dev import services
 
 TIMEOUT_SECONDS = 150
 Record = dict[str, Any]

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from riverrank.jobs import bench
-from riverrank.jobs.bench import Contestant, Pace
+from riverrank.jobs.dev import bench
+from riverrank.jobs.dev.bench import Contestant, Pace
+from riverrank.jobs.dev.processes import ServiceError
 from riverrank.jobs.errors import Failure
-from riverrank.jobs.processes import ServiceError
 from riverrank.state.records import Event
 
 MARK = "RIVERRANK_TEST_MARK"
@@ -31,7 +31,7 @@ def slates(first, count):
 def test_all_three_answer_everything_and_leave_nothing(tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
     done = subprocess.run(
-        [sys.executable, "-m", "riverrank.jobs.bench", "--events", "2200", "--rounds", "1", "--json"],
+        [sys.executable, "-m", "riverrank.jobs.dev.bench", "--events", "2200", "--rounds", "1", "--json"],
         capture_output=True,
         timeout=TIMEOUT_SECONDS,
         env={**os.environ, MARK: mark, "TMPDIR": str(tmp_path)},
@@ -141,8 +141,7 @@ def test_short_slate_is_a_failure_and_whole_ones_are_none(tmp_path: Path) -> Non
 def test_ratios_are_taken_within_a_round() -> None:
     """The machine is twice as fast in the second round and thrice in the third; the job is half of replay in each."""
     rounds = [
-        {"job": Pace(50 * f, 40, 9), "replay": Pace(100 * f, 80, 1), "tutorial": Pace(25 * f, 10, 8)}
-        for f in (1, 2, 3)
+        {"job": Pace(50 * f, 40, 9), "replay": Pace(100 * f, 80, 1), "tutorial": Pace(25 * f, 10, 8)} for f in (1, 2, 3)
     ]
     job, *_ = rows = bench.summarised(rounds)
     assert (job.median, job.lowest, job.highest) == (100, 50, 150)

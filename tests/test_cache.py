@@ -14,9 +14,9 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from riverrank.operators import cache as cache_module
-from riverrank.operators.cache import Cache, CacheAway, masked, slate_key
-from riverrank.state.wire import CacheWrite
+from riverrank.operators.cache import redis_cache as cache_module
+from riverrank.operators.cache.redis_cache import Cache, CacheAway, masked, slate_key
+from riverrank.state.messages import CacheWrite
 
 DAY_MS = 86_400_000
 

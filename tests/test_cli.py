@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from riverrank.jobs.config import Config, parse
-from riverrank.jobs.services import KafkaBroker, Valkey
+from riverrank.jobs.config.schema import Config, parse
+from riverrank.jobs.dev.services import KafkaBroker, Valkey
 from riverrank.state.records import Event, Item, to_json
 
 SCRIPT = Path(sys.executable).with_name("riverrank")
-COMMANDS = (
-    "run", "replay", "evaluate", "get", "explain", "erase", "check", "convert", "demo", "starters", "drift"
-)
+COMMANDS = ("run", "replay", "evaluate", "get", "explain", "erase", "check", "convert", "demo", "starters", "drift")
 
 
 def riverrank(
@@ -87,7 +85,8 @@ def test_the_help_lists_every_command_and_starts_fast() -> None:
     listed = [line.split()[0] for line in done.stdout.partition("Commands:")[2].splitlines() if line.strip()]
     assert [name for name in listed if name in COMMANDS] == list(COMMANDS)
     loaded = (
-        "import sys, riverrank.jobs.cli; print([m for m in ('numpy', 'river', 'pyflink', 'kafka') if m in sys.modules])"
+        "import sys, riverrank.jobs.cli.main; "
+        "print([m for m in ('numpy', 'river', 'pyflink', 'kafka') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", loaded], text=True).strip() == "[]"
 

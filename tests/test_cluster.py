@@ -7,7 +7,9 @@ import random
 from pathlib import Path
 
 import pytest
-from riverrank.jobs import bundle, config, replay, services
+from riverrank.jobs.config import schema as config
+from riverrank.jobs.dev import bundle, services
+from riverrank.jobs.local import replay
 from streams import Record, answers, cached, received, send, topics, wait_until
 
 JOB_FILE = Path(bundle.__file__).with_name("recommend.py")

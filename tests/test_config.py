@@ -9,8 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.jobs import config_text
-from riverrank.jobs.config import SCHEMA, Config, dotted_keys, is_duration, load, masked, milliseconds, parse
+from riverrank.jobs.config import text as config_text
+from riverrank.jobs.config.schema import (
+    SCHEMA,
+    Config,
+    dotted_keys,
+    is_duration,
+    load,
+    masked,
+    milliseconds,
+    parse,
+)
 from riverrank.jobs.errors import UsageError
 
 DURATION_KEYS = {

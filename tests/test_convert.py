@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from riverrank.jobs import datasets
-from riverrank.jobs.convert import Reader, Report, convert
+from riverrank.jobs.data import datasets
+from riverrank.jobs.data.convert import Reader, Report, convert
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.state.records import Event, Item, decode_event, decode_item
 

@@ -17,20 +17,20 @@ import numpy as np
 import pytest
 from rich.console import Console
 from riverrank.jobs.demo import demo
-from riverrank.jobs.demo_measures import ClickThrough, Pace, Quantiles, Waits, lift
-from riverrank.jobs.demo_screen import ArmView, LiveScreen, PlainScreen, View
+from riverrank.jobs.demo.measures import ClickThrough, Pace, Quantiles, Waits, lift
+from riverrank.jobs.demo.screen import ArmView, LiveScreen, PlainScreen, View
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.jobs.shop import ShopSettings
+from riverrank.jobs.evaluation.shop import ShopSettings
 from riverrank.state.records import Cause, ModelInfo, Slate, Slot, to_json
 
 MARK = "RIVERRANK_TEST_MARK"
 STAND_IN = """
 import json, random, sys
 from kafka import KafkaConsumer, KafkaProducer
-from riverrank.jobs.config import load
-from riverrank.operators.cache import Cache, slate_key
+from riverrank.jobs.config.schema import load
+from riverrank.operators.cache.redis_cache import Cache, slate_key
 from riverrank.state.records import ANSWERED, Cause, ModelInfo, Slate, Slot, decode_event, decode_item, to_json
-from riverrank.state.wire import CacheWrite
+from riverrank.state.messages import CacheWrite
 
 config = load(sys.argv[sys.argv.index("--config") + 1])
 kafka = config.kafka.python_arguments()

@@ -12,17 +12,24 @@ PACKAGES = ("riverrank.state", "riverrank.operators", "riverrank.jobs")
 def modules() -> list[str]:
     names = list(PACKAGES)
     for package in PACKAGES:
-        names += [found.name for found in pkgutil.iter_modules(import_module(package).__path__, f"{package}.")]
+        found = pkgutil.walk_packages(import_module(package).__path__, f"{package}.")
+        names += [module.name for module in found if not module.name.endswith("__main__")]
     return names
+
+
+def examples(name: str) -> list[doctest.DocTest]:
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    return [test for test in finder.find(import_module(name)) if test.examples]
 
 
 @pytest.mark.parametrize("name", modules())
 def test_examples_in_docstrings_are_true(name: str) -> None:
     result = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.failed == 0
+    assert result.attempted == sum(len(test.examples) for test in examples(name))
 
 
-def test_docstrings_have_examples() -> None:
-    finder = doctest.DocTestFinder(exclude_empty=True)
-    found = [test for name in modules() for test in finder.find(import_module(name)) if test.examples]
-    assert len(found) >= 3, found
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_has_examples(package: str) -> None:
+    with_examples = [name for name in modules() if name.startswith(package) and examples(name)]
+    assert len(with_examples) >= 3, with_examples

@@ -7,14 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 from river import drift as river
-from riverrank.jobs import cli, drift
-from riverrank.jobs.config import Config, parse
-from riverrank.jobs.replay import Replay, Sink
-from riverrank.operators.arrivals import Arrival
-from riverrank.operators.drift import BUCKETS, CLOCK, HEAD, ROWS, Adwin, Change, recent, watch
+from riverrank.jobs.cli import main as cli
+from riverrank.jobs.config.schema import Config, parse
+from riverrank.jobs.evaluation import drift
+from riverrank.jobs.local.replay import Replay, Sink
+from riverrank.operators.flink.arrivals import Arrival
+from riverrank.operators.models.drift import BUCKETS, CLOCK, HEAD, ROWS, Adwin, Change, recent, watch
 from riverrank.state.learners import LearnerState, decode_learner
+from riverrank.state.messages import CatalogueUpdate, Feedback, Seen
 from riverrank.state.records import Event, EventType, Item, Slate, to_json
-from riverrank.state.wire import CatalogueUpdate, Feedback, Seen
 
 MOST_BYTES = HEAD + 2 * ROWS * BUCKETS
 HOUR = 3_600_000

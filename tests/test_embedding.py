@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from riverrank.operators.embedding import RECENCY, Embedding, last_items, recency
-from riverrank.operators.ranker import Ranker
+from riverrank.operators.index.view import View
+from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.settings import Behaviour, EmbeddingSettings
-from riverrank.operators.view import View
-from riverrank.state.items import VectorTable
+from riverrank.operators.signals.embedding import RECENCY, Embedding, last_items, recency
+from riverrank.state.item_tables import VectorTable
 from riverrank.state.journal import DictEntries, Journal
+from riverrank.state.messages import Feedback, Seen, VectorUpdate, decode_update, encode, from_bfloat16, to_bfloat16
 from riverrank.state.records import Event
-from riverrank.state.wire import Feedback, Seen, VectorUpdate, decode_update, encode, from_bfloat16, to_bfloat16
 
 SMALL = Behaviour(embedding=EmbeddingSettings(dimensions=8, negatives=64))
 

@@ -16,13 +16,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from riverrank.jobs import evaluate, measures, replay
-from riverrank.jobs.baselines import NAMES
-from riverrank.jobs.config import Config, load
+from riverrank.jobs.config.schema import Config, load
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.jobs.evaluate_report import Report
-from riverrank.jobs.measures import MISS, Judged, Shown, auc, clicks_of, gini, paired, ratings_of
-from riverrank.jobs.reading import read_lines
+from riverrank.jobs.evaluation import evaluate, measures
+from riverrank.jobs.evaluation.baselines import NAMES
+from riverrank.jobs.evaluation.measures import MISS, Judged, Shown, auc, clicks_of, gini, paired, ratings_of
+from riverrank.jobs.evaluation.report import Report
+from riverrank.jobs.local import replay
+from riverrank.jobs.local.reading import read_lines
 
 SCRIPT = Path(sys.executable).with_name("riverrank")
 T0 = 1_764_000_000_000

@@ -7,12 +7,12 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from riverrank.jobs import datasets
-from riverrank.jobs.baselines import HALF_LIFE_EVENTS, NAMES, Panel
-from riverrank.jobs.baselines_factors import BPRMF, IncrementalMF
-from riverrank.jobs.baselines_items import CoVisitation, ItemCosine, Neighbours, Popular
-from riverrank.jobs.baselines_ledger import Ledger
-from riverrank.jobs.convert import Collector
+from riverrank.jobs.data import datasets
+from riverrank.jobs.data.convert import Collector
+from riverrank.jobs.evaluation.baselines import HALF_LIFE_EVENTS, NAMES, Panel
+from riverrank.jobs.evaluation.baselines_factors import BPRMF, IncrementalMF
+from riverrank.jobs.evaluation.baselines_items import CoVisitation, ItemCosine, Neighbours, Popular
+from riverrank.jobs.evaluation.baselines_ledger import Ledger
 from riverrank.operators.settings import Behaviour, SlateSettings
 from riverrank.state.records import Event, decode_event
 

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.explain import CODES, MOST, Explainer, Parts, parts_of
-from riverrank.operators.features import SEGMENTS, SOURCES, F
-from riverrank.operators.learner import DENSE, Inputs, Learners
-from riverrank.operators.retrieve import Candidates, Context
-from riverrank.operators.rules import Rules
+from riverrank.operators.candidates.features import SEGMENTS, SOURCES, F
+from riverrank.operators.candidates.retrieve import Candidates, Context
+from riverrank.operators.index.view import View
+from riverrank.operators.models.learner import DENSE, Inputs, Learners
+from riverrank.operators.models.weights import RankerWeights
 from riverrank.operators.settings import DiversitySettings, ExplorationSettings, LearnerSettings, RulesSettings
-from riverrank.operators.view import RankerWeights, View
+from riverrank.operators.slate.explain import CODES, MOST, Explainer, Parts, parts_of
+from riverrank.operators.slate.rules import Rules
 from riverrank.state.learners import LearnerState
+from riverrank.state.messages import CatalogueUpdate
 from riverrank.state.records import Item
-from riverrank.state.wire import CatalogueUpdate
 from test_recommend import PLAIN, Shop
 
 SCALE = st.sampled_from([1e-3, 1.0, 30.0])
@@ -125,7 +126,8 @@ def test_a_score_is_the_logistic_of_its_parts(sections, monkeypatch):
     """On real slates: the sum of what the explainer was given is the logit of the score that the slot says."""
     made, given_parts = Shop(behaviour(**sections)), []
     monkeypatch.setattr(
-        "riverrank.operators.recommend.parts_of", lambda *args: given_parts.append(parts_of(*args)) or given_parts[-1]
+        "riverrank.operators.slate.recommend.parts_of",
+        lambda *args: given_parts.append(parts_of(*args)) or given_parts[-1],
     )
     made.crowd(events=3)
     slates = [made.send("u", "request"), *(made.send("u", "click", f"i{k}") for k in (2, 8, 14))]

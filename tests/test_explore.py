@@ -7,12 +7,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.explore import FLOOR, NARROWEST, Chances, Left, Thompson, budget, draw, explore, softmax
-from riverrank.operators.features import F
-from riverrank.operators.learner import DENSE, Inputs, Learners, LinearLearner
-from riverrank.operators.linear import probability
-from riverrank.operators.retrieve import Candidates
+from riverrank.operators.candidates.features import F
+from riverrank.operators.candidates.retrieve import Candidates
+from riverrank.operators.models.learner import DENSE, Inputs, Learners, LinearLearner
+from riverrank.operators.models.linear import probability
 from riverrank.operators.settings import ExplorationSettings, LearnerSettings
+from riverrank.operators.slate.explore import (
+    FLOOR,
+    NARROWEST,
+    Chances,
+    Left,
+    Thompson,
+    budget,
+    draw,
+    explore,
+    softmax,
+)
 from riverrank.state.hashing import uniforms
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
 from scipy.special import ndtr

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from riverrank.jobs import bundle, services
+from riverrank.jobs.dev import bundle, services
 from streams import TIMEOUT_SECONDS, Record, answers, cached, received, send, topics, wait_until
 
 JOB_FILE = Path(bundle.__file__).with_name("recommend.py")
@@ -113,7 +113,8 @@ def test_failure_of_the_job_is_one_line_with_the_root_cause(inputs: Path, tmp_pa
     """Redis is away from the start, and still at the end of the input: the slates can't be delivered."""
     away = f"redis://127.0.0.1:{free_port}"
     flags = {"files.events": str(inputs / "events.jsonl"), "redis.url": away, "cache.drain": 500}
-    code = f"from riverrank.jobs import config, launch; launch.run(config.parse({{}}, {flags!r}))"
+    imports = "from riverrank.jobs.config.schema import parse; from riverrank.jobs.flink import launch"
+    code = f"{imports}; launch.run(parse({{}}, {flags!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=TIMEOUT_SECONDS, check=False)
     last = done.stderr.decode().strip().splitlines()[-1]
     assert done.returncode == 1

@@ -10,14 +10,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from riverrank.operators.ranker import RankerState
-from riverrank.operators.signals import Counts
-from riverrank.operators.view import Meta
-from riverrank.state.items import ItemTable, SessionTable, VectorTable
+from riverrank.operators.index.view import Meta
+from riverrank.operators.models.ranker import RankerState
+from riverrank.operators.signals.signals import Counts
+from riverrank.state.item_tables import ItemTable, SessionTable, VectorTable
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
-from riverrank.state.records import Event, Item
-from riverrank.state.sessions import OpenImpression, SessionState, decode_session, encode_session
-from riverrank.state.wire import (
+from riverrank.state.messages import (
     CacheWrite,
     CatalogueUpdate,
     Feedback,
@@ -31,6 +29,8 @@ from riverrank.state.wire import (
     decode_write,
     encode,
 )
+from riverrank.state.records import Event, Item
+from riverrank.state.sessions import OpenImpression, SessionState, decode_session, encode_session
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -6,19 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import linear_model, optim
 from river.utils import VectorDict
-from riverrank.operators.ensemble import Ensemble
-from riverrank.operators.features import FEATURES, PRIOR, WARM, F
-from riverrank.operators.learner import DENSE, Inputs, Learners, RiverLearner
-from riverrank.operators.linear import Linear
-from riverrank.operators.ranker import Ranker
-from riverrank.operators.retrieve import Retriever, context_of
+from riverrank.operators.candidates.features import FEATURES, PRIOR, WARM, F
+from riverrank.operators.candidates.retrieve import Retriever, context_of
+from riverrank.operators.index.view import View
+from riverrank.operators.models.ensemble import Ensemble
+from riverrank.operators.models.learner import DENSE, Inputs, Learners, RiverLearner
+from riverrank.operators.models.linear import Linear
+from riverrank.operators.models.ranker import Ranker
+from riverrank.operators.models.weights import RankerWeights
 from riverrank.operators.settings import Behaviour, LearnerSettings, RankerSettings, SlateSettings
-from riverrank.operators.signals import Signals
-from riverrank.operators.view import View
+from riverrank.operators.signals.signals import Signals
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
+from riverrank.state.messages import CatalogueUpdate, Feedback, Outcome, Seen, decode_update
 from riverrank.state.records import Event, Item
-from riverrank.state.wire import CatalogueUpdate, Feedback, Outcome, Seen, decode_update
 
 OPTIMIZERS = {
     "SGD": lambda: optim.SGD(0.05),
@@ -196,7 +197,8 @@ def test_ranker_learns_to_put_what_was_taken_above_what_was_not():
         ranker.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{8 + k % 8 * 4}"), 1.0, history))
     weights = decode_update(ranker.flush()[0])
     view.apply(weights)
-    learned, version = view.ranker.weights, view.ranker.version
+    ranker = RankerWeights.of(view.weights)
+    learned, version = ranker.weights, ranker.version
     context = context_of(view, history, {})
     found = Retriever(behaviour, view).find(context, view.hash[context.rows])
     same = np.array([view.table.ids[row] for row in found.rows])

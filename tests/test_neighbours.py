@@ -5,9 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from riverrank.operators.features import SCORES
-from riverrank.operators.kept import KeptView
-from riverrank.operators.neighbours import (
+from riverrank.operators.candidates.features import SCORES
+from riverrank.operators.candidates.retrieve import Retriever, context_of
+from riverrank.operators.index.kept import KeptView
+from riverrank.operators.index.view import View
+from riverrank.operators.session.session import Session
+from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings, SourceSettings
+from riverrank.operators.signals.sessions import (
     ANYWHERE,
     LEAST,
     NEAREST,
@@ -18,16 +22,12 @@ from riverrank.operators.neighbours import (
     Sessions,
     session_key,
 )
-from riverrank.operators.recommend import Recommend
-from riverrank.operators.retrieve import Retriever, context_of
-from riverrank.operators.session import Session
-from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings, SourceSettings
-from riverrank.operators.signals import Signals
-from riverrank.operators.view import View
-from riverrank.state.items import SESSION_ITEMS
+from riverrank.operators.signals.signals import Signals
+from riverrank.operators.slate.recommend import Recommend
+from riverrank.state.item_tables import SESSION_ITEMS
 from riverrank.state.journal import DictEntries, Journal
+from riverrank.state.messages import Feedback, Seen, decode_update
 from riverrank.state.records import Event
-from riverrank.state.wire import Feedback, Seen, decode_update
 
 ITEMS = 300
 Pairs = list[tuple[int, int]]

@@ -1,6 +1,7 @@
 """What is built and shipped imports, holds its data, and keeps its layers and its pinned versions."""
 
 import ast
+import graphlib
 import os
 import re
 import shutil
@@ -12,26 +13,20 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from riverrank.jobs.bundle import PACKAGES, bundle
+from riverrank.jobs.dev.bundle import PACKAGES, bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("state", "operators", "jobs")  # each may import those before it
-FLINK_MODULES = {
-    "jobs/bench_tutorial.py",
-    "jobs/launch.py",
-    "jobs/sinks.py",
-    "jobs/sources.py",
-    "jobs/topology.py",
-    "operators/process.py",
-}
+FLINK_FOLDERS = {"jobs/flink", "operators/flink"}
+FLINK_FILES = {"jobs/dev/tutorial.py"}  # the tutorials' way, which is Flink all through
 WHERE = """
 import json, sys
 from importlib import resources
-import riverrank.jobs.jars, riverrank.operators.settings, riverrank.state.records as records
-lock = resources.files("riverrank.jobs").joinpath("jars.lock").read_text("utf-8")
+import riverrank.jobs.flink.jars, riverrank.operators.settings, riverrank.state.records as records
+lock = resources.files("riverrank.jobs.flink").joinpath("jars.lock").read_text("utf-8")
 print(json.dumps({
     "files": [sys.modules[name].__file__ for name in ("riverrank.state", "riverrank.operators", "riverrank.jobs")],
-    "locked": list(riverrank.jobs.jars.locked("kafka-connector")),
+    "locked": list(riverrank.jobs.flink.jars.locked("kafka-connector")),
 }))
 """
 
@@ -65,8 +60,7 @@ def test_zip_is_the_same_for_the_same_files(tmp_path: Path) -> None:
 
 def test_zip_holds_every_module(tmp_path: Path) -> None:
     bundle(tmp_path / "riverrank.zip")
-    modules = {f"riverrank/{path.relative_to(ROOT)}" for name in PACKAGES for path in (ROOT / name).glob("*.py")}
-    assert len(modules) > 10
+    modules = {f"riverrank/{path.relative_to(ROOT)}" for path in sources()}
     assert modules <= set(zipfile.ZipFile(tmp_path / "riverrank.zip").namelist())
 
 
@@ -104,25 +98,56 @@ def test_console_script_is_installed(tmp_path: Path) -> None:
     assert "replay" in done.stdout
 
 
+def sources(layer: str = "") -> list[Path]:
+    """All modules of a layer, of every layer for "", in any depth."""
+    found = sorted(path for name in LAYERS if layer in ("", name) for path in (ROOT / name).rglob("*.py"))
+    assert len(found) > 8
+    return found
+
+
+def module_of(path: Path) -> str:
+    """The full name of the module in a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("riverrank", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
 def imports_of(path: Path) -> set[str]:
     """The modules that a file imports, by their full names, wherever in it the import stands."""
+    package = ["riverrank", *path.relative_to(ROOT).parent.parts]
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            parent = ["riverrank", path.parent.name][: 3 - node.level] if node.level else []
+            parent = package[: len(package) + 1 - node.level] if node.level else []
             base = ".".join([*parent, node.module] if node.module else parent)
             found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     return found
 
 
+def folder_of(module: str, known: set[str]) -> str:
+    """The folder, as a dotted name below riverrank, that holds a module; a top-level module is a folder by itself."""
+    while module and module not in known:
+        module = module.rpartition(".")[0]
+    parts = module.split(".")[1:]
+    return ".".join(parts[:2])
+
+
+def folder_imports() -> dict[str, set[str]]:
+    """By folder, the other folders that its modules import."""
+    known = {module_of(path) for path in sources()}
+    edges: dict[str, set[str]] = {}
+    for path in sources():
+        here = folder_of(module_of(path), known)
+        names = {folder_of(name, known) for name in imports_of(path) if name.startswith("riverrank.")}
+        edges.setdefault(here, set()).update(names - {here, ""})
+    return edges
+
+
 @pytest.mark.parametrize("layer", LAYERS)
 def test_layers_import_only_downwards(layer: str) -> None:
     above = LAYERS[LAYERS.index(layer) + 1 :]
-    files = sorted((ROOT / layer).glob("*.py"))
-    imports = {path.name: imports_of(path) for path in files}
-    assert len(files) > 1
+    imports = {module_of(path): imports_of(path) for path in sources(layer)}
     assert any(name.startswith("riverrank.") for names in imports.values() for name in names)
     upwards = [
         f"{file} imports {name}"
@@ -133,15 +158,42 @@ def test_layers_import_only_downwards(layer: str) -> None:
     assert upwards == []
 
 
-def test_flink_is_imported_in_few_files() -> None:
-    files = [path for layer in LAYERS for path in (ROOT / layer).glob("*.py")]
+def test_folders_import_one_way() -> None:
+    edges = folder_imports()
+    assert {"operators.slate", "jobs.cli", "jobs.flink"} <= edges.keys()
+    assert "operators.candidates" in edges["operators.slate"]
+    order = list(graphlib.TopologicalSorter(edges).static_order())  # raises CycleError, which names the circle
+    assert order.index("operators.settings") < order.index("operators.slate") < order.index("jobs.cli")
+
+
+def test_modules_import_one_way() -> None:
+    known = {module_of(path) for path in sources()}
+    edges = {
+        module_of(path): {name for name in imports_of(path) if name in known} - {module_of(path)} for path in sources()
+    }
+    assert sum(map(len, edges.values())) > 100
+    packages = {name for name in known if any(other.startswith(f"{name}.") for other in known)}
+    graph = {name: targets - packages for name, targets in edges.items() if name not in packages}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(graph)
+
+
+def test_each_folder_says_what_lives_there_and_holds_at_most_a_dozen_modules() -> None:
+    folders = {path.parent for path in sources()}
+    assert len(folders) > 10
+    for folder in folders:
+        text = (folder / "__init__.py").read_text("utf-8")
+        assert ast.get_docstring(ast.parse(text)), f"{folder.relative_to(ROOT)}/__init__.py says nothing"
+        modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(modules) <= 12, f"{folder.relative_to(ROOT)} holds {len(modules)} modules"
+
+
+def test_flink_is_imported_in_the_folders_for_it() -> None:
     importing = {
         str(path.relative_to(ROOT))
-        for path in files
+        for path in sources()
         if any(name.split(".")[0] in ("pyflink", "py4j") for name in imports_of(path))
     }
-    assert "operators/process.py" in importing
-    assert importing <= FLINK_MODULES
+    assert {str(Path(name).parent) for name in importing - FLINK_FILES} == FLINK_FOLDERS
 
 
 def test_every_requirement_is_pinned_and_the_pin_is_what_runs() -> None:

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 from river import linear_model, optim
-from riverrank.jobs import datasets
-from riverrank.jobs.convert import Collector
-from riverrank.operators.content import DIMENSIONS
-from riverrank.operators.ratings import FEATURES, RATES, Ratings
+from riverrank.jobs.data import datasets
+from riverrank.jobs.data.convert import Collector
+from riverrank.operators.catalogue.vectors import DIMENSIONS
+from riverrank.operators.index.view import View
+from riverrank.operators.models.ratings import FEATURES, RATES, Ratings
 from riverrank.operators.settings import Behaviour
-from riverrank.operators.view import View
-from riverrank.state.items import NEGATIVES, POSITIVES, RATING_SUM, RATINGS
+from riverrank.state.item_tables import NEGATIVES, POSITIVES, RATING_SUM, RATINGS
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
+from riverrank.state.messages import CatalogueUpdate
 from riverrank.state.records import Item, decode_event, decode_item
-from riverrank.state.wire import CatalogueUpdate
 
 UNRATED = 3.5
 

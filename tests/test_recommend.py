@@ -2,20 +2,15 @@
 
 import msgspec
 import pytest
-from riverrank.operators.learner import Learners
-from riverrank.operators.recommend import Recommend
-from riverrank.operators.session import Session
-from riverrank.operators.settings import (
-    Behaviour,
-    DiversitySettings,
-    ExplorationSettings,
-    SlateSettings,
-)
-from riverrank.operators.signals import Signals
-from riverrank.operators.view import View
+from riverrank.operators.index.view import View
+from riverrank.operators.models.learner import Learners
+from riverrank.operators.session.session import Session
+from riverrank.operators.settings import Behaviour, DiversitySettings, ExplorationSettings, SlateSettings
+from riverrank.operators.signals.signals import Signals
+from riverrank.operators.slate.recommend import Recommend
 from riverrank.state.learners import decode_learner
+from riverrank.state.messages import CatalogueUpdate, decode_update
 from riverrank.state.records import Event, Item, Prediction, Slate
-from riverrank.state.wire import CatalogueUpdate, decode_update
 
 PLAIN = Behaviour(exploration=ExplorationSettings(rate=0.0), diversity=DiversitySettings(strength=0.0))
 

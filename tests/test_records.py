@@ -7,7 +7,8 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.state import records, wire
+from riverrank.state import messages as wire
+from riverrank.state import records
 from riverrank.state.records import Event, EventType, Item, Reject, decode_event, decode_item, to_json
 
 IDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=64)

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from riverrank.jobs import config, replay
+from riverrank.jobs.config import schema as config
+from riverrank.jobs.local import replay
 
 T0 = 1_764_000_000_000
 

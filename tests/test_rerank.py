@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.rerank import Reranker, diversify, novelty, spread
-from riverrank.operators.rules import Rules
+from riverrank.operators.index.view import View
 from riverrank.operators.settings import (
     Behaviour,
     DiversitySettings,
@@ -14,10 +13,11 @@ from riverrank.operators.settings import (
     RulesSettings,
     SlateSettings,
 )
-from riverrank.operators.signals import Signals
-from riverrank.operators.view import View
+from riverrank.operators.signals.signals import Signals
+from riverrank.operators.slate.rerank import Reranker, diversify, novelty, spread
+from riverrank.operators.slate.rules import Rules
+from riverrank.state.messages import CatalogueUpdate, Feedback, Outcome, decode_update
 from riverrank.state.records import Event, Item
-from riverrank.state.wire import CatalogueUpdate, Feedback, Outcome, decode_update
 from test_recommend import Shop
 
 NONE = ExplorationSettings(rate=0.0)

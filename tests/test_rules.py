@@ -3,13 +3,14 @@
 import msgspec
 import numpy as np
 import pytest
-from riverrank.jobs.config import parse
+from riverrank.jobs.config.schema import parse
 from riverrank.jobs.errors import UsageError
-from riverrank.operators.rules import Rules, token_of
+from riverrank.operators.catalogue.tokens import token_of
+from riverrank.operators.index.view import View
 from riverrank.operators.settings import Behaviour, RulesSettings
-from riverrank.operators.view import View
+from riverrank.operators.slate.rules import Rules
+from riverrank.state.messages import CatalogueUpdate
 from riverrank.state.records import Item, Slate
-from riverrank.state.wire import CatalogueUpdate
 from test_recommend import PLAIN, Shop, ids
 
 
@@ -113,9 +114,9 @@ def test_a_rule_names_the_token_that_items_have(rule, token):
     [
         (
             {"exclude": ["horror"]},
-            'rules: exclude: "horror" is no attribute with its value: expected such as "category=',
+            'rules.exclude: "horror" is no attribute with its value: expected such as "category=',
         ),
-        ({"boost": {"=x": 1.0}}, 'rules: boost: "=x" is no attribute with its value'),
+        ({"boost": {"=x": 1.0}}, 'rules.boost: "=x" is no attribute with its value'),
         ({"pin": ["year=1979"]}, 'write "year=1980~" for the one that holds 1979'),
         ({"bury": {"price=9.9": 1.0}}, 'write "price=8~" for the one that holds 9.9'),
         ({"boost": {"brand=x": -1.0}}, "rules.boost[...]: expected float > 0.0"),

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 import redis
 from kafka import KafkaConsumer, KafkaProducer
-from riverrank.jobs import jars, services
-from riverrank.jobs.bundle import bundle
-from riverrank.jobs.cluster import FlinkCluster, flink_home
-from riverrank.jobs.processes import OwnedProcess, ServiceError
-from riverrank.jobs.services import KafkaBroker, Valkey
+from riverrank.jobs.dev import services
+from riverrank.jobs.dev.bundle import bundle
+from riverrank.jobs.dev.cluster import FlinkCluster, flink_home
+from riverrank.jobs.dev.processes import OwnedProcess, ServiceError
+from riverrank.jobs.dev.services import KafkaBroker, Valkey
+from riverrank.jobs.flink import jars
 
 CONNECTOR = "flink-sql-connector-kafka-5.0.0-2.2.jar"
 # Counts words by key on the cluster: riverrank out of the zip, state on the heap, one file a run.
@@ -127,7 +128,7 @@ def consume(bootstrap: str, count: int, topic: str = "events") -> list[bytes]:
 def test_nothing_outlives_the_process_that_started_it(how: signal.Signals) -> None:
     code = """
         import time
-        from riverrank.jobs.services import Valkey
+        from riverrank.jobs.dev.services import Valkey
         with Valkey() as valkey:
             print(valkey.pid, valkey.log.parent, flush=True)
             time.sleep(60)
@@ -225,7 +226,7 @@ def test_jars_without_a_network_say_the_mend_on_one_line(tmp_path: Path, free_po
     nowhere = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), f"http://127.0.0.1:{free_port}")
     environment = {**os.environ, **nowhere, "RIVERRANK_CACHE": str(tmp_path), "NO_PROXY": "", "no_proxy": ""}
     done = subprocess.run(
-        [sys.executable, "-m", "riverrank.jobs.jars"],
+        [sys.executable, "-m", "riverrank.jobs.flink.jars"],
         env=environment,
         capture_output=True,
         text=True,

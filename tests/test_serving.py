@@ -9,13 +9,13 @@ import msgspec
 import pytest
 import redis
 from kafka import KafkaConsumer
-from riverrank.jobs.config import Config, KafkaSettings, RedisSettings
+from riverrank.jobs.config.schema import Config, KafkaSettings, RedisSettings
+from riverrank.jobs.dev.services import KafkaBroker
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.jobs.services import KafkaBroker
-from riverrank.jobs.serving import erase, explain, get
-from riverrank.operators.cache import Cache, slate_key
+from riverrank.jobs.serving.slates import erase, explain, get
+from riverrank.operators.cache.redis_cache import Cache, slate_key
+from riverrank.state.messages import CacheWrite
 from riverrank.state.records import Cause, ModelInfo, Slate, Slot, decode_event, to_json
-from riverrank.state.wire import CacheWrite
 from test_cache import Server, free_port
 
 
@@ -164,7 +164,7 @@ def test_erase_of_what_is_no_id_is_a_usage_error(user: str) -> None:
 
 
 def test_erase_with_no_broker_there_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("riverrank.jobs.serving.BROKER_TIMEOUT_MS", 500)
+    monkeypatch.setattr("riverrank.jobs.serving.slates.BROKER_TIMEOUT_MS", 500)
     with pytest.raises(UsageError, match=r"127\.0\.0\.1:\d+ takes no event .*mend the address"):
         erase(Config(kafka=KafkaSettings(bootstrap=f"127.0.0.1:{free_port()}")), "u")
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.session import Session
+from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour, HistorySettings, ImpressionSettings, SignalSettings
 from riverrank.state.hashing import hash32
 from riverrank.state.records import Event

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from riverrank.jobs.shop import Shop, ShopSettings
+from riverrank.jobs.evaluation.shop import Shop, ShopSettings
 from riverrank.state.records import ANSWERED, Event, Item, decode_event, decode_item, to_json
 
 Clicks = dict[int, list[str]]

@@ -4,14 +4,14 @@ import random
 
 import numpy as np
 import pytest
-from riverrank.operators.kept import MOST_WAITING, KeptView
+from riverrank.operators.index.kept import MOST_WAITING, KeptView
+from riverrank.operators.index.view import View
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
-from riverrank.operators.signals import Signals
-from riverrank.operators.view import View
-from riverrank.state.items import NEGATIVES, POPULARITY, POSITIVES, ItemTable
+from riverrank.operators.signals.signals import Signals
+from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, ItemTable
 from riverrank.state.journal import DictEntries, Journal
+from riverrank.state.messages import CatalogueUpdate, Feedback, Outcome, Seen, decode_update
 from riverrank.state.records import Event, Item
-from riverrank.state.wire import CatalogueUpdate, Feedback, Outcome, Seen, decode_update
 
 SMALL = Behaviour(signals=SignalSettings(neighbours=8, items=200, flush_events=7))
 

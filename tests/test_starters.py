@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from riverrank.jobs import cli
-from riverrank.operators.starters import choose, together, unit
+from riverrank.jobs.cli import main as cli
+from riverrank.operators.catalogue.starters import choose, together, unit
 from riverrank.state.records import Event, Item, to_json
 
 GROUPS = ("noir", "western", "musical")

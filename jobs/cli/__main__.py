@@ -1,0 +1,7 @@
+"""`python -m riverrank.jobs.cli` is the console script."""
+
+import sys
+
+from .main import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Data on the way in: conversion, checks, starters."""

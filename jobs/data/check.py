@@ -1,0 +1,168 @@
+"""`riverrank check`: what the inputs hold, before a job reads them. How many records would be dead letters and why,
+and which items events name that the catalogue lacks. Each event goes through SESSION's own logic, so late is late.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import msgspec
+from riverrank.jobs.config.preflight import broker_errors, check_topic
+from riverrank.jobs.config.schema import Config
+from riverrank.jobs.errors import Failure
+from riverrank.jobs.local.reading import STANDARD, read_lines, read_topic
+from riverrank.operators.flink.arrivals import Arrival
+from riverrank.operators.session.session import Session
+from riverrank.state.records import Event, Item, Reject, decode_event, decode_item
+
+EXAMPLES = 5
+
+
+class Rejected(msgspec.Struct):
+    """The records of one reason, with the first of them."""
+
+    count: int
+    where: str
+    detail: str
+
+
+class Sampled(msgspec.Struct):
+    """What an input holds. `complete`: it was read to its present end."""
+
+    origin: str
+    is_topic: bool
+    records: int = 0
+    complete: bool = True
+    dead_letters: dict[str, Rejected] = {}
+
+
+class UnknownItems(msgspec.Struct):
+    """Items that events name and the catalogue lacks or says are deleted: how many, in how many events, the first."""
+
+    items: int
+    events: int
+    examples: list[str]
+
+
+class Findings(msgspec.Struct):
+    """Both inputs. `unknown_items` is None where the catalogue was not read to its end."""
+
+    events: Sampled | None = None
+    items: Sampled | None = None
+    types: dict[str, int] = {}
+    users: int = 0
+    redeliveries: int = 0
+    unknown_items: UnknownItems | None = None
+
+
+def sample(config: Config, most: int) -> Findings:
+    """Read up to `most` records of each input, and judge them as the job would. Writes nothing anywhere."""
+    findings = Findings()
+    catalogue: dict[str, Item] = {}
+    if origin := _origin(config, "items"):
+        findings.items = Sampled(*origin)
+        for arrival in _limited(config, "items", most, findings.items):
+            item = decode_item(arrival.value, arrival.key, arrival.ts)
+            if isinstance(item, Reject):
+                _reject(findings.items, arrival, item)
+            elif item.item_id not in catalogue or catalogue[item.item_id].ts <= item.ts:
+                catalogue[item.item_id] = item
+    if origin := _origin(config, "events"):
+        findings.events = Sampled(*origin)
+        named = _judge_events(config, most, findings, findings.events)
+        if findings.items and findings.items.complete:
+            known = {item_id for item_id, item in catalogue.items() if not item.deleted}
+            unknown = {item_id: count for item_id, count in named.items() if item_id not in known}
+            findings.unknown_items = UnknownItems(len(unknown), sum(unknown.values()), list(unknown)[:EXAMPLES])
+    return findings
+
+
+def describe(findings: Findings) -> list[str]:
+    """The findings as lines to read."""
+    lines = []
+    for name, sampled in (("events", findings.events), ("items", findings.items)):
+        if sampled is None:
+            lines.append(f"{name}: no input is configured")
+            continue
+        extent = "" if sampled.complete else " read of more (--sample N reads more)"
+        lines.append(f"{name}: {sampled.records} records in {sampled.origin}{extent}")
+        if name == "events" and findings.types:
+            types = ", ".join(f"{count} {type_}" for type_, count in sorted(findings.types.items()))
+            lines.append(f"  {findings.users} users, {types}")
+        if name == "events" and findings.redeliveries:
+            lines.append(f"  {findings.redeliveries} redeliveries, or from before an erasure: these do nothing")
+        lines.append(f"  {sum(r.count for r in sampled.dead_letters.values())} would be dead letters")
+        for reason, rejected in sorted(sampled.dead_letters.items()):
+            lines.append(f"    {rejected.count} {reason}; the first, {rejected.where}: {rejected.detail}")
+    if unknown := findings.unknown_items:
+        named = f", such as {', '.join(unknown.examples)}" if unknown.examples else ""
+        lines.append(f"{unknown.items} items that {unknown.events} events name are not in the catalogue{named}")
+    elif findings.events and findings.items:
+        lines.append("whether the catalogue lacks items is not known: it was not read to its end (--sample N)")
+    return lines
+
+
+def _judge_events(config: Config, most: int, findings: Findings, sampled: Sampled) -> dict[str, int]:
+    """Each event through SESSION; how many events name each item."""
+    session = Session(config.behaviour)
+    states: dict[str, bytes | None] = {}
+    named: dict[str, int] = {}
+    for arrival in _limited(config, "events", most, sampled):
+        event = decode_event(arrival.value)
+        if isinstance(event, Reject):
+            _reject(sampled, arrival, event)
+            continue
+        accepted = session.accept(event, states.get(event.user_id))
+        states[event.user_id] = accepted.state
+        if accepted.reject is not None:
+            _reject(sampled, arrival, accepted.reject)
+        elif accepted.feedback is None:
+            findings.redeliveries += 1
+        else:
+            findings.types[event.type] = findings.types.get(event.type, 0) + 1
+            for item_id in _items_of(event):
+                named[item_id] = named.get(item_id, 0) + 1
+    findings.users = len(states)
+    return named
+
+
+def _items_of(event: Event) -> set[str]:
+    return {*(event.items or ()), *(() if event.item_id is None else (event.item_id,))}
+
+
+def _reject(sampled: Sampled, arrival: Arrival, reject: Reject) -> None:
+    if reject.reason in sampled.dead_letters:
+        sampled.dead_letters[reject.reason].count += 1
+    else:
+        where = (
+            f"partition {arrival.partition}, offset {arrival.offset}" if sampled.is_topic else f"line {arrival.offset}"
+        )
+        sampled.dead_letters[reject.reason] = Rejected(1, where, reject.detail)
+
+
+def _origin(config: Config, name: str) -> tuple[str, bool] | None:
+    """Where an input comes from, and whether that is a topic; None where there is no such input."""
+    path, topic = getattr(config.files, name), getattr(config.kafka, name)
+    if path:
+        return ("standard input" if path == STANDARD else path), False
+    return (f"topic {topic}", True) if config.kafka.bootstrap and topic else None
+
+
+def _limited(config: Config, name: str, most: int, sampled: Sampled) -> Iterator[Arrival]:
+    """At most `most` records of an input. Lines of a file and offsets count from 0."""
+    path = getattr(config.files, name)
+    if sampled.is_topic:
+        check_topic(config.kafka, getattr(config.kafka, name))
+    try:
+        with broker_errors(config.kafka) if sampled.is_topic else nullcontext():
+            for arrival in (
+                read_topic(config.kafka, getattr(config.kafka, name)) if sampled.is_topic else read_lines(path)
+            ):
+                if sampled.records == most:
+                    sampled.complete = False
+                    return
+                sampled.records += 1
+                yield arrival
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise Failure(f"{path}: damaged gzip data ({error})") from error

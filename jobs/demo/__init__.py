@@ -1,0 +1,1 @@
+"""The demo: a simulated shop on real services, and its display."""

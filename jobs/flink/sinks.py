@@ -1,0 +1,205 @@
+"""Where results go: files, by Flink's FileSink and an assembler of its parts, or Kafka through Flink's Table API.
+
+A file target is written in parts beside it, each finished by a checkpoint or by the end of the input; `Assembly`
+appends finished parts to the target, those of one subtask in their order, so that a user's results stay in order.
+"""
+
+import gzip
+import re
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from pyflink.common import Encoder
+from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.datastream.connectors.file_system import BucketAssigner, FileSink, OutputFileConfig, RollingPolicy
+from pyflink.table import DataTypes, Schema, StreamTableEnvironment
+from riverrank.jobs.config.schema import Config
+from riverrank.jobs.errors import Failure
+from riverrank.operators.flink.process import Output, Outputs
+from riverrank.state import uids as descriptors
+
+from .sources import table_options, with_clause
+
+STANDARD = "-"
+PART = re.compile(r"part-(?P<writer>[0-9a-f-]{36})-(?P<number>\d+)")
+SWEEP_SECONDS = 1.0
+TRANSACTION_TIMEOUT_MS = 600_000  # below the 900,000 that a broker allows unless told otherwise
+
+
+def targets(config: Config) -> dict[Output, str]:
+    """The file of each output that has one."""
+    files = config.files
+    paths = {
+        Output.SLATES: files.slates,
+        Output.PREDICTIONS: files.predictions,
+        Output.RECEIPTS: files.receipts,
+        Output.DEAD_LETTERS: files.dead_letters,
+    }
+    return {output: path for output, path in paths.items() if path}
+
+
+def topics(config: Config) -> dict[Output, str]:
+    """The topic of each output that has one and is not written to a file."""
+    if not config.kafka.bootstrap:
+        return {}
+    kafka, files = config.kafka, targets(config)
+    names = {
+        Output.SLATES: kafka.slates,
+        Output.PREDICTIONS: kafka.predictions,
+        Output.RECEIPTS: kafka.receipts,
+        Output.DEAD_LETTERS: kafka.dead_letters,
+    }
+    return {output: name for output, name in names.items() if name and output not in files}
+
+
+def outputs(config: Config) -> Outputs:
+    """What operators have to emit for this configuration."""
+    return Outputs(lines=frozenset(targets(config)), records=frozenset(topics(config)))
+
+
+def to_parts(lines: DataStream, directory: Path, output: Output) -> None:
+    """Write lines as part files to `directory`, one writer a subtask."""
+    sink = (
+        FileSink.for_row_format(directory.absolute().as_uri(), Encoder.simple_string_encoder("UTF-8"))
+        .with_bucket_assigner(BucketAssigner.base_path_bucket_assigner())
+        .with_rolling_policy(RollingPolicy.on_checkpoint_rolling_policy())
+        .with_output_file_config(OutputFileConfig.builder().with_part_prefix("part").build())
+        .build()
+    )
+    uid = descriptors.SINK.format(output=output, kind="file")
+    lines.sink_to(sink).name(uid).uid(uid)
+
+
+def to_topic(tables: StreamTableEnvironment, records: DataStream, config: Config, output: Output, topic: str) -> None:
+    """Write records of a key and a value to `topic`."""
+    options = table_options(config) | {
+        "topic": topic,
+        "key.format": "raw",
+        "key.fields": "message_key",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+        "sink.delivery-guarantee": config.kafka.delivery,
+    }
+    if config.kafka.delivery == "exactly-once":
+        options["sink.transactional-id-prefix"] = f"{config.kafka.transaction_prefix}-{output}"
+        options["properties.transaction.timeout.ms"] = str(TRANSACTION_TIMEOUT_MS)
+    table = f"{output}_sink".replace("-", "_")
+    tables.execute_sql(
+        f"CREATE TEMPORARY TABLE {table} (message_key STRING, message_value BYTES) {with_clause(options)}"
+    )
+    schema = Schema.new_builder().column("f0", DataTypes.STRING()).column("f1", DataTypes.BYTES()).build()
+    newest = records._j_data_stream.getTransformation().getId()
+    statements = tables.create_statement_set()
+    statements.add_insert(table, tables.from_data_stream(records, schema))
+    statements.attach_as_datastream()
+    _name_sinks(records.get_execution_environment(), newest, descriptors.SINK.format(output=output, kind="topic"))
+
+
+class Assembly:
+    """Parts of all file targets, and the thread that appends finished ones to them while the job runs.
+
+    As a context it makes the parts' folders, and at the end appends what is finished, also after a failure, and takes
+    the folders away.
+    """
+
+    def __init__(self, wanted: dict[Output, str]) -> None:
+        self._wanted = wanted
+        self._targets: dict[Output, _Target] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sweep, name="assembly", daemon=True)
+        self._fault: OSError | None = None
+
+    @property
+    def directories(self) -> dict[Output, Path]:
+        """Where each output's parts go."""
+        return {output: target.directory for output, target in self._targets.items()}
+
+    def __enter__(self) -> Self:
+        for output, path in self._wanted.items():
+            self._targets[output] = _Target(path)
+        if self._targets:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._targets:
+            self._thread.join()
+        for target in self._targets.values():
+            if self._fault is None:
+                target.append_finished()
+            target.close()
+        if self._fault is not None and error is None:
+            raise Failure(f"cannot write {self._fault.filename or 'results'}: {self._fault.strerror}")
+
+    def _sweep(self) -> None:
+        while not self._stop.wait(SWEEP_SECONDS):
+            try:
+                for target in self._targets.values():
+                    target.append_finished()
+            except OSError as fault:  # told when the run ends: a thread has nobody to tell
+                self._fault = fault
+                return
+
+
+class _Target:
+    """One file with the folder of its parts, which lies beside it so that both are on one file system."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            if path == STANDARD:
+                self.directory = Path(tempfile.mkdtemp(prefix="riverrank-"))
+                self._file: BinaryIO = sys.stdout.buffer
+            else:
+                target = Path(path).absolute()
+                self._file = target.open("wb")
+                self.directory = Path(tempfile.mkdtemp(prefix=f".{target.name}.parts-", dir=target.parent))
+        except OSError as error:
+            raise Failure(f"cannot write {path}: {error.strerror}") from error
+        self._next: dict[str, int] = {}
+
+    def append_finished(self) -> None:
+        for part in self._finished():
+            with part.open("rb") as source:
+                if self._path.endswith(".gz"):
+                    with gzip.open(self._file, "wb") as packed:
+                        shutil.copyfileobj(source, packed)
+                else:
+                    shutil.copyfileobj(source, self._file)
+            part.unlink()
+        self._file.flush()
+
+    def close(self) -> None:
+        if self._path != STANDARD:
+            self._file.close()
+        shutil.rmtree(self.directory)
+
+    def _finished(self) -> Iterator[Path]:
+        """Finished parts, by number and then by writer, none before the one that its writer wrote before it."""
+        found = ((int(m["number"]), m["writer"], p) for p in self.directory.iterdir() if (m := PART.fullmatch(p.name)))
+        for number, writer, part in sorted(found):
+            if number == self._next.get(writer, 0):
+                self._next[writer] = number + 1
+                yield part
+
+
+def _name_sinks(env: StreamExecutionEnvironment, after: int, uid: str) -> None:
+    """Give uids to the transformations that came after the one of id `after`: the Table API gives none itself."""
+    pending, number = list(env._j_stream_execution_environment.getTransformations()), 0
+    while pending:
+        transformation = pending.pop(0)
+        if transformation.getId() <= after:
+            continue
+        if transformation.getUid() is None and "Partition" not in transformation.getClass().getSimpleName():
+            transformation.setUid(f"{uid}-{number}" if number else uid)
+        number += 1
+        pending.extend(transformation.getInputs())

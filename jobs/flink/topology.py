@@ -1,0 +1,146 @@
+"""The job as a graph: which operator reads what, keyed by what, under which uid. What each one does is elsewhere."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyflink.common import Types
+from pyflink.datastream import DataStream, KeyedStream, OutputTag, StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
+from pyflink.table import StreamTableEnvironment
+from riverrank.jobs.config.schema import Config
+from riverrank.operators.cache.redis_cache import Cache
+from riverrank.operators.flink.process import (
+    BYTES,
+    KEYED,
+    LINES,
+    PAIRS,
+    RECORDS,
+    SAMPLE,
+    WRITES,
+    CacheFunction,
+    CacheRoute,
+    Output,
+    ParseEvents,
+    ParseItems,
+    RankerFunction,
+    RecommendFunction,
+    SendReceipts,
+    SessionFunction,
+    SignalsFunction,
+    broadcast_state,
+)
+from riverrank.state import uids as descriptors
+
+from . import sinks, sources
+
+
+def build(env: StreamExecutionEnvironment, config: Config, parts: Mapping[Output, Path]) -> None:
+    """Build the job of `config` on `env`; `parts` are the folders of the outputs that go to files.
+
+    Broadcast to RANKER are the catalogue and the signals, to RECOMMEND also the ranker's weights.
+    """
+    behaviour, job = config.behaviour, config.job
+    env.set_parallelism(job.parallelism)
+    env.set_max_parallelism(job.max_parallelism)
+    tables = StreamTableEnvironment.create(env) if sources.uses_kafka(config) else None
+    outputs = sinks.outputs(config)
+    catalogue = functools.partial(sources.read_items, config)
+
+    events = _events(env, tables, config)
+    updates = _items(env, tables, config)
+    session = SessionFunction(behaviour, _topic(config, "events"), outputs, job.state_ttl)
+    feedback = _placed(_keyed(events).process(session, KEYED), descriptors.SESSION, job.parallelism)
+    signals = _placed(
+        _keyed(feedback.get_side_output(PAIRS)).process(SignalsFunction(behaviour), BYTES),
+        descriptors.SIGNALS,
+        min(job.parallelism, behaviour.signals.shards),
+    )
+    known = signals.union(updates) if updates is not None and _follows(config) else signals
+    weights = _placed(
+        _keyed(feedback.get_side_output(SAMPLE))
+        .connect(known.broadcast(broadcast_state(descriptors.RANKER_VIEW)))
+        .process(RankerFunction(behaviour, catalogue), BYTES),
+        descriptors.RANKER,
+        1,
+    )
+    cache = CacheRoute(config.cache.buckets, config.cache.popular_every) if config.redis.url else None
+    answers = _placed(
+        _keyed(feedback)
+        .connect(known.union(weights).broadcast(broadcast_state(descriptors.RECOMMEND_VIEW)))
+        .process(RecommendFunction(behaviour, catalogue, outputs, job.state_ttl, cache), BYTES),
+        descriptors.RECOMMEND,
+        job.parallelism,
+    )
+    receipts = answers if cache is None else _cache(answers, config)
+    leaving = {
+        Output.SLATES: [answers],
+        Output.PREDICTIONS: [answers],
+        Output.RECEIPTS: [receipts],
+        Output.DEAD_LETTERS: [events, feedback, *([updates] if updates is not None else [])],
+    }
+    for output, directory in parts.items():
+        sinks.to_parts(_united(leaving[output], LINES[output]), directory, output)
+    for output, topic in sinks.topics(config).items():
+        assert tables is not None, "topics need the tables"
+        sinks.to_topic(tables, _united(leaving[output], RECORDS[output]), config, output, topic)
+
+
+def _events(env: StreamExecutionEnvironment, tables: StreamTableEnvironment | None, config: Config) -> DataStream:
+    """Parsed events, keyed by user; forward from the source, so that a user's events stay in order."""
+    stream, read = sources.events(env, tables, config, descriptors.EVENTS_SOURCE)
+    parse = ParseEvents(read, _topic(config, "events"), sinks.outputs(config))
+    return _placed(stream.process(parse, KEYED), descriptors.EVENTS_PARSE, _readers(config, config.files.events))
+
+
+def _items(env: StreamExecutionEnvironment, tables: StreamTableEnvironment | None, config: Config) -> DataStream | None:
+    """Parsed items as catalogue updates."""
+    source = sources.items(env, tables, config, descriptors.ITEMS_SOURCE)
+    if source is None:
+        return None
+    stream, read = source
+    parse = ParseItems(read, _topic(config, "items"), sinks.outputs(config), updates=_follows(config))
+    return _placed(stream.process(parse, BYTES), descriptors.ITEMS_PARSE, _readers(config, config.files.items))
+
+
+def _cache(answers: DataStream, config: Config) -> DataStream:
+    redis, settings = config.redis, config.cache
+    connect = functools.partial(Cache, redis.url, redis.prefix, settings.ttl, redis.timeout)
+    cache = CacheFunction(connect, settings.flush_every, settings.drain)
+    written = _placed(
+        _keyed(answers.get_side_output(WRITES)).process(cache, KEYED), descriptors.CACHE, config.job.parallelism
+    ).start_new_chain()  # a thread of its own: it waits for Redis
+    return _placed(
+        written.process(SendReceipts(sinks.outputs(config)), BYTES), descriptors.RECEIPTS, config.job.parallelism
+    )
+
+
+def _follows(config: Config) -> bool:
+    """Whether the catalogue changes while the job runs. A file is read whole before the first slate; only its dead
+    letters are left to find."""
+    return not config.files.items
+
+
+def _topic(config: Config, name: str) -> str:
+    """What dead letters name as the topic of `events` or `items`: a file is called as the stream is."""
+    return name if getattr(config.files, name) else str(getattr(config.kafka, name))
+
+
+def _readers(config: Config, path: str) -> int:
+    return 1 if path else config.job.parallelism
+
+
+def _placed(stream: DataStream, uid: str, parallelism: int) -> DataStream:
+    return stream.name(uid).uid(uid).set_parallelism(parallelism)
+
+
+def _keyed(stream: DataStream) -> KeyedStream:
+    """`stream` of `KEYED` rows by their key. `DataStream.key_by` would call Python once more for each record."""
+    selector = get_gateway().jvm.KeyByKeySelector()
+    key_type = Types.ROW([Types.STRING()]).get_java_type_info()
+    return KeyedStream(stream._j_data_stream.keyBy(selector, key_type), BYTES, stream)
+
+
+def _united(streams: list[DataStream], tag: OutputTag) -> DataStream:
+    first, *others = [stream.get_side_output(tag) for stream in streams]
+    return first.union(*others) if others else first

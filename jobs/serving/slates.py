@@ -1,0 +1,179 @@
+"""What is asked of a running system from outside: the cached slate of a user, why it is so, and erasure.
+
+Nothing here computes a slate; the cache and the topics say all there is.
+"""
+
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from typing import TextIO
+
+import msgspec
+import redis
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+from rich.console import Console
+from rich.table import Table
+from riverrank.jobs.config.schema import Config, RedisSettings
+from riverrank.jobs.errors import Failure, UsageError
+from riverrank.operators.cache.redis_cache import POPULAR, connection_pool, masked, slate_key
+from riverrank.state.records import Cause, Event, Slate, decode_event, to_json
+
+BROKER_TIMEOUT_MS = 10_000
+
+_decode_slate = msgspec.json.Decoder(Slate).decode
+
+
+def get(config: Config, user: str, warnings: TextIO | None = None) -> bytes | None:
+    """The slate (JSON) that Redis holds for `user`; for whoever has none, the popular one, which `warnings` is told.
+
+    One round trip. None where Redis holds neither. `warnings` is standard error unless given.
+
+    Raises:
+        UsageError: no Redis is configured, or it can't be reached.
+        Failure: Redis answers, but not with a slate.
+    """
+    own, popular = _cached(config.redis, (slate_key(user), POPULAR))
+    if own is not None:
+        return own
+    holder = f"{config.redis.prefix}{slate_key(user)}"
+    told = sys.stderr if warnings is None else warnings
+    if popular is None:
+        print(f"Redis holds no {holder}, and no {config.redis.prefix}{POPULAR} either", file=told)
+        return None
+    print(f"Redis holds no {holder}: this is {config.redis.prefix}{POPULAR}", file=told)
+    return popular
+
+
+def explain(config: Config, user: str, as_json: bool = False, output: TextIO | None = None) -> None:
+    """Write why each item is on the cached slate of `user`: its sources, and its reasons with their weights.
+
+    A table on a terminal, tab-separated lines elsewhere, the slate's own JSON with `as_json`.
+    `output` is standard output unless given.
+
+    Raises:
+        UsageError: no Redis is configured, or it can't be reached.
+        Failure: there is nothing to explain.
+    """
+    out = sys.stdout if output is None else output
+    raw = get(config, user)
+    if raw is None:
+        raise Failure(f"no slate to explain for {user}: the job has written none yet (riverrank run --redis URL)")
+    if as_json:
+        print(raw.decode(), file=out)
+        return
+    try:
+        slate = _decode_slate(raw)
+    except msgspec.MsgspecError as error:
+        raise Failure(f"what Redis holds for {user} is no slate: {error}") from error
+    Console(file=out, highlight=False).print(table_of(slate)) if out.isatty() else _plain(slate, out)
+
+
+def erase(config: Config, user: str, output: TextIO | None = None) -> str:
+    """Ask for the erasure of `user`: an erase event, now, on the events topic, keyed by user. Returns its event id.
+
+    With no Kafka configured the event is written to `output` (standard output unless given), for a file of events.
+
+    Raises:
+        UsageError: `user` is no id, or the broker can't be reached.
+    """
+    event = Event(event_id=f"erase-{uuid.uuid4()}", type="erase", user_id=user, ts=time.time_ns() // 1_000_000)
+    value = to_json(event)
+    checked = decode_event(value)
+    if not isinstance(checked, Event):
+        raise UsageError(f"USER: {checked.detail}")
+    if not config.kafka.bootstrap:
+        print(value.decode(), file=sys.stdout if output is None else output)
+        return event.event_id
+    producer: KafkaProducer | None = None
+    try:
+        producer = KafkaProducer(
+            **config.kafka.python_arguments(), max_block_ms=BROKER_TIMEOUT_MS, bootstrap_timeout_ms=BROKER_TIMEOUT_MS
+        )
+        producer.send(config.kafka.events, value=value, key=user.encode()).get(timeout=BROKER_TIMEOUT_MS / 1000)
+    except (KafkaError, OSError) as error:
+        raise UsageError(
+            f"kafka.bootstrap: {config.kafka.bootstrap} takes no event ({error}); start the broker, or mend the address"
+        ) from error
+    finally:
+        if producer is not None:
+            producer.close(timeout=1)
+    return event.event_id
+
+
+def table_of(slate: Slate, titles: dict[str, str] | None = None, rows: int | None = None) -> Table:
+    """A slate as a table for a terminal: a row a slot. `titles` are shown in place of item ids; `rows` at most."""
+    named = titles or {}
+    table = Table(title=headline(slate), title_justify="left", expand=False)
+    table.add_column("rank", justify="right")
+    table.add_column("item", overflow="ellipsis", no_wrap=True)
+    table.add_column("score", justify="right")
+    table.add_column("sources")
+    table.add_column("reasons")
+    for slot in slate.items[:rows]:
+        table.add_row(
+            str(slot.rank),
+            named.get(slot.item_id, slot.item_id),
+            f"{slot.score:.3f}",
+            ", ".join(slot.sources),
+            reasons_of(slot.reasons, named),
+        )
+    return table
+
+
+def headline(slate: Slate) -> str:
+    """What a slate was made from, in one line."""
+    return (
+        f"{slate.slate_id}: {slate.strategy}, arm {slate.arm}, answers {slate.trigger}, learner of "
+        f"{slate.model.examples} examples, ranker {slate.model.global_version}"
+    )
+
+
+def reasons_of(reasons: Sequence[Cause], titles: dict[str, str] | None = None) -> str:
+    """Reasons as words, each with what it names and its weight in units of the score, as they come.
+
+    >>> reasons_of([Cause("because_you_clicked", item_id="i-3", weight=0.42), Cause("popular")])
+    'because you clicked i-3 (+0.42), popular'
+    """
+    words = []
+    for reason in reasons:
+        named = reason.value if reason.item_id is None else (titles or {}).get(reason.item_id, reason.item_id)
+        weight = "" if reason.weight is None else f" ({reason.weight:+.2f})"
+        words.append(reason.code.replace("_", " ") + (f" {named}" if named else "") + weight)
+    return ", ".join(words)
+
+
+def _plain(slate: Slate, out: TextIO) -> None:
+    print(f"# {headline(slate)}", file=out)
+    print("rank\titem\tscore\tpropensity\tsources\treasons", file=out)
+    for slot in slate.items:
+        cells = (
+            slot.rank,
+            slot.item_id,
+            f"{slot.score:.4f}",
+            f"{slot.propensity:.4f}",
+            ",".join(slot.sources),
+            reasons_of(slot.reasons),
+        )
+        print("\t".join(map(str, cells)), file=out)
+
+
+def _cached(settings: RedisSettings, keys: Sequence[str]) -> list[bytes | None]:
+    """The field `slate` of each of `keys`, in one round trip."""
+    if not settings.url:
+        raise UsageError("redis.url: no Redis is configured; give --redis redis://HOST:PORT/0")
+    pool = connection_pool(settings.url, settings.timeout)
+    try:
+        pipeline = redis.Redis(connection_pool=pool).pipeline(transaction=False)
+        for key in keys:
+            pipeline.hget(f"{settings.prefix}{key}", "slate")
+        return list(pipeline.execute())
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        raise UsageError(
+            f"redis.url: {masked(settings.url)} can't be reached ({error}); start Redis, or mend the address"
+        ) from error
+    except redis.RedisError as error:
+        raise Failure(f"Redis at {masked(settings.url)} does not answer as it should: {error}") from error
+    finally:
+        pool.disconnect()

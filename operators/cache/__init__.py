@@ -1,0 +1,1 @@
+"""How slates reach Redis, and what waits until they do."""

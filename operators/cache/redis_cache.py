@@ -1,0 +1,254 @@
+"""CACHE: writes slates to Redis with a compare-and-set on the server, many in one round trip.
+
+It keeps nothing: what is still to be written (the outbox) and when to try again belong to its caller.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from hashlib import sha1
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from riverrank.state.messages import POPULAR, CacheWrite
+
+DEFAULT_PREFIX = "rr:"
+DEFAULT_TTL_MS = 7 * 24 * 3600 * 1000
+DEFAULT_TIMEOUT_MS = 1000
+
+# KEYS[1]: the key. ARGV: epoch, version, ttl in ms (0: never expires), and the slate, which an erasure does without.
+# A key that holds another type, or a hash without a slate, is ours and holds nothing: it is replaced.
+SCRIPT = """
+local held = redis.pcall('HMGET', KEYS[1], 'epoch', 'version', 'slate')
+if held.err then
+  if not string.find(held.err, 'WRONGTYPE', 1, true) then return held end
+  redis.call('DEL', KEYS[1])
+  held = {false, false, false}
+end
+local epoch, version, ttl = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local held_epoch = tonumber(held[1] or '0') or 0
+local held_version = tonumber(held[2] or '0') or 0
+if not ARGV[4] then
+  if held[3] and held_epoch > epoch then return 0 end
+  redis.call('DEL', KEYS[1])
+  return 1
+end
+local written = 0
+if held[3] and (held_epoch > epoch or (held_epoch == epoch and held_version > version)) then return 0 end
+if not held[3] or held_epoch ~= epoch or held_version ~= version then
+  redis.call('HSET', KEYS[1], 'version', ARGV[2], 'slate', ARGV[4])
+  if epoch ~= 0 then
+    redis.call('HSET', KEYS[1], 'epoch', ARGV[1])
+  elseif held[1] then
+    redis.call('HDEL', KEYS[1], 'epoch')
+  end
+  written = 1
+end
+if ttl > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) else redis.call('PERSIST', KEYS[1]) end
+return written
+"""
+SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+# Error codes that speak of the server, not of one key: nothing else will go through either.
+SERVER_WIDE = (
+    "READONLY",
+    "OOM",
+    "MISCONF",
+    "NOAUTH",
+    "NOPERM",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "NOREPLICAS",
+    "BUSY",
+    "TRYAGAIN",
+    "MOVED",
+    "ASK",
+    "ERR unknown command",
+)
+
+_log = logging.getLogger(__name__)
+_Command = tuple[str | bytes | int, ...]
+_Reply = int | bytes | redis.ResponseError
+
+
+class CacheAway(Exception):
+    """Redis can't be written now: where and why, credentials masked. `settled` are the keys that still went through."""
+
+    def __init__(self, message: str, settled: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.settled = frozenset(settled)
+
+
+def slate_key(user_id: str) -> str:
+    """The `CacheWrite.key` of a user's slate; in Redis the prefix stands before it.
+
+    >>> slate_key("u-17")
+    'slate:u-17'
+    """
+    return f"slate:{user_id}"
+
+
+def masked(url: str) -> str:
+    """`url` without what could be a secret: user, password, and options.
+
+    >>> masked("redis://me:secret@cache.example:6379/0?password=x")
+    'redis://***@cache.example:6379/0'
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")
+    except ValueError:
+        return "(not a URL)"
+    return f"{parts.scheme}://{'***@' if host[1] else ''}{host[2]}{parts.path}"
+
+
+def connection_pool(url: str, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> redis.ConnectionPool:
+    """Connections to the Redis at `url` that never retry by themselves. Raises ValueError on a URL that is none."""
+    try:
+        return redis.ConnectionPool.from_url(
+            url,
+            socket_connect_timeout=timeout_ms / 2000,
+            socket_timeout=timeout_ms / 2000,
+            retry=Retry(NoBackoff(), 0),
+            lib_name=None,  # else two more round trips a connection
+            lib_version=None,
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"cache.url: {masked(url)} is no Redis URL: write redis://HOST:PORT/DB, rediss:// for TLS, or unix://PATH"
+        ) from error
+
+
+class Cache:
+    """Writes to the Redis at `url`; the connection is made by the first write, and anew by the one after a failure.
+
+    Not for use by several threads at once.
+
+    Args:
+        url: redis://, rediss:// or unix://, with credentials where the server wants them.
+        prefix: what every key begins with.
+        ttl_ms: how long a slate is kept after its last write, 0 for ever. `rr:popular` never expires.
+        timeout_ms: what a call to `write` may take at most.
+
+    Raises:
+        ValueError: `url` is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        prefix: str = DEFAULT_PREFIX,
+        ttl_ms: int = DEFAULT_TTL_MS,
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+    ) -> None:
+        self.where = masked(url)
+        self._prefix = prefix
+        self._ttl_ms = ttl_ms
+        self._timeout_seconds = timeout_ms / 1000
+        self._pool = connection_pool(url, timeout_ms)
+        self._loaded = False
+
+    def __repr__(self) -> str:
+        return f"Cache({self.where!r}, prefix={self._prefix!r})"
+
+    def write(self, writes: Sequence[CacheWrite]) -> set[str]:
+        """Put or erase what `writes` say, in their order, in one pipelined round trip.
+
+        Returns the keys that are settled: they hold what was asked for, or something newer. A key that is missing
+        was refused by the server for a reason of its own, which is logged; it may be tried again.
+
+        An erasure takes whatever was written in its epoch or before: when in doubt it deletes.
+
+        Raises:
+            CacheAway: connection, time-out, or a server that takes no writes (loading, read-only, out of memory).
+        """
+        deadline = time.monotonic() + self._timeout_seconds
+        settled: set[str] = set()
+        failed: list[redis.ResponseError] = []
+        left = list(writes)
+        for _ in range(2):  # again after NOSCRIPT: the server was restarted or flushed
+            left = self._attempt(left, deadline, settled, failed) if left else []
+        if left:
+            raise CacheAway(f"Redis at {self.where} forgets the script as soon as it is loaded", settled)
+        if failed:
+            self._pool.disconnect()  # a server that was demoted or locked: look its name up again
+            raise CacheAway(f"Redis at {self.where} takes no writes: {_reason(failed[0])}", settled)
+        return settled
+
+    def close(self) -> None:
+        """Close the connection; a later write opens a new one."""
+        self._pool.disconnect()
+
+    def _attempt(
+        self, writes: list[CacheWrite], deadline: float, settled: set[str], failed: list[redis.ResponseError]
+    ) -> list[CacheWrite]:
+        """One round trip. Fills `settled`, and `failed` with server-wide refusals; returns what met no script."""
+        commands: list[_Command] = [] if self._loaded else [("SCRIPT", "LOAD", SCRIPT)]
+        commands += [self._command(write) for write in writes]
+        try:
+            replies = self._round_trip(commands, deadline)
+        except (redis.RedisError, OSError) as error:
+            raise CacheAway(f"Redis at {self.where} is away: {_reason(error)}", settled) from error
+        if not self._loaded:
+            load = replies.pop(0)
+            if isinstance(load, redis.ResponseError):
+                failed.append(load)
+            self._loaded = not isinstance(load, redis.ResponseError)
+        again = []
+        for write, reply in zip(writes, replies, strict=True):
+            if not isinstance(reply, redis.ResponseError):
+                settled.add(write.key)
+                continue
+            settled.discard(write.key)
+            if isinstance(reply, redis.exceptions.NoScriptError):
+                again.append(write)
+            elif _server_wide(reply):
+                failed.append(reply)
+            else:
+                _log.warning("Redis at %s refuses %s: %s", self.where, self._prefix + write.key, reply)
+        if again:
+            self._loaded = False
+        return [] if failed else again
+
+    def _command(self, write: CacheWrite) -> _Command:
+        ttl_ms = 0 if write.key == POPULAR else self._ttl_ms
+        head = ("EVALSHA", SHA, 1, self._prefix + write.key, write.epoch, write.version, ttl_ms)
+        return head if write.slate is None else (*head, write.slate)
+
+    def _round_trip(self, commands: list[_Command], deadline: float) -> list[_Reply]:
+        connection = self._pool.get_connection()
+        try:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            replies: list[_Reply] = []
+            for _ in commands:
+                if not connection.can_read(max(0.0, deadline - time.monotonic())):
+                    raise redis.TimeoutError(f"no answer in {self._timeout_seconds:g} s")
+                try:
+                    replies.append(connection.read_response(disconnect_on_error=True))
+                except redis.ResponseError as error:
+                    replies.append(error)
+        except BaseException:
+            connection.disconnect()  # else its late answers would be taken for those of the next write
+            raise
+        finally:
+            self._pool.release(connection)
+        return replies
+
+
+_PARSED = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.NoPermissionError,
+)
+
+
+def _server_wide(error: redis.ResponseError) -> bool:
+    """redis-py strips the code of the errors that it has a class for."""
+    return isinstance(error, _PARSED) or str(error).startswith(SERVER_WIDE)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return f"{type(error).__name__}: {text}" if isinstance(error, redis.ResponseError) else text

@@ -1,0 +1,1 @@
+"""Where candidates come from and what describes them: sources, features, retrieval."""

@@ -1,0 +1,1 @@
+"""What an item says of itself: tokens, vectors, and which items to ask a new user about."""

@@ -1,0 +1,54 @@
+"""What an item says of itself as small vectors: of its tokens and embedding, and of its words. Knows no users."""
+
+import hashlib
+import math
+from functools import lru_cache
+
+import numpy as np
+from river import feature_extraction
+from riverrank.state.records import Item
+
+DIMENSIONS = 48
+SHORTEST_WORD = 4  # letters; shorter ones say little in most languages
+MOST_WORDS = 64
+_words_of = feature_extraction.BagOfWords().process_text  # lower case, without accents
+
+
+@lru_cache(maxsize=65_536)
+def direction(token: str) -> np.ndarray:
+    """The token's fixed random direction: float32 (DIMENSIONS,) of +1 and -1.
+
+    Achlioptas, Database-friendly random projections (2003): cosines of sums of these keep those of the tokens' counts.
+    """
+    bits = np.frombuffer(hashlib.shake_128(token.encode("utf-8", "surrogatepass")).digest(DIMENSIONS // 8), np.uint8)
+    return np.unpackbits(bits).astype(np.float32) * 2 - 1
+
+
+def vector_of(item: Item, tokens: list[str]) -> np.ndarray:
+    """The item's content as a unit vector, float32 (DIMENSIONS,), or zeros where it says nothing."""
+    vector = np.zeros(DIMENSIONS, np.float32)
+    for token in tokens:
+        vector += direction(token)
+    if item.embedding:
+        given = np.asarray(item.embedding, np.float32)
+        projected = given @ _projection(len(given))
+        length = float(np.linalg.norm(projected))
+        if length > 0:
+            vector += projected * (math.sqrt(DIMENSIONS * max(1, len(tokens))) / length)
+    length = float(np.linalg.norm(vector))
+    return vector / length if length > 0 else vector
+
+
+def text_of(item: Item) -> np.ndarray:
+    """The words of title and text as a unit vector, float32 (DIMENSIONS,), or zeros where there are none."""
+    words = [word for word in _words_of(f"{item.title or ''} {item.text or ''}") if len(word) >= SHORTEST_WORD]
+    vector = np.zeros(DIMENSIONS, np.float32)
+    for word in words[:MOST_WORDS]:
+        vector += direction(f"\x00word={word}")
+    length = float(np.linalg.norm(vector))
+    return vector / length if length > 0 else vector
+
+
+@lru_cache(maxsize=4)
+def _projection(dimensions: int) -> np.ndarray:
+    return np.stack([direction(f"\x00embedding:{k}") for k in range(dimensions)])

@@ -1,0 +1,1 @@
+"""What one user's event means: deduplication, lateness, history, the impression join, sampling."""

@@ -1,0 +1,1 @@
+"""What items say of each other, learned from everyone."""

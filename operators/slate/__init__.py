@@ -1,0 +1,1 @@
+"""From scored candidates to a slate: rules, diversity, exploration, reasons, the answer."""

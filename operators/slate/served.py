@@ -1,0 +1,36 @@
+"""What users were answered with of late: the candidates and their features, kept in memory for the next feedback.
+
+What a user prefers is learned against what was there to be preferred, with the features it was ordered by; to find
+both again would double the work. It is no state: where it is missing, candidates are found anew.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from riverrank.operators.candidates.retrieve import Candidates
+from riverrank.operators.models.learner import Inputs
+
+
+class Served(NamedTuple):
+    """Candidates, what a learner sees of them, and its logits of them, float64 (c,)."""
+
+    candidates: Candidates
+    inputs: Inputs
+    logits: np.ndarray
+
+    def proposed(self) -> "Served":
+        """Without what no source proposed: a pin is nothing that a user's choice can be held against."""
+        places = self.candidates.proposed.nonzero()[0]
+        if len(places) == len(self.candidates.rows):
+            return self
+        candidates = Candidates(*(array[places] for array in self.candidates))
+        return Served(candidates, self.inputs.pick(places.tolist()), self.logits[places])
+
+    def missed(self, place: int, size: int) -> bool:
+        """Whether what stands at `place`, -1 for nowhere, is not among the first `size` of the learner's order."""
+        return place < 0 or int(np.count_nonzero(self.logits > self.logits[place])) >= size
+
+    def place(self, row: int) -> int:
+        """Where `row` stands among the candidates, -1 where it does not."""
+        places = (self.candidates.rows == row).nonzero()[0]
+        return int(places[0]) if len(places) else -1

@@ -1,0 +1,97 @@
+"""What all users taught about items: counts, a bounded list of neighbours for each, and vectors, in numpy arrays.
+
+SIGNALS owns such a table and learns in it, RANKER one of vectors; the view of RANKER and RECOMMEND mirrors both from
+updates. Nothing here knows what the numbers are good for.
+"""
+
+import numpy as np
+
+from .table import Column, Table
+
+POPULARITY, TRENDING, POSITIVES, NEGATIVES, RATING_SUM, RATINGS = range(6)
+STATS = 6
+DECAYED = slice(POPULARITY, TRENDING + 1)  # columns of `stats`
+AFTER, BEFORE, TOGETHER = range(3)  # weights of a neighbour
+BLOCK_ROWS = 256
+VECTOR_BLOCK_ROWS = 64
+SESSION_BLOCK_ROWS = 64
+SESSION_ITEMS = 50
+NEVER = 1 << 62
+
+
+def decay_of(half_lives: tuple[float, float]) -> np.ndarray:
+    """What popularity and trend keep over one feedback, of half-lives in feedbacks: float64 (2,), for DECAYED."""
+    return 0.5 ** (1.0 / np.array(half_lives))
+
+
+class ItemTable(Table):
+    """`neighbours[row]` holds rows of this table (-1: free) with three weights each: how much it was taken after the
+    item, how much before it, both weighted by order, and how often the two were taken together. `stats[row]` has the
+    columns POPULARITY and TRENDING (decayed, as of event number `at[row]` of shard `shard[row]`), POSITIVES, NEGATIVES,
+    RATING_SUM, RATINGS. With `dimensions`, `taken` and `next` are the item's vectors, and `bias` (see VectorTable).
+
+    >>> table = ItemTable(width=4)
+    >>> table.row("i-1"), table.neighbours[0].tolist()
+    (0, [-1, -1, -1, -1])
+    """
+
+    stats: np.ndarray
+    at: np.ndarray
+    shard: np.ndarray
+    neighbours: np.ndarray
+    weights: np.ndarray
+    taken: np.ndarray
+    next: np.ndarray
+    bias: np.ndarray
+
+    def __init__(self, width: int, dimensions: int = 0) -> None:
+        self.width = width
+        columns = {
+            "stats": Column("<f4", (STATS,)),
+            "at": Column("<f8"),
+            "shard": Column("<i2"),
+            "neighbours": Column("<i4", (width,), -1, "signals.neighbours"),
+            "weights": Column("<f4", (width, 3), 0, "signals.neighbours"),
+        }
+        if dimensions:
+            vector = Column("<f4", (dimensions,), 0, "embedding.dimensions")
+            columns |= {"taken": vector, "next": vector, "bias": Column("<f4")}
+        super().__init__(columns, BLOCK_ROWS)
+
+    def release(self, rows: np.ndarray) -> None:
+        """Forget `rows`, and their places in others' lists."""
+        super().release(rows)
+        gone = np.isin(self.neighbours, rows)
+        self.neighbours[gone] = -1
+        self.weights[gone] = 0
+        self.touch(np.flatnonzero(gone.any(axis=1)))
+
+
+class VectorTable(Table):
+    """Items' vectors while they are learned: `taken[row]` is what having taken the item says of a user, `next[row]` and
+    `bias[row]` what makes it the next one; `steps[row]` the sums of squared gradients of the three.
+    """
+
+    taken: np.ndarray
+    next: np.ndarray
+    bias: np.ndarray
+    steps: np.ndarray
+
+    def __init__(self, dimensions: int) -> None:
+        vector = Column("<f4", (dimensions,), 0, "embedding.dimensions")
+        columns = {"taken": vector, "next": vector, "bias": Column("<f4"), "steps": Column("<f4", (3,))}
+        super().__init__(columns, VECTOR_BLOCK_ROWS, "vectors")
+
+
+class SessionTable(Table):
+    """What users took last, by the hash of their id as 8 hex digits: `items[slot]` rows of the ItemTable beside it,
+    distinct, newest first, -1 for a free place; `at[slot]` counts what all users took until the last of them, NEVER in
+    a free slot.
+    """
+
+    items: np.ndarray
+    at: np.ndarray
+
+    def __init__(self) -> None:
+        columns = {"items": Column("<i4", (SESSION_ITEMS,), -1), "at": Column("<i8", (), NEVER)}
+        super().__init__(columns, SESSION_BLOCK_ROWS, "sessions")
