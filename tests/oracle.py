@@ -24,6 +24,7 @@ OUTPUTS = ("slates", "predictions", "dead_letters", "receipts")
 T0 = 1_764_000_000_000
 DIGITS = 4  # of a float that count
 TOP = 10
+TIE = 1e-4  # of two scores, which are given with five digits
 AT_ONCE = 2  # processes
 TIMEOUT_SECONDS = 240
 
@@ -76,7 +77,8 @@ STREAMS: Mapping[str, Stream] = {
         ALL_KINDS,
         seed=1,
         events=650,
-        mix=USUAL | {"erase": 0.6},
+        users=6,
+        mix=USUAL | {"erase": 0.3},
         dirty=True,
     ),
     "fewer-sources": Stream(
@@ -84,7 +86,8 @@ STREAMS: Mapping[str, Stream] = {
         ALL_KINDS + "[sources]\ntext = false\ninterest = false\n",
         seed=1,
         events=300,
-        mix=USUAL | {"erase": 0.6},
+        users=6,
+        mix=USUAL | {"erase": 0.3},
         dirty=True,
     ),
     "rules": Stream(
@@ -113,7 +116,7 @@ STREAMS: Mapping[str, Stream] = {
         items=240,
     ),
     "softmax": Stream(
-        "ratings above all, cohorts, Adam, softmax",
+        "ratings above all, cohorts, few seen items remembered, Adam, softmax",
         """
         [learner]
         optimizer = "optim.Adam"
@@ -127,6 +130,8 @@ STREAMS: Mapping[str, Stream] = {
         [reward]
         view = 0.1
         rate_from = 3.5
+        [slate]
+        seen = 10
         """,
         seed=3,
         mix={"rate": 8, "click": 4, "request": 2, "profile": 3, "impression": 2, "view": 1, "dislike": 1},
@@ -142,12 +147,16 @@ STREAMS: Mapping[str, Stream] = {
         [learner]
         drift = 1.0
         tokens = 6
+        [slate]
+        size = 8
         [exploration]
         kind = "thompson"
         rate = 0.8
         """,
         seed=4,
-        users=8,
+        users=3,
+        items=360,
+        mix={"view": 3, "click": 6, "like": 2, "purchase": 1, "request": 1, "impression": 8, "profile": 0.5},
         turns=True,
     ),
     "bounds": Stream(
@@ -272,7 +281,7 @@ class _Crowd:
         ts = self.now - rng.randrange(600_000) if rng.random() < 0.1 else self.now
         event: Record = {"event_id": f"e-{number}", "type": kind, "user_id": f"u-{user}", "ts": ts}
         if kind == "impression":
-            self._show(event, user)
+            self._show(event, user, number)
         elif kind == "profile":
             event["attributes"] = {"age_band": rng.choice(AGES), "likes": rng.sample(CATEGORIES, rng.randrange(3))}
         elif kind == "erase":
@@ -285,16 +294,21 @@ class _Crowd:
                 event["context"] = {"device": rng.choice(("mobile", "tv")), "hour": rng.randrange(24)}
         return event
 
-    def _show(self, event: Record, user: int) -> None:
-        rng = self.rng
-        names = [_id(rng.randrange(self.stream.items)) for _ in range(rng.randrange(1, 6))]
-        if rng.random() < 0.3:
+    def _turned(self, number: int) -> bool:
+        return self.stream.turns and number > self.stream.events // 2
+
+    def _show(self, event: Record, user: int, number: int) -> None:
+        """Items at random; where tastes change, one, which is nearly always taken, and afterwards never."""
+        rng, turns = self.rng, self.stream.turns
+        names = [_id(rng.randrange(self.stream.items)) for _ in range(1 if turns else rng.randrange(1, 6))]
+        if rng.random() < (0.0 if turns else 0.3):
             names.append(f"x-{rng.randrange(20)}")
         event["items"] = names
         slate = f"u-{user}:{self.answers[user]}" if rng.random() < 0.5 else ""
         if slate:
             event["slate_id"] = slate
-        if rng.random() < 0.6:
+        chance = 0.6 if not turns else 0.0 if self._turned(number) else 1.0
+        if rng.random() < chance:
             self.shown[user] = rng.choice(names), slate
 
     def _take(self, event: Record, user: int, number: int) -> None:
@@ -313,8 +327,7 @@ class _Crowd:
 
     def _next(self, user: int, number: int) -> int:
         rng, n, size = self.rng, len(CATEGORIES), self.stream.items
-        turned = self.stream.turns and number > self.stream.events // 2
-        taste = (user + 3 * turned) % n
+        taste = (user + 3 * self._turned(number)) % n
         if user in self.last and rng.random() < 0.5 and self.last[user] % n == taste:
             return (self.last[user] + n * rng.randrange(1, 4)) % size
         if rng.random() < 0.8:
@@ -500,6 +513,7 @@ def compared(one: Path, other: Path) -> Record:
     return {
         "slates": len(pairs),
         "same order": sum(a == b for a, b in ids),
+        "same but for ties": sum(_is_tied(*pair) for pair in pairs),
         f"overlap of top {TOP}": round(sum(overlaps) / max(len(overlaps), 1), 4),
         "score": _largest([_by_item(pair, "score") for pair in pairs]),
         "propensity": _largest([_by_item(pair, "propensity") for pair in pairs]),
@@ -520,6 +534,12 @@ def _rounded(value: Any) -> Any:
 
 def _tally(names: Iterator[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items()))
+
+
+def _is_tied(one: Record, other: Record) -> bool:
+    """Whether two slates have the same scores at the same places: items that differ are worth the same."""
+    a, b = ([slot["score"] for slot in slate["items"]] for slate in (one, other))
+    return len(a) == len(b) and all(abs(x - y) <= TIE for x, y in zip(a, b, strict=True))
 
 
 def _by_item(pair: tuple[Record, Record], field: str) -> tuple[Record, Record]:
