@@ -12,7 +12,7 @@ from riverrank.jobs.dev import bundle, services
 from riverrank.jobs.local import replay
 from streams import Record, answers, cached, received, send, topics, wait_until
 
-JOB_FILE = Path(bundle.__file__).with_name("recommend.py")
+JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 START_MS = 1_764_000_000_000
 USERS, ITEMS = 24, 40
 pytestmark = pytest.mark.timeout(900)  # a cluster on a busy machine takes its time

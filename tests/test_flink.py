@@ -16,7 +16,7 @@ import pytest
 from riverrank.jobs.dev import bundle, services
 from streams import TIMEOUT_SECONDS, Record, answers, cached, received, send, topics, wait_until
 
-JOB_FILE = Path(bundle.__file__).with_name("recommend.py")
+JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 START_MS = 1_764_000_000_000
 USERS, ITEMS, EVENTS = 8, 30, 160
 
