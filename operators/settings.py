@@ -64,7 +64,7 @@ class EmbeddingSettings(Section):
     rate: Rate = 0.1
     negatives: Annotated[int, Meta(ge=8, le=10_000)] = 1000  # items that a block of feedbacks is held against
     items: Count = 200_000  # vectors kept; those that moved least go first
-    young: int = 100_000  # feedbacks that are all learned from
+    warmup_events: int = 100_000  # feedbacks that are all learned from
     sample: Share = 0.25  # share that is learned from later
 
 
@@ -89,7 +89,7 @@ class RankerSettings(Section):
     """The global ranker."""
 
     rate: Rate = 0.05
-    young: int = 5_000  # feedbacks that are all learned from
+    warmup_events: int = 5_000  # feedbacks that are all learned from
     sample: Share = 0.25  # share that is learned from later, of what the vectors are learned from
     flush_events: Count = 64
     flush_every: Milliseconds = 500

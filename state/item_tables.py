@@ -28,7 +28,7 @@ class ItemTable(Table):
     """`neighbours[row]` holds rows of this table (-1: free) with three weights each: how much it was taken after the
     item, how much before it, both weighted by order, and how often the two were taken together. `stats[row]` has the
     columns POPULARITY and TRENDING (decayed, as of event number `at[row]` of shard `shard[row]`), POSITIVES, NEGATIVES,
-    RATING_SUM, RATINGS. With `dimensions`, `taken` and `next` are the item's vectors, and `bias` (see VectorTable).
+    RATING_SUM, RATINGS. With `dimensions`, `context` and `target` are the item's vectors, and `bias` (see VectorTable).
 
     >>> table = ItemTable(width=4)
     >>> table.row("i-1"), table.neighbours[0].tolist()
@@ -40,8 +40,8 @@ class ItemTable(Table):
     shard: np.ndarray
     neighbours: np.ndarray
     weights: np.ndarray
-    taken: np.ndarray
-    next: np.ndarray
+    context: np.ndarray
+    target: np.ndarray
     bias: np.ndarray
 
     def __init__(self, width: int, dimensions: int = 0) -> None:
@@ -55,7 +55,7 @@ class ItemTable(Table):
         }
         if dimensions:
             vector = Column("<f4", (dimensions,), 0, "embedding.dimensions")
-            columns |= {"taken": vector, "next": vector, "bias": Column("<f4")}
+            columns |= {"context": vector, "target": vector, "bias": Column("<f4")}
         super().__init__(columns, BLOCK_ROWS)
 
     def release(self, rows: np.ndarray) -> None:
@@ -68,18 +68,18 @@ class ItemTable(Table):
 
 
 class VectorTable(Table):
-    """Items' vectors while they are learned: `taken[row]` is what having taken the item says of a user, `next[row]` and
-    `bias[row]` what makes it the next one; `steps[row]` the sums of squared gradients of the three.
+    """Items' vectors while they are learned: `context[row]` is what having taken the item says of a user,
+    `target[row]` and `bias[row]` what makes it the next one; `steps[row]` the sums of squared gradients of the three.
     """
 
-    taken: np.ndarray
-    next: np.ndarray
+    context: np.ndarray
+    target: np.ndarray
     bias: np.ndarray
     steps: np.ndarray
 
     def __init__(self, dimensions: int) -> None:
         vector = Column("<f4", (dimensions,), 0, "embedding.dimensions")
-        columns = {"taken": vector, "next": vector, "bias": Column("<f4"), "steps": Column("<f4", (3,))}
+        columns = {"context": vector, "target": vector, "bias": Column("<f4"), "steps": Column("<f4", (3,))}
         super().__init__(columns, VECTOR_BLOCK_ROWS, "vectors")
 
 

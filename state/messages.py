@@ -92,16 +92,17 @@ class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):
 class VectorUpdate(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """Vectors of items that moved since they were last told. Arrays are little-endian, items are indices into `ids`.
 
-    `taken_of` int32 (m,) names the items whose `taken`, bfloat16 (m, d), follow; `next_of` int32 (n,) those whose
-    `next`, bfloat16 (n, d), and `bias`, float32 (n,). `ts` is the newest time of what this was learned from.
+    `context_of` int32 (m,) names the items whose `context` embeddings, bfloat16 (m, d), follow; `target_of` int32 (n,)
+    those whose `target` embeddings, bfloat16 (n, d), and `bias`, float32 (n,), follow. `ts` is the newest time of what
+    this was learned from.
     """
 
     shard: int
     ids: tuple[str, ...]
-    taken_of: bytes
-    taken: bytes
-    next_of: bytes
-    next: bytes
+    context_of: bytes
+    context: bytes
+    target_of: bytes
+    target: bytes
     bias: bytes
     ts: int
 

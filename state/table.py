@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 LAYOUT = 2  # 1 was before the first release
+OLD_NAMES = {"context": "taken", "target": "next"}  # of columns, in blocks from before they were renamed
 
 
 class Column(NamedTuple):
@@ -136,9 +137,10 @@ class Table:
                 self.grow(max(2 * self.capacity, part.stop))
             self.ids[part] = block.ids
             for name, column in self.columns.items():
-                if name in block.columns:
-                    _check(name, tuple(block.shapes[name]), column)
-                    values = np.frombuffer(block.columns[name], column.dtype)
+                held_name = name if name in block.columns else OLD_NAMES.get(name, "")
+                if held_name in block.columns:
+                    _check(name, tuple(block.shapes[held_name]), column)
+                    values = np.frombuffer(block.columns[held_name], column.dtype)
                     getattr(self, name)[part] = values.reshape(n, *column.shape)
         self.rows = {item_id: row for row, item_id in enumerate(self.ids) if item_id}
         self.free = [row for row, item_id in enumerate(self.ids) if not item_id]

@@ -180,10 +180,10 @@ STREAMS: Mapping[str, Stream] = {
         dimensions = 8
         negatives = 16
         items = 60
-        young = 120
+        warmup_events = 120
         sample = 0.4
         [ranker]
-        young = 80
+        warmup_events = 80
         sample = 0.5
         flush_events = 16
         [catalogue]

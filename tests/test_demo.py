@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from riverrank.jobs.demo import demo
 from riverrank.jobs.demo.measures import ClickThrough, Pace, Quantiles, Waits, lift
-from riverrank.jobs.demo.screen import ArmView, LiveScreen, PlainScreen, View
+from riverrank.jobs.demo.screen import ArmView, ItemIndex, LiveScreen, PlainScreen
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import ShopSettings
 from riverrank.state.records import Cause, ModelInfo, Slate, Slot, to_json
@@ -203,9 +203,9 @@ def test_recent_figures_are_those_of_the_last_ten_seconds() -> None:
     assert pace.total == 93
 
 
-def view(slate: bytes | None, elapsed: float = 7.0) -> View:
+def view(slate: bytes | None, elapsed: float = 7.0) -> ItemIndex:
     course = [0.05, math.nan, 0.1]
-    return View(
+    return ItemIndex(
         elapsed=elapsed,
         seconds=60.0,
         events_per_second=312.4,

@@ -139,7 +139,7 @@ class Life:
         self.replay = Replay(config, {**outputs, "slates": self.answers})
         self.sent = 0
         for number in range(1600):
-            self.replay.view.apply(CatalogueUpdate(Item(f"i{number}", 1, categories=(f"c{number % 8}",))))
+            self.replay.index.apply(CatalogueUpdate(Item(f"i{number}", 1, categories=(f"c{number % 8}",))))
         for number in range(800):
             self.send(f"crowd{number % 40}", "click", item_id=f"i{number % 8 + 8 * (number * 7 // 40 % 200)}")
         for turn in range(25):

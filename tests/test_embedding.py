@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.settings import Behaviour, EmbeddingSettings
-from riverrank.operators.signals.embedding import RECENCY, Embedding, last_items, recency
+from riverrank.operators.signals.embedding import USER_RECENCY, Embedding, last_items, recency
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback, Seen, VectorUpdate, decode_update, encode, from_bfloat16, to_bfloat16
@@ -39,7 +39,7 @@ def best_shelf(made: Embedding, item: str) -> float:
     table = made.table
     names = [name for name in table.rows if name != item]
     rows = [table.rows[name] for name in names]
-    score = table.next[rows] @ table.taken[table.rows[item]] + table.bias[rows]
+    score = table.target[rows] @ table.context[table.rows[item]] + table.bias[rows]
     best = [names[k] for k in np.argsort(-score)[:5]]
     return sum(name[:2] == item[:2] for name in best) / 5
 
@@ -60,31 +60,31 @@ def test_the_gradient_is_that_of_the_softmax():
     table = made.table
     rows = [table.rows[name] for name in ("s0-0", "s0-1", "s1-2")]
     target = table.rows["s2-3"]
-    before = {name: getattr(table, name).astype(float).copy() for name in ("taken", "next", "bias", "steps")}
+    before = {name: getattr(table, name).astype(float).copy() for name in ("context", "target", "bias", "steps")}
     made._step([rows], np.array([target]), "draw")
-    weights = RECENCY ** np.arange(3)
-    user = (weights / np.linalg.norm(weights)) @ before["taken"][rows]
-    against = np.flatnonzero((table.next != before["next"].astype("<f4")).any(axis=1))
+    weights = USER_RECENCY ** np.arange(3)
+    user = (weights / np.linalg.norm(weights)) @ before["context"][rows]
+    against = np.flatnonzero((table.target != before["target"].astype("<f4")).any(axis=1))
     assert target in against and len(against) > 5
-    logits = before["next"][against] @ user + before["bias"][against]
+    logits = before["target"][against] @ user + before["bias"][against]
     slope = -np.exp(logits) / np.exp(logits).sum() + (against == target)
     for k, row in enumerate(against):
         gradient = slope[k] * user
         steps = before["steps"][row, 1] + (gradient**2).mean()
-        moved = before["next"][row] + 0.1 * gradient / np.sqrt(steps)
-        assert table.next[row] == pytest.approx(moved, rel=1e-3, abs=1e-5)
-    pull = slope @ before["next"][against]
+        moved = before["target"][row] + 0.1 * gradient / np.sqrt(steps)
+        assert table.target[row] == pytest.approx(moved, rel=1e-3, abs=1e-5)
+    pull = slope @ before["target"][against]
     gradient = pull * (weights / np.linalg.norm(weights))[0]
     steps = before["steps"][rows[0], 0] + (gradient**2).mean()
-    assert table.taken[rows[0]] == pytest.approx(before["taken"][rows[0]] + 0.1 * gradient / np.sqrt(steps), rel=1e-3)
+    assert table.context[rows[0]] == pytest.approx(before["context"][rows[0]] + 0.1 * gradient / np.sqrt(steps), rel=1e-3)
 
 
 def test_the_same_feedbacks_give_the_same_vectors():
     first, second = learned(320).table, learned(320).table
     assert first.rows == second.rows != {}
-    assert (first.next == second.next).all() and (first.taken == second.taken).all()
+    assert (first.target == second.target).all() and (first.context == second.context).all()
     other = learned(320, Behaviour(seed=1, embedding=SMALL.embedding)).table
-    assert not (first.next == other.next).all()
+    assert not (first.target == other.target).all()
 
 
 def test_vectors_are_bounded_and_those_that_move_stay():
@@ -98,15 +98,15 @@ def test_vectors_are_bounded_and_those_that_move_stay():
 
 
 def test_a_view_has_the_vectors_that_were_told_and_only_what_moved_is_told():
-    made, view = learned(640), View(SMALL)
+    made, index = learned(640), ItemIndex(SMALL)
     update = made.moved(0)
     assert update is not None and made.moved(0) is None
-    assert view.apply(decode_update(encode(update)))
-    assert set(view.table.rows) == set(made.table.rows)
+    assert index.apply(decode_update(encode(update)))
+    assert set(index.table.rows) == set(made.table.rows)
     for name, row in made.table.rows.items():
-        assert view.table.next[view.row(name)] == pytest.approx(made.table.next[row], rel=0.005, abs=1e-6)
-        assert view.table.taken[view.row(name)] == pytest.approx(made.table.taken[row], rel=0.005, abs=1e-6)
-        assert view.table.bias[view.row(name)] == made.table.bias[row]
+        assert index.table.target[index.row(name)] == pytest.approx(made.table.target[row], rel=0.005, abs=1e-6)
+        assert index.table.context[index.row(name)] == pytest.approx(made.table.context[row], rel=0.005, abs=1e-6)
+        assert index.table.bias[index.row(name)] == made.table.bias[row]
     made.learn(clicks(1, 640))
     again = made.moved(0)
     assert again is None or len(again.ids) < len(update.ids)
@@ -114,16 +114,16 @@ def test_a_view_has_the_vectors_that_were_told_and_only_what_moved_is_told():
 
 def test_a_restored_ranker_has_learned_the_same_vectors_and_tells_them_all():
     entries = DictEntries()
-    first = Ranker.restore(SMALL, View(SMALL), 0, Journal(entries, limit=100))
+    first = Ranker.restore(SMALL, ItemIndex(SMALL), 0, Journal(entries, limit=100))
     for feedback in clicks(330):
         first.learn(feedback)
         if first.due():
             assert first.flush()
     assert any(key.startswith("vectors:") for key in entries)
-    second = Ranker.restore(SMALL, View(SMALL), 0, Journal(DictEntries(entries), limit=100))
+    second = Ranker.restore(SMALL, ItemIndex(SMALL), 0, Journal(DictEntries(entries), limit=100))
     ours, theirs = first.embedding.table, second.embedding.table
     assert ours.rows == theirs.rows != {}
-    assert ours.next == pytest.approx(theirs.next, rel=1e-5) and ours.steps == pytest.approx(theirs.steps, rel=1e-5)
+    assert ours.target == pytest.approx(theirs.target, rel=1e-5) and ours.steps == pytest.approx(theirs.steps, rel=1e-5)
     assert second.version == first.version == 330
     told = [update for update in map(decode_update, second.flush()) if isinstance(update, VectorUpdate)]
     assert [set(update.ids) for update in told] == [set(theirs.rows)]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.operators.candidates.features import SEGMENTS, SOURCES, F
 from riverrank.operators.candidates.retrieve import Candidates, Context
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import DENSE, Inputs, Learners
 from riverrank.operators.models.weights import RankerWeights
 from riverrank.operators.settings import DiversitySettings, ExplorationSettings, LearnerSettings, RulesSettings
@@ -23,11 +23,11 @@ from test_recommend import PLAIN, Shop
 SCALE = st.sampled_from([1e-3, 1.0, 30.0])
 
 
-def view_of(items: int) -> View:
-    view = View(PLAIN)
+def view_of(items: int) -> ItemIndex:
+    index = ItemIndex(PLAIN)
     for k in range(items):
-        view.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k % 5}",), attributes={"brand": f"b{k % 3}"})))
-    return view
+        index.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k % 5}",), attributes={"brand": f"b{k % 3}"})))
+    return index
 
 
 VIEW = view_of(30)

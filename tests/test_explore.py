@@ -49,7 +49,7 @@ def test_propensities_are_the_frequencies(kind, cap):
     rate = 1.0 if kind == "thompson" else 0.45
     for draws in np.random.default_rng(1).random((runs, 2)):
         drawn = slate(kind, rate, draws, cap)
-        places = tuple(drawn.places.tolist())
+        places = tuple(drawn.positions.tolist())
         seen[places] = seen.get(places, 0) + 1
         said[places] = float(drawn.propensity.prod())
     possible = [
@@ -65,7 +65,7 @@ def test_propensities_are_the_frequencies(kind, cap):
 
 def test_epsilon_gives_each_that_is_left_the_same_beside_the_best():
     drawn = slate("epsilon", 0.4, np.array([0.0, 0.999, 0.0]))
-    assert drawn.places.tolist() == [0, 4, 1]
+    assert drawn.positions.tolist() == [0, 4, 1]
     assert drawn.propensity == pytest.approx([0.6 + 0.4 / 5, 0.4 / 4, 0.6 + 0.4 / 3])
     assert drawn.explored.tolist() == [False, True, False]
 
@@ -73,13 +73,13 @@ def test_epsilon_gives_each_that_is_left_the_same_beside_the_best():
 def test_softmax_is_the_model_of_plackett_and_luce():
     drawn = slate("softmax", 0.5, np.array([0.99999, 0.0]))  # temperature 1
     raised = np.exp(VALUES)
-    assert drawn.places.tolist() == [4, 0] and drawn.explored.tolist() == [True, False]
+    assert drawn.positions.tolist() == [4, 0] and drawn.explored.tolist() == [True, False]
     assert drawn.propensity == pytest.approx([raised[4] / raised.sum(), raised[0] / raised[:4].sum()])
 
 
 def test_softmax_of_the_smallest_temperature_never_divides_by_nothing():
     drawn = draw(softmax(np.array([900.0, 5.0, 4.0, -900.0]), 1e-6), np.full(4, 0.5), Left(4))
-    assert drawn.places.tolist() == [0, 1, 2, 3] and drawn.propensity.tolist() == [1.0] * 4
+    assert drawn.positions.tolist() == [0, 1, 2, 3] and drawn.propensity.tolist() == [1.0] * 4
 
 
 def test_thompson_is_the_best_of_independent_gaussians():
@@ -124,7 +124,7 @@ def integral(values: np.ndarray, deviations: np.ndarray, free: np.ndarray) -> np
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_rate_of_0_explores_nothing_and_more_explores_more(kind):
     none = slate(kind, 0.0, uniforms(0, "e", 5))
-    assert none.places.tolist() == [0, 1, 2, 3, 4] and none.propensity.tolist() == [1.0] * 5
+    assert none.positions.tolist() == [0, 1, 2, 3, 4] and none.propensity.tolist() == [1.0] * 5
     explored = [
         sum(slate(kind, rate, uniforms(2, f"{k}", 3)).explored.sum() for k in range(300)) for rate in (0.1, 0.4, 1.0)
     ]
@@ -141,7 +141,7 @@ def test_slates_are_distinct_with_propensities_that_a_probability_can_have(n, ra
     rng = np.random.default_rng(n)
     values, categories = np.sort(rng.normal(size=n))[::-1], rng.integers(-1, 4, (n, 2))
     drawn = explore(values, kind, rate, uniforms(0, seed, 20), Left(n, categories, cap), lambda: rng.random(n))
-    places = drawn.places.tolist()
+    places = drawn.positions.tolist()
     assert len(set(places)) == len(places) == len(drawn.propensity) == len(drawn.explored) <= min(n, 20)
     assert cap or len(places) == min(n, 20)
     assert ((drawn.propensity > 0) & (drawn.propensity <= 1 + 1e-12)).all()
@@ -153,7 +153,7 @@ def test_slates_are_distinct_with_propensities_that_a_probability_can_have(n, ra
 def test_epsilon_is_the_same_where_a_cap_bars_nothing(rate, seed):
     draws = uniforms(0, seed, 5)
     free, capped = slate("epsilon", rate, draws), slate("epsilon", rate, draws, cap=9)
-    assert free.places.tolist() == capped.places.tolist()
+    assert free.positions.tolist() == capped.positions.tolist()
     assert free.propensity.tolist() == pytest.approx(capped.propensity.tolist(), abs=1e-15)
 
 
@@ -169,13 +169,13 @@ def test_the_budget_shrinks_as_a_model_becomes_sure_but_never_to_nothing():
 def test_chances_need_no_sum():
     doubled: Chances = lambda free, best: 2.0 * free  # noqa: E731
     drawn = draw(doubled, np.array([0.5, 0.0]), Left(4))
-    assert drawn.places.tolist() == [2, 0] and drawn.propensity == pytest.approx([1 / 4, 1 / 3])
+    assert drawn.positions.tolist() == [2, 0] and drawn.propensity == pytest.approx([1 / 4, 1 / 3])
 
 
 def random_inputs(shop: Shop, seed: int = 0) -> Inputs:
     rng = np.random.default_rng(seed)
     candidates = Candidates(np.arange(20, dtype=np.int32), rng.random((20, F)), np.ones(20, np.uint8))
-    return Inputs(shop.view, candidates, rng.normal(size=20))
+    return Inputs(shop.index, candidates, rng.normal(size=20))
 
 
 def test_precision_grows_by_the_curvature_of_each_step_and_learning_is_the_same():

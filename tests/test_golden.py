@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from riverrank.operators.index.view import Meta
+from riverrank.operators.index.item_index import Meta
 from riverrank.operators.models.ranker import RankerState
 from riverrank.operators.signals.signals import Counts
 from riverrank.state.item_tables import ItemTable, SessionTable, VectorTable
@@ -125,8 +125,8 @@ def items() -> ItemTable:
     made.stats[2] = (0.5, 0.25, 3, 1, 9.5, 2)
     made.at[2] = 12
     made.shard[2] = 1
-    made.taken[0] = (1, 2, 3, 4)
-    made.next[0], made.bias[0] = (0.5, 0, 0, -1), -2
+    made.context[0] = (1, 2, 3, 4)
+    made.target[0], made.bias[0] = (0.5, 0, 0, -1), -2
     made.release(np.array([1]))
     return made
 
@@ -134,8 +134,8 @@ def items() -> ItemTable:
 def vectors() -> VectorTable:
     made = VectorTable(dimensions=4)
     made.row("i-1"), made.row("i-2")
-    made.taken[1] = (1, 2, 3, 4)
-    made.next[1], made.bias[1], made.steps[1] = (0.5, 0, 0, -1), -2, (1, 2, 3)
+    made.context[1] = (1, 2, 3, 4)
+    made.target[1], made.bias[1], made.steps[1] = (0.5, 0, 0, -1), -2, (1, 2, 3)
     return made
 
 

@@ -8,7 +8,7 @@ from river import linear_model, optim
 from river.utils import VectorDict
 from riverrank.operators.candidates.features import FEATURES, PRIOR, WARM, F
 from riverrank.operators.candidates.retrieve import Retriever, context_of
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ensemble import Ensemble
 from riverrank.operators.models.learner import DENSE, Inputs, Learners, RiverLearner
 from riverrank.operators.models.linear import Linear
@@ -71,27 +71,27 @@ def test_memory_of_the_optimiser_survives_bytes(optimizer):
     assert second.intercept == whole.intercept
 
 
-def shop() -> View:
-    """A view of 40 items in four categories, of which those of one category are taken together."""
+def shop() -> ItemIndex:
+    """A index of 40 items in four categories, of which those of one category are taken together."""
     behaviour = Behaviour()
-    view, signals = View(behaviour), Signals(behaviour, 0)
+    index, signals = ItemIndex(behaviour), Signals(behaviour, 0)
     for k in range(40):
-        view.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k % 4}",), attributes={"brand": f"b{k % 5}"})))
+        index.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k % 4}",), attributes={"brand": f"b{k % 5}"})))
     past: dict[int, list[Seen]] = {}
     for k in range(400):
         user, item = k % 8, f"i{(k * 7 + k // 8) % 10 * 4 + k % 4}"
         history = past.setdefault(user, [])
         signals.learn(Feedback(Event(f"e{k}", "click", f"u{user}", k, item), 1.0, tuple(history[-20:])))
         history.append(Seen(item, k, 1.0))
-    view.apply(decode_update(signals.flush()[0]))
-    return view
+    index.apply(decode_update(signals.flush()[0]))
+    return index
 
 
-def inputs_of(view: View) -> Inputs:
-    context = context_of(view, [Seen("i0", 1, 1.0), Seen("i4", 2, 1.0)], {})
-    candidates = Retriever(Behaviour(), view).find(context, None)
+def inputs_of(index: ItemIndex) -> Inputs:
+    context = context_of(index, [Seen("i0", 1, 1.0), Seen("i4", 2, 1.0)], {})
+    candidates = Retriever(Behaviour(), index).find(context, None)
     assert len(candidates.rows) >= 20
-    return Inputs(view, candidates, candidates.features @ PRIOR[WARM])
+    return Inputs(index, candidates, candidates.features @ PRIOR[WARM])
 
 
 @pytest.mark.parametrize("model", ["linear_model.LogisticRegression", "naive_bayes.GaussianNB", "forest.AMFClassifier"])
@@ -189,19 +189,19 @@ def test_other_river_classes_take_the_general_path():
 
 
 def test_ranker_learns_to_put_what_was_taken_above_what_was_not():
-    view = shop()
+    index = shop()
     behaviour = Behaviour(ranker=RankerSettings(rate=0.05))
-    ranker = Ranker(behaviour, view)
+    ranker = Ranker(behaviour, index)
     history = (Seen("i0", 1, 1.0), Seen("i4", 2, 1.0))
     for k in range(60):
         ranker.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{8 + k % 8 * 4}"), 1.0, history))
     weights = decode_update(ranker.flush()[0])
-    view.apply(weights)
-    ranker = RankerWeights.of(view.weights)
+    index.apply(weights)
+    ranker = RankerWeights.of(index.weights)
     learned, version = ranker.weights, ranker.version
-    context = context_of(view, history, {})
-    found = Retriever(behaviour, view).find(context, view.hash[context.rows])
-    same = np.array([view.table.ids[row] for row in found.rows])
+    context = context_of(index, history, {})
+    found = Retriever(behaviour, index).find(context, index.hash[context.rows])
+    same = np.array([index.table.ids[row] for row in found.rows])
     alike = np.array([int(name[1:]) % 4 == 0 for name in same])
     logits = found.features @ learned[WARM]
     assert version == 60 and alike.any()
@@ -209,27 +209,27 @@ def test_ranker_learns_to_put_what_was_taken_above_what_was_not():
 
 
 def test_ranker_learns_from_impressions_and_never_from_ids():
-    view = shop()
-    ranker = Ranker(Behaviour(), view)
-    before = ranker.models[WARM].tell()
+    index = shop()
+    ranker = Ranker(Behaviour(), index)
+    before = ranker.models[WARM].publish()
     outcome = Outcome("s", 1, ("i0", "i1", "unknown"), (1, 0, 0))
     ranker.learn(Feedback(Event("e", "request", "u", 1), 0.0, (Seen("i4", 0, 1.0),), (outcome,)))
-    assert (ranker.models[WARM].tell() != before).any()
+    assert (ranker.models[WARM].publish() != before).any()
     assert len(before) == F and not any("id" in name for name in FEATURES)
 
 
 @pytest.mark.parametrize("epoch", [0, 5])
 def test_a_choice_is_learned_from_what_was_there_to_choose_from(epoch: int) -> None:
-    view = shop()
-    ranker, expected = Ranker(Behaviour(), view), Ensemble(RankerSettings().rate, PRIOR[WARM])
+    index = shop()
+    ranker, expected = Ranker(Behaviour(), index), Ensemble(RankerSettings().rate, PRIOR[WARM])
     first = Feedback(Event("e1", "click", "u", 1, "i0"), 1.0, ())
     ranker.learn(first)
     history = first.history_after()
-    context = context_of(view, history, {}, "u")
-    found = Retriever(Behaviour(), view).find(context, view.hash[context.rows])
+    context = context_of(index, history, {}, "u")
+    found = Retriever(Behaviour(), index).find(context, index.hash[context.rows])
     if epoch == 0:  # else the user was erased in between
-        expected.choose(found.features, int(found.places(np.array([view.row("i4")]))[0]))
-    view.table.weights *= 3.0  # others have been there since
+        expected.choose(found.features, int(found.positions(np.array([index.row("i4")]))[0]))
+    index.table.weights *= 3.0  # others have been there since
     ranker.learn(Feedback(Event("e2", "click", "u", 2, "i4"), 1.0, history, epoch=epoch))
     assert ranker.models[WARM].dump() == expected.dump()
 
@@ -258,16 +258,16 @@ def test_an_ensemble_comes_back_as_it_was_and_begins_anew_where_it_cannot() -> N
     for x, place in choices[:20]:
         whole.choose(x, place)
         half.choose(x, place)
-    assert whole.tell().tolist() == half.tell().tolist() != [0.0] * 3
+    assert whole.publish().tolist() == half.publish().tolist() != [0.0] * 3
     back = Ensemble(0.05, np.zeros(3))
     back.load(*half.dump())
     for x, place in choices[20:]:
         whole.choose(x, place)
         back.choose(x, place)
-    assert back.dump() == whole.dump() and back.tell().tolist() == whole.tell().tolist()
+    assert back.dump() == whole.dump() and back.publish().tolist() == whole.publish().tolist()
     other = Ensemble(0.05, np.zeros(4))
     other.load(*half.dump())
-    assert other.tell().tolist() == [0.0] * 4
+    assert other.publish().tolist() == [0.0] * 4
 
 
 def test_a_purchase_moves_the_ranker_more_than_a_click_and_where_all_is_bought_each_as_a_click() -> None:
@@ -275,10 +275,10 @@ def test_a_purchase_moves_the_ranker_more_than_a_click_and_where_all_is_bought_e
         ranker = Ranker(Behaviour(), shop())
         ranker.learn(Feedback(Event("e", "click", "u", 1, "i1"), rewards[0], ()))
         for k, reward in enumerate(rewards[1:]):
-            before = ranker.models[WARM].tell()
+            before = ranker.models[WARM].publish()
             history = (Seen("i1", 1, rewards[0]), *(Seen(f"i{5 + 4 * n}", 2 + n, 1.0) for n in range(k)))
             ranker.learn(Feedback(Event(f"e{k}", "click", "u", 2 + k, f"i{5 + 4 * k}"), reward, history))
-        return float(np.abs(ranker.models[WARM].tell() - before).sum())
+        return float(np.abs(ranker.models[WARM].publish() - before).sum())
 
     click = moved([1.0, 1.0, 1.0])
     assert 1.1 * click < moved([1.0, 1.0, 2.0]) < 2.0 * click
@@ -287,13 +287,13 @@ def test_a_purchase_moves_the_ranker_more_than_a_click_and_where_all_is_bought_e
 
 
 def test_restored_ranker_goes_on_as_if_nothing_had_happened():
-    view, entries = shop(), DictEntries()
-    whole, first = Ranker(Behaviour(), view), Ranker.restore(Behaviour(), view, 0, Journal(entries))
+    index, entries = shop(), DictEntries()
+    whole, first = Ranker(Behaviour(), index), Ranker.restore(Behaviour(), index, 0, Journal(entries))
     feedbacks = [Feedback(Event(f"e{k}", "click", "u", k, f"i{k % 40}"), 1.0, (Seen("i3", 0, 1.0),)) for k in range(30)]
     for feedback in feedbacks[:17]:
         whole.learn(feedback)
         first.learn(feedback)
-    second = Ranker.restore(Behaviour(), view, 0, Journal(entries))
+    second = Ranker.restore(Behaviour(), index, 0, Journal(entries))
     for feedback in feedbacks[17:]:
         whole.learn(feedback)
         second.learn(feedback)
@@ -305,14 +305,14 @@ INPUTS = inputs_of(shop())
 
 
 def test_what_is_asked_about_counts_as_proposed_only_where_it_was_among_the_candidates():
-    view = shop()
-    retriever = Retriever(Behaviour(slate=SlateSettings(candidates=10, size=5)), view)
-    context = context_of(view, [Seen("i0", 1, 1.0)], {})
+    index = shop()
+    retriever = Retriever(Behaviour(slate=SlateSettings(candidates=10, size=5)), index)
+    context = context_of(index, [Seen("i0", 1, 1.0)], {})
     found = retriever.find(context, None)
     assert len(found.rows) == 10 and found.proposed.all()
-    inside, outside = found.rows[3], np.setdiff1d(view.popular(), found.rows)[0]
+    inside, outside = found.rows[3], np.setdiff1d(index.popular(), found.rows)[0]
     again = retriever.find(context, None, np.array([outside, inside], np.int32))
     assert again.rows.tolist() == [*found.rows.tolist(), outside]
     assert again.proposed.tolist() == [*found.proposed.tolist(), 0]
-    assert again.places(np.array([outside, inside])).tolist() == [10, 3]
+    assert again.positions(np.array([outside, inside])).tolist() == [10, 3]
     assert (again.features[:10] == found.features).all()

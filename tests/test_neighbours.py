@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from riverrank.operators.candidates.features import SCORES
 from riverrank.operators.candidates.retrieve import Retriever, context_of
-from riverrank.operators.index.kept import KeptView
-from riverrank.operators.index.view import View
+from riverrank.operators.index.event_time_buffer import EventTimeBuffer
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings, SourceSettings
 from riverrank.operators.signals.sessions import (
     ANYWHERE,
-    LEAST,
+    MIN_RELATIVE_SCORE,
     NEAREST,
     NEARNESS,
-    RECENCY,
     RECENT,
+    SESSION_RECENCY,
     SHRINKAGE,
     Sessions,
     session_key,
@@ -67,7 +67,7 @@ def plainly(pairs: Pairs, rows: Sequence[int], likes: Sequence[float], own: int)
             items.remove(row)
         items.insert(0, row)
         del items[SESSION_ITEMS:]
-    weight = {row: RECENCY**k / like**0.5 for k, (row, like) in enumerate(zip(rows, likes, strict=True))}
+    weight = {row: SESSION_RECENCY**k / like**0.5 for k, (row, like) in enumerate(zip(rows, likes, strict=True))}
     similar = {k: sum(weight.get(row, 0.0) for row in items) for k, items in held.items() if k != own}
     nearest = sorted((k for k in similar if similar[k] > 0), key=similar.__getitem__)[-NEAREST:]
     total = sum(similar[k] / len(held[k]) ** 0.5 for k in nearest) + SHRINKAGE
@@ -82,7 +82,7 @@ def plainly(pairs: Pairs, rows: Sequence[int], likes: Sequence[float], own: int)
     most = max((share for _, share in given), default=0.0)
     scores = np.zeros(ITEMS)
     for row, share in given:
-        scores[row] += share / total * (share > LEAST * most)
+        scores[row] += share / total * (share > MIN_RELATIVE_SCORE * most)
     return scores
 
 
@@ -210,67 +210,69 @@ def taken(user: str, item: str, ts: int, behaviour: Behaviour = BEHAVIOUR, histo
     return Feedback(Event(f"{user}-{ts}", "click", user, ts, item), 1.0, history)
 
 
-def tell(view: View, signals: Sequence[Signals]) -> None:
+def tell(index: ItemIndex, signals: Sequence[Signals]) -> None:
     for shard in signals:
         for update in shard.flush():
-            view.apply(decode_update(update))
+            index.apply(decode_update(update))
 
 
-def shop(behaviour: Behaviour = BEHAVIOUR) -> tuple[View, list[Signals]]:
+def shop(behaviour: Behaviour = BEHAVIOUR) -> tuple[ItemIndex, list[Signals]]:
     """Ten users who each took three of ten items, as far as the signals have told."""
-    view, signals = View(behaviour), [Signals(behaviour, shard) for shard in range(behaviour.signals.shards)]
+    index, signals = ItemIndex(behaviour), [Signals(behaviour, shard) for shard in range(behaviour.signals.shards)]
     for user in range(10):
         for k in range(3):
             for shard in signals:
                 shard.learn(taken(f"u{user}", f"i{(user + k) % 10}", 10 * user + k))
-    tell(view, signals)
-    return view, signals
+    tell(index, signals)
+    return index, signals
 
 
-def items_of(view: View, user: str) -> set[str]:
-    slot = view.sessions.slot(user)
-    return {view.table.ids[row] for row in view.sessions.table.items[slot].tolist() if row >= 0} if slot >= 0 else set()
+def items_of(index: ItemIndex, user: str) -> set[str]:
+    slot = index.sessions.slot(user)
+    return (
+        {index.table.ids[row] for row in index.sessions.table.items[slot].tolist() if row >= 0} if slot >= 0 else set()
+    )
 
 
 def test_each_item_is_told_by_its_own_shard_once():
-    view, _ = shop()
-    assert {items_of(view, f"u{user}") == {f"i{(user + k) % 10}" for k in range(3)} for user in range(10)} == {True}
-    assert view.sessions.clock == 30
-    check(view.sessions)
+    index, _ = shop()
+    assert {items_of(index, f"u{user}") == {f"i{(user + k) % 10}" for k in range(3)} for user in range(10)} == {True}
+    assert index.sessions.clock == 30
+    check(index.sessions)
 
 
 def test_what_was_not_liked_is_in_no_session():
-    view, signals = shop()
+    index, signals = shop()
     for shard in signals:
         shard.learn(Feedback(Event("x", "dislike", "u0", 500, "i7"), -1.0, ()))
-    tell(view, signals)
-    assert items_of(view, "u0") == {"i0", "i1", "i2"}
+    tell(index, signals)
+    assert items_of(index, "u0") == {"i0", "i1", "i2"}
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
 def test_an_erased_user_is_in_no_session_once_all_shards_have_told(order):
     session = Session(BEHAVIOUR)
-    view, signals = shop()
+    index, signals = shop()
     state = None
     for event in (Event("a", "click", "u3", 900, "i9"), Event("x", "erase", "u3", 901)):
         accepted = session.accept(event, state)
         state = accepted.state
         for shard in session.routes(accepted.feedback):
             signals[shard].learn(accepted.feedback)
-    assert items_of(view, "u3") == {"i3", "i4", "i5"}
-    tell(view, [signals[shard] for shard in order])
-    assert items_of(view, "u3") == set() and len(view.sessions.table.rows) == 9
-    check(view.sessions)
+    assert items_of(index, "u3") == {"i3", "i4", "i5"}
+    tell(index, [signals[shard] for shard in order])
+    assert items_of(index, "u3") == set() and len(index.sessions.table.rows) == 9
+    check(index.sessions)
     assert sum(shard.counts.events for shard in signals) == 31 * 3 - 2  # an erasure teaches nothing
     for shard in signals:
         shard.learn(taken("u3", "i1", 950))
-    tell(view, signals)
-    assert items_of(view, "u3") == {"i1"}
+    tell(index, signals)
+    assert items_of(index, "u3") == {"i1"}
 
 
 def test_sessions_come_back_with_the_view_and_an_erased_users_do_not():
     behaviour, entries = Behaviour(), DictEntries()
-    kept, signals = KeptView(behaviour, Journal(entries, limit=40)), Signals(behaviour, 0)
+    kept, signals = EventTimeBuffer(behaviour, Journal(entries, limit=40)), Signals(behaviour, 0)
     for k in range(200):
         if k == 101:
             signals.learn(Feedback(Event("x", "erase", "u3", k), 0.0, ()))
@@ -282,36 +284,36 @@ def test_sessions_come_back_with_the_view_and_an_erased_users_do_not():
     blocks = b"".join(value for key, value in entries.items() if key.startswith("sessions:"))
     assert f"{session_key('u4'):08x}".encode() in blocks
     assert f"{session_key('u3'):08x}".encode() not in blocks
-    again = KeptView(behaviour, Journal(entries, limit=40)).view
+    again = EventTimeBuffer(behaviour, Journal(entries, limit=40)).index
     kept.release(1000)
     check(again.sessions)
     for user in range(20):
-        assert items_of(again, f"u{user}") == items_of(kept.view, f"u{user}")
+        assert items_of(again, f"u{user}") == items_of(kept.index, f"u{user}")
         assert bool(items_of(again, f"u{user}")) is (user != 3)
 
 
 def test_what_a_view_releases_is_in_no_session():
     behaviour = Behaviour(catalogue=CatalogueSettings(items=60))
-    view, signals = View(behaviour), Signals(behaviour, 0)
+    index, signals = ItemIndex(behaviour), Signals(behaviour, 0)
     for k in range(400):
         signals.learn(taken(f"u{k % 7}", f"i{k}", k))
-        tell(view, [signals])
-    check(view.sessions)
-    held = [items_of(view, f"u{user}") for user in range(7)]
+        tell(index, [signals])
+    check(index.sessions)
+    held = [items_of(index, f"u{user}") for user in range(7)]
     assert {f"i{k}" for k in range(390, 400)} <= set().union(*held)
     for user, items in enumerate(held):
-        assert items <= {f"i{k}" for k in range(user, 400, 7)} & view.table.rows.keys()
+        assert items <= {f"i{k}" for k in range(user, 400, 7)} & index.table.rows.keys()
 
 
 def test_what_signals_release_before_they_told_it_is_told_of_nobody():
     behaviour = Behaviour(signals=SignalSettings(items=64))
-    view, signals = View(behaviour), Signals(behaviour, 0)
+    index, signals = ItemIndex(behaviour), Signals(behaviour, 0)
     for k in range(200):
         signals.learn(taken("u", f"i{k}", k))
-    tell(view, [signals])
-    assert items_of(view, "u") <= signals.table.rows.keys()
-    assert "i199" in items_of(view, "u")
-    check(view.sessions)
+    tell(index, [signals])
+    assert items_of(index, "u") <= signals.table.rows.keys()
+    assert "i199" in items_of(index, "u")
+    check(index.sessions)
 
 
 def test_a_pair_costs_eight_bytes_of_broadcast():
@@ -323,26 +325,26 @@ def test_a_pair_costs_eight_bytes_of_broadcast():
 
 
 def test_finding_leaves_no_trace_and_finds_the_same_again():
-    view, _ = shop()
-    before = view.sessions.dump()
-    context = context_of(view, [Seen("i4", 1, 1.0), Seen("i5", 2, 1.0)], {}, "u4")
-    assert context.own == view.sessions.slot("u4") >= 0
-    retriever = Retriever(BEHAVIOUR, view)
+    index, _ = shop()
+    before = index.sessions.dump()
+    context = context_of(index, [Seen("i4", 1, 1.0), Seen("i5", 2, 1.0)], {}, "u4")
+    assert context.own == index.sessions.slot("u4") >= 0
+    retriever = Retriever(BEHAVIOUR, index)
     first, second = retriever.find(context, None), retriever.find(context, None)
-    assert not view.sessions._weight.any() and (retriever._place == -1).all()
+    assert not index.sessions._weight.any() and (retriever._place == -1).all()
     assert first.rows.tolist() == second.rows.tolist() and (first.features == second.features).all()
     score = first.features[:, SCORES.index("sessions")]
-    near = {view.table.ids[row] for row, value in zip(first.rows.tolist(), score.tolist(), strict=True) if value > 0}
+    near = {index.table.ids[row] for row, value in zip(first.rows.tolist(), score.tolist(), strict=True) if value > 0}
     assert near == {"i2", "i3", "i6", "i7"}  # u2, u3 and u5 took one of the two or both; u4 is the user
-    assert before and view.sessions.dump() == {}
+    assert before and index.sessions.dump() == {}
 
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_slates_name_the_source_where_it_is_asked(asked):
     behaviour = Behaviour(signals=BEHAVIOUR.signals, sources=SourceSettings(sessions=asked))
-    view, _ = shop(behaviour)
-    slate = Recommend(behaviour, view).answer(taken("new", "i4", 900), None).slate
+    index, _ = shop(behaviour)
+    slate = Recommend(behaviour, index).answer(taken("new", "i4", 900), None).slate
     assert (b'"sessions"' in slate) is asked
-    context = context_of(view, [Seen("i4", 1, 1.0)], {})
-    features = Retriever(behaviour, view).find(context, None).features
+    context = context_of(index, [Seen("i4", 1, 1.0)], {})
+    features = Retriever(behaviour, index).find(context, None).features
     assert features[:, SCORES.index("sessions")].any() == asked

@@ -6,7 +6,7 @@ from river import linear_model, optim
 from riverrank.jobs.data import datasets
 from riverrank.jobs.data.convert import Collector
 from riverrank.operators.catalogue.vectors import DIMENSIONS
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ratings import FEATURES, RATES, Ratings
 from riverrank.operators.settings import Behaviour
 from riverrank.state.item_tables import NEGATIVES, POSITIVES, RATING_SUM, RATINGS
@@ -17,19 +17,19 @@ from riverrank.state.records import Item, decode_event, decode_item
 UNRATED = 3.5
 
 
-def view_of(items: int = 40, scale: float = 1.0, shift: float = 0.0) -> View:
+def view_of(items: int = 40, scale: float = 1.0, shift: float = 0.0) -> ItemIndex:
     """Items of four categories, each rated by others, in units of `scale` from `shift` on."""
-    view = View(Behaviour())
+    index = ItemIndex(Behaviour())
     rng = np.random.default_rng(1)
     for k in range(items):
-        view.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k % 4}",))))
+        index.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k % 4}",))))
     number = rng.integers(0, 30, items)
     likes = rng.integers(0, number + 1)
-    stats = view.table.stats[:items]
+    stats = index.table.stats[:items]
     stats[:, POSITIVES], stats[:, NEGATIVES], stats[:, RATINGS] = likes, number - likes, number
     stats[:, RATING_SUM] = scale * (4.0 * likes + 2.0 * (number - likes)) + shift * number
-    view.meta.ratings[0] = (float(stats[:, RATING_SUM].sum()), float(number.sum()))
-    return view
+    index.meta.ratings[0] = (float(stats[:, RATING_SUM].sum()), float(number.sum()))
+    return index
 
 
 def stream(events: int = 60) -> list[tuple[int, float]]:
@@ -40,12 +40,12 @@ def stream(events: int = 60) -> list[tuple[int, float]]:
     return list(zip(rows.tolist(), values.tolist(), strict=True))
 
 
-def learned(view: View, user: LearnerState, ratings: list[tuple[int, float]]) -> tuple[list[float], LearnerState]:
+def learned(index: ItemIndex, user: LearnerState, ratings: list[tuple[int, float]]) -> tuple[list[float], LearnerState]:
     """What was predicted of each, with the user's state in bytes between two of them; and that state."""
     predictions = []
     for row, value in ratings:
         user = decode_learner(encode_learner(user))
-        model = Ratings(view, user, UNRATED)
+        model = Ratings(index, user, UNRATED)
         predictions.append(model.learn(row, value))
         model.store(user)
     return predictions, user
@@ -74,8 +74,8 @@ def test_a_taste_is_learned_and_carried_to_items_that_were_not_rated():
 
 
 def test_predicting_changes_nothing():
-    view, user = view_of(), LearnerState()
-    model = Ratings(view, user, UNRATED)
+    index, user = view_of(), LearnerState()
+    model = Ratings(index, user, UNRATED)
     for row, value in stream(20):
         model.learn(row, value)
     model.store(user)
@@ -94,9 +94,9 @@ def test_learning_returns_what_was_predicted_before():
 
 
 def test_the_bytes_are_few_and_lose_next_to_nothing():
-    view, ratings = view_of(), stream(120)
-    kept, user = learned(view, LearnerState(), ratings)
-    unbroken = Ratings(view, LearnerState(), UNRATED)
+    index, ratings = view_of(), stream(120)
+    kept, user = learned(index, LearnerState(), ratings)
+    unbroken = Ratings(index, LearnerState(), UNRATED)
     assert 200 < len(user.ratings) <= 300
     assert kept == pytest.approx([unbroken.learn(row, value) for row, value in ratings], abs=0.01)
     assert user.rated[0] == 120
@@ -140,48 +140,48 @@ def test_predictions_keep_to_the_range_of_the_users_ratings():
 
 
 def test_an_item_that_nobody_knows_is_one_that_nobody_rated():
-    view = view_of()
-    view.apply(CatalogueUpdate(Item("bare", 1)))
-    model = Ratings(view, LearnerState(), UNRATED)
+    index = view_of()
+    index.apply(CatalogueUpdate(Item("bare", 1)))
+    model = Ratings(index, LearnerState(), UNRATED)
     for row, value in stream(10):
         model.learn(row, value)
-    view.content[-1], view.table.stats[-1] = 1.0, 9.0  # the last row is not that of -1
-    assert model.predict(-1) == model.predict(view.row("bare"))
+    index.content[-1], index.table.stats[-1] = 1.0, 9.0  # the last row is not that of -1
+    assert model.predict(-1) == model.predict(index.row("bare"))
 
 
 @pytest.mark.parametrize("absurd", [1e308, -1e308, 1e38, 1e-300])
 def test_absurd_ratings_leave_finite_predictions(absurd):
-    view = view_of()
-    view.table.stats[0, RATING_SUM] = np.float32(np.inf)
-    view.table.stats[1, RATING_SUM] = np.float32(np.nan)
-    view.meta.ratings[0] = (float("inf"), 2.0)
+    index = view_of()
+    index.table.stats[0, RATING_SUM] = np.float32(np.inf)
+    index.table.stats[1, RATING_SUM] = np.float32(np.nan)
+    index.meta.ratings[0] = (float("inf"), 2.0)
     ratings = [(k % 3, absurd if k % 2 else 3.0) for k in range(60)]
-    predictions, user = learned(view, LearnerState(), ratings)
+    predictions, user = learned(index, LearnerState(), ratings)
     assert len(predictions) == 60 and np.isfinite(predictions).all()
-    assert np.isfinite(Ratings(view, user, UNRATED).weights).all() and user.rated[0] == 60
+    assert np.isfinite(Ratings(index, user, UNRATED).weights).all() and user.rated[0] == 60
 
 
 def test_weights_beyond_what_the_bytes_can_hold_are_cut():
-    view, user = view_of(), LearnerState()
-    model = Ratings(view, user, UNRATED)
+    index, user = view_of(), LearnerState()
+    model = Ratings(index, user, UNRATED)
     model.weights[:] = -1e9
     model.store(user)
-    assert set(Ratings(view, user, UNRATED).weights.flat) == {-65504.0}
+    assert set(Ratings(index, user, UNRATED).weights.flat) == {-65504.0}
 
 
 def test_a_state_from_before_there_were_models_begins_anew():
-    view, old = view_of(), LearnerState(rated=(7, -0.5))
-    assert learned(view, old, stream())[0] == learned(view, LearnerState(), stream())[0]
+    index, old = view_of(), LearnerState(rated=(7, -0.5))
+    assert learned(index, old, stream())[0] == learned(index, LearnerState(), stream())[0]
 
 
 def test_models_of_other_features_begin_anew_and_the_rest_is_kept():
-    view, user = view_of(), LearnerState()
-    model = Ratings(view, user, UNRATED)
+    index, user = view_of(), LearnerState()
+    model = Ratings(index, user, UNRATED)
     for row, value in stream(20):
         model.learn(row, value)
     model.store(user)
     user.ratings = user.ratings[:-2]
-    other = Ratings(view, user, UNRATED)
+    other = Ratings(index, user, UNRATED)
     assert not other.weights.any() and model.weights.any() and other.weights.shape == (len(RATES), FEATURES)
     assert (other.number, other.least, other.greatest) == (20, 1.0, 5.0)
 
@@ -201,26 +201,26 @@ def test_movielens_is_predicted_far_better_than_by_means_alone():
 
 def _movielens(number: int) -> tuple[np.ndarray, np.ndarray]:
     """Predictions before learning, and ratings; what all users teach of items arrives after every 16 of them."""
-    view, collector = View(Behaviour()), Collector()
+    index, collector = ItemIndex(Behaviour()), Collector()
     datasets.movielens_100k(datasets.river_data(), collector)
     for record in collector.items.values():
-        view.apply(CatalogueUpdate(decode_item(record)))
+        index.apply(CatalogueUpdate(decode_item(record)))
     users: dict[str, LearnerState] = {}
-    stats = np.zeros_like(view.table.stats)
+    stats = np.zeros_like(index.table.stats)
     predicted, ratings = [], []
     for event in map(decode_event, collector.events()):
         if event.type != "rate":
             continue
-        row, user = view.row(event.item_id), users.setdefault(event.user_id, LearnerState())
-        model = Ratings(view, user, UNRATED)
+        row, user = index.row(event.item_id), users.setdefault(event.user_id, LearnerState())
+        model = Ratings(index, user, UNRATED)
         predicted.append(model.learn(row, event.value))
         model.store(user)
         ratings.append(event.value)
         stats[row, POSITIVES if event.value >= 4 else NEGATIVES] += 1
         stats[row, [RATING_SUM, RATINGS]] += (event.value, 1.0)
         if len(ratings) % 16 == 0:
-            view.table.stats[:] = stats
-            view.meta.ratings[0] = (float(np.sum(ratings)), len(ratings))
+            index.table.stats[:] = stats
+            index.meta.ratings[0] = (float(np.sum(ratings)), len(ratings))
         if len(ratings) == number:
             break
     return np.array(predicted), np.array(ratings)

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import Learners
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour, DiversitySettings, ExplorationSettings, SlateSettings
@@ -19,9 +19,9 @@ class Shop:
     """Session, signals and recommend in a row, as replay has them, for tests that follow single users."""
 
     def __init__(self, behaviour: Behaviour = PLAIN, items: int = 60) -> None:
-        self.view = View(behaviour)
+        self.index = ItemIndex(behaviour)
         self.session, self.signals = Session(behaviour), Signals(behaviour, 0)
-        self.recommend = Recommend(behaviour, self.view)
+        self.recommend = Recommend(behaviour, self.index)
         self.sessions: dict[str, bytes | None] = {}
         self.users: dict[str, bytes | None] = {}
         self.predictions: list[Prediction] = []
@@ -30,7 +30,7 @@ class Shop:
             self.item(f"i{k}", categories=(f"c{k % 6}",), attributes={"brand": f"b{k % 4}"})
 
     def item(self, item_id: str, ts: int = 1, **fields) -> None:
-        self.view.apply(CatalogueUpdate(Item(item_id, ts, **fields)))
+        self.index.apply(CatalogueUpdate(Item(item_id, ts, **fields)))
 
     def send(self, user: str, type_: str, item: str | None = None, **fields) -> Slate | None:
         self.sent += 1
@@ -41,7 +41,7 @@ class Shop:
         self.users[user] = answer.state
         self.predictions += [msgspec.json.decode(p, type=Prediction) for p in answer.predictions]
         self.signals.learn(accepted.feedback)
-        self.view.apply(decode_update(self.signals.flush()[0]))
+        self.index.apply(decode_update(self.signals.flush()[0]))
         return None if answer.slate is None else msgspec.json.decode(answer.slate, type=Slate)
 
     def crowd(self, users: int = 12, events: int = 20) -> None:
@@ -120,11 +120,11 @@ def test_a_cold_user_gets_the_stated_taste_first():
 def test_a_cold_user_gets_what_the_cohort_takes():
     shop = Shop()
     for user in range(6):
-        band = "old" if user % 2 else "young"
+        band = "old" if user % 2 else "warmup_events"
         shop.send(f"m{user}", "profile", attributes={"band": band})
         for k in range(6):
             shop.send(f"m{user}", "click", f"i{k + (30 if user % 2 else 0)}")
-    for band, first in (("old", 30), ("young", 0)):
+    for band, first in (("old", 30), ("warmup_events", 0)):
         shop.send(f"new {band}", "profile", attributes={"band": band})
         slate = shop.send(f"new {band}", "request")
         assert set(ids(slate)[:6]) == {f"i{first + k}" for k in range(6)}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import (
     Behaviour,
     DiversitySettings,
@@ -86,7 +86,9 @@ def test_novelty_is_1_for_the_unknown_and_0_for_the_most_popular():
 
 def test_novelty_brings_up_what_few_know():
     def known(slate) -> float:
-        return np.mean([shop.view.popularity(np.array([shop.view.row(slot.item_id)]))[0] for slot in slate.items[:10]])
+        return np.mean(
+            [shop.index.popularity(np.array([shop.index.row(slot.item_id)]))[0] for slot in slate.items[:10]]
+        )
 
     means = []
     for amount in (0.0, 3.0):
@@ -99,26 +101,26 @@ def test_novelty_brings_up_what_few_know():
 
 
 class Shelf:
-    """A view of 60 items in three categories, by falling score: all of category c0 come first."""
+    """A index of 60 items in three categories, by falling score: all of category c0 come first."""
 
     def __init__(self, rules: RulesSettings = RulesSettings(), exploration=NONE, **diversity) -> None:  # noqa: B008
         self.behaviour = Behaviour(
             diversity=DiversitySettings(**diversity), exploration=exploration, slate=SlateSettings(size=10), rules=rules
         )
-        view = View(self.behaviour)
+        index = ItemIndex(self.behaviour)
         for k in range(60):
             brand = "rare" if k == 50 else f"b{k % 7}"
-            view.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k // 20}",), attributes={"brand": brand})))
-        self.view, self.rows, self.logits = view, np.arange(60), np.linspace(2.0, -2.0, 60)
+            index.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k // 20}",), attributes={"brand": brand})))
+        self.index, self.rows, self.logits = index, np.arange(60), np.linspace(2.0, -2.0, 60)
         self.new = np.zeros(60, bool)
-        self.reranker = Reranker(self.behaviour, view, Rules(rules, view))
+        self.reranker = Reranker(self.behaviour, index, Rules(rules, index))
 
-    def place(self, history=(), event_id="e", examples=0):
+    def position(self, history=(), event_id="e", examples=0):
         def unsure(places):
             return np.full(len(places), 0.5)
 
         rows = np.array(history, np.int32)
-        return self.reranker.place(event_id, self.rows, self.logits, self.new[self.rows], rows, examples, unsure)
+        return self.reranker.position(event_id, self.rows, self.logits, self.new[self.rows], rows, examples, unsure)
 
     def categories(self, places) -> list[int]:
         return [int(place) // 20 for place in places]
@@ -126,9 +128,9 @@ class Shelf:
 
 def test_a_wide_taste_gets_more_diversity_than_a_narrow_one():
     shelf = Shelf(strength=0.6)
-    wide, narrow = shelf.place(history=[0, 25, 50])[0], shelf.place(history=[0, 7, 14])[0]
-    none = Shelf(strength=0.0).place(history=[0, 25, 50])[0]
-    kinds = [len(set(shelf.categories(drawn.places))) for drawn in (wide, narrow, none)]
+    wide, narrow = shelf.position(history=[0, 25, 50])[0], shelf.position(history=[0, 7, 14])[0]
+    none = Shelf(strength=0.0).position(history=[0, 25, 50])[0]
+    kinds = [len(set(shelf.categories(drawn.positions))) for drawn in (wide, narrow, none)]
     assert kinds[0] > kinds[1] >= kinds[2] == 1
 
 
@@ -137,58 +139,58 @@ def test_a_wide_taste_gets_more_diversity_than_a_narrow_one():
 def test_no_category_has_more_places_than_the_cap(kind, strength):
     shelf = Shelf(strength=strength, category_cap=3, exploration=ExplorationSettings(kind=kind, rate=0.3))
     for k in range(50):
-        drawn, _ = shelf.place(event_id=f"e{k}")
-        categories = shelf.categories(drawn.places)
+        drawn, _ = shelf.position(event_id=f"e{k}")
+        categories = shelf.categories(drawn.positions)
         assert len(categories) == 9 and max(map(categories.count, range(3))) == 3
-    assert Shelf(strength=strength).place()[0].places.tolist() != drawn.places.tolist()
+    assert Shelf(strength=strength).position()[0].positions.tolist() != drawn.positions.tolist()
 
 
 def test_pins_count_for_the_cap_and_stand_first_whatever_is_explored():
     rules = RulesSettings(pin=("brand=rare", "category=c0", "category=c0"))
     shelf = Shelf(rules, ExplorationSettings(rate=1.0), category_cap=2)
     for k in range(20):
-        drawn, pins = shelf.place(event_id=f"e{k}")
-        assert drawn.places[:3].tolist() == [50, 0, 1] and list(pins) == [50, 0, 1]
+        drawn, pins = shelf.position(event_id=f"e{k}")
+        assert drawn.positions[:3].tolist() == [50, 0, 1] and list(pins) == [50, 0, 1]
         assert drawn.propensity[:3].tolist() == [1.0, 1.0, 1.0] and not drawn.explored[:3].any()
         assert (drawn.propensity[3:] < 0.2).all()
-        assert sorted(shelf.categories(drawn.places)) == [0, 0, 1, 1, 2, 2]
+        assert sorted(shelf.categories(drawn.positions)) == [0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "softmax"])
 def test_what_is_due_for_a_first_exposure_may_be_drawn_wherever_it_stands(kind):
     shelf = Shelf(exploration=ExplorationSettings(kind=kind, rate=0.5))
-    before = shelf.place()[0]
+    before = shelf.position()[0]
     shelf.new[[50, 58]] = True  # far behind the three slates that are drawn from
-    places = [place for k in range(400) for place in shelf.place(event_id=f"e{k}")[0].places.tolist()]
+    places = [place for k in range(400) for place in shelf.position(event_id=f"e{k}")[0].positions.tolist()]
     shelf.new[:] = False
     assert max(places) == 58 and set(range(30, 60)) & set(places) <= {50, 58}
     if kind == "epsilon":
         each = [places.count(place) for place in (29, 50, 58)]  # of 400 slates, .5 * 10 / 32 or so
         assert min(each) > 30 and max(each) < 110
-    assert shelf.place()[0].places.tolist() == before.places.tolist()
+    assert shelf.position()[0].positions.tolist() == before.positions.tolist()
     shelf = Shelf()
-    plain = shelf.place()[0].places.tolist()
+    plain = shelf.position()[0].positions.tolist()
     shelf.new[:] = True
-    assert shelf.place()[0].places.tolist() == plain  # nothing is tried where there is no exploration
+    assert shelf.position()[0].positions.tolist() == plain  # nothing is tried where there is no exploration
 
 
 def test_new_items_of_which_least_is_known_are_due_first():
-    view, signals = View(Behaviour()), Signals(Behaviour(), 0)
+    index, signals = ItemIndex(Behaviour()), Signals(Behaviour(), 0)
     for k in range(6):
-        view.apply(CatalogueUpdate(Item(f"i{k}", k)))
-    assert [view.table.ids[row] for row in view.newest()] == [f"i{k}" for k in (5, 4, 3, 2, 1, 0)]
+        index.apply(CatalogueUpdate(Item(f"i{k}", k)))
+    assert [index.table.ids[row] for row in index.newest()] == [f"i{k}" for k in (5, 4, 3, 2, 1, 0)]
     signals.learn(Feedback(Event("e1", "click", "u", 7, "i5"), 1.0, ()))
     for k in range(2):  # shown in vain
         signals.learn(Feedback(Event(f"r{k}", "request", "u", 8), 0.0, (), (Outcome(f"s{k}", 8, ("i3",), (0,)),)))
     for update in signals.flush():
-        view.apply(decode_update(update))
-    assert [view.table.ids[row] for row in view.newest()] == [f"i{k}" for k in (4, 2, 1, 0, 5, 3)]
+        index.apply(decode_update(update))
+    assert [index.table.ids[row] for row in index.newest()] == [f"i{k}" for k in (4, 2, 1, 0, 5, 3)]
 
 
 def test_the_sure_are_explored_for_less():
     shelf = Shelf(exploration=ExplorationSettings(rate=0.5, sure_after=50))
     tried = [
-        sum(shelf.place(event_id=f"e{k}", examples=examples)[0].explored.sum() for k in range(100))
+        sum(shelf.position(event_id=f"e{k}", examples=examples)[0].explored.sum() for k in range(100))
         for examples in (0, 50, 100_000)
     ]
     assert tried[0] > 1.5 * tried[1] > 2 * tried[2] > 0
@@ -197,9 +199,9 @@ def test_the_sure_are_explored_for_less():
 def test_a_slate_takes_what_there_is():
     shelf = Shelf()
     shelf.rows, shelf.logits = shelf.rows[:4], shelf.logits[:4]
-    assert shelf.place()[0].places.tolist() == [0, 1, 2, 3]
+    assert shelf.position()[0].positions.tolist() == [0, 1, 2, 3]
     pinned = Shelf(RulesSettings(pin=("category=c0",) * 30))
-    assert len(pinned.place()[0].places) == 10
+    assert len(pinned.position()[0].positions) == 10
 
 
 def test_settings_refuse_a_cap_below_0():

@@ -6,7 +6,7 @@ import pytest
 from riverrank.jobs.config.schema import parse
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.catalogue.tokens import token_of
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, RulesSettings
 from riverrank.operators.slate.rules import Rules
 from riverrank.state.messages import CatalogueUpdate
@@ -42,25 +42,25 @@ def test_boosts_raise_and_burials_lower():
 
 
 def test_amounts_of_several_rules_add_up():
-    view = View(Behaviour())
-    view.apply(CatalogueUpdate(Item("i", 1, categories=("a", "b"), attributes={"brand": "x"})))
+    index = ItemIndex(Behaviour())
+    index.apply(CatalogueUpdate(Item("i", 1, categories=("a", "b"), attributes={"brand": "x"})))
     rules = Rules(
-        RulesSettings(boost={"category=a": 0.5, "brand=x": 0.9}, bury={"category=b": 0.25, "brand=x": 0.5}), view
+        RulesSettings(boost={"category=a": 0.5, "brand=x": 0.9}, bury={"category=b": 0.25, "brand=x": 0.5}), index
     )
-    view.apply(CatalogueUpdate(Item("j", 1, categories=("b",))))
+    index.apply(CatalogueUpdate(Item("j", 1, categories=("b",))))
     assert rules.added(np.array([0, 1])).tolist() == pytest.approx([0.65, -0.25])
     assert (rules.foremost(0), rules.foremost(1)) == ("category=a", "category=b")
 
 
 def test_tokens_that_come_later_are_known_as_well():
-    view = View(Behaviour())
-    rules = Rules(RulesSettings(boost={"category=late": 1.0}), view)
+    index = ItemIndex(Behaviour())
+    rules = Rules(RulesSettings(boost={"category=late": 1.0}), index)
     for k in range(50):
-        view.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k}",))))
+        index.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k}",))))
         assert rules.added(np.array([k])).tolist() == [0.0]
-    view.apply(CatalogueUpdate(Item("late", 1, categories=("late",), attributes={"brand": "last"})))
+    index.apply(CatalogueUpdate(Item("late", 1, categories=("late",), attributes={"brand": "last"})))
     assert rules.added(np.arange(51)).tolist() == [0.0] * 50 + [1.0]
-    assert rules.categories(np.array([50])).max() == view.token_numbers["category=late"]
+    assert rules.categories(np.array([50])).max() == index.token_numbers["category=late"]
     assert (rules.categories(np.array([50])) >= 0).sum() == 1
 
 

@@ -1,11 +1,11 @@
-"""SIGNALS and the view that mirrors it, without Flink."""
+"""SIGNALS and the index that mirrors it, without Flink."""
 
 import random
 
 import numpy as np
 import pytest
-from riverrank.operators.index.kept import MOST_WAITING, KeptView
-from riverrank.operators.index.view import View
+from riverrank.operators.index.event_time_buffer import MOST_WAITING, EventTimeBuffer
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, ItemTable
@@ -61,14 +61,14 @@ def test_lists_are_bounded_and_what_comes_often_stays():
 
 def test_popularity_halves_after_its_half_life_in_events():
     behaviour = Behaviour(signals=SignalSettings(half_life_events=10))
-    signals, view = Signals(behaviour, 0), View(behaviour)
+    signals, index = Signals(behaviour, 0), ItemIndex(behaviour)
     signals.learn(Feedback(Event("e", "click", "u", 1, "a"), 1.0, ()))
     for k in range(10):
         signals.learn(Feedback(Event(f"e{k}", "click", "u", 1, "b"), 1.0, ()))
-    view.apply(decode_update(signals.flush()[0]))
-    rows = np.array([view.row("a"), view.row("b")])
-    assert view.popularity(rows)[0] == pytest.approx(0.5, rel=1e-5)
-    assert view.popular().tolist() == [view.row("b"), view.row("a")]
+    index.apply(decode_update(signals.flush()[0]))
+    rows = np.array([index.row("a"), index.row("b")])
+    assert index.popularity(rows)[0] == pytest.approx(0.5, rel=1e-5)
+    assert index.popular().tolist() == [index.row("b"), index.row("a")]
 
 
 def test_shown_and_passed_over_counts_against_an_item():
@@ -92,14 +92,14 @@ def test_table_is_bounded_and_the_least_popular_go_first():
 
 
 def test_view_mirrors_the_signals_from_updates_alone():
-    signals, view = Signals(SMALL, 0), View(SMALL)
+    signals, index = Signals(SMALL, 0), ItemIndex(SMALL)
     for feedback in made_stream(600):
         signals.learn(feedback)
         if signals.due():
-            view.apply(decode_update(signals.flush()[0]))
+            index.apply(decode_update(signals.flush()[0]))
     for rest in signals.flush():
-        view.apply(decode_update(rest))
-    ours, theirs = lists_of(signals.table), lists_of(view.table)
+        index.apply(decode_update(rest))
+    ours, theirs = lists_of(signals.table), lists_of(index.table)
     assert ours.keys() == theirs.keys() and len(ours) > 50
     for name, near in ours.items():
         assert near.keys() == theirs[name].keys()
@@ -141,53 +141,53 @@ def test_shards_share_the_work_without_overlap():
 
 def test_restored_view_is_the_same_view():
     entries = DictEntries()
-    signals, kept = Signals(SMALL, 0), KeptView(SMALL, Journal(entries, limit=20))
+    signals, kept = Signals(SMALL, 0), EventTimeBuffer(SMALL, Journal(entries, limit=20))
     kept.read_catalogue(Item(f"i{k}", k, categories=(f"c{k % 4}",), published_ts=k) for k in range(40))
     for feedback in made_stream(300):
         signals.learn(feedback)
         if signals.due():
             kept.take(decode_update(signals.flush()[0]))
             kept.release(feedback.event.ts - 50)  # the last few wait
-    again, view = KeptView(SMALL, Journal(entries, limit=20)).view, kept.view
-    assert again.events > view.events > 0
+    again, index = EventTimeBuffer(SMALL, Journal(entries, limit=20)).index, kept.index
+    assert again.events > index.events > 0
     kept.release(10_000_000)
-    assert lists_of(again.table) == lists_of(view.table) != {}
-    assert again.events == view.events
-    names = [view.table.ids[row] for row in view.popular()]
+    assert lists_of(again.table) == lists_of(index.table) != {}
+    assert again.events == index.events
+    names = [index.table.ids[row] for row in index.popular()]
     assert names and [again.table.ids[row] for row in again.popular()] == names
-    assert again.servable.sum() == view.servable.sum() > 0
+    assert again.servable.sum() == index.servable.sum() > 0
     assert [again.token_names[t] for t in again.tokens[again.row("i7")] if t >= 0] == ["category=c3"]
 
 
 def test_an_update_waits_for_a_feedback_that_is_newer_than_all_it_was_learned_from():
-    kept, signals = KeptView(SMALL, Journal(DictEntries())), Signals(SMALL, 0)
+    kept, signals = EventTimeBuffer(SMALL, Journal(DictEntries())), Signals(SMALL, 0)
     for ts in (10, 20, 15):
         signals.learn(Feedback(Event(f"e{ts}", "click", "u", ts, "a"), 1.0, ()))
     kept.take(decode_update(signals.flush()[0]))
     for ts, known in ((15, 0), (20, 0), (21, 3)):
         kept.release(ts)
-        assert kept.view.events == known
+        assert kept.index.events == known
 
 
 def test_a_clock_that_is_wrong_does_not_hold_up_the_signals_for_ever():
-    kept, signals = KeptView(SMALL, Journal(DictEntries(), limit=50)), Signals(SMALL, 0)
+    kept, signals = EventTimeBuffer(SMALL, Journal(DictEntries(), limit=50)), Signals(SMALL, 0)
     for k in range(MOST_WAITING + 10):
         ts = 10**12 if k == 0 else k
         signals.learn(Feedback(Event(f"e{k}", "click", "u", ts, "a"), 1.0, ()))
         kept.take(decode_update(signals.flush()[0]))
         kept.release(k + 1)
-    assert kept.view.events == MOST_WAITING + 10
+    assert kept.index.events == MOST_WAITING + 10
 
 
 def test_newest_record_of_an_item_wins_whatever_the_order():
-    view = View(SMALL)
-    view.apply(CatalogueUpdate(Item("i", 5, deleted=True)))
-    view.apply(CatalogueUpdate(Item("i", 3, title="older")))
-    assert not view.servable[view.row("i")]
-    view.apply(CatalogueUpdate(Item("i", 6)))
-    assert view.servable[view.row("i")]
-    view.apply(CatalogueUpdate(Item("i", 7, available=False)))
-    assert not view.servable[view.row("i")]
+    index = ItemIndex(SMALL)
+    index.apply(CatalogueUpdate(Item("i", 5, deleted=True)))
+    index.apply(CatalogueUpdate(Item("i", 3, title="older")))
+    assert not index.servable[index.row("i")]
+    index.apply(CatalogueUpdate(Item("i", 6)))
+    assert index.servable[index.row("i")]
+    index.apply(CatalogueUpdate(Item("i", 7, available=False)))
+    assert not index.servable[index.row("i")]
 
 
 def test_unknown_items_are_served_unless_the_catalogue_is_strict():
@@ -195,9 +195,9 @@ def test_unknown_items_are_served_unless_the_catalogue_is_strict():
     update.learn(Feedback(Event("e", "click", "u", 1, "stranger"), 1.0, (), attributes={"band": "x"}))
     (raw,) = update.flush()
     for strict in (False, True):
-        view = View(Behaviour(signals=SMALL.signals, catalogue=CatalogueSettings(strict=strict)))
-        view.apply(decode_update(raw))
-        assert bool(view.servable[view.row("stranger")]) is not strict
+        index = ItemIndex(Behaviour(signals=SMALL.signals, catalogue=CatalogueSettings(strict=strict)))
+        index.apply(decode_update(raw))
+        assert bool(index.servable[index.row("stranger")]) is not strict
 
 
 def test_a_list_of_another_width_is_refused_with_the_mend():
@@ -210,17 +210,17 @@ def test_a_list_of_another_width_is_refused_with_the_mend():
 
 
 def test_what_was_not_told_before_a_failure_is_told_after_the_restore():
-    """The view misses the last update; the restored signals tell it what changed, without forgetting twice."""
+    """The index misses the last update; the restored signals tell it what changed, without forgetting twice."""
     entries = DictEntries()
-    first, view = Signals.restore(SMALL, 0, Journal(entries, limit=50)), View(SMALL)
+    first, index = Signals.restore(SMALL, 0, Journal(entries, limit=50)), ItemIndex(SMALL)
     stream = made_stream(200)
     for number, feedback in enumerate(stream):
         first.learn(feedback)
         if first.due() and number < 190:
-            view.apply(decode_update(first.flush()[0]))
+            index.apply(decode_update(first.flush()[0]))
     second = Signals.restore(SMALL, 0, Journal(DictEntries(entries), limit=50))
-    view.apply(decode_update(second.flush()[0]))
-    ours, theirs = lists_of(second.table), lists_of(view.table)
+    index.apply(decode_update(second.flush()[0]))
+    ours, theirs = lists_of(second.table), lists_of(index.table)
     assert ours.keys() == theirs.keys() != set()
     for name, near in ours.items():
         assert near.keys() == theirs[name].keys()
@@ -229,15 +229,15 @@ def test_what_was_not_told_before_a_failure_is_told_after_the_restore():
 
 def test_a_view_is_bounded_and_keeps_its_catalogue():
     behaviour = Behaviour(signals=SMALL.signals, catalogue=CatalogueSettings(items=120))
-    view, signals = View(behaviour), Signals(Behaviour(signals=SMALL.signals), 0)
+    index, signals = ItemIndex(behaviour), Signals(Behaviour(signals=SMALL.signals), 0)
     for k in range(50):
-        view.apply(CatalogueUpdate(Item(f"kept{k}", 1)))
+        index.apply(CatalogueUpdate(Item(f"kept{k}", 1)))
     for k in range(400):
         signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"passing{k}"), 1.0, ()))
-        view.apply(decode_update(signals.flush()[0]))
-        view.apply(CatalogueUpdate(Item(f"gone{k}", 1)))
-        view.apply(CatalogueUpdate(Item(f"gone{k}", 2, deleted=True)))
-    assert len(view.table.rows) <= 120 and len(view.items) <= 120 and len(view.row_of_hash) <= 120
-    assert all(view.servable[view.row(f"kept{k}")] for k in range(50))
-    assert "passing399" in {view.table.ids[row] for row in view.popular()}
-    assert not any(name.startswith("gone") for name in (view.table.ids[row] for row in view.popular()))
+        index.apply(decode_update(signals.flush()[0]))
+        index.apply(CatalogueUpdate(Item(f"gone{k}", 1)))
+        index.apply(CatalogueUpdate(Item(f"gone{k}", 2, deleted=True)))
+    assert len(index.table.rows) <= 120 and len(index.items) <= 120 and len(index.row_of_hash) <= 120
+    assert all(index.servable[index.row(f"kept{k}")] for k in range(50))
+    assert "passing399" in {index.table.ids[row] for row in index.popular()}
+    assert not any(name.startswith("gone") for name in (index.table.ids[row] for row in index.popular()))

@@ -342,12 +342,12 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        code, line = _told(error)
+        code, line = _published(error)
         print(f"riverrank: {line}", file=sys.stderr)
         return code
 
 
-def _told(error: Exception) -> tuple[int, str]:
+def _published(error: Exception) -> tuple[int, str]:
     """The exit code and the one line that an exception is worth."""
     if isinstance(error, UsageError):
         return 2, " ".join(str(error).split())

@@ -9,7 +9,7 @@ from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.local.reading import read_lines
 from riverrank.operators.catalogue.starters import choose, together
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.embedding import Embedding
@@ -48,28 +48,28 @@ def run(config: Config, number: int, *, as_json: bool) -> None:
             item = decode_item(arrival.value)
             if isinstance(item, Item):
                 titles[item.item_id] = item.title
-                lesson.view.apply(CatalogueUpdate(item))
+                lesson.index.apply(CatalogueUpdate(item))
     for arrival in read_lines(config.files.events):
         event = decode_event(arrival.value)
         if isinstance(event, Event):
             lesson.learn(event)
     lesson.finish()
-    starters = choice(lesson.view, titles, number)
+    starters = choice(lesson.index, titles, number)
     if not starters:
         raise Failure("no item that may be served had a positive interaction; `riverrank check` says what there is")
     print(msgspec.json.encode(starters).decode() if as_json else text(starters))
 
 
-def choice(view: View, titles: dict[str, str | None], number: int) -> list[Starter]:
-    """The starters that what `view` knows makes for, best first."""
-    rows = np.flatnonzero(view.servable[: len(view.table)])
-    stats = view.table.stats[rows]
+def choice(index: ItemIndex, titles: dict[str, str | None], number: int) -> list[Starter]:
+    """The starters that what `index` knows makes for, best first."""
+    rows = np.flatnonzero(index.servable[: len(index.table)])
+    stats = index.table.stats[rows]
     known = np.maximum(stats[:, POSITIVES], stats[:, RATINGS]).astype(np.float64)
     order = np.argsort(-known, kind="stable")[:CONSIDERED]
     order = order[known[order] > 0]
     rows, known = rows[order], known[order]
-    places, covered = choose(known, together(view.content[rows], view.table.taken[rows]), number)
-    ids = [view.table.ids[row] for row in rows[places].tolist()]
+    places, covered = choose(known, together(index.content[rows], index.table.context[rows]), number)
+    ids = [index.table.ids[row] for row in rows[places].tolist()]
     return [
         Starter(item_id, titles.get(item_id), int(known[place]), round(share, 4))
         for item_id, place, share in zip(ids, places, covered.tolist(), strict=True)
@@ -87,10 +87,10 @@ def text(starters: list[Starter]) -> str:
 
 
 class _Lesson:
-    """SESSION, SIGNALS and the vectors of RANKER in a row, and a view of what they learned."""
+    """SESSION, SIGNALS and the vectors of RANKER in a row, and a index of what they learned."""
 
     def __init__(self, behaviour: Behaviour) -> None:
-        self.view = View(behaviour)
+        self.index = ItemIndex(behaviour)
         self._session = Session(behaviour)
         self._sessions: dict[str, bytes | None] = {}
         self._signals = [Signals(behaviour, shard) for shard in range(behaviour.signals.shards)]
@@ -110,13 +110,13 @@ class _Lesson:
         self._embedding.take(feedback)
 
     def finish(self) -> None:
-        """Learn what is left, and tell the view of it all."""
+        """Learn what is left, and tell the index of it all."""
         self._embedding.settle()
         for signals in self._signals:
             self._tell(signals.flush())
         while (moved := self._embedding.moved(0)) is not None:
-            self.view.apply(moved)
+            self.index.apply(moved)
 
     def _tell(self, updates: list[bytes]) -> None:
         for update in updates:
-            self.view.apply(decode_update(update))
+            self.index.apply(decode_update(update))

@@ -26,7 +26,7 @@ from riverrank.jobs.evaluation.shop import Shop, ShopSettings
 from riverrank.state.records import to_json
 
 from .measures import lift
-from .screen import ArmView, LiveScreen, PlainScreen, Screen, Summary, View, summary_of
+from .screen import ArmView, ItemIndex, LiveScreen, PlainScreen, Screen, Summary, summary_of
 from .traffic import ARMS, Traffic
 
 FIRST_SLATE_TIMEOUT_SECONDS = 180.0
@@ -171,12 +171,12 @@ popular_every = "1s"
                 turn += 1
                 traffic.run(min(end, traffic.started + turn * REFRESH_SECONDS))
 
-    def _view(self, job: OwnedProcess, traffic: Traffic, now: float) -> View:
+    def _view(self, job: OwnedProcess, traffic: Traffic, now: float) -> ItemIndex:
         arms = [
             ArmView(arm, through.rate(), through.recent(now), through.shown, through.clicked, self._courses[arm])
             for arm, through in traffic.click_through.items()
         ]
-        return View(
+        return ItemIndex(
             elapsed=now - traffic.started,
             seconds=self._seconds,
             events_per_second=traffic.events.per_second(now, traffic.started),

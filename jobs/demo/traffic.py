@@ -69,8 +69,8 @@ class Observer(threading.Thread):
         self._prefix = config.redis.prefix + slate_key("")
         self._redis = redis.Redis.from_url(config.redis.url, socket_timeout=10)
         self._redis.config_set("notify-keyspace-events", "Kh")
-        self._told = self._redis.pubsub(ignore_subscribe_messages=True)
-        self._told.psubscribe(f"__keyspace@*__:{self._prefix}*")
+        self._published = self._redis.pubsub(ignore_subscribe_messages=True)
+        self._published.psubscribe(f"__keyspace@*__:{self._prefix}*")
 
     def run(self) -> None:
         """Until `end`; a fault is kept for the traffic to raise."""
@@ -85,15 +85,15 @@ class Observer(threading.Thread):
         self._ended.set()
         if self.is_alive():
             self.join(5)
-        self._told.close()
+        self._published.close()
         self._redis.close()
 
     def _look(self) -> None:
         users: dict[str, None] = {}
-        message = self._told.get_message(timeout=0.1)
+        message = self._published.get_message(timeout=0.1)
         while message is not None:
             users[message["channel"].decode().partition(self._prefix)[2]] = None
-            message = self._told.get_message(timeout=0.0)
+            message = self._published.get_message(timeout=0.0)
         if not users:
             return
         slates = _slates(self._redis, [self._prefix + user for user in users])

@@ -101,7 +101,11 @@ def summed_up(courses: Sequence[tuple[list[Look], list[Look]]], before: int) -> 
         interactions_before=before,
         former_level=_figure(levels),
         after=[
-            Stretch(STRETCH * k, STRETCH * (k + 1), *(_figure(of[:, k]) for of in (visits, through, shares)))
+            Stretch(
+                STRETCH * k,
+                STRETCH * (k + 1),
+                *(_figure(of[:, k]) for of in (visits, through, shares)),
+            )
             for k in range(number)
         ],
         back_after=_back_after(shares.mean(axis=0)),
@@ -163,7 +167,7 @@ class _Open:
         rest = {name: _Latest(wanted=False) for name in Sink.NAMES}
         self.replay = Replay(config, {**rest, "slates": self.slates})
         for item in shop.catalogue(OPENS_AT_MS):
-            self.replay.view.apply(CatalogueUpdate(item))
+            self.replay.index.apply(CatalogueUpdate(item))
         self.ts = OPENS_AT_MS
         self.sent = 0
 

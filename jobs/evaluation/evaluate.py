@@ -118,7 +118,7 @@ class Evaluation:
                 f"nothing to judge in {self.events} events: no user has a positive interaction after an event that was "
                 "answered; `riverrank check` says what the events hold"
             )
-        servable = int(self.own.replay.view.servable[: len(self.own.replay.view.table)].sum())
+        servable = int(self.own.replay.index.servable[: len(self.own.replay.index.table)].sum())
         own = self.tests.of(0)
         policies: dict[str, PolicyReport] = {}
         differences: dict[str, Against] = {}
@@ -163,7 +163,7 @@ class Evaluation:
 
     def _show(self, event: Event, slates: list[list[str]], liked: bool) -> None:
         """Count what is on the slates, once the event itself is counted."""
-        ledger, view = self.panel.ledger, self.own.replay.view
+        ledger, view = self.panel.ledger, self.own.replay.index
         rows = np.full((len(slates), SHOWN), -1)
         known = ledger.rows
         for place, items in enumerate(slates):
@@ -186,7 +186,7 @@ class Evaluation:
         labels.append(record.label)
 
     def _servable(self, item_id: str) -> bool:
-        view = self.own.replay.view
+        view = self.own.replay.index
         row = view.row(item_id)
         return bool(view.servable[row]) if row >= 0 else not self.behaviour.catalogue.strict
 

@@ -17,7 +17,7 @@ from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.operators.cache.redis_cache import Cache, CacheAway, slate_key
 from riverrank.operators.flink.arrivals import Arrival
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.session.session import Session
 from riverrank.operators.signals.signals import Signals
@@ -95,12 +95,12 @@ class Replay:
     def __init__(self, config: Config, outputs: Mapping[str, Writer], cache: "_CacheSide | None" = None) -> None:
         behaviour = config.behaviour
         self.config, self.outputs, self.cache = config, outputs, cache
-        self.view = View(behaviour)
+        self.index = ItemIndex(behaviour)
         self.session = Session(behaviour)
         self.signals = [Signals(behaviour, shard) for shard in range(behaviour.signals.shards)]
-        self.ranker = Ranker(behaviour, self.view)
+        self.ranker = Ranker(behaviour, self.index)
         self.recommend = Recommend(
-            behaviour, self.view, predict=outputs["predictions"].wanted, popular_every=config.cache.popular_every
+            behaviour, self.index, predict=outputs["predictions"].wanted, popular_every=config.cache.popular_every
         )
         self.sessions: dict[str, bytes] = {}
         self.users: dict[str, bytes] = {}
@@ -110,7 +110,7 @@ class Replay:
         """Take a record of the items stream."""
         item = decode_item(arrival.value, arrival.key, arrival.ts)
         if isinstance(item, Item):
-            self.view.apply(CatalogueUpdate(item))
+            self.index.apply(CatalogueUpdate(item))
         else:
             self._bury(arrival, item, "items")
 
@@ -129,9 +129,9 @@ class Replay:
 
     def refresh_popular(self) -> None:
         """Put `rr:popular` where it is due."""
-        slate = self.recommend.popular(self.view.meta.ts) if self.cache is not None else None
+        slate = self.recommend.popular(self.index.meta.ts) if self.cache is not None else None
         if slate is not None and self.cache is not None:
-            self.cache.put(CacheWrite(POPULAR, 0, self.view.events + 1, slate))
+            self.cache.put(CacheWrite(POPULAR, 0, self.index.events + 1, slate))
 
     def finish(self) -> None:
         """Write what is still on its way to Redis."""
@@ -162,11 +162,11 @@ class Replay:
         for signals in self.signals:
             if signals.due():
                 for update in signals.flush():
-                    self.view.apply(decode_update(update))
+                    self.index.apply(decode_update(update))
                     self.refresh_popular()
         if self.ranker.due():
             for update in self.ranker.flush():
-                self.view.apply(decode_update(update))
+                self.index.apply(decode_update(update))
 
     def _erase(self, event: Event, epoch: int) -> None:
         receipt = receipt_of(event, cached=self.cache is not None)

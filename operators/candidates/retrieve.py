@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from riverrank.operators.catalogue.tokens import cohorts, preferences
 from riverrank.operators.catalogue.vectors import direction
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.embedding import recency
 from riverrank.state.item_tables import AFTER, NEGATIVES, POSITIVES, TOGETHER
@@ -50,12 +50,12 @@ SHARES = {  # of the candidates, by source, in the order in which they are taken
     COSINE: 0.15,
 }
 PAIR_RECENCY = 0.7  # weight of an interaction beside the next newer one, for what came after and before it
-RECENCY = 0.9  # the same for its content
+HISTORY_RECENCY = 0.9  # the same for its content
 REPEAT_RECENCY = 0.9  # the same for what may be taken again
 COSINE_SHRINKAGE = 3.0
 WANTED = 4  # tokens whose best items are proposed
 PRIOR_LIKES, PRIOR_DISLIKES = 3.0, 1.0
-SPREAD = 0.05  # variance of an interest in content before any was seen, in each dimension times DIMENSIONS
+PRIOR_VARIANCE = 0.05  # variance of an interest in content before any was seen, in each dimension times DIMENSIONS
 LEAST_SHARE = 0.01  # what the logarithm of a share is cut off at
 _IN_PAIRS = [SCORES.index(name) for name in ("after", "before", "cosine", "cohort", "repeat", "sessions")]
 _AFTER, _BEFORE, _COSINE, _COHORT, _REPEAT, _SESSIONS = range(len(_IN_PAIRS))
@@ -93,15 +93,17 @@ class Candidates(NamedTuple):
     features: np.ndarray
     proposed: np.ndarray
 
-    def places(self, rows: np.ndarray) -> np.ndarray:
+    def positions(self, rows: np.ndarray) -> np.ndarray:
         """Where `rows`, which are all among the candidates, stand: int64."""
         return (self.rows[:, None] == rows).argmax(axis=0)
 
 
-def context_of(view: View, feedback_history: Sequence[Seen], attributes: dict[str, Any], user_id: str = "") -> Context:
+def context_of(
+    index: ItemIndex, feedback_history: Sequence[Seen], attributes: dict[str, Any], user_id: str = ""
+) -> Context:
     """The context from a history (newest last): its last `signals.window` distinct positive items that are known."""
-    find = view.table.rows.get
-    window = view.behaviour.signals.window
+    find = index.table.rows.get
+    window = index.behaviour.signals.window
     rows: dict[int, int] = {}
     for seen in reversed(feedback_history):
         if seen.reward > 0 and (row := find(seen.item_id)) is not None:
@@ -109,15 +111,15 @@ def context_of(view: View, feedback_history: Sequence[Seen], attributes: dict[st
             if len(rows) == window:
                 break
     again = _NONE
-    if view.behaviour.slate.repeat:
-        again = view.table.rows_of(seen.item_id for seen in reversed(feedback_history) if seen.reward > 0)
-    weights = RECENCY ** np.arange(len(rows), dtype=np.float32)
+    if index.behaviour.slate.repeat:
+        again = index.table.rows_of(seen.item_id for seen in reversed(feedback_history) if seen.reward > 0)
+    weights = HISTORY_RECENCY ** np.arange(len(rows), dtype=np.float32)
     weights /= max(weights.sum(), 1e-9)
-    own = view.sessions.slot(user_id)
+    own = index.sessions.slot(user_id)
     return Context(np.fromiter(rows, np.int32, len(rows)), weights, attributes, tuple(rows.values()), again, own)
 
 
-class Spread(NamedTuple):
+class NeighbourScores(NamedTuple):
     """What lists give: distinct `rows` int32 (m,), `scores` float64 (len(_IN_PAIRS), m + 1), the last column zeros."""
 
     rows: np.ndarray
@@ -125,11 +127,11 @@ class Spread(NamedTuple):
 
 
 class Retriever:
-    """Finds candidates in a view. Holds scratch arrays, which are as new between calls."""
+    """Finds candidates in a index. Holds scratch arrays, which are as new between calls."""
 
-    def __init__(self, behaviour: Behaviour, view: View) -> None:
+    def __init__(self, behaviour: Behaviour, index: ItemIndex) -> None:
         self.behaviour = behaviour
-        self.view = view
+        self.index = index
         self.limit = behaviour.slate.candidates
         self.asked = np.array([getattr(behaviour.sources, name) for name in SOURCES])
         self.silent = np.flatnonzero(~self.asked[list(SOURCE_OF_SCORE)])  # scores of sources that are not asked
@@ -151,7 +153,7 @@ class Retriever:
         self._fit()
         blocked = self._block(seen)
         spread = self._spread(context)
-        user = recency(len(context.rows)) @ self.view.table.taken[context.rows] if len(context.rows) else None
+        user = recency(len(context.rows)) @ self.index.table.context[context.rows] if len(context.rows) else None
         interest, wanted = self._interest(context)
         rows, proposed = self._merge(self._proposals(context, spread, user, wanted), always)
         features = self._features(rows, int(np.count_nonzero(proposed)), context, spread, user, interest)
@@ -160,7 +162,7 @@ class Retriever:
         return Candidates(rows, features, proposed)
 
     def _fit(self) -> None:
-        capacity, tokens = self.view.table.capacity, len(self.view.token_names)
+        capacity, tokens = self.index.table.capacity, len(self.index.token_names)
         if len(self._place) < capacity:
             self._place = np.full(capacity, -1, np.intp)
             self._mark = np.zeros(capacity, np.int64)
@@ -169,9 +171,9 @@ class Retriever:
         if len(self._share) <= tokens:
             self._share = np.zeros(2 * tokens + 2)
 
-    def _spread(self, context: Context) -> Spread:
+    def _spread(self, context: Context) -> NeighbourScores:
         """The scores that the lists of the history and of the cohorts give."""
-        table = self.view.table
+        table = self.index.table
         parts: list[tuple[np.ndarray, tuple[tuple[int, np.ndarray], ...]]] = []  # rows, and what columns give them
         if n := len(context.rows):
             neighbours, weights = table.neighbours[context.rows], table.weights[context.rows]
@@ -186,7 +188,7 @@ class Retriever:
             given = tuple((column, part[held]) for column, part in (*ordered, (_COSINE, cosine)))
             parts.append((neighbours[held], given))
             if SESSIONS in self._quota:
-                near = self.view.sessions.near(context.rows, own, context.own)
+                near = self.index.sessions.near(context.rows, own, context.own)
                 parts.append((near.rows, ((_SESSIONS, near.scores),)))
         members = table.rows_of(cohorts(context.attributes)) if context.attributes else _NONE
         if len(members):
@@ -201,16 +203,16 @@ class Retriever:
         self._place[rows] = np.arange(m)
         scores = np.zeros((len(_IN_PAIRS), m + 1))  # the last column is that of every other row
         for reached, given in parts:
-            places = self._place[reached]
+            positions = self._place[reached]
             for column, part in given:
-                scores[column, :m] += np.bincount(places, part, m)
-        return Spread(rows, scores)
+                scores[column, :m] += np.bincount(positions, part, m)
+        return NeighbourScores(rows, scores)
 
     def _proposals(
-        self, context: Context, spread: Spread, user: np.ndarray | None, wanted: list[int]
+        self, context: Context, spread: NeighbourScores, user: np.ndarray | None, wanted: list[int]
     ) -> list[tuple[int, np.ndarray]]:
         """What each source proposes: its number, and rows, in the order in which they are taken."""
-        view, quota = self.view, self._quota
+        index, quota = self.index, self._quota
         found: dict[int, list[np.ndarray]] = {source: [] for source in quota}
         allowed = self._is_allowed(spread.rows).nonzero()[0]
         fit, scores = spread.rows[allowed], spread.scores[:, allowed]
@@ -222,7 +224,7 @@ class Retriever:
             found[REPEAT].append(_best(fit, scores[_REPEAT], quota[REPEAT]))
         if EMBEDDING in quota and user is not None:
             found[EMBEDDING].append(self._nearest(user, quota[EMBEDDING]))
-        lists = {POPULAR: view.popular, TRENDING: view.trending, NEW: view.newest}
+        lists = {POPULAR: index.popular, TRENDING: index.trending, NEW: index.newest}
         listed = {source: self._allowed(order()) for source, order in lists.items() if source in quota}
         for source, rows in listed.items():
             found[source].append(rows[: quota[source]])
@@ -235,10 +237,10 @@ class Retriever:
 
     def _nearest(self, user: np.ndarray, most: int) -> np.ndarray:
         """The rows of the pool that the embedding ranks best and that are allowed."""
-        pool = self.view.pool()
+        pool = self.index.pool()
         if not len(pool.rows):
             return _NONE
-        score = pool.next @ user + pool.bias
+        score = pool.target @ user + pool.bias
         score[~self._is_allowed(pool.rows)] = -np.inf
         if len(score) > most:
             best = np.argpartition(-score, most)[:most]
@@ -255,7 +257,7 @@ class Retriever:
         """Mark the rows whose hash is in `seen`; those rows."""
         if seen is None or not len(seen):
             return _NONE
-        find = self.view.row_of_hash.get
+        find = self.index.row_of_hash.get
         rows = np.array([row for mark in seen.tolist() if (row := find(mark)) is not None], np.int32)
         self._blocked[rows] = True
         return rows
@@ -265,29 +267,29 @@ class Retriever:
         return rows[self._is_allowed(rows)]
 
     def _is_allowed(self, rows: np.ndarray) -> np.ndarray:
-        return self.view.servable[rows] > self._blocked[rows]
+        return self.index.servable[rows] > self._blocked[rows]
 
     def _best_of(self, tokens: list[int]) -> np.ndarray:
-        return self._distinct(np.concatenate([self.view.best_of(token) for token in tokens])) if tokens else _NONE
+        return self._distinct(np.concatenate([self.index.best_of(token) for token in tokens])) if tokens else _NONE
 
     def _interest(self, context: Context) -> tuple[np.ndarray, list[int]]:
         """The user's content vector (unit length or zero), and the tokens whose best items are worth a look."""
-        view, share = self.view, self._share
+        index, share = self.index, self._share
         weights = context.weights
-        interest = weights @ view.content[context.rows]
-        tokens = view.tokens[context.rows]
+        interest = weights @ index.content[context.rows]
+        tokens = index.tokens[context.rows]
         held = tokens >= 0
         numbers = tokens[held]
         np.add.at(share, numbers, np.broadcast_to(weights[:, None], tokens.shape)[held])
         stated = []
         for value in sorted(preferences(context.attributes)) if context.attributes else ():
-            for number in view.tokens_of_value.get(value, ())[:4]:
+            for number in index.tokens_of_value.get(value, ())[:4]:
                 weight = 0.5 if len(context.rows) else 1.0
-                interest = interest + weight * direction(view.token_names[number]) / np.float32(np.sqrt(len(interest)))
+                interest = interest + weight * direction(index.token_names[number]) / np.float32(np.sqrt(len(interest)))
                 share[number] += weight
                 stated.append(number)
         numbers = np.unique(np.append(numbers, np.array(stated, np.int32)) if stated else numbers)
-        rarity = share[numbers] / np.sqrt(1.0 + view.token_sizes[numbers])
+        rarity = share[numbers] / np.sqrt(1.0 + index.token_sizes[numbers])
         share[numbers] = 0.0
         best = numbers[np.argsort(-rarity, kind="stable")[:WANTED]].tolist()
         length = float(np.sqrt(interest @ interest))
@@ -318,10 +320,10 @@ class Retriever:
 
     def _fill(self, rows: np.ndarray) -> np.ndarray:
         """Where the sources gave too little for a slate: all that may be served beside `rows`, by popularity."""
-        view = self.view
-        rest = self._allowed(np.arange(len(view.table), dtype=np.int32))
+        index = self.index
+        rest = self._allowed(np.arange(len(index.table), dtype=np.int32))
         rest = rest[~np.isin(rest, rows)]
-        order = np.argsort(-view.popularity(rest), kind="stable")
+        order = np.argsort(-index.popularity(rest), kind="stable")
         return rest[order[: self.behaviour.slate.size - len(rows)]]
 
     def _features(  # noqa: PLR0917 - all that features are made of
@@ -329,25 +331,25 @@ class Retriever:
         rows: np.ndarray,
         proposed: int,
         context: Context,
-        spread: Spread,
+        spread: NeighbourScores,
         user: np.ndarray | None,
         interest: np.ndarray,
     ) -> np.ndarray:
         """The features of `rows`, of which the first `proposed` say what the best of each score is."""
-        view, table, n = self.view, self.view.table, len(rows)
+        index, table, n = self.index, self.index.table, len(rows)
         features = np.zeros((F, n))
         scores = np.zeros((SCORED, n))
         scores[_IN_PAIRS] = spread.scores[:, self._place[rows]]
         if user is not None:
-            logits = table.next[rows] @ user + table.bias[rows]
+            logits = table.target[rows] @ user + table.bias[rows]
             np.exp(np.minimum(logits - logits[:proposed].max(initial=-np.inf), 0.0), out=scores[_EMBEDDING])
-        content = view.content[rows]
+        content = index.content[rows]
         np.maximum(content @ interest, 0.0, out=scores[_CONTENT])
         if len(context.rows):
-            text = context.weights @ view.text[context.rows]
-            np.maximum(view.text[rows] @ text, 0.0, out=scores[_TEXT])
-            scores[_INTEREST] = _interest_in(content, view.content[context.rows], context.weights)
-        decayed = view.decayed(rows)
+            text = context.weights @ index.text[context.rows]
+            np.maximum(index.text[rows] @ text, 0.0, out=scores[_TEXT])
+            scores[_INTEREST] = _interest_in(content, index.content[context.rows], context.weights)
+        decayed = index.decayed(rows)
         scores[_POPULAR], scores[_TRENDING] = decayed[:, 0], decayed[:, 1]
         scores[self.silent] = 0.0
         best = scores[:, :proposed].max(axis=1, keepdims=True, initial=1e-9)
@@ -379,5 +381,5 @@ def _interest_in(content: np.ndarray, history: np.ndarray, weights: np.ndarray) 
     content, float32 (h, d), weighed: float32 (c,), 1 at the mean.
     """
     mean = weights @ history
-    spread = weights @ np.square(history - mean) + SPREAD / len(mean)
+    spread = weights @ np.square(history - mean) + PRIOR_VARIANCE / len(mean)
     return np.exp(-np.square(content - mean) @ (1.0 / spread) / len(mean))

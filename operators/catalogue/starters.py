@@ -24,17 +24,17 @@ def choose(known: np.ndarray, vectors: np.ndarray, k: int) -> tuple[list[int], n
     answered = np.sqrt(known / max(float(known.max(initial=0.0)), 1e-9))
     covers = np.maximum(directions @ directions.T, 0.0) * answered  # column j: how well j covers each
     best = np.zeros(len(known))
-    places: list[int] = []
+    positions: list[int] = []
     covered: list[float] = []
-    while len(places) < min(k, len(known)):
+    while len(positions) < min(k, len(known)):
         gains = known @ np.maximum(covers - best[:, None], 0.0)
-        place = int(gains.argmax())
-        if gains[place] <= 0.0:
+        position = int(gains.argmax())
+        if gains[position] <= 0.0:
             break
-        places.append(place)
-        best = np.maximum(best, covers[:, place])
+        positions.append(position)
+        best = np.maximum(best, covers[:, position])
         covered.append(float(known @ best / known.sum()))
-    return places, np.array(covered)
+    return positions, np.array(covered)
 
 
 def together(*parts: np.ndarray) -> np.ndarray:

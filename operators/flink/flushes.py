@@ -7,7 +7,7 @@ from typing import Any, Protocol
 # All subtasks of a TaskManager share one interpreter. numpy lets go of its lock in every call, and two threads that
 # hand it to and fro at each spend more time on that than on the work: so one at a time, never across a yield (a
 # thread that waits for its output to be taken must not hold up the one that takes it).
-TURN = threading.Lock()
+INTERPRETER_LOCK = threading.Lock()
 
 
 class Learns(Protocol):
@@ -42,5 +42,5 @@ class Flushes:
 
 
 def _flushed(learner: Learns) -> list[bytes]:
-    with TURN:
+    with INTERPRETER_LOCK:
         return learner.flush()

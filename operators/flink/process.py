@@ -27,10 +27,10 @@ from riverrank.state.messages import POPULAR, CacheWrite, CatalogueUpdate, Signa
 from riverrank.state.records import Event, Reject, Slate, dead_letter, decode_event, decode_item, to_json
 
 from .arrivals import Arrival, decode_arrival
+from .broadcast_index import BroadcastIndex, Catalogue
 from .entries import MapEntries
-from .flushes import TURN, Flushes
+from .flushes import INTERPRETER_LOCK, Flushes
 from .native import import_apart  # before whatever imports River
-from .views import Catalogue, Views
 
 # Between operators bytes travel as byte[], which pemja hands over as they are. In state the same type comes back as a
 # tuple of numbers; a pickled byte array does not.
@@ -127,7 +127,7 @@ class SessionFunction(KeyedProcessFunction):
         event = decode_event(arrival.value)
         assert isinstance(event, Event), "parse lets only events through"
         held = self.state.value()
-        with TURN:
+        with INTERPRETER_LOCK:
             accepted = self.session.accept(event, held)
         _keep(self.state, held, accepted.state)
         if accepted.reject is not None:
@@ -156,7 +156,7 @@ class SignalsFunction(KeyedProcessFunction):
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[bytes]:
         signals = self._shard(ctx.get_current_key())
-        with TURN:
+        with INTERPRETER_LOCK:
             signals.learn(decode_feedback(value))
         yield from self.flushes.after(signals, ctx)
 
@@ -170,14 +170,16 @@ class SignalsFunction(KeyedProcessFunction):
 
 
 class RankerFunction(KeyedBroadcastProcessFunction):
-    """RANKER: one learner a shard, restored as those of SIGNALS are, over the subtask's view."""
+    """RANKER: one learner a shard, restored as those of SIGNALS are, over the subtask's index."""
 
     def __init__(self, behaviour: Behaviour, catalogue: Catalogue) -> None:
         self.behaviour, self.catalogue = behaviour, catalogue
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self.entries = MapEntries(runtime_context.get_map_state(_map(descriptors.RANKER_JOURNAL)))
-        self.views = Views(self.behaviour, broadcast_state(descriptors.RANKER_VIEW), self.catalogue, TURN)
+        self.views = BroadcastIndex(
+            self.behaviour, broadcast_state(descriptors.RANKER_VIEW), self.catalogue, INTERPRETER_LOCK
+        )
         self.shards: dict[str, Ranker] = {}
         self.flushes = Flushes(self.behaviour.ranker.flush_every)
 
@@ -185,7 +187,7 @@ class RankerFunction(KeyedBroadcastProcessFunction):
         feedback = decode_feedback(value)
         ranker = self._shard(ctx)
         self.views.read(ctx, feedback.event.ts)
-        with TURN:
+        with INTERPRETER_LOCK:
             ranker.learn(feedback)
         yield from self.flushes.after(ranker, ctx)
 
@@ -222,7 +224,9 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
         for name in (self.behaviour.learner.model, self.behaviour.learner.optimizer):
             import_apart(f"river.{name.rpartition('.')[0]}")
         self.state = runtime_context.get_state(_value(descriptors.LEARNER_VALUE, self.ttl_ms))
-        self.views = Views(self.behaviour, broadcast_state(descriptors.RECOMMEND_VIEW), self.catalogue, TURN)
+        self.views = BroadcastIndex(
+            self.behaviour, broadcast_state(descriptors.RECOMMEND_VIEW), self.catalogue, INTERPRETER_LOCK
+        )
         self.recommend: Recommend | None = None
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Any]:
@@ -231,7 +235,7 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
         held = self.state.value()
         recommend = self._logic(ctx)
         self.views.read(ctx, feedback.event.ts)
-        with TURN:
+        with INTERPRETER_LOCK:
             answer = recommend.answer(feedback, held)
         _keep(self.state, held, answer.state)
         if Output.PREDICTIONS in self.outputs:
@@ -253,7 +257,7 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
         update = self.views.take(value, ctx)
         if self.cache is not None:
             logic = self._logic(ctx)
-            popular = logic.popular(update.ts if isinstance(update, SignalUpdate) else logic.view.meta.ts)
+            popular = logic.popular(update.ts if isinstance(update, SignalUpdate) else logic.index.meta.ts)
             if popular is not None:
                 version = msgspec.json.decode(popular, type=Slate).version
                 yield self.cache.write(POPULAR, 0, version, popular)

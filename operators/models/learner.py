@@ -12,7 +12,7 @@ import numpy as np
 from river import base, compose, linear_model, optim, preprocessing
 from riverrank.operators.candidates.features import FEATURES, F
 from riverrank.operators.candidates.retrieve import Candidates
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import LearnerSettings
 from riverrank.state.hashing import hash32
 from riverrank.state.learners import LearnerState
@@ -27,30 +27,30 @@ PRIOR_PRECISION = 1.0  # of a weight that nothing was learned of
 class Inputs:
     """Candidates as a learner sees them: `dense` float64 (c, DENSE), and the token numbers int32 (c, t) of each."""
 
-    def __init__(self, view: View, candidates: Candidates, logits: np.ndarray) -> None:
-        self.view = view
+    def __init__(self, index: ItemIndex, candidates: Candidates, logits: np.ndarray) -> None:
+        self.index = index
         self.dense = np.concatenate([logits[:, None], candidates.features], axis=1)
-        self.tokens = view.tokens[candidates.rows]
+        self.tokens = index.tokens[candidates.rows]
 
-    def pick(self, places: list[int]) -> "Inputs":
-        """Those at `places` alone."""
-        return self._of(self.dense[places], self.tokens[places])
+    def pick(self, positions: list[int]) -> "Inputs":
+        """Those at `positions` alone."""
+        return self._of(self.dense[positions], self.tokens[positions])
 
-    def against(self, row: int, places: np.ndarray) -> "Inputs":
-        """An item of which no more than its content is known, by its row, and after it those at `places`."""
-        dense = np.concatenate([np.zeros((1, DENSE)), self.dense[places]])
-        return self._of(dense, np.concatenate([self.view.tokens[row][None], self.tokens[places]]))
+    def against(self, row: int, positions: np.ndarray) -> "Inputs":
+        """An item of which no more than its content is known, by its row, and after it those at `positions`."""
+        dense = np.concatenate([np.zeros((1, DENSE)), self.dense[positions]])
+        return self._of(dense, np.concatenate([self.index.tokens[row][None], self.tokens[positions]]))
 
     def _of(self, dense: np.ndarray, tokens: np.ndarray) -> "Inputs":
         made = Inputs.__new__(Inputs)
-        made.view, made.dense, made.tokens = self.view, dense, tokens
+        made.index, made.dense, made.tokens = self.index, dense, tokens
         return made
 
-    def named(self, place: int, buckets: int) -> dict[str, float]:
+    def named(self, position: int, buckets: int) -> dict[str, float]:
         """One candidate as River's classes take it; its tokens share `buckets` features."""
-        x = dict(zip(_DENSE_NAMES, self.dense[place].tolist(), strict=True))
-        names = self.view.token_names
-        held = (number for number in self.tokens[place].tolist() if number >= 0)
+        x = dict(zip(_DENSE_NAMES, self.dense[position].tolist(), strict=True))
+        names = self.index.token_names
+        held = (number for number in self.tokens[position].tolist() if number >= 0)
         return x | {f"token {hash32(names[number]) % buckets}": 1.0 for number in held}
 
 
@@ -58,9 +58,9 @@ class Learner(Protocol):
     """One user's model, taken out of the user's state, and put back by `store`."""
 
     def logits(self, inputs: Inputs) -> np.ndarray: ...
-    def learn(self, inputs: Inputs, place: int, label: bool, weight: float) -> None: ...
+    def learn(self, inputs: Inputs, position: int, label: bool, weight: float) -> None: ...
     def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None: ...
-    def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
     def store(self, state: LearnerState) -> None: ...
 
 
@@ -120,11 +120,11 @@ class LinearLearner:
         dense = inputs.dense @ self.model.weights[:DENSE] + self.model.intercept
         return dense + self._token_parts(inputs).sum(axis=1) if self.tokens else dense
 
-    def learn(self, inputs: Inputs, place: int, label: bool, weight: float) -> None:
-        """One step on the candidate at `place`; where the label is positive its tokens become coordinates."""
+    def learn(self, inputs: Inputs, position: int, label: bool, weight: float) -> None:
+        """One step on the candidate at `position`; where the label is positive its tokens become coordinates."""
         if label:
-            self._meet(self._hashes(inputs, place))
-        self._step(self._vectors(inputs.pick([place]))[0], label, weight)
+            self._meet(self._hashes(inputs, position))
+        self._step(self._vectors(inputs.pick([position]))[0], label, weight)
 
     def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None:
         """One step for each candidate but the first, on the difference between the first and it.
@@ -141,18 +141,18 @@ class LinearLearner:
             self._step(difference, True, weight)
         self.model.intercept = intercept  # a difference has none
 
-    def deviations(self, inputs: Inputs, places: np.ndarray) -> np.ndarray:
-        """The standard deviation of the logits of the candidates at `places`: float64 (p,).
+    def deviations(self, inputs: Inputs, positions: np.ndarray) -> np.ndarray:
+        """The standard deviation of the logits of the candidates at `positions`: float64 (p,).
 
         Of their difference from the average of them, since what all have in common orders nothing.
         """
         if self.precision is None:
             raise ValueError("how sure this learner is was not kept: make it with measured=True")
         variance = 1.0 / self.precision
-        dense = inputs.dense[places]
+        dense = inputs.dense[positions]
         spread = (dense - dense.mean(axis=0)) ** 2 @ variance[:DENSE]
-        tokens = inputs.tokens[places]
-        by_token = self._by_token(inputs.view, variance[DENSE:], 1.0 / PRIOR_PRECISION)
+        tokens = inputs.tokens[positions]
+        by_token = self._by_token(inputs.index, variance[DENSE:], 1.0 / PRIOR_PRECISION)
         return np.sqrt(spread + np.where(tokens >= 0, by_token[tokens], 0.0).sum(axis=1))
 
     def _step(self, x: np.ndarray, label: bool, weight: float) -> None:
@@ -161,21 +161,21 @@ class LinearLearner:
             self.precision += weight * p * (1.0 - p) * x * x
         self.model.learn(x, label, weight)
 
-    def _hashes(self, inputs: Inputs, place: int) -> list[int]:
-        return inputs.view.token_hashes[inputs.tokens[place][inputs.tokens[place] >= 0]].tolist()
+    def _hashes(self, inputs: Inputs, position: int) -> list[int]:
+        return inputs.index.token_hashes[inputs.tokens[position][inputs.tokens[position] >= 0]].tolist()
 
     def _vectors(self, inputs: Inputs) -> np.ndarray:
         """Each candidate in the learner's coordinates: float64 (c, DENSE + tokens)."""
         x = np.zeros((len(inputs.dense), DENSE + len(self.tokens) + 1))  # the last is for tokens without a coordinate
         x[:, :DENSE] = inputs.dense
-        coordinates = self._by_token(inputs.view, np.arange(DENSE, x.shape[1] - 1), x.shape[1] - 1)
+        coordinates = self._by_token(inputs.index, np.arange(DENSE, x.shape[1] - 1), x.shape[1] - 1)
         x[np.arange(len(x))[:, None], coordinates[inputs.tokens]] = 1.0
         return x[:, :-1]
 
-    def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What each coordinate adds to the logit of the candidates at `places`: (p, DENSE), and by token (p, t)."""
-        by_token = self._by_token(inputs.view, self.model.weights[DENSE:], 0.0)
-        return inputs.dense[places] * self.model.weights[:DENSE], by_token[inputs.tokens[places]]
+    def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What each coordinate adds to the logit of the candidates at `positions`: (p, DENSE), and by token (p, t)."""
+        by_token = self._by_token(inputs.index, self.model.weights[DENSE:], 0.0)
+        return inputs.dense[positions] * self.model.weights[:DENSE], by_token[inputs.tokens[positions]]
 
     def store(self, state: LearnerState) -> None:
         state.intercept = float(self.model.intercept)
@@ -187,13 +187,13 @@ class LinearLearner:
 
     def _token_parts(self, inputs: Inputs) -> np.ndarray:
         """The weight of each candidate's tokens, float64 (c, t), 0 for what the learner has no weight for."""
-        return self._by_token(inputs.view, self.model.weights[DENSE:], 0.0)[inputs.tokens]
+        return self._by_token(inputs.index, self.model.weights[DENSE:], 0.0)[inputs.tokens]
 
-    def _by_token(self, view: View, values: np.ndarray, default: float) -> np.ndarray:
-        """`values` of the learner's tokens by the view's numbers, `default` for all others and, at the end, for -1."""
-        lookup = np.full(len(view.token_names) + 1, default, values.dtype)
+    def _by_token(self, index: ItemIndex, values: np.ndarray, default: float) -> np.ndarray:
+        """`values` of the learner's tokens by the index's numbers, `default` for all others and, at the end, for -1."""
+        lookup = np.full(len(index.token_names) + 1, default, values.dtype)
         for token, value in zip(self.tokens, values.tolist(), strict=True):
-            for number in view.tokens_of_hash.get(token, ()):
+            for number in index.tokens_of_hash.get(token, ()):
                 lookup[number] = value
         return lookup
 
@@ -227,9 +227,9 @@ class RiverLearner:
             [self._log_odds(inputs.named(k, self.buckets)) for k in range(len(inputs.dense))]
         )
 
-    def learn(self, inputs: Inputs, place: int, label: bool, weight: float) -> None:
+    def learn(self, inputs: Inputs, position: int, label: bool, weight: float) -> None:
         """One `learn_one`; the weight is left out, since not every River class takes one."""
-        self.model.learn_one(inputs.named(place, self.buckets), label)
+        self.model.learn_one(inputs.named(position, self.buckets), label)
 
     def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None:
         """A `learn_one` for each: a class of any kind has no use for differences."""
@@ -237,11 +237,11 @@ class RiverLearner:
         for other in range(1, 1 if content_only else len(inputs.dense)):
             self.learn(inputs, other, False, weight)
 
-    def contributions(self, inputs: Inputs, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A model of any kind has no parts but the ranker's logit, and itself, which stands in the last column."""
-        parts = np.zeros((len(places), DENSE))
-        parts[:, 0] = inputs.dense[places, 0]
-        return parts, np.zeros((len(places), inputs.tokens.shape[1]))
+        parts = np.zeros((len(positions), DENSE))
+        parts[:, 0] = inputs.dense[positions, 0]
+        return parts, np.zeros((len(positions), inputs.tokens.shape[1]))
 
     def store(self, state: LearnerState) -> None:
         state.model = pickle.dumps(self.model, protocol=5)

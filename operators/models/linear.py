@@ -57,8 +57,8 @@ class Linear:
         self.weights = self.optimizer.step(w=self.weights, g=gradient)
         return None
 
-    def choose(self, inputs: np.ndarray, place: int, w: float = 1.0) -> None:
-        """One step of the optimiser up the log probability that, of `inputs`, float64 (n, d), the one at `place` is
+    def choose(self, inputs: np.ndarray, position: int, w: float = 1.0) -> None:
+        """One step of the optimiser up the log probability that, of `inputs`, float64 (n, d), the one at `position` is
         chosen: the softmax of their logits (Cao et al., ListNet, 2007). Of two, it is `learn` on their difference.
 
         >>> chosen, learned = (Linear(linear_model.LogisticRegression(optim.SGD(0.1)), np.ones(2)) for _ in range(2))
@@ -69,7 +69,7 @@ class Linear:
         """
         logits = inputs @ self.weights
         chances = np.exp(logits - logits.max())
-        gradient = (chances / chances.sum()) @ inputs - inputs[place]
+        gradient = (chances / chances.sum()) @ inputs - inputs[position]
         self.weights = self.optimizer.step(w=self.weights, g=w * gradient)
 
     def _step(self, x: np.ndarray, y: bool, w: float) -> None:
@@ -89,11 +89,11 @@ class Linear:
         for name, value in self._arrays():
             setattr(self.optimizer, name, np.append(value, np.zeros(n)))
 
-    def drop(self, place: int) -> None:
-        """Take out the coordinate at `place`."""
-        self.weights = np.delete(self.weights, place)
+    def drop(self, position: int) -> None:
+        """Take out the coordinate at `position`."""
+        self.weights = np.delete(self.weights, position)
         for name, value in self._arrays():
-            setattr(self.optimizer, name, np.delete(value, place))
+            setattr(self.optimizer, name, np.delete(value, position))
 
     def _arrays(self) -> list[tuple[str, np.ndarray]]:
         return [(name, value) for name, value in vars(self.optimizer).items() if isinstance(value, np.ndarray)]

@@ -12,7 +12,7 @@ import numpy as np
 from riverrank.operators.candidates.features import PRIOR, SEGMENTS
 from riverrank.operators.candidates.last_served import LastServed
 from riverrank.operators.candidates.retrieve import Candidates, Context, Retriever, context_of
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.session.session import drawn
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.embedding import Embedding
@@ -25,7 +25,7 @@ from .linear import probability
 
 _MODEL = "model"
 LAYOUT = 1
-YOUTH = 16  # feedbacks by which the next weights are one later, until `flush_events`
+EVENTS_PER_UPDATE_STEP = 16  # feedbacks by which the next weights are one later, until `flush_events`
 AVERAGED = 1000  # feedbacks, by which rewards are averaged
 MOST_WEIGHT = 3.0  # of a choice, that is worth as many of the usual
 BIAS_RATE = 0.01  # of the bias that makes logits those of clicks on shown items
@@ -47,16 +47,16 @@ class RankerState(msgspec.Struct, array_like=True):
 
 
 class Ranker:
-    """The learner of one shard, over a view of all items. River's model, and the loss of a choice."""
+    """The learner of one shard, over a index of all items. River's model, and the loss of a choice."""
 
-    def __init__(self, behaviour: Behaviour, view: View, shard: int = 0, journal: Journal | None = None) -> None:
+    def __init__(self, behaviour: Behaviour, index: ItemIndex, shard: int = 0, journal: Journal | None = None) -> None:
         self.behaviour = behaviour
         self.settings = behaviour.ranker
-        self.view = view
+        self.index = index
         self.shard = shard
         self.journal = journal
-        self.retriever = Retriever(behaviour, view)
-        self.served: LastServed[tuple[int, Candidates]] = LastServed(view)
+        self.retriever = Retriever(behaviour, index)
+        self.served: LastServed[tuple[int, Candidates]] = LastServed(index)
         self.version = 0
         self.models = [Ensemble(self.settings.rate, prior) for prior in PRIOR]  # by segment
         self.bias = 0.0
@@ -66,16 +66,16 @@ class Ranker:
         self._compact = False
 
     @classmethod
-    def restore(cls, behaviour: Behaviour, view: View, shard: int, journal: Journal) -> "Ranker":
+    def restore(cls, behaviour: Behaviour, index: ItemIndex, shard: int, journal: Journal) -> "Ranker":
         """The ranker as it was when the journal was last written."""
-        ranker = cls(behaviour, view, shard)
+        ranker = cls(behaviour, index, shard)
         base, log = journal.load()
         if _MODEL in base:
             ranker._recall(msgspec.msgpack.decode(base[_MODEL], type=RankerState))
         ranker.embedding.table.load(base)
         for record in log:
             ranker.learn(decode_feedback(record))
-        ranker.embedding.tell_all()
+        ranker.embedding.publish_all()
         ranker.journal = journal
         return ranker
 
@@ -90,12 +90,12 @@ class Ranker:
 
     def due(self) -> bool:
         """Whether enough was learned since the last weights for new ones: while there is little, each bit counts."""
-        return self._pending >= min(self.settings.flush_events, 1 + self.version // YOUTH)
+        return self._pending >= min(self.settings.flush_events, 1 + self.version // EVENTS_PER_UPDATE_STEP)
 
     def flush(self) -> list[bytes]:
         """The encoded weights and vectors that changed since the last ones; none where nothing was learned.
 
-        The shard's own view takes them at once.
+        The shard's own index takes them at once.
         """
         if not self._pending:
             return []
@@ -106,7 +106,7 @@ class Ranker:
         moved = self.embedding.moved(self.shard)
         if moved is not None:
             updates.append(moved)
-            self.view.apply(moved)
+            self.index.apply(moved)
         if self.journal is not None and self._compact:
             weights, losses = (b"".join(parts) for parts in zip(*(m.dump() for m in self.models), strict=True))
             state = RankerState(LAYOUT, self.version, weights, self.bias, losses, self.reward)
@@ -119,7 +119,7 @@ class Ranker:
         event = feedback.event
         sampled = drawn(self.settings, self.version, self.behaviour.seed, f"ranked:{event.event_id}")
         if feedback.outcomes and sampled:
-            context = context_of(self.view, feedback.history, feedback.attributes, event.user_id)
+            context = context_of(self.index, feedback.history, feedback.attributes, event.user_id)
             for outcome in feedback.outcomes:
                 self._learn_shown(context, outcome.items, outcome.labels)
         if feedback.reward <= 0:
@@ -134,18 +134,18 @@ class Ranker:
             segment, candidates = taken
             # What no source proposed was not there to be ordered: against candidates, which sources score high by
             # choice, it would only teach that a high score is bad.
-            places = (candidates.rows == self.view.row(event.item_id or "")).nonzero()[0]
-            if len(places):
-                self.models[segment].choose(candidates.features, int(places[0]), weight)
+            positions = (candidates.rows == self.index.row(event.item_id or "")).nonzero()[0]
+            if len(positions):
+                self.models[segment].choose(candidates.features, int(positions[0]), weight)
         # As RECOMMEND finds them now: what is fresher later, it cannot go by, and would be taught to trust.
         if sampled:
             self.served.put(user, self._find(feedback, feedback.history_after()))
 
     def _find(self, feedback: Feedback, history: Sequence[Seen]) -> tuple[int, Candidates]:
-        """What RECOMMEND, with this view, chooses from for the user with that history, and the segment."""
-        context = context_of(self.view, history, feedback.attributes, feedback.event.user_id)
-        known = self.view.table.rows_of(seen.item_id for seen in history)
-        seen = None if self.behaviour.slate.repeat else self.view.hash[known]
+        """What RECOMMEND, with this index, chooses from for the user with that history, and the segment."""
+        context = context_of(self.index, history, feedback.attributes, feedback.event.user_id)
+        known = self.index.table.rows_of(seen.item_id for seen in history)
+        seen = None if self.behaviour.slate.repeat else self.index.hash[known]
         return context.segment, self.retriever.find(context, seen)
 
     def _recall(self, state: RankerState) -> None:
@@ -157,20 +157,20 @@ class Ranker:
             model.load(state.weights[k * weights : (k + 1) * weights], state.losses[k * losses : (k + 1) * losses])
 
     def _learn_shown(self, context: Context, items: Sequence[str], labels: Sequence[int]) -> None:
-        find = self.view.table.rows.get
+        find = self.index.table.rows.get
         known = {row: label for i, label in zip(items, labels, strict=True) if (row := find(i)) is not None}
         shown = np.fromiter(known, np.int32, len(known))
         candidates = self.retriever.find(context, None, shown)
         truth = np.fromiter(known.values(), np.int64, len(known))
         if not len(shown):
             return
-        places = candidates.places(shown)
-        logits = self.models[context.segment].logits(candidates.features[places]).tolist()
+        positions = candidates.positions(shown)
+        logits = self.models[context.segment].logits(candidates.features[positions]).tolist()
         for logit, label in zip(logits, truth, strict=True):
             self.bias += BIAS_RATE * (float(label) - probability(logit + self.bias))
-        refused = places[truth == 0]
-        for place in places[truth == 1].tolist():
-            self.models[context.segment].choose(candidates.features[[place, *refused]], 0)
+        refused = positions[truth == 0]
+        for position in positions[truth == 1].tolist():
+            self.models[context.segment].choose(candidates.features[[position, *refused]], 0)
 
     def _weights(self) -> bytes:
-        return np.concatenate([model.tell() for model in self.models]).astype("<f8").tobytes()
+        return np.concatenate([model.publish() for model in self.models]).astype("<f8").tobytes()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from riverrank.operators.catalogue.vectors import DIMENSIONS
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.state.item_tables import NEGATIVES, POSITIVES, RATING_SUM, RATINGS, STATS
 from riverrank.state.learners import LearnerState
 
@@ -46,15 +46,15 @@ class Ratings:
     averaging (2010).
 
     >>> from riverrank.operators.settings import Behaviour
-    >>> ratings = Ratings(View(Behaviour()), LearnerState(), unrated=3.5)
+    >>> ratings = Ratings(ItemIndex(Behaviour()), LearnerState(), unrated=3.5)
     >>> ratings.learn(-1, 5.0), 3.5 < ratings.predict(-1) < 5.0
     (3.5, True)
     """
 
-    def __init__(self, view: View, state: LearnerState, unrated: float) -> None:
+    def __init__(self, index: ItemIndex, state: LearnerState, unrated: float) -> None:
         """`unrated`: what to expect of an item before anyone has rated any."""
-        self.view = view
-        mean = view.rating_mean()
+        self.index = index
+        mean = index.rating_mean()
         self.mean = unrated if mean is None else mean
         self.number, self.errors = 0, [0.0] * len(RATES)
         self.least, self.greatest, self.usual = math.inf, -math.inf, 0.0
@@ -93,8 +93,8 @@ class Ratings:
 
     def _item(self, row: int) -> _Item:
         features = np.ones(FEATURES)
-        features[:DIMENSIONS] = self.view.content[row] if row >= 0 else 0.0
-        stats = self.view.table.stats[row].tolist() if row >= 0 else [0.0] * STATS
+        features[:DIMENSIONS] = self.index.content[row] if row >= 0 else 0.0
+        stats = self.index.table.stats[row].tolist() if row >= 0 else [0.0] * STATS
         likes, dislikes, ratings = stats[POSITIVES], stats[NEGATIVES], stats[RATINGS]
         features[DIMENSIONS] = (likes - dislikes) / (likes + dislikes + 2.0)
         times = ratings + 1.0

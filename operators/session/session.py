@@ -15,7 +15,7 @@ from riverrank.state.sessions import OpenImpression, SessionState, decode_sessio
 
 _ID = np.dtype([("hash", "<u8"), ("ts", "<u8")])
 MAX_ATTRIBUTES = 32
-STRETCH = 3_600_000  # milliseconds of event time within which a user's feedbacks are sampled together
+SAMPLING_BUCKET_MS = 3_600_000  # milliseconds of event time within which a user's feedbacks are sampled together
 
 
 class Accepted(NamedTuple):
@@ -103,15 +103,15 @@ class Session:
         return tuple(sorted({hash32(name) % shards for name in names}))
 
     def sampled(self, feedback: Feedback) -> bool:
-        """Whether RANKER learns from `feedback`: always while this instance is young, then a share of them.
+        """Whether RANKER learns from `feedback`: always during this instance's warm-up, then a share of them.
 
-        A user's feedbacks of one STRETCH go together, as a choice is learned from the answer to the one before it.
+        A user's feedbacks of one SAMPLING_BUCKET_MS go together: a choice is learned from the answer before it.
         """
         if not (feedback.outcomes or feedback.reward > 0):
             return False
         self.sent += 1
         event = feedback.event
-        stretch = f"sample:{event.user_id}:{event.ts // STRETCH}"
+        stretch = f"sample:{event.user_id}:{event.ts // SAMPLING_BUCKET_MS}"
         return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, stretch)
 
     def _erase(self, event: Event, identity: int, session: SessionState) -> Accepted:
@@ -154,13 +154,13 @@ class Session:
     def _extend(self, session: SessionState, seen: Seen) -> None:
         """Put an interaction in its place by time, newest last; of equal times the later arrival is the newer."""
         history = session.history
-        place = len(history)
-        while place and history[place - 1].ts > seen.ts:
-            place -= 1
-        history.insert(place, seen)
+        position = len(history)
+        while position and history[position - 1].ts > seen.ts:
+            position -= 1
+        history.insert(position, seen)
         del history[: -self.behaviour.history.size]
 
 
 def drawn(settings: EmbeddingSettings | RankerSettings, number: int, seed: int, text: str) -> bool:
-    """Whether the `number`-th feedback is learned from: while young all are, then a share that `text` draws for."""
-    return number <= settings.young or bool(uniforms(seed, text, 1)[0] < settings.sample)
+    """Whether the `number`-th feedback is learned from: all in the warm-up, then a share that `text` draws for."""
+    return number <= settings.warmup_events or bool(uniforms(seed, text, 1)[0] < settings.sample)

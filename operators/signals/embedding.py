@@ -12,13 +12,13 @@ from riverrank.state.hashing import uniforms
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.messages import Feedback, Seen, VectorUpdate, to_bfloat16
 
-RECENCY = 0.8  # weight of an interaction beside the next newer one
-SPREAD = 0.17  # of the numbers that a vector starts with
+USER_RECENCY = 0.8  # weight of an interaction beside the next newer one
+START_SCALE = 0.17  # of the numbers that a vector starts with
 FIRST_STEP = 1e-3  # sum of squared gradients that a vector starts with
 TOLERANCE = 0.02  # a vector that moved by less than this share of its length since it was told is not told again
 BLOCK = 16  # feedbacks that are learned from at once
-MOST_TOLD = 4096  # vectors of an update; the others wait for the next
-TAKEN, NEXT, BIAS = range(3)  # columns of `steps`
+MAX_PUBLISHED = 4096  # vectors of an update; the others wait for the next
+CONTEXT, TARGET, BIAS = range(3)  # columns of `steps`
 
 
 def recency(n: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def recency(n: int) -> np.ndarray:
     >>> [round(weight, 3) for weight in recency(2).tolist()]
     [0.781, 0.625]
     """
-    weights = RECENCY ** np.arange(n, dtype=np.float32)
+    weights = USER_RECENCY ** np.arange(n, dtype=np.float32)
     return weights / np.sqrt(weights @ weights) if n else weights
 
 
@@ -56,8 +56,8 @@ class Embedding:
         self.settings = behaviour.embedding
         self.table = table
         self.newest = 0  # event time
-        self._told_taken = np.zeros((0, self.settings.dimensions), np.float32)
-        self._told_next = self._told_taken
+        self._published_context = np.zeros((0, self.settings.dimensions), np.float32)
+        self._published_target = self._published_context
         self._moved: list[np.ndarray] = []  # rows that may have to be told
         self._block: list[Feedback] = []  # yet to be learned from
 
@@ -90,31 +90,31 @@ class Embedding:
         table = self.table
         if not self._moved:
             return None
-        self._fit_told(len(table))
+        self._fit_published(len(table))
         rows = np.unique(np.concatenate(self._moved))
-        rows = rows[table.steps[rows, NEXT] > 0]
-        taken = rows[_far(table.taken[rows], self._told_taken[rows])]
-        following = rows[_far(table.next[rows], self._told_next[rows])]
-        self._moved = [part for part in (taken[MOST_TOLD:], following[MOST_TOLD:]) if len(part)]
-        taken, following = taken[:MOST_TOLD], following[:MOST_TOLD]
+        rows = rows[table.steps[rows, TARGET] > 0]
+        taken = rows[_far(table.context[rows], self._published_context[rows])]
+        following = rows[_far(table.target[rows], self._published_target[rows])]
+        self._moved = [part for part in (taken[MAX_PUBLISHED:], following[MAX_PUBLISHED:]) if len(part)]
+        taken, following = taken[:MAX_PUBLISHED], following[:MAX_PUBLISHED]
         if not len(taken) and not len(following):
             return None
         named = np.union1d(taken, following)
-        self._told_taken[taken] = table.taken[taken]
-        self._told_next[following] = table.next[following]
+        self._published_context[taken] = table.context[taken]
+        self._published_target[following] = table.target[following]
         ids = table.ids
         return VectorUpdate(
             shard=shard,
             ids=tuple([ids[row] for row in named.tolist()]),
-            taken_of=np.searchsorted(named, taken).astype("<i4").tobytes(),
-            taken=to_bfloat16(table.taken[taken]),
-            next_of=np.searchsorted(named, following).astype("<i4").tobytes(),
-            next=to_bfloat16(table.next[following]),
+            context_of=np.searchsorted(named, taken).astype("<i4").tobytes(),
+            context=to_bfloat16(table.context[taken]),
+            target_of=np.searchsorted(named, following).astype("<i4").tobytes(),
+            target=to_bfloat16(table.target[following]),
             bias=table.bias[following].astype("<f4").tobytes(),
             ts=self.newest,
         )
 
-    def tell_all(self) -> None:
+    def publish_all(self) -> None:
         """After a restore nobody knows what was told: tell every vector."""
         self._moved = [np.fromiter(self.table.rows.values(), np.int64, len(self.table.rows))]
 
@@ -127,24 +127,24 @@ class Embedding:
         for k, history in enumerate(lists):
             rows[k, : len(history)] = history
             weights[k, : len(history)] = recency(len(history))
-        users = np.matmul(weights[:, None, :], table.taken[rows])[:, 0]
+        users = np.matmul(weights[:, None, :], table.context[rows])[:, 0]
         sampled = (uniforms(self.behaviour.seed, draw, self.settings.negatives) * len(table)).astype(np.int64)
-        sampled = sampled[table.steps[sampled, NEXT] > 0]  # the others are free rows
-        against, place = np.unique(np.concatenate([targets, sampled]), return_inverse=True)
-        vectors = table.next[against]
+        sampled = sampled[table.steps[sampled, TARGET] > 0]  # the others are free rows
+        against, position = np.unique(np.concatenate([targets, sampled]), return_inverse=True)
+        vectors = table.target[against]
         slope = users @ vectors.T + table.bias[against]
         slope -= slope.max(axis=1, keepdims=True)
         np.exp(slope, out=slope)
         slope /= -slope.sum(axis=1, keepdims=True)
-        slope[np.arange(b), place[:b]] += 1.0
+        slope[np.arange(b), position[:b]] += 1.0
         held = weights > 0
         lengths = held.sum(axis=1)
         pulls = np.repeat(slope @ vectors, lengths, axis=0) * weights[held][:, None]
         changed, into = np.unique(rows[held], return_inverse=True)
         gradient = np.zeros((len(changed), pulls.shape[1]), np.float32)
         np.add.at(gradient, into, pulls)
-        table.taken[changed] += self._scaled(changed, gradient, TAKEN) * rate
-        table.next[against] += self._scaled(against, slope.T @ users, NEXT) * rate
+        table.context[changed] += self._scaled(changed, gradient, CONTEXT) * rate
+        table.target[against] += self._scaled(against, slope.T @ users, TARGET) * rate
         table.bias[against] += self._scaled(against, slope.sum(axis=0)[:, None], BIAS)[:, 0] * rate
         table.touch(changed)
         table.touch(against)
@@ -163,12 +163,14 @@ class Embedding:
         if row is None:
             row = table.row(item_id)
             d = self.settings.dimensions
-            numbers = ((2 * uniforms(self.behaviour.seed, f"vector:{item_id}", 2 * d) - 1) * SPREAD).astype(np.float32)
-            table.taken[row], table.next[row] = numbers[:d], numbers[d:]
+            numbers = ((2 * uniforms(self.behaviour.seed, f"vector:{item_id}", 2 * d) - 1) * START_SCALE).astype(
+                np.float32
+            )
+            table.context[row], table.target[row] = numbers[:d], numbers[d:]
             table.bias[row] = 0.0
             table.steps[row] = FIRST_STEP
-            if row < len(self._told_taken):
-                self._told_taken[row] = self._told_next[row] = 0.0
+            if row < len(self._published_context):
+                self._published_context[row] = self._published_target[row] = 0.0
         return row
 
     def _make_room(self, rows: int) -> None:
@@ -177,14 +179,17 @@ class Embedding:
         if len(table.rows) + rows <= self.settings.items:
             return
         used = np.fromiter(table.rows.values(), np.int64, len(table.rows))
-        order = used[np.argsort(table.steps[used, TAKEN], kind="stable")]
+        order = used[np.argsort(table.steps[used, CONTEXT], kind="stable")]
         table.release(order[: max(rows, len(order) // 32)])
 
-    def _fit_told(self, n: int) -> None:
-        held = len(self._told_taken)
+    def _fit_published(self, n: int) -> None:
+        held = len(self._published_context)
         if n > held:
             more = ((0, 2 * n - held), (0, 0))
-            self._told_taken, self._told_next = np.pad(self._told_taken, more), np.pad(self._told_next, more)
+            self._published_context, self._published_target = (
+                np.pad(self._published_context, more),
+                np.pad(self._published_target, more),
+            )
 
 
 def _far(vectors: np.ndarray, told: np.ndarray) -> np.ndarray:

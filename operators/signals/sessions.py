@@ -14,11 +14,11 @@ from riverrank.state.item_tables import SESSION_ITEMS, SessionTable
 
 RECENT = 32  # sessions kept of each item: those that took it last
 NEAREST = 32  # sessions that are a user's neighbours
-RECENCY = 0.8  # weight of an interaction of the user's beside the next newer one
+SESSION_RECENCY = 0.8  # weight of an interaction of the user's beside the next newer one
 NEARNESS, ANYWHERE = 0.9, 0.3  # weight of an item beside the next nearer one to what is shared; weight of the farthest
 SHRINKAGE = 0.1  # similarity of nobody
-LEAST = 0.03  # share of the most that any neighbour gives; what gets less from one gets nothing from it
-_RECENCIES = (RECENCY ** np.arange(MOST_WINDOW)).astype(np.float32)
+MIN_RELATIVE_SCORE = 0.03  # share of the most that any neighbour gives; what gets less from one gets nothing from it
+_RECENCIES = (SESSION_RECENCY ** np.arange(MOST_WINDOW)).astype(np.float32)
 _PLACES = np.arange(SESSION_ITEMS)
 _NEARNESS = ANYWHERE + (1 - ANYWHERE) * NEARNESS ** np.abs(_PLACES[:, None] - _PLACES).astype(np.float32)
 
@@ -34,7 +34,7 @@ class Sessions:
     """The `most` most recent sessions, and by item which of them took it.
 
     Vector multiplication session kNN (Ludewig & Jannach, Evaluation of session-based recommendation algorithms, 2018)
-    over an index that is bounded as in Kersbergen et al., Serenade, 2022. Items are rows of the view.
+    over an index that is bounded as in Kersbergen et al., Serenade, 2022. Items are rows of the index.
 
     >>> sessions = Sessions(most=100, capacity=8)
     >>> sessions.take([7, 7, 9], [4, 5, 4])  # one user took 4 and 5, another 4 alone
@@ -103,7 +103,7 @@ class Sessions:
         roots = np.sqrt(held.sum(axis=1))
         given *= (1.0 / (roots * ((similarity[slots] / roots).sum() + SHRINKAGE))).astype(np.float32)[:, None]
         given *= held & (shared == 0)
-        kept = given > LEAST * given.max(initial=0.0)
+        kept = given > MIN_RELATIVE_SCORE * given.max(initial=0.0)
         return Near(items[kept], given[kept])
 
     def dump(self) -> dict[str, bytes]:
@@ -131,10 +131,10 @@ class Sessions:
         slot = table.row(name)
         items = table.items[slot]
         held = items.tolist()
-        place = held.index(row) if row in held else held.index(-1) if -1 in held else len(held) - 1
-        if held[place] not in (row, -1):
-            self._unlist(held[place], slot)
-        items[1 : place + 1] = held[:place]
+        position = held.index(row) if row in held else held.index(-1) if -1 in held else len(held) - 1
+        if held[position] not in (row, -1):
+            self._unlist(held[position], slot)
+        items[1 : position + 1] = held[:position]
         items[0] = row
         table.at[slot] = self.clock
         self.clock += 1

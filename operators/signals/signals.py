@@ -120,10 +120,10 @@ class Signals:
         rows = np.fromiter(self._renewed, np.int32, len(self._renewed))
         renewals = np.fromiter(self._renewed.values(), np.int32, len(self._renewed))
         cells = np.unique(np.concatenate(self._cells)) if self._cells else np.zeros(0, np.int64)
-        cell_rows, places = cells // width, cells % width
-        neighbours = table.neighbours[cell_rows, places]
+        cell_rows, positions = cells // width, cells % width
+        neighbours = table.neighbours[cell_rows, positions]
         held = neighbours >= 0
-        cell_rows, places, neighbours = cell_rows[held], places[held], neighbours[held]
+        cell_rows, positions, neighbours = cell_rows[held], positions[held], neighbours[held]
         keys, taken = np.array(self._taken, np.int64).reshape(-1, 2).T
         parts = [counted, rows, cell_rows, neighbours, taken[taken >= 0]]
         named, local = np.unique(np.concatenate(parts), return_inverse=True)
@@ -137,8 +137,8 @@ class Signals:
             stats=table.stats[counted].tobytes(),
             rows=split[1].tobytes(),
             renewals=renewals.tobytes(),
-            cells=np.stack([split[2], places.astype(np.int32), split[3]], axis=1).tobytes(),
-            weights=table.weights[cell_rows, places].tobytes(),
+            cells=np.stack([split[2], positions.astype(np.int32), split[3]], axis=1).tobytes(),
+            weights=table.weights[cell_rows, positions].tobytes(),
             events=self.counts.events,
             ts=self._newest,
             ratings=self.counts.ratings,
@@ -241,41 +241,41 @@ class Signals:
             self._renewed[row] = self._renewed.get(row, 0) + 1
         found = table.neighbours[lists] == others[:, None]
         known = found.any(axis=1)
-        places = found.argmax(axis=1)
+        positions = found.argmax(axis=1)
         if not known.all():
             new = np.flatnonzero(~known)
             if one_list:
                 held = table.neighbours[lists[0]] >= 0
                 strength = np.where(held, _strength(table.weights[lists[0]]), np.float32(-1))
-                strength[places[known]] = np.inf
+                strength[positions[known]] = np.inf
                 new = new[: np.count_nonzero(np.isfinite(strength))]
-                places[new] = np.argsort(strength, kind="stable")[: len(new)]
+                positions[new] = np.argsort(strength, kind="stable")[: len(new)]
             else:
                 held = table.neighbours[lists[new]] >= 0
                 strength = _strength(table.weights[lists[new]])
-                places[new] = np.where(held, strength, np.float32(-1)).argmin(axis=1)
-            self._challenge(lists[new], places[new], others[new], weights[new], order)
-        rows, spots = lists[known], places[known]
+                positions[new] = np.where(held, strength, np.float32(-1)).argmin(axis=1)
+            self._challenge(lists[new], positions[new], others[new], weights[new], order)
+        rows, spots = lists[known], positions[known]
         table.weights[rows, spots, order] += weights[known]
         table.weights[rows, spots, TOGETHER] += 1
         table.touch(changed)
-        self._cells.append(lists.astype(np.int64) * table.width + places)
+        self._cells.append(lists.astype(np.int64) * table.width + positions)
 
     def _challenge(
-        self, lists: np.ndarray, places: np.ndarray, others: np.ndarray, weights: np.ndarray, order: int
+        self, lists: np.ndarray, positions: np.ndarray, others: np.ndarray, weights: np.ndarray, order: int
     ) -> None:
-        """Newcomers `others` at `places`, which are free or held by the weakest."""
+        """Newcomers `others` at `positions`, which are free or held by the weakest."""
         table = self.table
-        cells = table.weights[lists, places]
-        held = np.where(table.neighbours[lists, places] >= 0, _strength(cells), np.float32(0))
+        cells = table.weights[lists, positions]
+        held = np.where(table.neighbours[lists, positions] >= 0, _strength(cells), np.float32(0))
         left = held - weights
         won = left <= 0
         cells[~won, :TOGETHER] *= (left[~won] / held[~won])[:, None]
         cells[won] = 0
         cells[won, order] = -left[won]
         cells[won, TOGETHER] = 1
-        table.weights[lists, places] = cells
-        table.neighbours[lists[won], places[won]] = others[won]
+        table.weights[lists, positions] = cells
+        table.neighbours[lists[won], positions[won]] = others[won]
 
 
 def _strength(weights: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from riverrank.operators.candidates.features import SOURCE_OF_FEATURE, SOURCES, F
 from riverrank.operators.candidates.retrieve import PAIR_RECENCY, Context
 from riverrank.operators.catalogue.tokens import cohorts
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import DENSE, Inputs
 from riverrank.state.item_tables import TOGETHER
 from riverrank.state.records import Cause
@@ -55,20 +55,20 @@ def parts_of(  # noqa: PLR0917 - all that a logit is made of
     dense: np.ndarray,
     tokens: np.ndarray,
     inputs: Inputs,
-    places: np.ndarray,
+    positions: np.ndarray,
     ranker: np.ndarray,
     logits: np.ndarray,
     rule: np.ndarray,
     novelty: np.ndarray,
 ) -> Parts:
-    """The parts of `logits`, float64 (p,), of the slots at `places` among the candidates.
+    """The parts of `logits`, float64 (p,), of the slots at `positions` among the candidates.
 
     `dense` and `tokens` are the learner's (see Learner.contributions); the part of the ranker's logit is spread over
     the features by its weights, `ranker` float64 (F,). `rule` and `novelty`, float64 (p,), are what was added to the
     learner's logits. What no coordinate tells and slots do not have alike is a reason as a whole: that of a learner
     which is not linear.
     """
-    x = inputs.dense[places]
+    x = inputs.dense[positions]
     most = int(np.abs(x[:, 0]).argmax())
     share = dense[most, 0] / x[most, 0] if x[most, 0] else 0.0
     by_feature = dense[:, 1:DENSE] + x[:, 1:] * (share * ranker)
@@ -85,8 +85,8 @@ def parts_of(  # noqa: PLR0917 - all that a logit is made of
 class Explainer:
     """Names reasons. Holds a scratch array, which is -1 between calls."""
 
-    def __init__(self, view: View, rules: Rules) -> None:
-        self.view = view
+    def __init__(self, index: ItemIndex, rules: Rules) -> None:
+        self.index = index
         self.rules = rules
         self._slot = np.zeros(0, np.int32)  # by row; the last place is for -1
 
@@ -102,7 +102,7 @@ class Explainer:
         told[:, 0] = weights[:, 0]  # that nobody knows it can be said of any item
         strongest = np.argsort(-told, axis=1)[:, :MOST]
         strength = told[np.arange(len(rows))[:, None], strongest].round(4).tolist()
-        tokens = self.view.tokens[rows].tolist()
+        tokens = self.index.tokens[rows].tolist()
         nearest = self._nearest(context, rows)
         by_code = self._by_code(context)
         causes = []
@@ -120,7 +120,7 @@ class Explainer:
                     if column == _RULE:
                         value = self.rules.foremost(int(rows[slot]))
                 else:
-                    name = self.view.token_names[tokens[slot][column - len(CODES)]]
+                    name = self.index.token_names[tokens[slot][column - len(CODES)]]
                     (code, _, value), item_id = name.partition("="), None
                 named.append(Cause(code, item_id, value, weight))
             causes.append(tuple(named))
@@ -138,7 +138,7 @@ class Explainer:
         """For each row, the interaction of the history, with its item, whose list gives it the most, if any does."""
         if not len(context.rows):
             return [_UNTOLD] * len(rows)
-        table = self.view.table
+        table = self.index.table
         if len(self._slot) <= table.capacity:
             self._slot = np.full(table.capacity + 1, -1, np.int32)
         self._slot[rows] = np.arange(len(rows))

@@ -20,9 +20,9 @@ Chances = Callable[[np.ndarray, int], np.ndarray]  # of what is free, bool (n,),
 
 
 class Drawn(NamedTuple):
-    """`places` int64 (k,), in slate order; `propensity` float64 (k,); `explored` bool (k,), not the best left."""
+    """`positions` int64 (k,), in slate order; `propensity` float64 (k,); `explored` bool (k,), not the best left."""
 
-    places: np.ndarray
+    positions: np.ndarray
     propensity: np.ndarray
     explored: np.ndarray
 
@@ -44,11 +44,11 @@ class Left:
         self._categories = categories
         self._held: dict[int, int] = {}
 
-    def take(self, place: int) -> None:
-        """Place what is at `place`."""
-        self.free[place] = False
+    def take(self, position: int) -> None:
+        """Place what is at `position`."""
+        self.free[position] = False
         if self.cap and self._categories is not None:
-            self.count(self._categories[place])
+            self.count(self._categories[position])
 
     def count(self, categories: np.ndarray) -> None:
         """Count one more of each of `categories`."""
@@ -104,35 +104,35 @@ def epsilon(n: int, rate: float, draws: np.ndarray, left: Left) -> Drawn:
         if (draws[:size] < best).all():  # which nearly every slate is
             return Drawn(np.arange(size), best, np.zeros(size, bool))
     remaining = left.free.nonzero()[0].tolist()
-    places, propensity, explored = [], [], []
+    positions, propensity, explored = [], [], []
     for u in draws.tolist():
         number = len(remaining)
         if not number:
             break
         pick = min(int((u - 1.0 + rate) * number / rate), number - 1) if u > 1.0 - rate else 0
-        places.append(remaining.pop(pick))
+        positions.append(remaining.pop(pick))
         propensity.append(rate / number + (0.0 if pick else 1.0 - rate))
         explored.append(pick > 0)
         if left.cap:
-            left.take(places[-1])
+            left.take(positions[-1])
             remaining = left.free.nonzero()[0].tolist()
-    return Drawn(np.array(places, np.int64), np.array(propensity), np.array(explored, bool))
+    return Drawn(np.array(positions, np.int64), np.array(propensity), np.array(explored, bool))
 
 
 def draw(chances: Chances, draws: np.ndarray, left: Left) -> Drawn:
     """A slot for each of `draws`, by the `chances` of what is left, which need not sum to 1."""
-    places, propensity, explored = [], [], []
+    positions, propensity, explored = [], [], []
     for u in draws.tolist():
         best = int(left.free.argmax())
         if not left.free[best]:
             break
         reach = chances(left.free, best).cumsum()
-        place = int(reach.searchsorted(u * reach[-1], side="right"))
-        places.append(place)
-        propensity.append(float((reach[place] - (reach[place - 1] if place else 0.0)) / reach[-1]))
-        explored.append(place != best)
-        left.take(place)
-    return Drawn(np.array(places, np.int64), np.array(propensity), np.array(explored, bool))
+        position = int(reach.searchsorted(u * reach[-1], side="right"))
+        positions.append(position)
+        propensity.append(float((reach[position] - (reach[position - 1] if position else 0.0)) / reach[-1]))
+        explored.append(position != best)
+        left.take(position)
+    return Drawn(np.array(positions, np.int64), np.array(propensity), np.array(explored, bool))
 
 
 def softmax(values: np.ndarray, temperature: float) -> Chances:

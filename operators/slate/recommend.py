@@ -1,6 +1,6 @@
 """RECOMMEND: learns from a user's feedback, and answers with a ranked slate.
 
-All it knows of a user is in the bytes it is handed and in the feedback; all it knows of items is in its view.
+All it knows of a user is in the bytes it is handed and in the feedback; all it knows of items is in its index.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 from riverrank.operators.candidates.features import NEW, SOURCES
 from riverrank.operators.candidates.last_served import LastServed
 from riverrank.operators.candidates.retrieve import Context, Retriever, context_of
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.drift import recent, watch
 from riverrank.operators.models.learner import Inputs, Learner, Learners, LinearLearner
 from riverrank.operators.models.linear import probability
@@ -49,30 +49,32 @@ class Answer(NamedTuple):
 
 
 class Recommend:
-    """The logic of RECOMMEND for any user, over a view of all items.
+    """The logic of RECOMMEND for any user, over a index of all items.
 
     >>> from riverrank.state.records import Event, Item
     >>> from riverrank.state.messages import CatalogueUpdate
-    >>> view = View(Behaviour())
-    >>> view.apply(CatalogueUpdate(Item("i-1", 1)))
+    >>> index = ItemIndex(Behaviour())
+    >>> index.apply(CatalogueUpdate(Item("i-1", 1)))
     True
-    >>> answer = Recommend(Behaviour(), view).answer(Feedback(Event("e", "request", "u", 1), 0.0, ()), None)
+    >>> answer = Recommend(Behaviour(), index).answer(Feedback(Event("e", "request", "u", 1), 0.0, ()), None)
     >>> answer.version, b'"item_id":"i-1"' in answer.slate
     (1, True)
     """
 
-    def __init__(self, behaviour: Behaviour, view: View, *, predict: bool = True, popular_every: int = 10_000) -> None:
+    def __init__(
+        self, behaviour: Behaviour, index: ItemIndex, *, predict: bool = True, popular_every: int = 10_000
+    ) -> None:
         """`predict`: whether anyone reads the predictions; `popular_every` in milliseconds of event time."""
         self.behaviour = behaviour
-        self.view = view
+        self.index = index
         self.predict = predict
         self.popular_every = popular_every
-        self.retriever = Retriever(behaviour, view)
+        self.retriever = Retriever(behaviour, index)
         self.learners = Learners(behaviour.learner, measured=behaviour.exploration.kind == "thompson")
-        self.rules = Rules(behaviour.rules, view)
-        self.reranker = Reranker(behaviour, view, self.rules)
-        self.explainer = Explainer(view, self.rules)
-        self.served: LastServed[Served] = LastServed(view)
+        self.rules = Rules(behaviour.rules, index)
+        self.reranker = Reranker(behaviour, index, self.rules)
+        self.explainer = Explainer(index, self.rules)
+        self.served: LastServed[Served] = LastServed(index)
         self._popular_at: tuple[int, int] | None = None
 
     def answer(self, feedback: Feedback, state: bytes | None) -> Answer:
@@ -84,7 +86,7 @@ class Recommend:
         user = decode_learner(state)
         feedback = recent(feedback, user.since)
         learner = self.learners.of(user)
-        ranker = RankerWeights.of(self.view.weights)
+        ranker = RankerWeights.of(self.index.weights)
         predictions: list[Prediction] = []
         losses: list[int] = []
         if feedback.outcomes:
@@ -113,24 +115,24 @@ class Recommend:
 
         Its version is one more than the events that the signals have learned from, so it grows over restarts too.
         """
-        events = self.view.events
+        events = self.index.events
         if self._popular_at is not None:
             at, then = self._popular_at
             if events <= then or ts < at + self.popular_every:
                 return None
-        rows = self.view.popular()
-        rows = rows[self.view.servable[rows]][: self.behaviour.slate.size]
+        rows = self.index.popular()
+        rows = rows[self.index.servable[rows]][: self.behaviour.slate.size]
         if not len(rows):
             return None
         self._popular_at = (ts, events)
-        most = max(float(self.view.popularity(rows[:1])[0]), 1.0)
+        most = max(float(self.index.popularity(rows[:1])[0]), 1.0)
         slots = tuple(
-            Slot(self.view.table.ids[row], rank, round(score / most, 5), 1.0, ("popular",), (_POPULAR_CAUSE,))
+            Slot(self.index.table.ids[row], rank, round(score / most, 5), 1.0, ("popular",), (_POPULAR_CAUSE,))
             for rank, (row, score) in enumerate(
-                zip(rows.tolist(), self.view.popularity(rows).tolist(), strict=True), start=1
+                zip(rows.tolist(), self.index.popularity(rows).tolist(), strict=True), start=1
             )
         )
-        info = ModelInfo(0, RankerWeights.of(self.view.weights).version)
+        info = ModelInfo(0, RankerWeights.of(self.index.weights).version)
         version = events + 1
         slate = Slate(f"{POPULAR}:{version}", POPULAR, version, ts, POPULAR, "cold", "control", info, slots)
         return to_json(slate)
@@ -140,26 +142,26 @@ class Recommend:
     ) -> list[Prediction]:
         """Predict, then learn from, each item of a resolved impression."""
         event_id, items, labels = outcome.event_id, outcome.items, outcome.labels
-        rows = np.array([self.view.row(item_id) for item_id in items], np.int32)
+        rows = np.array([self.index.row(item_id) for item_id in items], np.int32)
         known = rows[rows >= 0]
         if not len(known):
             p = 0.5
             return [Prediction(event_id, user_id, i, p, float(y), "click") for i, y in zip(items, labels, strict=True)]
         candidates = self.retriever.find(context, None, known)
-        inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
+        inputs = Inputs(self.index, candidates, ranker.logits(candidates.features, context.segment))
         logits = learner.logits(inputs)
         predictions = []
-        places = iter(candidates.places(known).tolist())
+        positions = iter(candidates.positions(known).tolist())
         steps = []
         for item_id, row, label in zip(items, rows.tolist(), labels, strict=True):
             p = 0.5
             if row >= 0:
-                place = next(places)
-                p = probability(float(logits[place]))
-                steps.append((place, bool(label)))
+                position = next(positions)
+                p = probability(float(logits[position]))
+                steps.append((position, bool(label)))
             predictions.append(Prediction(event_id, user_id, item_id, round(p, 6), float(label), "click"))
-        for place, label in steps:
-            learner.learn(inputs, place, label, 1.0)
+        for position, label in steps:
+            learner.learn(inputs, position, label, 1.0)
         return predictions
 
     def _learn_interaction(
@@ -170,30 +172,30 @@ class Recommend:
         `losses` gets one more where the item was taken: whether it was missed.
         """
         event, label = feedback.event, feedback.reward > 0
-        row = self.view.row(event.item_id or "")
+        row = self.index.row(event.item_id or "")
         rated = event.type == "rate" and event.value is not None
         served = self.served.take(event.user_id)
         p = 0.5
         if row >= 0:
-            place = served.place(row) if served is not None else -1
-            if served is None or (place < 0 and not label):
+            position = served.position(row) if served is not None else -1
+            if served is None or (position < 0 and not label):
                 served = self._find_again(row, feedback, ranker, learner, user)
-                place = served.place(row)
+                position = served.position(row)
             if self.predict and not rated:
-                tried = served if place >= 0 else self._find_again(row, feedback, ranker, learner, user)
-                p = probability(float(learner.logits(tried.inputs.pick([tried.place(row)]))[0]))
+                tried = served if position >= 0 else self._find_again(row, feedback, ranker, learner, user)
+                p = probability(float(learner.logits(tried.inputs.pick([tried.position(row)]))[0]))
             if label and not (feedback.history and feedback.history[-1].item_id == event.item_id):  # else it is one act
-                losses.append(int(served.missed(place, self.behaviour.slate.size)))
-            self._learn_choice(feedback, row, served, place, learner)
+                losses.append(int(served.missed(position, self.behaviour.slate.size)))
+            self._learn_choice(feedback, row, served, position, learner)
         if event.type == "rate" and event.value is not None:
-            ratings = Ratings(self.view, user, self.behaviour.reward.rate_from - 0.5)
+            ratings = Ratings(self.index, user, self.behaviour.reward.rate_from - 0.5)
             rating = round(ratings.learn(row, event.value), 6)
             ratings.store(user)
             return Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")
         return Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click")
 
     def _context(self, feedback: Feedback, history: tuple[Seen, ...]) -> Context:
-        return context_of(self.view, history, feedback.attributes, feedback.event.user_id)
+        return context_of(self.index, history, feedback.attributes, feedback.event.user_id)
 
     def _find_again(
         self, row: int, feedback: Feedback, ranker: RankerWeights, learner: Learner, user: LearnerState
@@ -202,23 +204,23 @@ class Recommend:
         context = self._context(feedback, feedback.history)
         seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen, np.array([row], np.int32))
-        inputs = Inputs(self.view, candidates, ranker.logits(candidates.features, context.segment))
+        inputs = Inputs(self.index, candidates, ranker.logits(candidates.features, context.segment))
         return Served(candidates, inputs, learner.logits(inputs))
 
-    def _learn_choice(self, feedback: Feedback, row: int, served: Served, place: int, learner: Learner) -> None:
-        """Learn that the item of `row`, at `place` among what was served (-1: not among it), was taken or refused."""
+    def _learn_choice(self, feedback: Feedback, row: int, served: Served, position: int, learner: Learner) -> None:
+        """Learn that the item of `row`, at `position` in what was served (-1: not in it), was taken or refused."""
         settings, weight = self.behaviour.learner, min(1.0, abs(feedback.reward))
-        others = len(served.candidates.rows) - (place >= 0)
+        others = len(served.candidates.rows) - (position >= 0)
         if feedback.reward <= 0:
-            learner.learn(served.inputs, place, False, weight)
+            learner.learn(served.inputs, position, False, weight)
         elif not others:
-            learner.learn(served.inputs, place, True, weight)
+            learner.learn(served.inputs, position, True, weight)
         else:
             draws = uniforms(self.behaviour.seed, f"against:{feedback.event.event_id}", settings.negatives)
             against = np.unique((draws * others).astype(np.int64))
-            against += (against >= place) & (place >= 0)
-            known = place >= 0 and bool(served.candidates.proposed[place])
-            inputs = served.inputs.pick([place, *against]) if known else served.inputs.against(row, against)
+            against += (against >= position) & (position >= 0)
+            known = position >= 0 and bool(served.candidates.proposed[position])
+            inputs = served.inputs.pick([position, *against]) if known else served.inputs.against(row, against)
             learner.prefer(inputs, weight, content_only=not known)
 
     def _remember(self, user: LearnerState, item_id: str) -> None:
@@ -229,13 +231,13 @@ class Recommend:
             user.seen = (user.seen + mark)[-4 * self.behaviour.slate.seen :]
 
     def _slate(self, feedback: Feedback, ranker: RankerWeights, learner: Learner, user: LearnerState) -> bytes:
-        event, behaviour, view = feedback.event, self.behaviour, self.view
+        event, behaviour, index = feedback.event, self.behaviour, self.index
         context = self._context(feedback, feedback.history_after())
         seen = None if behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen, self.rules.pinnable(seen))
         slots: tuple[Slot, ...] = ()
         if len(candidates.rows):
-            inputs = Inputs(view, candidates, ranker.logits(candidates.features, context.segment))
+            inputs = Inputs(index, candidates, ranker.logits(candidates.features, context.segment))
             served = Served(candidates, inputs, learner.logits(inputs))
             self.served.put(event.user_id, served.proposed())
             slots = self._slots(event.event_id, served, context, ranker, learner, user.examples)
@@ -262,35 +264,35 @@ class Recommend:
         examples: int,
     ) -> tuple[Slot, ...]:
         """Score, rerank and explore, explain."""
-        view, inputs, rows = self.view, served.inputs, served.candidates.rows
+        index, inputs, rows = self.index, served.inputs, served.candidates.rows
         rule, bonus = self.rules.added(rows), self._novelty(rows)
         logits, new = served.logits + rule + bonus, served.candidates.proposed >> NEW & 1 > 0
 
-        def deviations(places: np.ndarray) -> np.ndarray:
+        def deviations(positions: np.ndarray) -> np.ndarray:
             assert isinstance(learner, LinearLearner)  # as Learners made sure of
-            return learner.deviations(inputs, places)
+            return learner.deviations(inputs, positions)
 
-        drawn, pins = self.reranker.place(event_id, rows, logits, new, context.rows, examples, deviations)
-        places = drawn.places
+        drawn, pins = self.reranker.position(event_id, rows, logits, new, context.rows, examples, deviations)
+        positions = drawn.positions
         parts = parts_of(
-            *learner.contributions(inputs, places),
+            *learner.contributions(inputs, positions),
             inputs,
-            places,
+            positions,
             ranker.weights[context.segment],
-            logits[places],
-            rule[places],
-            bonus[places],
+            logits[positions],
+            rule[positions],
+            bonus[positions],
         )
-        rows = rows[places]
+        rows = rows[positions]
         causes = self.explainer.causes(context, rows, parts.weights, drawn.explored, list(pins.values()))
         return tuple(
             map(
                 Slot,
-                [view.table.ids[row] for row in rows.tolist()],
+                [index.table.ids[row] for row in rows.tolist()],
                 range(1, len(rows) + 1),
-                np.exp(-np.logaddexp(0.0, -logits[places])).round(5).tolist(),
+                np.exp(-np.logaddexp(0.0, -logits[positions])).round(5).tolist(),
                 [float(f"{p:.6g}") for p in drawn.propensity.tolist()],
-                [_SOURCES[bits] for bits in served.candidates.proposed[places].tolist()],
+                [_SOURCES[bits] for bits in served.candidates.proposed[positions].tolist()],
                 causes,
             )
         )
@@ -300,7 +302,7 @@ class Recommend:
         amount = self.behaviour.diversity.novelty
         if not amount:
             return np.zeros(len(rows))
-        return amount * novelty(self.view.popularity(rows), self.view.highest_popularity())
+        return amount * novelty(self.index.popularity(rows), self.index.highest_popularity())
 
 
 def receipt_of(event: Event, *, cached: bool) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from riverrank.operators.index.view import View
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.state.hashing import uniforms
 
@@ -25,12 +25,12 @@ class Ordered(NamedTuple):
 class Reranker:
     """Places candidates on a slate, by the settings of diversity and exploration and by the rules."""
 
-    def __init__(self, behaviour: Behaviour, view: View, rules: Rules) -> None:
+    def __init__(self, behaviour: Behaviour, index: ItemIndex, rules: Rules) -> None:
         self.behaviour = behaviour
-        self.view = view
+        self.index = index
         self.rules = rules
 
-    def place(  # noqa: PLR0917 - what a slate is placed by
+    def position(  # noqa: PLR0917 - what a slate is placed by
         self,
         event_id: str,
         rows: np.ndarray,
@@ -46,7 +46,7 @@ class Reranker:
         stand. `history` are the rows that tell how wide the taste is, `examples` how much the user's learner has
         learned, and `deviations` how unsure it is of the logits at some places.
         """
-        behaviour, content = self.behaviour, self.view.content
+        behaviour, content = self.behaviour, self.index.content
         cap, size = behaviour.diversity.category_cap, behaviour.slate.size
         pins = dict(list(self.rules.pins(rows, logits).items())[:size])
         pool = np.argsort(-logits, kind="stable")
@@ -79,7 +79,7 @@ class Reranker:
             left,
             lambda: deviations(pool),
         )
-        drawn = drawn._replace(places=pool[drawn.places])
+        drawn = drawn._replace(positions=pool[drawn.positions])
         if not pins:
             return drawn, pins
         pinned = Drawn(np.array(list(pins)), np.ones(len(pins)), np.zeros(len(pins), bool))

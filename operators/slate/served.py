@@ -20,17 +20,17 @@ class Served(NamedTuple):
 
     def proposed(self) -> "Served":
         """Without what no source proposed: a pin is nothing that a user's choice can be held against."""
-        places = self.candidates.proposed.nonzero()[0]
-        if len(places) == len(self.candidates.rows):
+        positions = self.candidates.proposed.nonzero()[0]
+        if len(positions) == len(self.candidates.rows):
             return self
-        candidates = Candidates(*(array[places] for array in self.candidates))
-        return Served(candidates, self.inputs.pick(places.tolist()), self.logits[places])
+        candidates = Candidates(*(array[positions] for array in self.candidates))
+        return Served(candidates, self.inputs.pick(positions.tolist()), self.logits[positions])
 
-    def missed(self, place: int, size: int) -> bool:
-        """Whether what stands at `place`, -1 for nowhere, is not among the first `size` of the learner's order."""
-        return place < 0 or int(np.count_nonzero(self.logits > self.logits[place])) >= size
+    def missed(self, position: int, size: int) -> bool:
+        """Whether what stands at `position`, -1 for nowhere, is not among the first `size` of the learner's order."""
+        return position < 0 or int(np.count_nonzero(self.logits > self.logits[position])) >= size
 
-    def place(self, row: int) -> int:
+    def position(self, row: int) -> int:
         """Where `row` stands among the candidates, -1 where it does not."""
-        places = (self.candidates.rows == row).nonzero()[0]
-        return int(places[0]) if len(places) else -1
+        positions = (self.candidates.rows == row).nonzero()[0]
+        return int(positions[0]) if len(positions) else -1

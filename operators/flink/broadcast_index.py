@@ -1,4 +1,4 @@
-"""The view that RANKER and RECOMMEND each keep in a subtask: when it is restored, when the catalogue is read,
+"""The index that RANKER and RECOMMEND each keep in a subtask: when it is restored, when the catalogue is read,
 and how it gets into broadcast state.
 """
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from riverrank.operators.index.kept import KeptView
-from riverrank.operators.index.view import View
+from riverrank.operators.index.event_time_buffer import EventTimeBuffer
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.state.journal import Journal
 from riverrank.state.messages import Update, decode_update
@@ -19,8 +19,8 @@ Catalogue = Callable[[], Iterable[Item]]
 Lock = AbstractContextManager[Any]
 
 
-class Views:
-    """The one view of a subtask, over broadcast state, restored from it at the first element of either side.
+class BroadcastIndex:
+    """The one index of a subtask, over broadcast state, restored from it at the first element of either side.
 
     Then the catalogue is read as it stands: no slate is made without it, after a restore neither. The user's side may
     only read broadcast state, so what it would write waits in memory for the first element of the broadcast side; a
@@ -31,20 +31,20 @@ class Views:
         """`descriptor` is of the broadcast state; `turn` is held while an update is applied."""
         self._behaviour, self._descriptor = behaviour, descriptor
         self._catalogue, self._turn = catalogue, turn
-        self._kept: KeptView | None = None
+        self._kept: EventTimeBuffer | None = None
         self._entries: BroadcastEntries | None = None
 
-    def read(self, ctx: Any, ts: int | None = None) -> View:
-        """The view, for either side; as of the event time `ts`, where that is given."""
+    def read(self, ctx: Any, ts: int | None = None) -> ItemIndex:
+        """The index, for either side; as of the event time `ts`, where that is given."""
         if self._kept is None:
             self._entries = BroadcastEntries(ctx.get_broadcast_state(self._descriptor))
             with self._turn:
-                self._kept = KeptView(self._behaviour, Journal(self._entries))
+                self._kept = EventTimeBuffer(self._behaviour, Journal(self._entries))
                 self._kept.read_catalogue(self._catalogue())
         if ts is not None:
             with self._turn:
                 self._kept.release(ts)
-        return self._kept.view
+        return self._kept.index
 
     def take(self, encoded: bytes, ctx: Any) -> Update:
         """Keep an encoded update in broadcast state; returns it decoded."""

@@ -55,14 +55,14 @@ class Meta(msgspec.Struct, array_like=True):
 
 
 class Pool(NamedTuple):
-    """The items that the embedding looks among: `rows` int32 (n,), `next` float32 (n, d), `bias` float32 (n,)."""
+    """The items that the embedding looks among: `rows` int32 (n,), `target` float32 (n, d), `bias` float32 (n,)."""
 
     rows: np.ndarray
-    next: np.ndarray
+    target: np.ndarray
     bias: np.ndarray
 
 
-class View:
+class ItemIndex:
     """Items by row of `table`, in arrays of its capacity:
 
     `known` bool: the catalogue holds it; `servable` bool: it may be on a slate; `hash` uint32 of its id; `content` and
@@ -104,22 +104,22 @@ class View:
         self._orders: dict[str, Any] = {}
 
     @classmethod
-    def restore(cls, behaviour: Behaviour, base: dict[str, bytes]) -> "View":
-        """The view that `dump` and records of items and weights, by their keys, tell of."""
-        view = cls(behaviour)
+    def restore(cls, behaviour: Behaviour, base: dict[str, bytes]) -> "ItemIndex":
+        """The index that `dump` and records of items and weights, by their keys, tell of."""
+        index = cls(behaviour)
         if _META in base:
-            view.meta = msgspec.msgpack.decode(base.pop(_META), type=Meta)
-            if view.meta.layout != LAYOUT:
-                raise ValueError(f"view of layout {view.meta.layout}: this version reads {LAYOUT}")
-        view.table.load(base)
-        view._fit()
-        view.sessions.load(base)
-        for item_id, row in view.table.rows.items():
-            view._enter(row, item_id)
+            index.meta = msgspec.msgpack.decode(base.pop(_META), type=Meta)
+            if index.meta.layout != LAYOUT:
+                raise ValueError(f"index of layout {index.meta.layout}: this version reads {LAYOUT}")
+        index.table.load(base)
+        index._fit()
+        index.sessions.load(base)
+        for item_id, row in index.table.rows.items():
+            index._enter(row, item_id)
         for key, value in base.items():
             if key.startswith((ITEM, WEIGHTS)):
-                view.apply(decode_update(value))
-        return view
+                index.apply(decode_update(value))
+        return index
 
     def dump(self) -> dict[str, bytes]:
         """What the signals changed since the last dump, by the key it is kept under."""
@@ -143,7 +143,7 @@ class View:
         return sum(self.meta.events.values())
 
     def row(self, item_id: str) -> int:
-        """The row of `item_id`, -1 where the view knows nothing of it."""
+        """The row of `item_id`, -1 where the index knows nothing of it."""
         return self.table.rows.get(item_id, -1)
 
     def popularity(self, rows: np.ndarray) -> np.ndarray:
@@ -208,8 +208,8 @@ class View:
 
     def _find_pool(self) -> Pool:
         rows = self._find_popular(most=POOL)
-        rows = rows[self.table.next[rows].any(axis=1)]
-        return Pool(rows, self.table.next[rows], self.table.bias[rows])
+        rows = rows[self.table.target[rows].any(axis=1)]
+        return Pool(rows, self.table.target[rows], self.table.bias[rows])
 
     def _find_newest(self) -> np.ndarray:
         n = len(self.table)
@@ -301,9 +301,9 @@ class View:
                 self.token_sizes[token] -= 1
         self.tokens[row] = -1
         names = [] if item.deleted else tokens_of(item)
-        for place, name in enumerate(names):
+        for position, name in enumerate(names):
             number = self._token(name)
-            self.tokens[row, place] = number
+            self.tokens[row, position] = number
             self.token_rows[number].append(row)
             self.token_sizes[number] += 1
         self.content[row] = vector_of(item, names)
@@ -345,9 +345,9 @@ class View:
         table.weights[rows, :, :TOGETHER] *= forgot[:, None, None].astype(np.float32)
         cells = np.frombuffer(update.cells, "<i4").reshape(-1, 3)
         if len(cells):
-            lists, places = rows_of[cells[:, 0]], cells[:, 1]
-            table.neighbours[lists, places] = rows_of[cells[:, 2]]
-            table.weights[lists, places] = np.frombuffer(update.weights, "<f4").reshape(-1, 3)
+            lists, positions = rows_of[cells[:, 0]], cells[:, 1]
+            table.neighbours[lists, positions] = rows_of[cells[:, 2]]
+            table.weights[lists, positions] = np.frombuffer(update.weights, "<f4").reshape(-1, 3)
         table.touch(counted)
         table.touch(rows)
         taken = np.append(rows_of, -1)[np.frombuffer(update.taken, "<i4")]
@@ -361,10 +361,10 @@ class View:
         table = self.table
         self._make_room(len(update.ids))
         rows = np.array([self._row(item_id) for item_id in update.ids], np.int64)
-        taken, following = (rows[np.frombuffer(of, "<i4")] for of in (update.taken_of, update.next_of))
+        taken, following = (rows[np.frombuffer(of, "<i4")] for of in (update.context_of, update.target_of))
         d = self.behaviour.embedding.dimensions
-        table.taken[taken] = from_bfloat16(update.taken).reshape(-1, d)
-        table.next[following] = from_bfloat16(update.next).reshape(-1, d)
+        table.context[taken] = from_bfloat16(update.context).reshape(-1, d)
+        table.target[following] = from_bfloat16(update.target).reshape(-1, d)
         table.bias[following] = np.frombuffer(update.bias, "<f4")
         table.touch(rows)
         self.meta.ts = max(self.meta.ts, update.ts)

@@ -1,4 +1,4 @@
-"""A view with the state it is kept in, which takes updates as they come and applies them when their time has come.
+"""A index with the state it is kept in, which takes updates as they come and applies them when their time has come.
 
 The signals run ahead: their operator is quicker than RECOMMEND, and when a job works off a backlog what they tell may
 come from events that RECOMMEND has yet to answer. So an update waits until a feedback is newer than all that it was
@@ -13,20 +13,20 @@ from riverrank.state.journal import Journal
 from riverrank.state.messages import CatalogueUpdate, Learned, Update, decode_update, encode
 from riverrank.state.records import Item
 
-from .view import ITEM, WEIGHTS, View
+from .item_index import ITEM, WEIGHTS, ItemIndex
 
 MOST_WAITING = 256  # updates; then the oldest is applied, whatever its time: one clock that is wrong must not stop all
 
 
-class KeptView:
-    """`view`, and what state must hold so that it comes back."""
+class EventTimeBuffer:
+    """`index`, and what state must hold so that it comes back."""
 
     def __init__(self, behaviour: Behaviour, journal: Journal) -> None:
         """Restored from the journal. What waited when it was written waits no more."""
         base, log = journal.load()
-        self.view = View.restore(behaviour, base)
+        self.index = ItemIndex.restore(behaviour, base)
         for record in log:
-            self.view.apply(decode_update(record))
+            self.index.apply(decode_update(record))
         self._journal = journal
         self._waiting: deque[Learned] = deque()
 
@@ -37,11 +37,11 @@ class KeptView:
             self._waiting.append(update)
             if self._journal.append(encode(update)):
                 self._compact()
-        elif self.view.apply(update):
+        elif self.index.apply(update):
             key = ITEM + update.item.item_id if isinstance(update, CatalogueUpdate) else f"{WEIGHTS}{update.shard}"
             entries.put(key, encode(update))
-        while self.view.forgotten:
-            entries.remove(ITEM + self.view.forgotten.pop())
+        while self.index.forgotten:
+            entries.remove(ITEM + self.index.forgotten.pop())
 
     def read_catalogue(self, items: Iterable[Item]) -> None:
         """Take all items, as the catalogue stands."""
@@ -52,10 +52,10 @@ class KeptView:
         """Apply what was learned from events before `ts`, in the order it came."""
         waiting = self._waiting
         while waiting and (waiting[0].ts < ts or len(waiting) > MOST_WAITING):
-            self.view.apply(waiting.popleft())
+            self.index.apply(waiting.popleft())
 
     def _compact(self) -> None:
         """Write what was applied, and begin the log with what waits."""
-        self._journal.compact(self.view.dump())
+        self._journal.compact(self.index.dump())
         for update in self._waiting:
             self._journal.append(encode(update))
