@@ -76,7 +76,9 @@ def test_the_gradient_is_that_of_the_softmax():
     pull = slope @ before["target"][against]
     gradient = pull * (weights / np.linalg.norm(weights))[0]
     steps = before["steps"][rows[0], 0] + (gradient**2).mean()
-    assert table.context[rows[0]] == pytest.approx(before["context"][rows[0]] + 0.1 * gradient / np.sqrt(steps), rel=1e-3)
+    assert table.context[rows[0]] == pytest.approx(
+        before["context"][rows[0]] + 0.1 * gradient / np.sqrt(steps), rel=1e-3
+    )
 
 
 def test_the_same_feedbacks_give_the_same_vectors():

@@ -15,6 +15,7 @@ from riverrank.operators.signals.embedding import recency
 from riverrank.state.item_tables import AFTER, NEGATIVES, POSITIVES, TOGETHER
 from riverrank.state.messages import Seen
 
+from .feature_space import feature_space
 from .features import (
     COHORT,
     COLD,
@@ -132,6 +133,7 @@ class Retriever:
     def __init__(self, behaviour: Behaviour, index: ItemIndex) -> None:
         self.behaviour = behaviour
         self.index = index
+        self.features = feature_space()
         self.limit = behaviour.slate.candidates
         self.asked = np.array([getattr(behaviour.sources, name) for name in SOURCES])
         self.silent = np.flatnonzero(~self.asked[list(SOURCE_OF_SCORE)])  # scores of sources that are not asked
@@ -160,6 +162,25 @@ class Retriever:
         self._place[spread.rows] = -1
         self._blocked[blocked] = False
         return Candidates(rows, features, proposed)
+
+    def strongest_history(self, context: Context, rows: np.ndarray) -> np.ndarray:
+        """For each of `rows`, int32 (p,), the position in `context.rows` of the item whose list gives it the most to
+        co-visitation's features, -1 where none gives anything: int64 (p,).
+        """
+        positions = np.full(len(rows), -1, np.int64)
+        if not len(context.rows) or not len(rows):
+            return positions
+        table = self.index.table
+        visits = table.weights[context.rows]
+        recency = np.float32(PAIR_RECENCY) ** np.arange(len(context.rows), dtype=np.float32)
+        shares = recency[:, None] / (np.einsum("hnk->hk", visits) + 1.0)
+        shares[:, TOGETHER] = 0.0
+        given = np.einsum("hnk,hk->hn", visits, shares)
+        for slot, row in enumerate(rows.tolist()):
+            by_list = np.where(table.neighbours[context.rows] == row, given, 0.0).sum(axis=1)
+            if by_list.any():
+                positions[slot] = int(by_list.argmax())
+        return positions
 
     def _fit(self) -> None:
         capacity, tokens = self.index.table.capacity, len(self.index.token_names)
