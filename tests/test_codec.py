@@ -53,7 +53,7 @@ def test_what_cannot_be_read_is_refused_by_name(raw, message):
 
 
 def test_a_struct_without_its_layouts_number_is_no_layout():
-    with pytest.raises(TypeError, match="layout's number .1 to 127. as its tag"):
+    with pytest.raises(TypeError, match=r"layout's number .1 to 127. as its tag"):
         Layout("point", msgspec.defstruct("Point", [("x", int, 0)], array_like=True))
 
 
