@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from .selection import insert, is_allowed
+from .selection import is_allowed, push, sort
 
 
 @njit(cache=True, nogil=True)
@@ -49,9 +49,9 @@ def merge(  # type: ignore[no-untyped-def]
     """
     rows = np.empty(limit + len(always), np.int32)
     proposed = np.zeros(limit + len(always), np.uint32)
-    most = np.max(quotas) + 1
+    most = np.max(quotas)
     values = np.empty(most, np.float32)
-    best = np.empty(most, np.int32)
+    orders = np.empty(most, np.int32)
     n = 0
     room = rows[:limit]
     for p in range(len(columns)):
@@ -60,11 +60,12 @@ def merge(  # type: ignore[no-untyped-def]
             found = 0
             for k in range(n_reached):
                 score = scores[k, column]
-                beats = score > 0.0 and (found < quotas[p] or score > values[found - 1])
+                beats = score > 0.0 and (found < quotas[p] or score > values[0])
                 if beats and is_allowed(reached[k], servable, marks, table, mask):
-                    found = insert(values, best, found, quotas[p], score, reached[k])
+                    found = push(values, orders, found, quotas[p], score, k)
+            sort(values, orders, found)
             for k in range(found):
-                n = take(best[k], bits[p], room, proposed, n, marked)
+                n = take(reached[orders[k]], bits[p], room, proposed, n, marked)
         else:
             left = quotas[p]
             for k in range(begins[p], ends[p]):

@@ -98,7 +98,7 @@ class Retriever:
         column_scores: list[int] = []
         proposals: list[tuple[int, int, int]] = []  # column of the reached or -1, quota, bit
         extra = len(SHAPES) * starts[-1]
-        filler: Source | None = None
+        filler = 0  # its bit
         for number, source in enumerate(sources):
             for feature in source.features:
                 self._filling.append((feature.fill, extra))
@@ -118,15 +118,15 @@ class Retriever:
             if source.describes:
                 self._describing.append((source, starts[number]))
             if source.name == FILLER:
-                filler = source
-        if filler is not None:
-            self._ranking.append((filler, len(proposals)))
-            proposals.append((-1, self.limit, 1 << self.features.sources.index(FILLER)))
+                filler = bit
+        if filler:
+            proposals.append((-1, self.limit, filler))
         self._column_scores = np.array(column_scores, np.int32)
         self._columns, self._quotas, bits = (
             np.array(part, np.int64) for part in zip(*(proposals or [(-1, 1, 0)]), strict=True)
         )
         self._bits = bits.astype(np.uint32)
+        self._begins, self._ends = np.zeros(len(bits), np.int64), np.zeros(len(bits), np.int64)
 
     def _reach(self, context: Context, seen: np.ndarray | None) -> None:
         query = self.query
@@ -138,16 +138,18 @@ class Retriever:
     def _merge(self, always: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The proposed rows, each once, and the bits of the sources that propose each."""
         query, reached = self.query, self.query.reached
+        begins, ends = self._begins, self._ends
+        begins[:] = ends[:] = 0
         lists: list[np.ndarray] = [NONE]
         end = 0
-        ends = [0] * len(self._columns)
-        begins = [0] * len(self._columns)
         for source, number in self._ranking:
             if source.applies(query):
                 ranked = source.rank(query)
                 lists.append(ranked)
                 begins[number], end = end, end + len(ranked)
                 ends[number] = end
+                if source.name == FILLER:
+                    begins[-1], ends[-1] = begins[number], end
         if len(self._marked) < self.index.table.capacity:
             self._marked = np.full(self.index.table.capacity, -1, np.int32)
         rows, proposed = merge(
@@ -155,8 +157,8 @@ class Retriever:
             self._quotas,
             self._bits,
             np.concatenate(lists),
-            np.array(begins),
-            np.array(ends),
+            begins,
+            ends,
             reached.rows,
             reached.scores,
             reached.n,

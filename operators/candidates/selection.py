@@ -65,15 +65,63 @@ def is_allowed(row, servable, marks, table, mask):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
-def insert(values, rows, n, most, value, row):  # type: ignore[no-untyped-def]
-    """Keep `row` among the `most` with the highest values, best first; of equals the first stays first. How many there
-    are then. `values` and `rows` have room for one more than `most`; the caller asks only what beats the last.
+def is_before(value, order, other, other_order):  # type: ignore[no-untyped-def]
+    """Whether what has `value` stands before what has `other`: the higher first, of equals the one that came first."""
+    return value > other or (value == other and order < other_order)
+
+
+@njit(cache=True, nogil=True)
+def sift(values, orders, n):  # type: ignore[no-untyped-def]
+    """Let the root of a heap of `n`, of which the last stands at the root, sink to where it belongs."""
+    value = values[0]
+    order = orders[0]
+    hole = 0
+    while True:
+        child = 2 * hole + 1
+        if child >= n:
+            break
+        if child + 1 < n and is_before(values[child], orders[child], values[child + 1], orders[child + 1]):
+            child += 1
+        if is_before(values[child], orders[child], value, order):
+            break
+        values[hole] = values[child]
+        orders[hole] = orders[child]
+        hole = child
+    values[hole] = value
+    orders[hole] = order
+
+
+@njit(cache=True, nogil=True)
+def push(values, orders, n, most, value, order):  # type: ignore[no-untyped-def]
+    """Keep `order` among the `most` with the highest values; how many there are then. The caller asks only what beats
+    the root, once the heap is full, and asks in ascending `order`.
     """
-    position = n
-    while position > 0 and values[position - 1] < value:
-        values[position] = values[position - 1]
-        rows[position] = rows[position - 1]
-        position -= 1
-    values[position] = value
-    rows[position] = row
-    return min(n + 1, most)
+    if n == most:
+        values[0] = value
+        orders[0] = order
+        sift(values, orders, n)
+        return n
+    hole = n
+    while hole > 0:
+        parent = (hole - 1) // 2
+        if is_before(value, order, values[parent], orders[parent]):
+            break
+        values[hole] = values[parent]
+        orders[hole] = orders[parent]
+        hole = parent
+    values[hole] = value
+    orders[hole] = order
+    return n + 1
+
+
+@njit(cache=True, nogil=True)
+def sort(values, orders, n):  # type: ignore[no-untyped-def]
+    """Make of a heap of `n` a list, best first."""
+    for last in range(n - 1, 0, -1):
+        value = values[last]
+        order = orders[last]
+        values[last] = values[0]
+        orders[last] = orders[0]
+        values[0] = value
+        orders[0] = order
+        sift(values, orders, last)

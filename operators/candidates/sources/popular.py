@@ -7,6 +7,7 @@ from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES
 from ..query import Query
 from ..source import Feature, Score, Source
 
+PROPOSABLE = 400  # of the most popular, of which those that may be served are proposed
 PRIOR_LIKES, PRIOR_DISLIKES = 3.0, 1.0
 
 
@@ -24,7 +25,7 @@ class Popular(Source):
         self.features = (Feature("likes", _fill_likes),)
 
     def rank(self, query: Query) -> np.ndarray:
-        return query.index.popular()
+        return query.index.popular()[:PROPOSABLE]
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
         query.index.decayed_into(rows, POPULARITY, scores, column)
