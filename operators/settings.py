@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+from riverrank.state.event_types import EVENT_TYPES
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -16,15 +17,22 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """A table of the configuration file."""
 
 
-class RewardSettings(Section):
+def reward_section() -> type[Section]:
+    """A section with a setting for each event type that has a reward.
+
+    >>> reward_section()().dislike
+    -1.0
+    """
+    rewards = [(e.name, float, e.reward) for e in EVENT_TYPES.values() if e.reward is not None]
+    return msgspec.defstruct("Rewards", rewards, bases=(Section,), module=__name__, frozen=True)
+
+
+_Rewards: Any = reward_section()
+
+
+class RewardSettings(_Rewards):
     """What a feedback of each type is worth; above 0 is positive. A rating is worth 1 from `rate_from` on, -1 below."""
 
-    view: float = 0.3
-    click: float = 1.0
-    like: float = 1.0
-    dislike: float = -1.0
-    cart: float = 1.5
-    purchase: float = 2.0
     rate_from: float = 4.0
 
 

@@ -20,7 +20,8 @@ class Layout(Generic[Stored]):
     """How values of `struct` are stored: an array of the layout's number, which is the struct's tag, and its fields.
 
     Bytes of layout n pass through `upgrades[n]`, then `upgrades[n + 1]`, up to the newest. Fields that are added at the
-    end with a default need no new layout. Raises TypeError where the struct has no such tag, or an upgrade is missing.
+    end with a default need no new layout. `unnumbered` is the layout of arrays that begin with no number, if some were
+    stored so. Raises TypeError where the struct has no such tag, or an upgrade is missing.
 
     >>> class Mark(msgspec.Struct, array_like=True, tag=2):
     ...     at_ms: int = 0
@@ -34,7 +35,13 @@ class Layout(Generic[Stored]):
 
     encode: Callable[[Stored], bytes]
 
-    def __init__(self, name: str, struct: type[Stored], upgrades: Mapping[int, Upgrade] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        struct: type[Stored],
+        upgrades: Mapping[int, Upgrade] | None = None,
+        unnumbered: int | None = None,
+    ) -> None:
         version = struct.__struct_config__.tag
         if not (struct.__struct_config__.array_like and isinstance(version, int) and 0 < version < 128):
             raise TypeError(f"{struct.__name__}: expected array_like, and the layout's number (1 to 127) as its tag")
@@ -45,6 +52,7 @@ class Layout(Generic[Stored]):
             raise TypeError(f"{name}: upgrades from {sorted(self.upgrades)} do not lead to layout {version} one by one")
         self.encode = _encode
         self._struct = struct
+        self._unnumbered = unnumbered
         self._newest = msgspec.msgpack.Decoder(struct).decode
 
     def decode(self, raw: bytes | None) -> Stored:
@@ -64,9 +72,12 @@ class Layout(Generic[Stored]):
 
     def _upgraded(self, raw: bytes, fault: msgspec.ValidationError) -> Fields:
         array = _decode(raw)
-        if not (isinstance(array, list) and array and isinstance(array[0], int)):
+        if isinstance(array, list) and array and isinstance(array[0], int):
+            layout, *fields = array
+        elif isinstance(array, list) and self._unnumbered is not None:
+            layout, fields = self._unnumbered, array
+        else:
             raise ValueError(f"{self.name}: no array that begins with the number of its layout") from fault
-        layout, *fields = array
         if layout > self.version:
             raise ValueError(
                 f"{self.name} of layout {layout}: this version reads up to {self.version}; "

@@ -25,6 +25,16 @@ def session_key(user_id: str) -> int:
     return hash32(user_id)
 
 
+def uniform(seed: int, text: str) -> float:
+    """A number in [0, 1) that depends on `seed` and `text` alone: the first of `uniforms`.
+
+    >>> uniform(7, "e-1") == uniforms(7, "e-1", 3)[0]
+    True
+    """
+    bits = hashlib.shake_128(f"{seed}:{text}".encode("utf-8", "surrogatepass")).digest(4)
+    return int.from_bytes(bits, "little") * 2.0**-32
+
+
 def uniforms(seed: int, text: str, n: int) -> np.ndarray:
     """`n` numbers in [0, 1) that depend on `seed` and `text` alone: float64 (n,), 32 random bits each."""
     bits = hashlib.shake_128(f"{seed}:{text}".encode("utf-8", "surrogatepass")).digest(4 * n)

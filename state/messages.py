@@ -1,25 +1,113 @@
-"""The job's own records, as they travel between its operators: MessagePack arrays, one codec each.
+"""The job's own records, as they travel between its operators: MessagePack arrays.
 
-These never leave the job. Fields are only ever added at the end, with a default.
+Of these, SIGNALS, RANKER and the index of items keep what they learned from in journals until the next compaction
+(`Feedback` and `Update`), and CACHE its writes until they are done; so fields are only ever added at the end, with a
+default, and what changes otherwise gets a new number as `state.codec` has it.
 """
 
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from struct import Struct, pack, unpack
+from typing import Any, overload
 
 import msgspec
 import numpy as np
 
-from .records import INTERACTIONS, Event, Item
+from .codec import Fields, Layout
+from .event_types import EVENT_TYPES
+from .records import Event, Item
 
 POPULAR = "popular"  # names the slate for whoever has none
 
 
-class Seen(msgspec.Struct, frozen=True, array_like=True):
-    """One entry of a history: an interaction with `item_id` at `ts` that was worth `reward`, of type `kind`."""
+class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One entry of a history: an interaction with `item_id` at `ts` that was worth `reward`. `kind` is the code of its
+    type in EVENT_TYPES, a click unless said.
+    """
 
     item_id: str
     ts: int
     reward: float
-    kind: int = INTERACTIONS.index("click")  # of `records.INTERACTIONS`
+    kind: int = 1
+
+
+class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A user's interactions, newest last: a sequence of `Seen`, by columns.
+
+    `items` are the ids; `ts` int64, `rewards` float64 and `kinds` uint8 are little-endian bytes. Decoding 50 entries
+    costs 1.5 us, `newest_first` half of one, and each `Seen` 0.1 us.
+
+    >>> history = History.of([Seen("a", 5, 1.0), Seen("b", 7, -1.0, 3)])
+    >>> len(history), history[-1], history[:1] == History.of([Seen("a", 5, 1.0)])
+    (2, Seen(item_id='b', ts=7, reward=-1.0, kind=3), True)
+    >>> list(history.newest_first())
+    [('b', -1.0, 3), ('a', 1.0, 1)]
+    """
+
+    items: tuple[str, ...] = ()
+    ts: bytes = b""
+    rewards: bytes = b""
+    kinds: bytes = b""
+
+    @classmethod
+    def of(cls, entries: Iterable[Seen]) -> "History":
+        """The history of these entries, newest last."""
+        if isinstance(entries, History):
+            return entries
+        rows = [(seen.item_id, seen.ts, seen.reward, seen.kind) for seen in entries]
+        if not rows:
+            return EMPTY
+        items, ts, rewards, kinds = zip(*rows, strict=True)
+        return cls(items, pack(f"<{len(rows)}q", *ts), pack(f"<{len(rows)}d", *rewards), bytes(kinds))
+
+    def appended(self, seen: Seen) -> "History":
+        """This history with one entry more."""
+        return History(
+            (*self.items, seen.item_id),
+            self.ts + _INT.pack(seen.ts),
+            self.rewards + _FLOAT.pack(seen.reward),
+            self.kinds + _CODE.pack(seen.kind),
+        )
+
+    def newest_first(self) -> Iterator[tuple[str, float, int]]:
+        """Item id, reward and kind of each interaction, newest first."""
+        rewards = unpack(f"<{len(self.items)}d", self.rewards)
+        return zip(reversed(self.items), reversed(rewards), reversed(self.kinds), strict=True)
+
+    def since(self, ts: int) -> "History":
+        """The interactions from `ts` on."""
+        return self[bisect_left(memoryview(self.ts).cast("q"), ts) :]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Seen]:
+        n = len(self.items)
+        return map(Seen, self.items, unpack(f"<{n}q", self.ts), unpack(f"<{n}d", self.rewards), self.kinds)
+
+    def __reversed__(self) -> Iterator[Seen]:
+        n = len(self.items)
+        times, rewards = unpack(f"<{n}q", self.ts), unpack(f"<{n}d", self.rewards)
+        return map(Seen, reversed(self.items), reversed(times), reversed(rewards), reversed(self.kinds))
+
+    @overload
+    def __getitem__(self, which: int) -> Seen: ...
+    @overload
+    def __getitem__(self, which: slice) -> "History": ...
+    def __getitem__(self, which: int | slice) -> "Seen | History":
+        if isinstance(which, int):
+            k = range(len(self.items))[which]
+            ts, reward = _INT.unpack_from(self.ts, 8 * k)[0], _FLOAT.unpack_from(self.rewards, 8 * k)[0]
+            return Seen(self.items[k], ts, reward, self.kinds[k])
+        start, stop, step = which.indices(len(self.items))
+        if step != 1:
+            return History.of(list(self)[which])
+        part = slice(8 * start, 8 * stop)
+        return History(self.items[which], self.ts[part], self.rewards[part], self.kinds[which])
+
+
+EMPTY = History()
+_INT, _FLOAT, _CODE = Struct("<q"), Struct("<d"), Struct("B")
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
@@ -32,27 +120,32 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     slate_id: str | None = None
 
 
-class Feedback(msgspec.Struct, frozen=True, array_like=True):
+class Feedback(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """An accepted event of a user with what SESSION knows of them: the one record that every learner reads.
 
-    `history` is the user's before this event, newest last. `reward` is 0 for an event that is no interaction.
-    `attributes` is the user's profile as it stands after this event. `epoch` is the event time of the user's last
-    erasure, 0 for none. `outcomes` are the impressions that this event resolved.
+    `history` is the user's before this event, newest last; any entries are taken. `reward` is 0 for an event that is
+    no interaction. `attributes` is the user's profile as it stands after this event. `epoch` is the event time of the
+    user's last erasure, 0 for none. `outcomes` are the impressions that this event resolved.
     """
 
     event: Event
     reward: float
-    history: tuple[Seen, ...]
+    history: History
     outcomes: tuple[Outcome, ...] = ()
     attributes: dict[str, Any] = {}
     epoch: int = 0
 
-    def history_after(self) -> tuple[Seen, ...]:
+    def __post_init__(self) -> None:
+        if not isinstance(self.history, History):
+            msgspec.structs.force_setattr(self, "history", History.of(self.history))
+
+    def history_after(self) -> History:
         """The history with the event's own interaction in it."""
         event = self.event
-        if event.type not in INTERACTIONS or event.item_id is None:
+        entry = EVENT_TYPES[event.type]
+        if event.item_id is None or not entry.interaction:
             return self.history
-        return (*self.history, Seen(event.item_id, event.ts, self.reward, INTERACTIONS.index(event.type)))
+        return self.history.appended(Seen(event.item_id, event.ts, self.reward, entry.code))
 
 
 class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -126,13 +219,21 @@ class CacheWrite(msgspec.Struct, frozen=True, array_like=True):
     receipt: bytes | None = None
 
 
+def _by_columns(fields: Fields) -> Fields:
+    """From layout 1, which had no number, and whose history was an array of entries."""
+    history = History.of(msgspec.convert(fields[2], list[Seen]))
+    return [*fields[:2], history, *fields[3:]]
+
+
+FEEDBACK = Layout("feedback", Feedback, {1: _by_columns}, unnumbered=1)
+decode_feedback = FEEDBACK.decode
+
 Learned = SignalUpdate | VectorUpdate  # what was learned from events up to a time
 Update = Learned | Weights | CatalogueUpdate
 
 _ENCODER = msgspec.msgpack.Encoder()
 encode = _ENCODER.encode
 decode_event = msgspec.msgpack.Decoder(Event).decode
-decode_feedback = msgspec.msgpack.Decoder(Feedback).decode
 decode_update = msgspec.msgpack.Decoder(Update).decode
 decode_write = msgspec.msgpack.Decoder(CacheWrite).decode
 

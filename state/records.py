@@ -5,12 +5,12 @@ Nothing here knows what a record is used for. A decoder never raises on bad inpu
 
 import math
 import re
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
-INTERACTIONS = ("view", "click", "like", "dislike", "cart", "purchase", "rate")
-ANSWERED = frozenset((*INTERACTIONS, "request"))
+from .event_types import EVENT_TYPES
+
 MAX_RECORD_BYTES = 1 << 20
 MAX_ID_BYTES = 256
 MAX_IMPRESSION_ITEMS = 1000
@@ -21,9 +21,6 @@ MAX_DEPTH = 64  # levels of nesting in `context` and `attributes`
 DETAIL_KEPT = 200  # characters of what msgspec says, which may quote the record
 
 Reason = Literal["bad_encoding", "bad_json", "bad_field", "too_large", "late"]
-EventType = Literal[
-    "view", "click", "like", "dislike", "cart", "purchase", "rate", "impression", "profile", "request", "erase"
-]
 
 
 class Reject(msgspec.Struct, frozen=True):
@@ -34,10 +31,10 @@ class Reject(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One record of the `events` stream. `ts` is event time in epoch milliseconds."""
+    """One record of the `events` stream: `type` is one of EVENT_TYPES, `ts` event time in epoch milliseconds."""
 
     event_id: str
-    type: EventType
+    type: str
     user_id: str
     ts: int
     item_id: str | None = None
@@ -243,9 +240,6 @@ def _field_first(message: str) -> str:
     if message.startswith(missing):
         return f"{message[len(missing) :].split(' ')[0]}: a required field, none is there"
     what, _, where = message.rpartition(" - at $") if " - at $" in message else (message, "", "")
-    enum = "Invalid enum value "
-    if what.startswith(enum):
-        what = f"expected one of {', '.join(get_args(EventType))}, got {what[len(enum) :]}"
     return f"{where.lstrip('.') or 'record'}: {what[:1].lower()}{what[1 : DETAIL_KEPT + 1]}"
 
 
@@ -262,7 +256,11 @@ def _ts_fault(field: str, value: int) -> str | None:
     return f"{field}: expected epoch milliseconds from 0 to {MAX_TS}, got {got}"
 
 
-def _event_fault(event: Event) -> str | None:  # noqa: PLR0911 - one return a fault
+def _event_fault(event: Event) -> str | None:
+    entry = EVENT_TYPES.get(event.type)
+    if entry is None:
+        what = f"expected one of {', '.join(EVENT_TYPES)}, got {event.type[:DETAIL_KEPT]!r}"
+        return f"type: {what[: DETAIL_KEPT + 1]}"
     fault = _id_fault("event_id", event.event_id) or _id_fault("user_id", event.user_id) or _ts_fault("ts", event.ts)
     if fault:
         return fault
@@ -270,20 +268,17 @@ def _event_fault(event: Event) -> str | None:  # noqa: PLR0911 - one return a fa
         return fault
     if event.value is not None and not math.isfinite(event.value):
         return "value: expected a finite number"
-    if event.type in INTERACTIONS:
-        if event.item_id is None:
-            return f"item_id: a {event.type} needs one, none is there"
-        if event.type == "rate" and event.value is None:
-            return "value: a rate needs one, none is there"
-    elif event.type == "impression":
-        if not event.items:
-            return "items: an impression needs at least one item id, none is there"
-        if len(event.items) > MAX_IMPRESSION_ITEMS:
-            return f"items: expected at most {MAX_IMPRESSION_ITEMS} item ids, got {len(event.items)}"
-        for item_id in event.items:
-            if fault := _id_fault("items", item_id):
-                return fault
-    return None
+    for field in entry.needs:
+        if getattr(event, field) in (None, ()):
+            what = "at least one item id" if field == "items" else "one"
+            return f"{field}: {'an' if entry.name[0] in 'aeiou' else 'a'} {entry.name} needs {what}, none is there"
+    return _items_fault(event.items) if event.items and "items" in entry.needs else None
+
+
+def _items_fault(items: tuple[str, ...]) -> str | None:
+    if len(items) > MAX_IMPRESSION_ITEMS:
+        return f"items: expected at most {MAX_IMPRESSION_ITEMS} item ids, got {len(items)}"
+    return next((fault for item_id in items if (fault := _id_fault("items", item_id))), None)
 
 
 def _item_fault(item: Item) -> str | None:

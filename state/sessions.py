@@ -4,54 +4,52 @@ from typing import Any
 
 import msgspec
 
-from .messages import Seen
-
-LAYOUT = 1
+from .codec import Fields, Layout
+from .messages import EMPTY, History, Seen
 
 
 class OpenImpression(msgspec.Struct, array_like=True):
-    """An impression that waits for what follows it; `labels[k]` is 1 once a positive interaction with item k came."""
+    """An impression that waits for what follows it. `labels` has a byte an item: 1 once a positive interaction with
+    it came, else 0.
+    """
 
     event_id: str
     ts: int
     items: tuple[str, ...]
-    labels: list[int]
+    labels: bytes
     slate_id: str | None = None
 
 
-class SessionState(msgspec.Struct, array_like=True):
-    """Layout 1, MessagePack array of these fields in this order.
+class SessionState(msgspec.Struct, array_like=True, tag=2):
+    """Layout 2.
 
-    `ids` holds an entry of 16 bytes for each event id that is remembered, oldest arrival first: the 64-bit hash of
-    the id and the event's time as an unsigned 64-bit number, both little-endian. `newest` is the newest event time,
-    -1 for none. `floor` is the time up to which ids were forgotten for want of room, -1 for none: events up to it
-    count as late. `epoch` is the time of the last erasure, 0 for none.
+    Of each event id that is remembered, oldest arrival first, `hashes` has the 64-bit hash and `times` the event's
+    time, unsigned 64-bit numbers, little-endian. `newest` is the newest event time, -1 for none. `floor` is the time up
+    to which ids were forgotten for want of room, -1 for none: events up to it count as late. `epoch` is the time of the
+    last erasure, 0 for none. `history` is newest last.
     """
 
-    layout: int = LAYOUT
     newest: int = -1
     floor: int = -1
     epoch: int = 0
-    ids: bytes = b""
-    history: list[Seen] = []
+    hashes: bytes = b""
+    times: bytes = b""
+    history: History = EMPTY
     impressions: list[OpenImpression] = []
     attributes: dict[str, Any] = {}
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(SessionState).decode
+def _by_columns(fields: Fields) -> Fields:
+    """From layout 1: hash and time in turn, a history of entries, labels as a list."""
+    defaults: Fields = [-1, -1, 0, b"", [], [], {}]
+    newest, floor, epoch, ids, history, impressions, attributes = [*fields, *defaults[len(fields) :]]
+    hashes, times = (b"".join(ids[k : k + 8] for k in range(start, len(ids), 16)) for start in (0, 8))
+    history = History.of(msgspec.convert(history, list[Seen]))
+    for impression in impressions:
+        impression[3] = bytes(impression[3])
+    return [newest, floor, epoch, hashes, times, history, impressions, attributes]
 
 
-def encode_session(state: SessionState) -> bytes:
-    """The bytes of `state`, in the newest layout."""
-    return _encode(state)
-
-
-def decode_session(raw: bytes | None) -> SessionState:
-    """The state that `raw` holds, a new one for None; raises ValueError on a layout of a later version."""
-    if raw is None:
-        return SessionState()
-    state = _decode(raw)
-    if state.layout != LAYOUT:
-        raise ValueError(f"session state of layout {state.layout}: this version reads {LAYOUT}")
-    return state
+SESSION = Layout("session state", SessionState, {1: _by_columns})
+encode_session = SESSION.encode
+decode_session = SESSION.decode

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-LAYOUT = 2  # 1 was before the first release
-OLD_NAMES = {"context": "taken", "target": "next"}  # of columns, in blocks from before they were renamed
+from .codec import Fields, Layout
 
 
 class Column(NamedTuple):
@@ -24,21 +23,25 @@ class Column(NamedTuple):
     setting: str = ""
 
 
-class Block(msgspec.Struct, array_like=True):
-    """Some rows of a table as they are kept in state, from row `first` on. Layout 2, MessagePack array:
-
-    layout, first, ids ("" for a free row), the shapes of one row of each column, the columns as little-endian bytes.
+class Block(msgspec.Struct, array_like=True, tag=3):
+    """Some rows of a table as they are kept in state, from row `first` on: layout 3. `ids` has "" for a free row,
+    `shapes` is that of one row of each column, and `columns` are little-endian bytes.
     """
 
-    layout: int
     first: int
     ids: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
     columns: dict[str, bytes]
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Block).decode
+def _renamed(fields: Fields) -> Fields:
+    """From layout 2, which called the `context` and `target` embeddings taken and next."""
+    names = {"taken": "context", "next": "target"}
+    first, ids, *by_column = fields
+    return [first, ids, *({names.get(name, name): value for name, value in each.items()} for each in by_column)]
+
+
+BLOCK = Layout("table block", Block, {2: _renamed})
 
 
 class Table:
@@ -84,14 +87,17 @@ class Table:
 
     def rows_of(self, item_ids: Iterable[str]) -> np.ndarray:
         """The rows of `item_ids`, int32; unknown ids are left out."""
-        find = self.rows.get
-        return np.array([row for item_id in item_ids if (row := find(item_id)) is not None], np.int32)
+        rows = [row for row in map(self.rows.get, item_ids) if row is not None]
+        return np.fromiter(rows, np.int32, len(rows))
 
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` rows."""
         for name, column in self.columns.items():
-            new = np.full((capacity, *column.shape), column.fill, column.dtype)
-            new[: self.capacity] = getattr(self, name)
+            old = getattr(self, name)
+            new = np.zeros((capacity, *column.shape), column.dtype)
+            new[: len(old)] = old
+            if column.fill:
+                new[len(old) :] = column.fill
             setattr(self, name, new)
         self.capacity = capacity
 
@@ -117,8 +123,8 @@ class Table:
             first = number * self.block_rows
             part = slice(first, min(first + self.block_rows, len(self.ids)))
             columns = {name: getattr(self, name)[part].tobytes() for name in self.columns}
-            block = Block(LAYOUT, first, tuple(self.ids[part]), shapes, columns)
-            blocks[f"{self.prefix}:{number:08x}"] = _encode(block)
+            block = Block(first, tuple(self.ids[part]), shapes, columns)
+            blocks[f"{self.prefix}:{number:08x}"] = BLOCK.encode(block)
         self.changed.clear()
         return blocks
 
@@ -127,20 +133,18 @@ class Table:
 
         Raises ValueError on a layout or on a shape that is not this table's.
         """
-        held = [_decode(value) for key, value in blocks.items() if key.startswith(f"{self.prefix}:")]
-        for block in sorted(held, key=lambda block: block.first):
-            if block.layout != LAYOUT:
-                raise ValueError(f"block of layout {block.layout}: this version reads {LAYOUT}")
+        held = [BLOCK.decode(value) for key, value in blocks.items() if key.startswith(f"{self.prefix}:")]
+        held.sort(key=lambda block: block.first)
+        if held and (rows := held[-1].first + len(held[-1].ids)) > self.capacity:
+            self.grow(max(2 * self.capacity, rows))
+        for block in held:
             n = len(block.ids)
             part = slice(block.first, block.first + n)
-            if part.stop > self.capacity:
-                self.grow(max(2 * self.capacity, part.stop))
             self.ids[part] = block.ids
             for name, column in self.columns.items():
-                held_name = name if name in block.columns else OLD_NAMES.get(name, "")
-                if held_name in block.columns:
-                    _check(name, tuple(block.shapes[held_name]), column)
-                    values = np.frombuffer(block.columns[held_name], column.dtype)
+                if name in block.columns:
+                    _check(name, block.shapes[name], column)
+                    values = np.frombuffer(block.columns[name], column.dtype)
                     getattr(self, name)[part] = values.reshape(n, *column.shape)
         self.rows = {item_id: row for row, item_id in enumerate(self.ids) if item_id}
         self.free = [row for row, item_id in enumerate(self.ids) if not item_id]

@@ -29,7 +29,8 @@ import json, random, sys
 from kafka import KafkaConsumer, KafkaProducer
 from riverrank.jobs.config.schema import load
 from riverrank.operators.cache.redis_cache import Cache, slate_key
-from riverrank.state.records import ANSWERED, Cause, ModelInfo, Slate, Slot, decode_event, decode_item, to_json
+from riverrank.state.event_types import ANSWERED
+from riverrank.state.records import Cause, ModelInfo, Slate, Slot, decode_event, decode_item, to_json
 from riverrank.state.messages import CacheWrite
 
 config = load(sys.argv[sys.argv.index("--config") + 1])

@@ -15,7 +15,7 @@ from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.models.drift import BUCKETS, CLOCK, HEAD, ROWS, Adwin, Change, recent, watch
 from riverrank.state.learners import LearnerState, decode_learner
 from riverrank.state.messages import CatalogueUpdate, Feedback, Seen
-from riverrank.state.records import Event, EventType, Item, Slate, to_json
+from riverrank.state.records import Event, Item, Slate, to_json
 
 MOST_BYTES = HEAD + 2 * ROWS * BUCKETS
 HOUR = 3_600_000
@@ -150,7 +150,7 @@ class Life:
             self.visit(5, self.visits)
             self.visits += 1
 
-    def send(self, user: str, kind: EventType, **fields: Any) -> None:
+    def send(self, user: str, kind: str, **fields: Any) -> None:
         event = Event(f"e{self.sent}", kind, user, HOUR * (1 + self.sent), **fields)
         self.replay.event(Arrival(0, self.sent, 0, to_json(event)))
         self.sent += 1

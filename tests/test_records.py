@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.state import messages as wire
 from riverrank.state import records
-from riverrank.state.records import Event, EventType, Item, Reject, decode_event, decode_item, to_json
+from riverrank.state.event_types import EVENT_TYPES
+from riverrank.state.records import Event, Item, Reject, decode_event, decode_item, to_json
 
 IDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=64)
 TIMES = st.integers(0, records.MAX_TS)
@@ -27,16 +28,16 @@ CLICK: dict[str, Any] = {"event_id": "e", "type": "click", "user_id": "u", "item
 @st.composite
 def events(draw: st.DrawFn) -> Event:
     """Any valid event."""
-    type_ = draw(st.sampled_from(get_args(EventType)))
-    is_interaction = type_ in records.INTERACTIONS
+    type_ = draw(st.sampled_from(sorted(EVENT_TYPES)))
+    needs = EVENT_TYPES[type_].needs
     return Event(
         event_id=draw(IDS),
         type=type_,
         user_id=draw(IDS),
         ts=draw(TIMES),
-        item_id=draw(IDS) if is_interaction else None,
-        value=draw(FINITE if type_ == "rate" else st.none() | FINITE),
-        items=tuple(draw(st.lists(IDS, min_size=1, max_size=5))) if type_ == "impression" else None,
+        item_id=draw(IDS) if "item_id" in needs else None,
+        value=draw(FINITE if "value" in needs else st.none() | FINITE),
+        items=tuple(draw(st.lists(IDS, min_size=1, max_size=5))) if "items" in needs else None,
         slate_id=draw(st.none() | IDS),
         context=draw(st.none() | MAPPINGS),
         attributes=draw(st.none() | MAPPINGS),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour, HistorySettings, ImpressionSettings, SignalSettings
 from riverrank.state.hashing import hash32
+from riverrank.state.messages import History
 from riverrank.state.records import Event
 from riverrank.state.sessions import decode_session
 
@@ -68,7 +69,7 @@ def test_event_ids_without_room_make_their_time_late_instead_of_being_learned_tw
     events = [click(n, 1000 + n) for n in range(40)]
     fed = feed([*events, *events], behaviour)
     assert len(fed.feedbacks) == 40
-    assert len(decode_session(fed.state).ids) == 16 * 16
+    assert len(decode_session(fed.state).hashes) == 16 * 8
 
 
 def test_impression_is_joined_with_the_click_that_follows():
@@ -103,8 +104,8 @@ def test_erasure_leaves_nothing_but_its_own_mark():
     profile = Event("p", "profile", "u", 1000, attributes={"likes": ["drama"]})
     fed = feed([profile, click(1, 2000), erase])
     state = decode_session(fed.state)
-    assert (state.history, state.attributes, state.impressions, state.newest) == ([], {}, [], -1)
-    assert len(state.ids) == 16
+    assert (list(state.history), state.attributes, state.impressions, state.newest) == ([], {}, [], -1)
+    assert len(state.hashes) == len(state.times) == 8
     assert fed.feedbacks[-1].epoch == 3000
 
 
@@ -112,14 +113,14 @@ def test_after_an_erasure_old_events_stay_away_and_new_ones_begin_afresh():
     erase = Event("x", "erase", "u", 3000)
     fed = feed([click(1, 2000), erase, erase, click(1, 2000), click(2, 4000)])
     assert [f.event.event_id for f in fed.feedbacks] == ["e-1", "x", "e-2"]
-    assert fed.feedbacks[-1].history == ()
+    assert fed.feedbacks[-1].history == History()
     assert fed.feedbacks[-1].epoch == 3000
 
 
 def test_a_late_erasure_is_honoured():
     fed = feed([click(1, 10 * HOUR), Event("x", "erase", "u", HOUR)])
     assert fed.feedbacks[-1].event.type == "erase"
-    assert decode_session(fed.state).history == []
+    assert decode_session(fed.state).history == History()
 
 
 def test_feedback_goes_to_the_shards_of_its_items_only():

@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from riverrank.jobs.evaluation.shop import Shop, ShopSettings
-from riverrank.state.records import ANSWERED, Event, Item, decode_event, decode_item, to_json
+from riverrank.state.event_types import ANSWERED
+from riverrank.state.records import Event, Item, decode_event, decode_item, to_json
 
 Clicks = dict[int, list[str]]
 

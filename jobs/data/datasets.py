@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from riverrank.jobs.errors import UsageError
-from riverrank.state.records import Event, EventType, Item
+from riverrank.state.event_types import EVENT_TYPES
+from riverrank.state.records import Event, Item
 
 from .convert import Collector, Reader, find, optional, rows
 
@@ -175,8 +176,8 @@ def plain_csv(columns: Mapping[str, str], unit: str, type_: str, separator: str)
     """
     if unknown := [name for name in columns if name not in CSV_FIELDS]:
         raise UsageError(f"--map: no field {unknown[0]!r}; the fields are {', '.join(CSV_FIELDS)}")
-    if type_ not in (types := get_args(EventType)):
-        raise UsageError(f"--type: expected one of {', '.join(types)}, got {type_!r}")
+    if type_ not in EVENT_TYPES:
+        raise UsageError(f"--type: expected one of {', '.join(EVENT_TYPES)}, got {type_!r}")
     if unit not in (units := get_args(TimeUnit)):
         raise UsageError(f"--ts-unit: expected one of {', '.join(units)}, got {unit!r}")
     if type_ == "rate" and "value" not in columns:

@@ -16,7 +16,8 @@ from kafka import KafkaProducer
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.evaluation.shop import Shop
 from riverrank.operators.cache.redis_cache import POPULAR, slate_key
-from riverrank.state.records import ANSWERED, Event, to_json
+from riverrank.state.event_types import ANSWERED
+from riverrank.state.records import Event, to_json
 
 from .measures import ClickThrough, Pace, Waits
 

@@ -13,8 +13,9 @@ import numpy as np
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.local.replay import Replay, Sink
 from riverrank.operators.flink.arrivals import Arrival
+from riverrank.state.event_types import INTERACTIONS
 from riverrank.state.messages import CatalogueUpdate
-from riverrank.state.records import INTERACTIONS, to_json
+from riverrank.state.records import to_json
 
 from .shop import Shop, ShopSettings
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from riverrank.state.records import Event, EventType, Item
+from riverrank.state.records import Event, Item
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -234,7 +234,7 @@ class _Scribe:
         self.events: list[Event] = []
 
     def write(
-        self, kind: EventType, slate_id: str | None, item_id: str | None = None, items: tuple[str, ...] | None = None
+        self, kind: str, slate_id: str | None, item_id: str | None = None, items: tuple[str, ...] | None = None
     ) -> None:
         number = len(self.events)
         self.events.append(

@@ -1,12 +1,12 @@
 """The user as retrieval sees them: what they took, how much each counts, and what they stated."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.state.messages import Seen
+from riverrank.state.messages import History, Seen
 
 COLD, WARM, SEGMENTS = 0, 1, 2  # users without and with a history are ordered for by weights of their own
 HISTORY_RECENCY = 0.9  # weight of an interaction beside the next newer one
@@ -34,19 +34,20 @@ class Context(NamedTuple):
         return WARM if len(self.rows) else COLD
 
 
-def context_of(index: ItemIndex, history: Sequence[Seen], attributes: dict[str, Any], user_id: str = "") -> Context:
+def context_of(index: ItemIndex, history: Iterable[Seen], attributes: dict[str, Any], user_id: str = "") -> Context:
     """The context from a history (newest last): its last `signals.window` distinct positive items that are known."""
     find = index.table.rows.get
     window = index.behaviour.signals.window
     rows: dict[int, int] = {}
-    for seen in reversed(history):
-        if seen.reward > 0 and (row := find(seen.item_id)) is not None:
-            rows.setdefault(row, seen.kind)
+    entries = History.of(history)
+    for item_id, reward, kind in entries.newest_first():
+        if reward > 0 and (row := find(item_id)) is not None:
+            rows.setdefault(row, kind)
             if len(rows) == window:
                 break
     again = NONE
     if index.behaviour.slate.repeat:
-        again = index.table.rows_of(seen.item_id for seen in reversed(history) if seen.reward > 0)
+        again = index.table.rows_of(item_id for item_id, reward, _ in entries.newest_first() if reward > 0)
     own = index.sessions.slot(user_id)
     n = len(rows)
     return Context(np.fromiter(rows, np.int32, n), recency_weights(n), attributes, tuple(rows.values()), again, own)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 from riverrank.state.learners import LearnerState
-from riverrank.state.messages import Feedback, Seen
+from riverrank.state.messages import Feedback, History
 
 CLOCK = 8  # losses from one look for a change to the next
 BUCKETS = 5  # of one size, at most
@@ -113,9 +113,7 @@ class Adwin:
         return change
 
 
-def watch(
-    user: LearnerState, losses: Sequence[int], history: Sequence[Seen], *, took: bool, significance: float
-) -> bool:
+def watch(user: LearnerState, losses: Sequence[int], history: History, *, took: bool, significance: float) -> bool:
     """Take the losses of a feedback; whether `user` has another taste now than the learner knows.
 
     `history` is the user's after the feedback (newest last), and `took` whether it made that longer. Where the taste is
@@ -141,4 +139,4 @@ def recent(feedback: Feedback, since: int) -> Feedback:
     history = feedback.history
     if not history or history[0].ts >= since:
         return feedback
-    return msgspec.structs.replace(feedback, history=tuple(seen for seen in history if seen.ts >= since))
+    return msgspec.structs.replace(feedback, history=history.since(since))

@@ -18,7 +18,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.embedding import Embedding
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.journal import Journal
-from riverrank.state.messages import Feedback, Seen, VectorUpdate, Weights, decode_feedback, encode
+from riverrank.state.messages import Feedback, History, VectorUpdate, Weights, decode_feedback, encode
 
 from .ensemble import Ensemble
 from .linear import probability
@@ -129,7 +129,7 @@ class Ranker:
         user = f"{event.user_id}:{feedback.epoch}"  # who was erased has chosen from nothing
         taken = self.served.take(user)
         if taken is None and sampled and not feedback.history:
-            taken = self._find(feedback, ())
+            taken = self._find(feedback, feedback.history)
         if taken is not None:
             segment, candidates = taken
             # What no source proposed was not there to be ordered: against candidates, which sources score high by
@@ -141,10 +141,10 @@ class Ranker:
         if sampled:
             self.served.put(user, self._find(feedback, feedback.history_after()))
 
-    def _find(self, feedback: Feedback, history: Sequence[Seen]) -> tuple[int, Candidates]:
+    def _find(self, feedback: Feedback, history: History) -> tuple[int, Candidates]:
         """What RECOMMEND, with this index, chooses from for the user with that history, and the segment."""
         context = context_of(self.index, history, feedback.attributes, feedback.event.user_id)
-        known = self.index.table.rows_of(seen.item_id for seen in history)
+        known = self.index.table.rows_of(history.items)
         seen = None if self.behaviour.slate.repeat else self.index.hash[known]
         return context.segment, self.retriever.find(context, seen)
 

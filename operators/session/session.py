@@ -4,18 +4,21 @@ follows them, and hands every learner a feedback that carries the history it nee
 An event's fate depends on that user's own events and their times alone.
 """
 
+from bisect import bisect_right
+from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
 from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
-from riverrank.state.hashing import hash32, hash64, uniforms
-from riverrank.state.messages import Feedback, Outcome, Seen
-from riverrank.state.records import INTERACTIONS, Event, Reject
+from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
+from riverrank.state.hashing import hash32, hash64, uniform
+from riverrank.state.messages import Feedback, History, Outcome, Seen
+from riverrank.state.records import Event, Reject
 from riverrank.state.sessions import OpenImpression, SessionState, decode_session, encode_session
 
-_ID = np.dtype([("hash", "<u8"), ("ts", "<u8")])
 MAX_ATTRIBUTES = 32
 SAMPLING_BUCKET_MS = 3_600_000  # milliseconds of event time within which a user's feedbacks are sampled together
+_UINT64 = Struct("<Q")
 
 
 class Accepted(NamedTuple):
@@ -32,11 +35,12 @@ def reward_of(event: Event, settings: RewardSettings) -> float:
     >>> reward_of(Event("e", "rate", "u", 1, "i", 5.0), RewardSettings())
     1.0
     """
-    if event.type not in INTERACTIONS:
+    entry = EVENT_TYPES[event.type]
+    if not entry.interaction:
         return 0.0
-    if event.type == "rate":
+    if entry.reward is None:
         return 1.0 if (event.value or 0.0) >= settings.rate_from else -1.0
-    return float(getattr(settings, event.type))
+    return float(getattr(settings, event.type, entry.reward))
 
 
 class Session:
@@ -56,34 +60,34 @@ class Session:
     def accept(self, event: Event, state: bytes | None) -> Accepted:
         """Take one event of a user, with the state that was returned for the last one (None at first)."""
         session = decode_session(state)
-        ids = np.frombuffer(session.ids, _ID)
-        identity = hash64(event.event_id)
-        if (ids["hash"] == identity).any():
+        identity = _UINT64.pack(hash64(event.event_id))
+        if self._is_known(session, identity):
             return Accepted(state)
         if event.type == "erase":
             return self._erase(event, identity, session)
         lateness = self.behaviour.allowed_lateness
-        oldest = session.newest - lateness
-        if event.ts < oldest or event.ts <= session.floor:
+        if event.ts < session.newest - lateness or event.ts <= session.floor:
             detail = f"ts: {event.ts} is older than the user's newest event {session.newest} by more than {lateness} ms"
-            self._remember(session, ids, identity, session.newest)
+            self._remember(session, identity, session.newest)
             return Accepted(encode_session(session), reject=Reject("late", detail))
         if session.epoch and event.ts <= session.epoch:
             return Accepted(state)  # from before the erasure: redelivered, or what the user asked to forget
         session.newest = max(session.newest, event.ts)
-        self._remember(session, ids, identity, event.ts)
-        outcomes = self._resolve(session, event)
+        self._remember(session, identity, event.ts)
+        reward = reward_of(event, self.behaviour.reward)
+        outcomes = self._resolve(session, event, reward)
         if event.type == "profile":
             merged = {**session.attributes, **(event.attributes or {})}
             session.attributes = dict(list(merged.items())[-MAX_ATTRIBUTES:])
-        reward = reward_of(event, self.behaviour.reward)
-        feedback = Feedback(event, reward, tuple(session.history), outcomes, session.attributes, session.epoch)
-        if event.item_id is not None and event.type in INTERACTIONS:
-            self._extend(session, Seen(event.item_id, event.ts, reward, INTERACTIONS.index(event.type)))
+        feedback = Feedback(event, reward, session.history, outcomes, session.attributes, session.epoch)
+        entry = EVENT_TYPES[event.type]
+        if entry.interaction and event.item_id is not None:
+            seen = Seen(event.item_id, event.ts, reward, entry.code)
+            session.history = _extended(session.history, seen, self.behaviour.history.size)
         elif event.type == "impression" and event.items:
             items = tuple(dict.fromkeys(event.items))
             session.impressions.append(
-                OpenImpression(event.event_id, event.ts, items, [0] * len(items), event.slate_id)
+                OpenImpression(event.event_id, event.ts, items, bytes(len(items)), event.slate_id)
             )
         return Accepted(encode_session(session), feedback)
 
@@ -99,7 +103,7 @@ class Session:
         window = self.behaviour.signals.window
         names = [item_id for outcome in feedback.outcomes for item_id in outcome.items]
         if event.item_id is not None and event.type in INTERACTIONS:
-            names += [event.item_id, *(seen.item_id for seen in feedback.history[-window:])]
+            names += [event.item_id, *feedback.history.items[-window:]]
         return tuple(sorted({hash32(name) % shards for name in names}))
 
     def sampled(self, feedback: Feedback) -> bool:
@@ -114,33 +118,61 @@ class Session:
         stretch = f"sample:{event.user_id}:{event.ts // SAMPLING_BUCKET_MS}"
         return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, stretch)
 
-    def _erase(self, event: Event, identity: int, session: SessionState) -> Accepted:
+    def _erase(self, event: Event, identity: bytes, session: SessionState) -> Accepted:
         """All goes but the mark of the erasure itself: its time, and its id, so that its redelivery does nothing."""
-        ids = np.array([(identity, event.ts)], _ID).tobytes()
         epoch = max(event.ts, session.epoch + 1)
-        return Accepted(encode_session(SessionState(epoch=epoch, ids=ids)), Feedback(event, 0.0, (), epoch=epoch))
+        state = SessionState(epoch=epoch, hashes=identity, times=_UINT64.pack(event.ts))
+        return Accepted(encode_session(state), Feedback(event, 0.0, History(), epoch=epoch))
 
-    def _remember(self, session: SessionState, ids: np.ndarray, identity: int, ts: int) -> None:
-        """Keep the id for as long as its event could still be in time; what room is lacking for counts as late."""
-        in_time = ids["ts"] + self.behaviour.allowed_lateness >= session.newest
-        if not in_time.all():
-            ids = ids[in_time]
+    def _is_known(self, session: SessionState, identity: bytes) -> bool:
+        """Whether an event of that id was accepted, or late, and could still be in time. Costs 1 us for 300 ids."""
+        oldest = session.newest - self.behaviour.allowed_lateness
+        at = session.hashes.find(identity)
+        while at >= 0:
+            if not at % 8 and _UINT64.unpack_from(session.times, at)[0] >= oldest:
+                return True
+            at = session.hashes.find(identity, at + 1)
+        return False
+
+    def _remember(self, session: SessionState, identity: bytes, ts: int) -> None:
+        """Keep the id for as long as its event could still be in time; what room is lacking for counts as late.
+
+        Of ids that are too old, those before the first that is not are forgotten at once, the others where their room
+        is needed.
+        """
+        oldest = session.newest - self.behaviour.allowed_lateness
+        times, past = memoryview(session.times).cast("Q"), 0
+        while past < len(times) and times[past] < oldest:
+            past += 1
+        if past:
+            session.hashes, session.times = session.hashes[8 * past :], session.times[8 * past :]
+        if len(session.hashes) >= 8 * self.behaviour.history.event_ids:
+            self._make_room(session, oldest)
+        session.hashes += identity
+        session.times += _UINT64.pack(ts)
+
+    def _make_room(self, session: SessionState, oldest: int) -> None:
+        """Forget the ids that are too old, then the oldest, until there is room for one more."""
+        hashes, times = np.frombuffer(session.hashes, "<u8"), np.frombuffer(session.times, "<u8")
+        in_time = times >= max(oldest, 0)
+        hashes, times = hashes[in_time], times[in_time]
         room = self.behaviour.history.event_ids - 1
-        if len(ids) > room:
-            ids = ids[np.argsort(ids["ts"], kind="stable")]
-            session.floor = max(session.floor, int(ids["ts"][len(ids) - room - 1]))
-            ids = ids[len(ids) - room :]
-        session.ids = ids.tobytes() + np.array([(identity, ts)], _ID).tobytes()
+        if len(times) > room:
+            order = np.argsort(times, kind="stable")
+            session.floor = max(session.floor, int(times[order[-room - 1]]))
+            hashes, times = hashes[order[-room:]], times[order[-room:]]
+        session.hashes, session.times = hashes.tobytes(), times.tobytes()
 
-    def _resolve(self, session: SessionState, event: Event) -> tuple[Outcome, ...]:
+    def _resolve(self, session: SessionState, event: Event, reward: float) -> tuple[Outcome, ...]:
         """Mark what the event answers, and close the impressions that are over: by time, or for want of room."""
         if not session.impressions:
             return ()
         window, most = self.behaviour.impression.window, self.behaviour.impression.open
-        if event.item_id is not None and reward_of(event, self.behaviour.reward) > 0:
+        if event.item_id is not None and reward > 0:
             for impression in session.impressions:
                 if impression.ts <= event.ts <= impression.ts + window and event.item_id in impression.items:
-                    impression.labels[impression.items.index(event.item_id)] = 1
+                    at = impression.items.index(event.item_id)
+                    impression.labels = impression.labels[:at] + b"\1" + impression.labels[at + 1 :]
         room = most - 1 if event.type == "impression" else most
         over = len(session.impressions) - room
         closed: list[OpenImpression] = []
@@ -151,16 +183,16 @@ class Session:
         session.impressions = still_open
         return tuple(Outcome(i.event_id, i.ts, i.items, tuple(i.labels), i.slate_id) for i in closed)
 
-    def _extend(self, session: SessionState, seen: Seen) -> None:
-        """Put an interaction in its place by time, newest last; of equal times the later arrival is the newer."""
-        history = session.history
-        position = len(history)
-        while position and history[position - 1].ts > seen.ts:
-            position -= 1
-        history.insert(position, seen)
-        del history[: -self.behaviour.history.size]
+
+def _extended(history: History, seen: Seen, size: int) -> History:
+    """The last `size` of the history with an interaction put in by time; of equal times the later arrival is newer."""
+    if not len(history) or history[-1].ts <= seen.ts:
+        return history.appended(seen)[-size:]
+    entries = list(history)
+    entries.insert(bisect_right(entries, seen.ts, key=lambda entry: entry.ts), seen)
+    return History.of(entries[-size:])
 
 
 def drawn(settings: EmbeddingSettings | RankerSettings, number: int, seed: int, text: str) -> bool:
     """Whether the `number`-th feedback is learned from: all in the warm-up, then a share that `text` draws for."""
-    return number <= settings.warmup_events or bool(uniforms(seed, text, 1)[0] < settings.sample)
+    return number <= settings.warmup_events or uniform(seed, text) < settings.sample

@@ -4,13 +4,13 @@ Each item has two: what having taken it says of a user, and what makes it the ne
 the first over the history, the newer the more, so a user needs no vector of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from riverrank.operators.settings import Behaviour
 from riverrank.state.hashing import uniforms
 from riverrank.state.item_tables import VectorTable
-from riverrank.state.messages import Feedback, Seen, VectorUpdate, to_bfloat16
+from riverrank.state.messages import Feedback, History, Seen, VectorUpdate, to_bfloat16
 
 USER_RECENCY = 0.8  # weight of an interaction beside the next newer one
 START_SCALE = 0.17  # of the numbers that a vector starts with
@@ -31,12 +31,12 @@ def recency(n: int) -> np.ndarray:
     return weights / np.sqrt(weights @ weights) if n else weights
 
 
-def last_items(history: Sequence[Seen], window: int) -> list[str]:
+def last_items(history: Iterable[Seen], window: int) -> list[str]:
     """The last `window` distinct items of the history (newest last) that were taken, newest first."""
     items: dict[str, None] = {}
-    for seen in reversed(history):
-        if seen.reward > 0:
-            items[seen.item_id] = None
+    for item_id, reward, _ in History.of(history).newest_first():
+        if reward > 0:
+            items[item_id] = None
             if len(items) == window:
                 break
     return list(items)

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from riverrank.operators.catalogue.tokens import COHORT, MAX_COHORTS, cohorts
 from riverrank.operators.settings import Behaviour
+from riverrank.state.event_types import INTERACTIONS
 from riverrank.state.hashing import hash32, session_key
 from riverrank.state.item_tables import (
     AFTER,
@@ -24,7 +25,6 @@ from riverrank.state.item_tables import (
 )
 from riverrank.state.journal import Journal
 from riverrank.state.messages import Feedback, SignalUpdate, decode_feedback, encode
-from riverrank.state.records import INTERACTIONS
 
 ORDER_DECAY = 0.9  # of a pair's weight, for each interaction that lies between
 _COUNTS = "counts"

@@ -9,6 +9,7 @@ from riverrank.operators.candidates.retrieve import PAIR_RECENCY, Context
 from riverrank.operators.catalogue.tokens import cohorts
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import DENSE, Inputs
+from riverrank.state.event_types import verbs
 from riverrank.state.item_tables import TOGETHER
 from riverrank.state.records import Cause
 
@@ -34,9 +35,6 @@ _GROUPS = np.zeros((F, len(CODES)))
 _GROUPS[range(F), [CODES.index(code) for code in _OF_FEATURE]] = 1.0
 Told = tuple[str, str | None, str | None]  # a reason's code, item and value
 _UNTOLD: Told = (HISTORY, None, None)
-_BECAUSE = tuple(  # in the order of INTERACTIONS
-    f"because_you_{verb}" for verb in ("viewed", "clicked", "liked", "disliked", "carted", "bought", "rated")
-)
 _HISTORY, _CONTENT, _COHORT, _RULE = (CODES.index(code) for code in (HISTORY, CONTENT, COHORT, RULE))
 
 
@@ -88,6 +86,7 @@ class Explainer:
     def __init__(self, index: ItemIndex, rules: Rules) -> None:
         self.index = index
         self.rules = rules
+        self._because = {kind: f"because_you_{verb}" for kind, verb in verbs().items()}
         self._slot = np.zeros(0, np.int32)  # by row; the last place is for -1
 
     def causes(
@@ -156,6 +155,6 @@ class Explainer:
         is_met = given.any(axis=1).tolist()
         ids = [table.ids[row] for row in context.rows.tolist()]
         return [
-            (_BECAUSE[context.kinds[k]], ids[k], None) if some else _UNTOLD
+            (self._because[context.kinds[k]], ids[k], None) if some else _UNTOLD
             for k, some in zip(most, is_met, strict=True)
         ]

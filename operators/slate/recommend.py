@@ -16,12 +16,11 @@ from riverrank.operators.models.linear import probability
 from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
 from riverrank.operators.settings import Behaviour
+from riverrank.state.event_types import ANSWERED, INTERACTIONS
 from riverrank.state.hashing import hash32, uniforms
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
-from riverrank.state.messages import POPULAR, Feedback, Outcome, Seen
+from riverrank.state.messages import POPULAR, Feedback, History, Outcome
 from riverrank.state.records import (
-    ANSWERED,
-    INTERACTIONS,
     Cause,
     Event,
     ModelInfo,
@@ -194,7 +193,7 @@ class Recommend:
             return Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")
         return Prediction(event.event_id, event.user_id, event.item_id or "", round(p, 6), float(label), "click")
 
-    def _context(self, feedback: Feedback, history: tuple[Seen, ...]) -> Context:
+    def _context(self, feedback: Feedback, history: History) -> Context:
         return context_of(self.index, history, feedback.attributes, feedback.event.user_id)
 
     def _find_again(

@@ -1,0 +1,88 @@
+"""The types of events, one entry each: all that tells one from another is said here. To add one, add an entry.
+
+What an event does beyond that (`impression`, `profile` and `erase` are no interactions) stands in SESSION.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+
+import msgspec
+
+
+class EventType(msgspec.Struct, frozen=True):
+    """One type of event.
+
+    Args:
+        name: its `type` in a record.
+        code: the number it is stored by, in histories; one that was given never changes, nor is it given again.
+        needs: the fields of a record that it cannot be without.
+        interaction: whether by it a user shows interest in the item it names.
+        answered: whether a slate answers it.
+        reward: what it is worth unless `reward.<name>` says otherwise; None: it has no such setting. An interaction
+            without one is judged by its `value`, against `reward.rate_from`.
+        verb: what the user did, in the reason `because_you_<verb>`.
+    """
+
+    name: str
+    code: int
+    needs: tuple[str, ...] = ()
+    interaction: bool = False
+    answered: bool = False
+    reward: float | None = None
+    verb: str = ""
+
+
+def interaction(name: str, code: int, verb: str, reward: float) -> EventType:
+    """An interaction of a fixed reward, which is answered."""
+    return EventType(name, code, ("item_id",), interaction=True, answered=True, reward=reward, verb=verb)
+
+
+EVENT_TYPES: dict[str, EventType] = {
+    entry.name: entry
+    for entry in (
+        interaction("view", 0, "viewed", reward=0.3),
+        interaction("click", 1, "clicked", reward=1.0),
+        interaction("like", 2, "liked", reward=1.0),
+        interaction("dislike", 3, "disliked", reward=-1.0),
+        interaction("cart", 4, "carted", reward=1.5),
+        interaction("purchase", 5, "bought", reward=2.0),
+        EventType("rate", 6, ("item_id", "value"), interaction=True, answered=True, verb="rated"),
+        EventType("impression", 7, ("items",)),
+        EventType("profile", 8),
+        EventType("request", 9, answered=True),
+        EventType("erase", 10),
+    )
+}
+
+
+class Names(Collection[str]):
+    """The names of those types that something holds of, as the registry stands when it is asked.
+
+    >>> "click" in INTERACTIONS, "request" in INTERACTIONS, "dance" in INTERACTIONS
+    (True, False, False)
+    """
+
+    def __init__(self, holds: Callable[[EventType], bool]) -> None:
+        self._holds = holds
+
+    def __contains__(self, name: object) -> bool:
+        entry = EVENT_TYPES.get(name)  # type: ignore[call-overload]
+        return entry is not None and self._holds(entry)
+
+    def __iter__(self) -> Iterator[str]:
+        return (entry.name for entry in EVENT_TYPES.values() if self._holds(entry))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+INTERACTIONS = Names(lambda entry: entry.interaction)
+ANSWERED = Names(lambda entry: entry.answered)
+
+
+def verbs() -> dict[int, str]:
+    """What a user did, by the code of the interaction's type.
+
+    >>> verbs()[1]
+    'clicked'
+    """
+    return {entry.code: entry.verb for entry in EVENT_TYPES.values() if entry.interaction}
