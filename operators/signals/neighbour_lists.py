@@ -40,24 +40,25 @@ def pair(
     """Tell the lists of `past`, int32 (p,), of `row`, and the list of `row` of the first `taken` of `past`, which are
     what the user took before it; the others are the user's cohorts.
 
-    `own` bool (p + 1,) says which lists are of this shard, that of `row` last; `amounts` float32 (p,) is what each
-    pair weighs. A list forgets a little each time. On a full list a newcomer first wears down the weakest, and takes
-    its position once nothing of it is left, so that what comes often stays (Yang et al., HeavyKeeper, 2018, without
-    its dice). Costs 5 us for 20 lists of 60 neighbours.
+    `own` bool (p + 1,) says which lists are of this shard, that of `row` last; `amounts` float32 (taken,) is what each
+    pair weighs, with a cohort 1. Both may be longer. A list forgets a little each time. On a full list a newcomer first
+    wears down the weakest, and takes its position once nothing of it is left, so that what comes often stays (Yang et
+    al., HeavyKeeper, 2018, without its dice). Costs 4 us for 20 lists of 60 neighbours.
     """
     held = np.zeros(neighbours.shape[1], np.bool_)  # positions that a newcomer may not have
     for k in range(len(past)):
         if own[k]:
             of = past[k]
+            amount = amounts[k] if k < taken else np.float32(1)
             entry, n = enter(of, entry_of, rows, counted, renewals, cells, n)
             renewals[entry] += 1
             forget(weights[of], forgetting)
             position = find(neighbours[of], row)
             if position >= 0:
-                strengthen(weights[of], position, AFTER, amounts[k])
+                strengthen(weights[of], position, AFTER, amount)
             else:
                 position = weakest(neighbours[of], weights[of], held)
-                challenge(neighbours[of], weights[of], position, row, AFTER, amounts[k])
+                challenge(neighbours[of], weights[of], position, row, AFTER, amount)
             cells[entry, position] = True
     if taken > 0 and own[len(past)]:
         entry, n = enter(row, entry_of, rows, counted, renewals, cells, n)

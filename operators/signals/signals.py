@@ -52,6 +52,7 @@ class Signals:
         self._decay = decay_of((self.settings.half_life_events, self.settings.trend_half_life_events))
         self._forgetting = np.float32(self.settings.forgetting)
         self._amounts = (ORDER_DECAY ** np.arange(self.settings.window)).astype(np.float32)  # by interactions between
+        self._all_owned = np.ones(self.settings.window + MAX_COHORTS + 1, np.bool_)
         self._changes = Changes(self.table)
         self._taken: list[tuple[int, int]] = []  # keys of users and the row that each took, -1: is erased
         self._pending = 0  # feedbacks since the last update
@@ -167,18 +168,16 @@ class Signals:
 
     def _pair(self, item_id: str, own: bool, feedback: Feedback) -> None:
         """Tell the lists of the item, of what the user took before it, and of the user's cohorts, of each other."""
-        past = _past(feedback.history[-self.settings.window :], item_id)
+        past = list(_past(feedback.history[-self.settings.window :], item_id))
         members = cohorts(feedback.attributes) if feedback.attributes else []
-        names = [*past, *members]
-        amounts = self._amounts[: len(past)]
-        if members:
-            amounts = np.append(amounts, np.ones(len(members), np.float32))
-        owned = np.ones(len(names) + 1, np.bool_)
+        owned, amounts = self._all_owned, self._amounts
         if self.settings.shards > 1:
-            owned[:] = [*map(self._owns, names), own]
+            owned = np.array([self._owns(name) for name in (*past, *members, item_id)])
             if not own:  # then only lists of this shard are told of the item
-                amounts, names = amounts[owned[:-1]], [name for name in names if self._owns(name)]
-                owned = np.append(np.ones(len(names), np.bool_), False)
+                amounts = amounts[: len(past)][owned[: len(past)]]
+                past, members = [*filter(self._owns, past)], [*filter(self._owns, members)]
+                owned = np.append(np.ones(len(past) + len(members), np.bool_), False)
+        names = [*past, *members]
         if not names:
             return
         table, changes = self.table, self._changes
