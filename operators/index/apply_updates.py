@@ -26,8 +26,8 @@ def apply_signals(index: "ItemIndex", update: SignalUpdate) -> None:
     )  # fmt: skip
     table.touch(rows[: len(lists) // 2])
     if update.taken:
-        taken = np.append(rows, np.int32(-1))[np.frombuffer(update.taken, "<i4")]
-        index.sessions.take(np.frombuffer(update.keys, "<u4").tolist(), taken.tolist())
+        taken = [rows[item] if item >= 0 else -1 for item in np.frombuffer(update.taken, "<i4").tolist()]
+        index.sessions.take(np.frombuffer(update.keys, "<u4").tolist(), taken)
     meta = index.meta
     meta.events[update.shard] = update.events
     meta.ratings[update.shard] = update.ratings
@@ -49,10 +49,10 @@ def apply_vectors(index: "ItemIndex", update: VectorUpdate) -> None:
 def _rows(index: "ItemIndex", ids: Sequence[str]) -> np.ndarray:
     """The rows of `ids`, begun where there are none: int32 (n,)."""
     index._make_room(len(ids))
-    rows = list(map(index.table.rows.get, ids))
-    if None in rows:
-        rows = list(map(index._row, ids))
-    return np.array(rows, np.int32)
+    try:
+        return np.fromiter(map(index.table.rows.__getitem__, ids), np.int32, len(ids))
+    except KeyError:
+        return np.array(list(map(index._row, ids)), np.int32)
 
 
 @njit(cache=True, nogil=True)

@@ -190,10 +190,10 @@ class Signals:
 
     def _rows(self, names: list[str]) -> np.ndarray:
         """The rows of `names`, begun where there are none: int32 (n,)."""
-        found = list(map(self.table.rows.get, names))
-        if None in found:
-            found = list(map(self.table.row, names))
-        return np.array(found, np.int32)
+        try:
+            return np.fromiter(map(self.table.rows.__getitem__, names), np.int32, len(names))
+        except KeyError:
+            return np.array(list(map(self.table.row, names)), np.int32)
 
 
 def _past(history: Sequence[Seen], item_id: str) -> dict[str, None]:
