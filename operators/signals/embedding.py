@@ -101,27 +101,23 @@ class Embedding:
             return None
         self._fit()
         rows = np.sort(self._moved[: self._moves])
-        published = (self._published_context, self._published_target)
-        far = _far(rows, table.steps, table.context, table.target, *published)
-        contexts, targets = (rows[of_kind] for of_kind in far)
-        self._has_moved[rows] = False
-        self._moves = 0
-        left = np.union1d(contexts[MAX_PUBLISHED:], targets[MAX_PUBLISHED:])
-        self._note(left.astype(np.int32))
-        contexts, targets = contexts[:MAX_PUBLISHED], targets[:MAX_PUBLISHED]
-        if not len(contexts) and not len(targets):
+        most, d = min(len(rows), MAX_PUBLISHED), self.settings.dimensions
+        named, context_of, target_of = np.empty(2 * most, np.int32), np.empty(most, np.int32), np.empty(most, np.int32)
+        contexts, targets = np.empty((most, d), np.float32), np.empty((most, d), np.float32)
+        i, m, n, self._moves = _publish(
+            rows, table.steps, table.context, table.target, self._published_context, self._published_target,
+            named, context_of, contexts, target_of, targets, self._moved, self._has_moved,
+        )  # fmt: skip
+        if not i:
             return None
-        named = np.union1d(contexts, targets)
-        self._published_context[contexts] = table.context[contexts]
-        self._published_target[targets] = table.target[targets]
         return VectorUpdate(
             shard=shard,
-            ids=tuple(map(table.ids.__getitem__, named.tolist())),
-            context_of=np.searchsorted(named, contexts).astype("<i4").tobytes(),
-            context=to_bfloat16(table.context[contexts]),
-            target_of=np.searchsorted(named, targets).astype("<i4").tobytes(),
-            target=to_bfloat16(table.target[targets]),
-            bias=table.bias[targets].astype("<f4").tobytes(),
+            ids=tuple(map(table.ids.__getitem__, named[:i].tolist())),
+            context_of=context_of[:m].tobytes(),
+            context=to_bfloat16(contexts[:m]),
+            target_of=target_of[:n].tobytes(),
+            target=to_bfloat16(targets[:n]),
+            bias=table.bias[named[target_of[:n]]].tobytes(),
             ts=self.newest,
         )
 
@@ -322,18 +318,48 @@ def _one_of_each_block(rows, block_rows, number):
 
 
 @njit(cache=True, nogil=True)
-def _far(rows, steps, context, target, published_context, published_target):
-    """Which of the embeddings of `rows` moved by more than TOLERANCE of their length: two of bool (n,). No free row."""
-    far_context, far_target = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
-    for k in range(len(rows)):
-        row = rows[k]
-        if steps[row, TARGET] > 0:
-            far_context[k] = _is_far(context[row], published_context[row])
-            far_target[k] = _is_far(target[row], published_target[row])
-    return far_context, far_target
+def _publish(
+    rows, steps, context, target, published_context, published_target,
+    named, context_of, contexts, target_of, targets, moved, has_moved,
+):  # fmt: skip
+    """Of `rows`, ascending, those whose context or target embedding is away from what was published, to be published.
+
+    Up to `len(contexts)` of each kind are copied to `contexts` and `targets`; `context_of` and `target_of` say whose by
+    position in `named`, which lists their rows. Those for which there is no room are noted in `moved` again. Returns
+    how many are named, contexts, targets, noted. Costs 0.1 us a row.
+    """
+    i = m = n = left = 0
+    for row in rows:
+        has_moved[row] = False
+        if steps[row, TARGET] == 0:  # a free row
+            continue
+        for_context = _is_far(context[row], published_context[row])
+        for_target = _is_far(target[row], published_target[row])
+        if (for_context and m == len(contexts)) or (for_target and n == len(targets)):
+            has_moved[row] = True
+            moved[left] = row
+            left += 1
+        put_context, put_target = for_context and m < len(contexts), for_target and n < len(targets)
+        if put_context:
+            published_context[row] = context[row]
+            contexts[m] = context[row]
+            context_of[m] = i
+            m += 1
+        if put_target:
+            published_target[row] = target[row]
+            targets[n] = target[row]
+            target_of[n] = i
+            n += 1
+        if put_context or put_target:
+            named[i] = row
+            i += 1
+    return i, m, n, left
 
 
 @njit(cache=True, nogil=True)
 def _is_far(vector, published):
     """Whether `vector` is away from `published` by more than TOLERANCE of its length."""
-    return _square(vector - published) > np.float32(TOLERANCE**2) * _square(vector)
+    away = np.float32(0)
+    for k in range(len(vector)):
+        away += (vector[k] - published[k]) * (vector[k] - published[k])
+    return away > np.float32(TOLERANCE**2) * _square(vector)
