@@ -34,9 +34,7 @@ def count(stats, at, decay, targets, reward, value, rated, now, entry_of, rows, 
 
 
 @njit(cache=True, nogil=True)
-def pair(
-    neighbours, weights, forgetting, row, past, own, amounts, taken, entry_of, rows, counted, renewals, cells, n
-):
+def pair(neighbours, weights, forgetting, row, past, own, amounts, taken, entry_of, rows, counted, renewals, cells, n):
     """Tell the lists of `past`, int32 (p,), of `row`, and the list of `row` of the first `taken` of `past`, which are
     what the user took before it; the others are the user's cohorts.
 
