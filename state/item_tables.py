@@ -101,8 +101,8 @@ class VectorTable(Table):
 
 class SessionTable(Table):
     """What users took last, by the hash of their id as 8 hex digits: `items[slot]` rows of the ItemTable beside it,
-    distinct, newest first, -1 for a free position; `at[slot]` counts what all users took until the last of them, NEVER in
-    a free slot.
+    distinct, newest first, -1 for a free position; `at[slot]` counts what all users took until the last of them, NEVER
+    in a free slot.
     """
 
     items: np.ndarray

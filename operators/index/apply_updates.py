@@ -11,16 +11,14 @@ from riverrank.state.messages import SignalUpdate, VectorUpdate, from_bfloat16
 if TYPE_CHECKING:
     from .item_index import ItemIndex
 
-# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
-
 
 def apply_signals(index: "ItemIndex", update: SignalUpdate) -> None:
     """Put what a shard of SIGNALS learned into the index: counts, lists, and whom each user's session shows to take."""
     rows, table = _rows(index, update.ids), index.table
-    lists = np.frombuffer(update.lists, "<i4")
+    counted, lists = np.frombuffer(update.counted, "<i4"), np.frombuffer(update.lists, "<i4")
     _apply(
-        table.stats, table.at, table.shard, table.neighbours, table.weights, rows,
-        np.frombuffer(update.counted, "<i4"), np.frombuffer(update.stats, "<f4"), float(update.events), update.shard,
+        table.stats, table.at, table.shard, table.neighbours, table.weights, rows, counted,
+        np.frombuffer(update.stats, "<f4"), float(update.events), update.shard,
         lists, np.frombuffer(update.positions, "<u2"), np.frombuffer(update.neighbours, "<i4"),
         np.frombuffer(update.weights, "<f4"), index.behaviour.signals.forgetting,
     )  # fmt: skip
@@ -30,6 +28,8 @@ def apply_signals(index: "ItemIndex", update: SignalUpdate) -> None:
         index.sessions.take(np.frombuffer(update.keys, "<u4").tolist(), taken)
     meta = index.meta
     meta.events[update.shard] = update.events
+    index._set_clock()
+    index.lists.count(rows[counted])
     meta.ratings[update.shard] = update.ratings
     meta.ts = max(meta.ts, update.ts)
 
@@ -42,6 +42,7 @@ def apply_vectors(index: "ItemIndex", update: VectorUpdate) -> None:
     table.context[contexts] = from_bfloat16(update.context).reshape(-1, dimensions)
     table.target[targets] = from_bfloat16(update.target).reshape(-1, dimensions)
     table.bias[targets] = np.frombuffer(update.bias, "<f4")
+    index._pool.update(targets)
     table.touch(rows)
     index.meta.ts = max(index.meta.ts, update.ts)
 
@@ -56,7 +57,7 @@ def _rows(index: "ItemIndex", ids: Sequence[str]) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _apply(
+def _apply(  # type: ignore[no-untyped-def]
     stats, at, shard, neighbours, weights, rows, counted, new_stats, events, number, lists, positions, others, amounts,
     forgetting,
 ):  # fmt: skip

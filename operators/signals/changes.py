@@ -8,7 +8,6 @@ from numba import njit
 from riverrank.state.item_tables import STATS, ItemTable
 
 FIRST_ENTRIES = 256
-# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
 
 
 class Packed(NamedTuple):
@@ -87,7 +86,7 @@ class Changes:
 
 
 @njit(cache=True, nogil=True)
-def _pack(
+def _pack(  # type: ignore[no-untyped-def]
     stats, at, neighbours, weights, decay, now, entry_of, rows, counted, renewals, cells, n, local,
     named, of_counted, new_stats, lists, positions, others, amounts, taken,
 ):  # fmt: skip
@@ -138,7 +137,7 @@ def _pack(
 
 
 @njit(cache=True, nogil=True)
-def _name(row, local, named, i):
+def _name(row, local, named, i):  # type: ignore[no-untyped-def]
     """Give `row` a number, `local[row] - 1`, if it has none; returns how many have one."""
     if local[row] == 0:
         named[i] = row

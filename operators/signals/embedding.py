@@ -23,8 +23,6 @@ BLOCK = 16  # feedbacks that are learned from at once
 MAX_PUBLISHED = 4096  # vectors of an update; the others wait for the next
 CONTEXT, TARGET, BIAS = range(3)  # columns of `steps`
 
-# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
-
 
 def recency(n: int) -> np.ndarray:
     """The weights of the last `n` interactions, newest first: float32 (n,), of length 1.
@@ -202,7 +200,7 @@ class Embedding:
 
 
 @njit(cache=True, nogil=True)
-def _gather(context, target, bias, steps, rows, weights, owners, targets, draws, size, number):
+def _gather(context, target, bias, steps, rows, weights, owners, targets, draws, size, number):  # type: ignore[no-untyped-def]
     """What a step needs of the table: the users' vectors, float32 (b, d); the distinct rows of `targets`, int32 (b,),
     and of the sample, int32 (n,), where each of `targets` stands there, their embeddings, float32 (n, d), and biases.
 
@@ -236,7 +234,7 @@ def _gather(context, target, bias, steps, rows, weights, owners, targets, draws,
 
 
 @njit(cache=True, nogil=True)
-def _descend(
+def _descend(  # type: ignore[no-untyped-def]
     context, target, bias, steps, rows, weights, owners, pulls, sampled, gradient, bias_gradient, rate, number, moved,
     has_moved, moves,
 ):  # fmt: skip
@@ -268,7 +266,7 @@ def _descend(
 
 
 @njit(cache=True, nogil=True)
-def _move(vectors, steps, kind, row, gradient, rate):
+def _move(vectors, steps, kind, row, gradient, rate):  # type: ignore[no-untyped-def]
     """One AdaGrad step: the gradient over the root of the sum of the mean squares of all before it and itself."""
     steps[row, kind] += _square(gradient) / np.float32(len(gradient))
     scale = rate / np.sqrt(steps[row, kind])
@@ -277,7 +275,7 @@ def _move(vectors, steps, kind, row, gradient, rate):
 
 
 @njit(cache=True, nogil=True)
-def _square(vector):
+def _square(vector):  # type: ignore[no-untyped-def]
     """The sum of squares, in four sums that a processor can add at once."""
     a = b = c = d = np.float32(0)
     whole = len(vector) - len(vector) % 4
@@ -292,7 +290,7 @@ def _square(vector):
 
 
 @njit(cache=True, nogil=True)
-def _note(rows, moved, has_moved, moves):
+def _note(rows, moved, has_moved, moves):  # type: ignore[no-untyped-def]
     """Add `rows` to the first `moves` of `moved`, each once; returns how many there are."""
     for row in rows:
         if not has_moved[row]:
@@ -303,7 +301,7 @@ def _note(rows, moved, has_moved, moves):
 
 
 @njit(cache=True, nogil=True)
-def _one_of_each_block(rows, block_rows, number):
+def _one_of_each_block(rows, block_rows, number):  # type: ignore[no-untyped-def]
     """Of `rows`, int32 (n,), one for each block of `block_rows` that they are in; `number` is 0 before and after."""
     first = np.empty(len(rows), np.int32)
     n = 0
@@ -318,7 +316,7 @@ def _one_of_each_block(rows, block_rows, number):
 
 
 @njit(cache=True, nogil=True)
-def _publish(
+def _publish(  # type: ignore[no-untyped-def]
     rows, steps, context, target, published_context, published_target,
     named, context_of, contexts, target_of, targets, moved, has_moved,
 ):  # fmt: skip
@@ -357,7 +355,7 @@ def _publish(
 
 
 @njit(cache=True, nogil=True)
-def _is_far(vector, published):
+def _is_far(vector, published):  # type: ignore[no-untyped-def]
     """Whether `vector` is away from `published` by more than TOLERANCE of its length."""
     away = np.float32(0)
     for k in range(len(vector)):

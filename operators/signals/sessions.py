@@ -24,8 +24,6 @@ _RECENCIES = (SESSION_RECENCY ** np.arange(MOST_WINDOW)).astype(np.float32)
 _POSITIONS = np.arange(SESSION_ITEMS)
 _NEARNESS = ANYWHERE + (1 - ANYWHERE) * NEARNESS ** np.abs(_POSITIONS[:, None] - _POSITIONS).astype(np.float32)
 
-# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
-
 
 class Near(NamedTuple):
     """What the neighbours took: `rows` int32 (n,), each as often as it was taken, and what each gives, float32 (n,)."""
@@ -142,7 +140,7 @@ def _name(key: int) -> str:
 
 
 @njit(cache=True, nogil=True)
-def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, scores):
+def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, scores):  # type: ignore[no-untyped-def]
     """See `Sessions.near_into`; `recent` int32 (rows, RECENT) and `items` int32 (slots, SESSION_ITEMS) are as there.
 
     A row weighs less the older and the more liked it is. Each of the NEAREST gives the weights of what it shares to
@@ -174,7 +172,7 @@ def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, sc
 
 
 @njit(cache=True, nogil=True)
-def _share(items, weight, shares):
+def _share(items, weight, shares):  # type: ignore[no-untyped-def]
     """Write what one session gives to each of its items to `shares`, which are zeros; the root of its length, and the
     most that it gives.
     """
@@ -204,7 +202,7 @@ def _share(items, weight, shares):
 
 
 @njit(cache=True, nogil=True)
-def _nearest(recent, weight, similarity, rows, own):
+def _nearest(recent, weight, similarity, rows, own):  # type: ignore[no-untyped-def]
     """The NEAREST slots that share most with `rows`, ascending, of equals the first; and how much they share."""
     touched = np.empty(recent.shape[1] * len(rows), np.int32)
     m = 0
@@ -231,13 +229,13 @@ def _nearest(recent, weight, similarity, rows, own):
 
 
 @njit(cache=True, nogil=True)
-def _is_farther(similarity, slot, other):
+def _is_farther(similarity, slot, other):  # type: ignore[no-untyped-def]
     """Whether `slot` is less similar than `other`; of equals the later is."""
     return similarity[slot] < similarity[other] or (similarity[slot] == similarity[other] and slot > other)
 
 
 @njit(cache=True, nogil=True)
-def _sift(heap, parent, slot, similarity):
+def _sift(heap, parent, slot, similarity):  # type: ignore[no-untyped-def]
     """Put `slot` at `parent` of the heap or below, under none that is less far."""
     while 2 * parent + 1 < len(heap):
         child = 2 * parent + 1
@@ -251,7 +249,7 @@ def _sift(heap, parent, slot, similarity):
 
 
 @njit(cache=True, nogil=True)
-def _put_first(items, recent, following, slot, row):
+def _put_first(items, recent, following, slot, row):  # type: ignore[no-untyped-def]
     """Put `row` in front of the items of `slot`: those before its old position, else before the first free one or the
     last, move up.
     """
@@ -273,7 +271,7 @@ def _put_first(items, recent, following, slot, row):
 
 
 @njit(cache=True, nogil=True)
-def _list_all(items, recent, following, slot):
+def _list_all(items, recent, following, slot):  # type: ignore[no-untyped-def]
     """Note for each of `items`, oldest first, that the session of `slot` took it."""
     for row in items[::-1]:
         if row >= 0:
@@ -281,7 +279,7 @@ def _list_all(items, recent, following, slot):
 
 
 @njit(cache=True, nogil=True)
-def _unlist_all(items, recent, slot):
+def _unlist_all(items, recent, slot):  # type: ignore[no-untyped-def]
     """Forget that the session of `slot` took `items`."""
     for row in items:
         if row >= 0:
@@ -289,7 +287,7 @@ def _unlist_all(items, recent, slot):
 
 
 @njit(cache=True, nogil=True)
-def _list(recent, following, row, slot):
+def _list(recent, following, row, slot):  # type: ignore[no-untyped-def]
     """Note that the session of `slot` took `row`, in place of what was noted RECENT ago; what is noted stays."""
     for number in recent[row]:
         if number == slot + 1:
@@ -299,7 +297,7 @@ def _list(recent, following, row, slot):
 
 
 @njit(cache=True, nogil=True)
-def _unlist(recent, row, slot):
+def _unlist(recent, row, slot):  # type: ignore[no-untyped-def]
     """Forget that the session of `slot` took `row`."""
     for k in range(recent.shape[1]):
         if recent[row, k] == slot + 1:

@@ -118,14 +118,19 @@ class Signals:
             return []
         packed = self._changes.pack(self._decay, self.counts.events, [row for _, row in self._taken])
         update = SignalUpdate(
-            self.shard,
-            tuple(map(self.table.ids.__getitem__, packed.named.tolist())),
-            *(part.tobytes() for part in packed[1:-1]),
-            self.counts.events,
-            self._newest,
-            self.counts.ratings,
-            np.array([key for key, _ in self._taken], "<u4").tobytes(),
-            packed.taken.tobytes(),
+            shard=self.shard,
+            ids=tuple(map(self.table.ids.__getitem__, packed.named.tolist())),
+            counted=packed.counted.tobytes(),
+            stats=packed.stats.tobytes(),
+            lists=packed.lists.tobytes(),
+            positions=packed.positions.tobytes(),
+            neighbours=packed.neighbours.tobytes(),
+            weights=packed.weights.tobytes(),
+            events=self.counts.events,
+            ts=self._newest,
+            ratings=self.counts.ratings,
+            keys=np.array([key for key, _ in self._taken], "<u4").tobytes(),
+            taken=packed.taken.tobytes(),
         )
         self._pending = self._newest = 0
         self._taken = []
