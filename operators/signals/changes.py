@@ -53,6 +53,7 @@ class Changes:
 
     def drop(self, rows: np.ndarray) -> None:
         """Forget what changed in `rows`: other items will have them."""
+        self.fit(0)
         entries = self.entry_of[rows] - 1
         self.rows[entries[entries >= 0]] = -1
         self.entry_of[rows] = 0

@@ -272,8 +272,8 @@ def _put_first(items, recent, following, slot, row):  # type: ignore[no-untyped-
 
 @njit(cache=True, nogil=True)
 def _list_all(items, recent, following, slot):  # type: ignore[no-untyped-def]
-    """Note for each of `items`, oldest first, that the session of `slot` took it."""
-    for row in items[::-1]:
+    """Note for each of `items` that the session of `slot` took it."""
+    for row in items:
         if row >= 0:
             _list(recent, following, row, slot)
 

@@ -20,6 +20,7 @@ from .changes import Changes
 from .neighbour_lists import count, pair
 
 ORDER_DECAY = 0.9  # of a pair's weight, for each interaction that lies between
+DUMPED_BYTES = 1 << 15  # of the table at most, for each record of the log that a dump replaces: some 10 us
 _COUNTS = "counts"
 LAYOUT = 1
 
@@ -134,10 +135,17 @@ class Signals:
         )
         self._pending = self._newest = 0
         self._taken = []
-        if self.journal is not None and self._compact:  # only now: what is not in the log was sent
+        if self.journal is not None and self._compact and self._is_worth_dumping(self.journal.length):
+            # Only now: what is not in the log was sent.
             self.journal.compact({_COUNTS: encode(self.counts), **self.table.dump()})
             self._compact = False
         return [encode(update)]
+
+    def _is_worth_dumping(self, records: int) -> bool:
+        """Whether the log is so long that a dump costs little a record: in a large table many blocks change."""
+        table = self.table
+        row_bytes = sum(getattr(table, name).nbytes for name in table.columns) // table.capacity
+        return len(table.changed) * table.block_rows * row_bytes <= records * DUMPED_BYTES
 
     def _owns(self, name: str) -> bool:
         return self.settings.shards == 1 or hash32(name) % self.settings.shards == self.shard
