@@ -11,7 +11,7 @@ from riverrank.operators.candidates.retrieve import Retriever, context_of
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ensemble import Ensemble
 from riverrank.operators.models.learner import DENSE, Inputs, Learners, RiverLearner
-from riverrank.operators.models.linear import Linear
+from riverrank.operators.models.linear import Linear, arrays_of
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import RankerWeights
 from riverrank.operators.settings import Behaviour, LearnerSettings, RankerSettings, SlateSettings
@@ -53,7 +53,7 @@ def test_vectors_equal_rivers_own_class(optimizer, parameters):
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
-def test_memory_of_the_optimiser_survives_bytes(optimizer):
+def test_what_the_optimiser_remembers_is_its_steps_and_arrays(optimizer):
     make = OPTIMIZERS[optimizer]
     rng = np.random.default_rng(5)
     steps = [(rng.normal(size=4), bool(rng.random() < 0.5)) for _ in range(40)]
@@ -63,7 +63,9 @@ def test_memory_of_the_optimiser_survives_bytes(optimizer):
         whole.learn(x, y)
         first.learn(x, y)
     second = Linear(linear_model.LogisticRegression(make()), first.weights.copy(), first.intercept)
-    second.recall(first.memory())
+    arrays = {name: getattr(first.optimizer, name) for name in arrays_of(linear_model.LogisticRegression(make()))}
+    assert set(arrays) == ({"m", "v"} if optimizer == "Adam" else set())
+    second.recall(20, arrays)
     for x, y in steps[20:]:
         whole.learn(x, y)
         second.learn(x, y)
@@ -152,7 +154,7 @@ def test_contributions_add_up_to_the_logit():
     places = np.arange(12)
     dense, tokens = learner.contributions(inputs, places)
     assert np.abs(tokens).sum() > 0
-    total = dense.sum(axis=1) + tokens.sum(axis=1) + learner.model.intercept
+    total = dense.sum(axis=1) + tokens.sum(axis=1) + learner.intercept
     assert total == pytest.approx(learner.logits(inputs)[places], rel=1e-9)
 
 
@@ -162,7 +164,7 @@ def test_content_weights_are_bounded_and_the_smallest_goes():
     for place in range(12):
         learner.learn(inputs, place, True, 1.0)
     assert len(learner.tokens) == 2
-    assert len(learner.model.weights) == DENSE + 2
+    assert len(learner.weights) == DENSE + 2
 
 
 @given(st.lists(st.tuples(st.integers(0, 19), st.booleans()), max_size=40))
@@ -170,7 +172,7 @@ def test_weights_stay_finite_and_in_step_with_their_tokens(steps):
     learner = Learners(LearnerSettings(tokens=3, rate=5.0)).of(LearnerState())
     for place, label in steps:
         learner.learn(INPUTS, place, label, 3.0)
-        assert len(learner.model.weights) == DENSE + len(learner.tokens)
+        assert len(learner.weights) == DENSE + len(learner.tokens)
     assert np.isfinite(learner.logits(INPUTS)).all()
 
 

@@ -70,7 +70,7 @@ class Recommend:
         self.predict = predict
         self.popular_every = popular_every
         self.retriever = Retriever(behaviour, index)
-        self.learners = Learners(behaviour.learner, measured=behaviour.exploration.kind == "thompson")
+        self.learners = Learners(behaviour.learner, self.retriever.features, measured=behaviour.exploration.kind == "thompson")
         self.rules = Rules(behaviour.rules, index)
         self.reranker = Reranker(behaviour, index, self.rules)
         self.explainer = Explainer(index, self.rules)
