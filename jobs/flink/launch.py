@@ -21,13 +21,13 @@ import msgspec
 from find_libpython import find_libpython
 from riverrank.jobs.config.schema import Config, FileSettings, load
 from riverrank.jobs.errors import Failure, UsageError
+from riverrank.state.outputs import OUTPUTS
 
 from . import jars
 
 if TYPE_CHECKING:
     from pyflink.common import JobClient
     from pyflink.datastream import StreamExecutionEnvironment
-    from riverrank.operators.flink.process import Output
 
 MODE = "python.execution-mode"
 POLL_SECONDS = 0.1
@@ -44,10 +44,7 @@ SHORT_BUFFERS = {
 FLAGS = {
     "--events": ("files.events", "events to read from a file"),
     "--items": ("files.items", "items to read from a file"),
-    "--slates": ("files.slates", "folder to write slates to"),
-    "--predictions": ("files.predictions", "folder to write predictions to"),
-    "--dead-letters": ("files.dead_letters", "folder to write dead letters to"),
-    "--receipts": ("files.receipts", "folder to write receipts to"),
+    **{o.flag: (f"files.{o.field}", f"folder to write {o.meaning} to") for o in OUTPUTS.values()},
     "--kafka": ("kafka.bootstrap", "HOST:PORT of a broker"),
     "--redis": ("redis.url", "URL of the cache"),
 }
@@ -117,7 +114,7 @@ def check(config: Config) -> None:
             raise UsageError(f"files.{name}: {path} is not a file that can be read")
     if files.events == "-" and files.items == "-":
         raise UsageError("files.items: both events and items are on standard input; give one of them a path")
-    standard = [name for name in ("slates", "predictions", "dead_letters", "receipts") if getattr(files, name) == "-"]
+    standard = [output.field for output in OUTPUTS.values() if getattr(files, output.field) == "-"]
     if len(standard) > 1:
         raise UsageError(f"files.{standard[1]}: standard output already takes files.{standard[0]}; give it a path")
 
@@ -174,13 +171,13 @@ def _environment(options: dict[str, str]) -> "StreamExecutionEnvironment":
     return env
 
 
-def _build(env: "StreamExecutionEnvironment", config: Config, parts: "dict[Output, Path]") -> None:
+def _build(env: "StreamExecutionEnvironment", config: Config, parts: dict[str, Path]) -> None:
     from .topology import build  # noqa: PLC0415
 
     build(env, config, parts)
 
 
-def _targets(config: Config) -> "dict[Output, str]":
+def _targets(config: Config) -> dict[str, str]:
     from .sinks import targets  # noqa: PLC0415
 
     return targets(config)
