@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pyflink.common import JobClient
     from pyflink.datastream import StreamExecutionEnvironment
 
+    from .topology import Operators
+
 MODE = "python.execution-mode"
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
@@ -52,8 +54,10 @@ FLAGS = {
 log = logging.getLogger(__name__)
 
 
-def run(config: Config) -> None:
+def run(config: Config, operators: "Operators | None" = None) -> None:
     """Run the job of `config` on an embedded Flink until its input ends, or until it is interrupted.
+
+    `operators` are the adapters to run in place of the job's own, for a measurement.
 
     Raises:
         UsageError: what was asked for cannot be run as it is said.
@@ -65,7 +69,7 @@ def run(config: Config) -> None:
         config = stack.enter_context(_spooled(config))
         scratch = Path(stack.enter_context(_scratch()))
         os.environ.setdefault("FLINK_LOG_DIR", str(scratch))
-        _execute(config, _embedded_options(config, scratch))
+        _execute(config, _embedded_options(config, scratch), operators)
 
 
 def submit(config: Config) -> None:
@@ -147,12 +151,12 @@ def root_cause(error: BaseException) -> str:
     return _one_line(message)
 
 
-def _execute(config: Config, options: dict[str, str]) -> None:
+def _execute(config: Config, options: dict[str, str], operators: "Operators | None") -> None:
     from .sinks import Assembly  # noqa: PLC0415 (as below)
 
     with _java_failures(), Assembly(_targets(config)) as assembly:
         env = _environment(options)
-        _build(env, config, assembly.directories)
+        _build(env, config, assembly.directories, operators)
         _run_to_end(env.execute_async(config.job.name))
 
 
@@ -171,10 +175,12 @@ def _environment(options: dict[str, str]) -> "StreamExecutionEnvironment":
     return env
 
 
-def _build(env: "StreamExecutionEnvironment", config: Config, parts: dict[str, Path]) -> None:
-    from .topology import build  # noqa: PLC0415
+def _build(
+    env: "StreamExecutionEnvironment", config: Config, parts: dict[str, Path], operators: "Operators | None" = None
+) -> None:
+    from .topology import Operators, build  # noqa: PLC0415
 
-    build(env, config, parts)
+    build(env, config, parts, operators or Operators())
 
 
 def _targets(config: Config) -> dict[str, str]:

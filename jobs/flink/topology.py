@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pyflink.common import Types
 from pyflink.datastream import DataStream, KeyedStream, OutputTag, StreamExecutionEnvironment
@@ -23,7 +24,21 @@ from riverrank.state.outputs import OUTPUTS, Origin
 from . import sinks, sources
 
 
-def build(env: StreamExecutionEnvironment, config: Config, parts: Mapping[str, Path]) -> None:
+class Operators(NamedTuple):
+    """The adapters with logic of their own; for a measurement, others with the same hops."""
+
+    session: type[SessionFunction] = SessionFunction
+    signals: type[SignalsFunction] = SignalsFunction
+    ranker: type[RankerFunction] = RankerFunction
+    recommend: type[RecommendFunction] = RecommendFunction
+
+
+def build(
+    env: StreamExecutionEnvironment,
+    config: Config,
+    parts: Mapping[str, Path],
+    operators: Operators = Operators(),  # noqa: B008 - immutable
+) -> None:
     """Build the job of `config` on `env`; `parts` are the folders of the outputs that go to files, by name.
 
     Broadcast to RANKER are the catalogue and the signals, to RECOMMEND also the ranker's weights.
@@ -37,11 +52,11 @@ def build(env: StreamExecutionEnvironment, config: Config, parts: Mapping[str, P
 
     events = _events(env, tables, config)
     updates = _items(env, tables, config)
-    session = SessionFunction(behaviour, _topic(config, "events"), outputs, job.state_ttl)
+    session = operators.session(behaviour, _topic(config, "events"), outputs, job.state_ttl)
     feedback = _placed(_keyed(events, job.parallelism).process(session, KEYED), uids.SESSION, job.parallelism)
     shards = min(job.parallelism, behaviour.signals.shards)
     signals = _placed(
-        _keyed(feedback.get_side_output(PAIRS), job.parallelism).process(SignalsFunction(behaviour), BYTES),
+        _keyed(feedback.get_side_output(PAIRS), job.parallelism).process(operators.signals(behaviour), BYTES),
         uids.SIGNALS,
         shards,
     )
@@ -49,7 +64,7 @@ def build(env: StreamExecutionEnvironment, config: Config, parts: Mapping[str, P
     weights = _placed(
         _keyed(feedback.get_side_output(SAMPLE), job.parallelism)
         .connect(known.broadcast(map_state(uids.RANKER_VIEW)))
-        .process(RankerFunction(behaviour, catalogue), BYTES),
+        .process(operators.ranker(behaviour, catalogue), BYTES),
         uids.RANKER,
         1,
     )
@@ -57,7 +72,7 @@ def build(env: StreamExecutionEnvironment, config: Config, parts: Mapping[str, P
     answers = _placed(
         _still_keyed(feedback)
         .connect(known.union(weights).broadcast(map_state(uids.RECOMMEND_VIEW)))
-        .process(RecommendFunction(behaviour, catalogue, outputs, job.state_ttl, cache), BYTES),
+        .process(operators.recommend(behaviour, catalogue, outputs, job.state_ttl, cache), BYTES),
         uids.RECOMMEND,
         job.parallelism,
     )

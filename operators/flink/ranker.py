@@ -21,6 +21,8 @@ from .native import make_ready
 class RankerFunction(KeyedBroadcastProcessFunction):
     """RANKER, keyed by shard: restored as the learners of SIGNALS are."""
 
+    Logic = Ranker
+
     def __init__(self, behaviour: Behaviour, catalogue: Catalogue) -> None:
         self.behaviour, self.catalogue = behaviour, catalogue
 
@@ -50,5 +52,5 @@ class RankerFunction(KeyedBroadcastProcessFunction):
         shard = ctx.get_current_key()
         if shard not in self.shards:
             journal = Journal(self.entries)
-            self.shards[shard] = Ranker.restore(self.behaviour, self.index.read(ctx), int(shard), journal)
+            self.shards[shard] = self.Logic.restore(self.behaviour, self.index.read(ctx), int(shard), journal)
         return self.shards[shard]

@@ -39,6 +39,8 @@ class CacheRoute(msgspec.Struct, frozen=True):
 class RecommendFunction(KeyedBroadcastProcessFunction):
     """RECOMMEND, keyed by user: keeps a value of bytes a user, and the index of its subtask."""
 
+    Logic = Recommend
+
     def __init__(
         self,
         behaviour: Behaviour,
@@ -89,7 +91,7 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
 
     def _logic(self, ctx: Any) -> Recommend:
         if self.recommend is None:
-            self.recommend = Recommend(
+            self.recommend = self.Logic(
                 self.behaviour,
                 self.index.read(ctx),
                 predict=PREDICTIONS.name in self.outputs,

@@ -21,12 +21,14 @@ from .native import make_ready
 class SessionFunction(KeyedProcessFunction):
     """SESSION, keyed by user: decodes the event, and keeps a value of bytes a user."""
 
+    Logic = Session
+
     def __init__(self, behaviour: Behaviour, topic: str, outputs: Outputs, ttl_ms: int) -> None:
         self.behaviour, self.topic, self.outputs, self.ttl_ms = behaviour, topic, outputs, ttl_ms
 
     def open(self, runtime_context: RuntimeContext) -> None:
         make_ready(self.behaviour)
-        self.session = Session(self.behaviour)
+        self.session = self.Logic(self.behaviour)
         self.state = runtime_context.get_state(value_state(uids.SESSION_VALUE, self.ttl_ms))
         self.letters = Emitter(self.outputs, Origin.REJECT)
 

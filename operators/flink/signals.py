@@ -18,6 +18,8 @@ from .native import make_ready
 class SignalsFunction(KeyedProcessFunction):
     """SIGNALS, keyed by shard: the learner lives in the instance, restored from its journal at its first record."""
 
+    Logic = Signals
+
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
 
@@ -38,5 +40,5 @@ class SignalsFunction(KeyedProcessFunction):
 
     def _shard(self, shard: str) -> Signals:
         if shard not in self.shards:
-            self.shards[shard] = Signals.restore(self.behaviour, int(shard), Journal(self.entries))
+            self.shards[shard] = self.Logic.restore(self.behaviour, int(shard), Journal(self.entries))
         return self.shards[shard]
