@@ -1,6 +1,6 @@
 """CACHE as Flink sees it: an outbox a bucket, one sender for all of a subtask; and what takes the receipts onward."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pyflink.common import Row
@@ -8,16 +8,22 @@ from pyflink.datastream import KeyedProcessFunction, ProcessFunction, RuntimeCon
 from riverrank.operators.cache.outbox import Outbox, Sender
 from riverrank.operators.cache.redis_cache import Cache
 from riverrank.state import uids
+from riverrank.state.messages import CacheWrite
 from riverrank.state.outputs import Origin
 
 from .channels import Emitter, Outputs, map_state
 from .entries import MapEntries
 
 END_OF_INPUT = 1 << 62  # an event time that only the last watermark reaches
+NEVER = END_OF_INPUT
 
 
 class CacheFunction(KeyedProcessFunction):
-    """CACHE, keyed by bucket. Receipts of what is gone are on the main output, as a timer can reach no other."""
+    """CACHE, keyed by bucket. Receipts of what is gone are on the main output, as a timer can reach no other.
+
+    A write after a quiet while goes out at once, and never into state where Redis takes it; under load those of
+    `flush_every_ms` go together.
+    """
 
     def __init__(self, cache: Callable[[], Cache], flush_every_ms: int, drain_ms: int) -> None:
         self.connect, self.flush_every_ms, self.drain_ms = cache, flush_every_ms, drain_ms
@@ -27,30 +33,36 @@ class CacheFunction(KeyedProcessFunction):
         self.cache = self.connect()
         self.sender = Sender(self.cache, self.drain_ms)
         self.outboxes: dict[str, Outbox] = {}
-        self.armed: set[str] = set()
+        self.armed: dict[str, int] = {}  # by bucket: when its next timer fires
+        self.quiet_from: dict[str, int] = {}  # by bucket: the processing time from which on a write need not wait
 
     def close(self) -> None:
         self.cache.close()
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         bucket = ctx.get_current_key()
-        self._outbox(bucket, ctx).add(value)
-        self._arm(bucket, ctx)
-        return iter(())
+        outbox = self._outbox(bucket, ctx)
+        outbox.add(value)
+        now = ctx.timer_service().current_processing_time()
+        if now >= self.quiet_from.get(bucket, 0):
+            yield from self._flushed(outbox, bucket, now)
+        outbox.save()
+        self._arm(outbox, bucket, ctx)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
         bucket = ctx.get_current_key()
         outbox = self._outbox(bucket, ctx)
         if timestamp == END_OF_INPUT:
-            settled = self.sender.drain(outbox)
+            yield from _receipts(self.sender.drain(outbox, self.outboxes.values()))
         else:
-            self.armed.discard(bucket)
-            settled = self.sender.flush(outbox)
-        for write in settled:
-            if write.receipt is not None:
-                yield Row(write.key.partition(":")[2], write.receipt)
-        if outbox:
-            self._arm(bucket, ctx)
+            if self.armed.get(bucket) == timestamp:
+                del self.armed[bucket]
+            yield from self._flushed(outbox, bucket, ctx.timer_service().current_processing_time())
+            self._arm(outbox, bucket, ctx)
+
+    def _flushed(self, outbox: Outbox, bucket: str, now: int) -> Iterator[Row]:
+        self.quiet_from[bucket] = now + self.flush_every_ms
+        return _receipts(self.sender.flush(outbox))
 
     def _outbox(self, bucket: str, ctx: KeyedProcessFunction.Context) -> Outbox:
         if bucket not in self.outboxes:
@@ -58,12 +70,23 @@ class CacheFunction(KeyedProcessFunction):
             ctx.timer_service().register_event_time_timer(END_OF_INPUT)
         return self.outboxes[bucket]
 
-    def _arm(self, bucket: str, ctx: KeyedProcessFunction.Context) -> None:
-        if bucket not in self.armed:
-            self.armed.add(bucket)
-            wait_ms = max(self.flush_every_ms, self.sender.wait_ms())
-            timers = ctx.timer_service()
-            timers.register_processing_time_timer(timers.current_processing_time() + wait_ms)
+    def _arm(self, outbox: Outbox, bucket: str, ctx: KeyedProcessFunction.Context) -> None:
+        """Register a timer for what waits, unless one fires by then."""
+        if not outbox:
+            return
+        timers = ctx.timer_service()
+        now = timers.current_processing_time()
+        at = max(self.quiet_from.get(bucket, 0), now + self.sender.wait_ms(outbox), now + 1)
+        if self.armed.get(bucket, NEVER) > at:
+            self.armed[bucket] = at
+            timers.register_processing_time_timer(at)
+
+
+def _receipts(settled: Iterable[CacheWrite]) -> Iterator[Row]:
+    """The receipts of erasures that are done, each with its user."""
+    for write in settled:
+        if write.receipt is not None:
+            yield Row(write.key.partition(":")[2], write.receipt)
 
 
 class SendReceipts(ProcessFunction):
