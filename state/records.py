@@ -180,9 +180,7 @@ def decode_item(raw: bytes | None, key: bytes | None = None, ts: int = 0) -> Ite
     return Reject("bad_field", fault) if fault else item
 
 
-def dead_letter(  # noqa: PLR0917 - where the record lies
-    raw: bytes | None, reject: Reject, topic: str, partition: int, offset: int, ts: int
-) -> DeadLetter:
+def dead_letter(raw: bytes | None, reject: Reject, topic: str, partition: int, offset: int, ts: int) -> DeadLetter:
     """The dead letter of `raw`, with replacement characters for what is not UTF-8.
 
     `raw` is cut to 1 KiB where it is over 1 MiB, or where its JSON would be too long for a broker to take.

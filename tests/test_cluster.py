@@ -61,7 +61,7 @@ def expected(events: list[Record], folder: Path) -> dict[str, list[tuple[int, st
 
 
 @pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
-def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is_learned_twice_or_lost(  # noqa: PLR0917 - fixtures
+def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is_learned_twice_or_lost(
     delivery: str,
     cluster: services.FlinkCluster,
     broker: services.KafkaBroker,

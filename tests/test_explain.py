@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.candidates.features import SEGMENTS, SOURCES, F
+from riverrank.operators.candidates.feature_space import SEGMENTS, SOURCES, F
 from riverrank.operators.candidates.retrieve import Candidates, Context
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import DENSE, Inputs, Learners

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.candidates.features import F
+from riverrank.operators.candidates.feature_space import F
 from riverrank.operators.candidates.retrieve import Candidates
 from riverrank.operators.models.learner import DENSE, Inputs, Learners, LinearLearner
 from riverrank.operators.models.linear import probability

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import linear_model, optim
 from river.utils import VectorDict
-from riverrank.operators.candidates.features import FEATURES, PRIOR, WARM, F
+from riverrank.operators.candidates.feature_space import FEATURES, PRIOR, WARM, F
 from riverrank.operators.candidates.retrieve import Retriever, context_of
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ensemble import Ensemble

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from riverrank.operators.candidates.features import SCORES
-from riverrank.operators.candidates.retrieve import Retriever, context_of
+from riverrank.operators.candidates import registry
+from riverrank.operators.candidates.context import context_of
+from riverrank.operators.candidates.features import feature_space
+from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.index.event_time_buffer import EventTimeBuffer
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.session.session import Session
@@ -30,6 +32,7 @@ from riverrank.state.messages import Feedback, Seen, decode_update
 from riverrank.state.records import Event
 
 ITEMS = 300
+SESSIONS_ROOT = feature_space(registry.SOURCES).names.index("sessions:root")
 Pairs = list[tuple[int, int]]
 
 
@@ -333,7 +336,7 @@ def test_finding_leaves_no_trace_and_finds_the_same_again():
     first, second = retriever.find(context, None), retriever.find(context, None)
     assert not index.sessions._weight.any() and (retriever._place == -1).all()
     assert first.rows.tolist() == second.rows.tolist() and (first.features == second.features).all()
-    score = first.features[:, SCORES.index("sessions")]
+    score = first.features[:, SESSIONS_ROOT]
     near = {index.table.ids[row] for row, value in zip(first.rows.tolist(), score.tolist(), strict=True) if value > 0}
     assert near == {"i2", "i3", "i6", "i7"}  # u2, u3 and u5 took one of the two or both; u4 is the user
     assert before and index.sessions.dump() == {}
@@ -347,4 +350,4 @@ def test_slates_name_the_source_where_it_is_asked(asked):
     assert (b'"sessions"' in slate) is asked
     context = context_of(index, [Seen("i4", 1, 1.0)], {})
     features = Retriever(behaviour, index).find(context, None).features
-    assert features[:, SCORES.index("sessions")].any() == asked
+    assert features[:, SESSIONS_ROOT].any() == asked

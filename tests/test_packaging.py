@@ -187,6 +187,24 @@ def test_each_folder_says_what_lives_there_and_holds_at_most_a_dozen_modules() -
         assert len(modules) <= 12, f"{folder.relative_to(ROOT)} holds {len(modules)} modules"
 
 
+def test_modules_and_functions_fit_on_a_few_screens() -> None:
+    """At most 400 lines a module and 50 a function, or a comment `# long: ` that says why not."""
+    too_long, functions = [], 0
+    for path in sources():
+        text = path.read_text("utf-8")
+        lines = text.splitlines()
+        if len(lines) > 400 and "# long: " not in text:
+            too_long.append(f"{path.relative_to(ROOT)}: {len(lines)} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                functions += 1
+                body = lines[node.lineno - 1 : node.end_lineno]
+                if len(body) > 50 and not any("# long: " in line for line in body):
+                    too_long.append(f"{path.relative_to(ROOT)}: {node.name} has {len(body)} lines")
+    assert functions > 300
+    assert too_long == []
+
+
 def test_flink_is_imported_in_the_folders_for_it() -> None:
     importing = {
         str(path.relative_to(ROOT))

@@ -1,39 +1,100 @@
-"""The names of what candidates come from and are ordered by. An id of a user or an item is never among them."""
+"""The features that candidates are ordered by: each score of a source in several shapes, and what sources add."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit
+from riverrank.state.hashing import hash32
 
-# What proposes candidates, as slates name it, and may be switched off in the configuration.
-SOURCES = (
-    "covisit",
-    "cosine",
-    "embedding",
-    "sessions",
-    "content",
-    "text",
-    "interest",
-    "cohort",
-    "popular",
-    "trending",
-    "new",
-    "repeat",
-)
-COVISIT, COSINE, EMBEDDING, SESSIONS, CONTENT, TEXT, INTEREST = range(7)
-COHORT, POPULAR, TRENDING, NEW, REPEAT = range(7, len(SOURCES))
+from .context import SEGMENTS
+from .source import Source
 
-# The scores that a source gives: one of its own name, but co-visitation tells what came after from what came before.
-SCORES = ("after", "before", *SOURCES[COSINE:NEW], "repeat")
-SOURCE_OF_SCORE = (COVISIT, COVISIT, *range(COSINE, NEW), REPEAT)
-SCORED = len(SCORES)
 SHAPES = ("root", "share", "log")  # of a score: its root, its share of the best candidate's, the logarithm of that
-FEATURES = (*(f"{score}:{shape}" for shape in SHAPES for score in SCORES), "likes", "new")
-F = len(FEATURES)
-LIKES, NEWNESS = F - 2, F - 1
-SOURCE_OF_FEATURE = (*(len(SHAPES) * SOURCE_OF_SCORE), POPULAR, NEW)
-COLD, WARM, SEGMENTS = 0, 1, 2  # users without and with a history are ordered for by weights of their own
+SMALLEST_SHARE = 0.01  # what the logarithm of a share is cut off at
+LEAST = 1e-9  # a best score below counts as this much
+STEPS = 4096  # of the table of logarithms
+_LOGARITHMS = np.log1p(np.arange(STEPS + 2) / (STEPS * SMALLEST_SHARE)) / math.log1p(1.0 / SMALLEST_SHARE)
 
-# Before anything is learned: a plain mix of the roots.
-_ROOTS = {"after": 2.0, "before": 1.0, "embedding": 1.0, "sessions": 0.5, "content": 0.5, "cohort": 1.0}
-_ROOTS |= {"popular": 0.5, "repeat": 1.0}
-PRIOR = np.zeros((SEGMENTS, F))
-for _score, _weight in _ROOTS.items():
-    PRIOR[:, FEATURES.index(f"{_score}:root")] = _weight
+
+class FeatureSpace(NamedTuple):
+    """`names` of the F features, in the order of a candidate's row of features; `marks` uint32 (F,), their hashes, by
+    which stored weights are known; `prior` float64 (SEGMENTS, F), the ranker's weights before anything is learned;
+    `sources`, in the order of the bits of `Candidates.proposed`; `source_of` int32 (F,), the source of each feature;
+    `reasons`, the reason code that the features of each source give.
+    """
+
+    names: tuple[str, ...]
+    marks: np.ndarray
+    prior: np.ndarray
+    sources: tuple[str, ...]
+    source_of: np.ndarray
+    reasons: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """F."""
+        return len(self.names)
+
+
+def feature_space(sources: Sequence[Source]) -> FeatureSpace:
+    """The features of `sources`: first the shapes of all scores, score by score, then the others."""
+    found: list[tuple[str, float, int]] = []  # name, prior, source
+    for number, source in enumerate(sources):
+        for score in source.scores:
+            found += [(f"{score.name}:{shape}", score.prior if shape == "root" else 0.0, number) for shape in SHAPES]
+    for number, source in enumerate(sources):
+        found += [(feature.name, feature.prior, number) for feature in source.features]
+    names, priors, numbers = zip(*found, strict=True)
+    if len(set(names)) < len(names):
+        raise ValueError(f"two features have one name: {sorted(name for name in names if names.count(name) > 1)}")
+    return FeatureSpace(
+        names,
+        np.array([hash32(name) for name in names], np.uint32),
+        np.tile(np.array(priors), (SEGMENTS, 1)),
+        tuple(source.name for source in sources),
+        np.array(numbers, np.int32),
+        tuple(source.reason for source in sources),
+    )
+
+
+@njit(cache=True, nogil=True)
+def best_of(scores, proposed):  # type: ignore[no-untyped-def]
+    """The highest of each score, float32 (c, S), among the first `proposed`, LEAST at least: float64 (S,)."""
+    best = np.full(scores.shape[1], LEAST)
+    for c in range(proposed):
+        for s in range(scores.shape[1]):
+            best[s] = max(best[s], np.float64(scores[c, s]))
+    return best
+
+
+@njit(cache=True, nogil=True)
+def logarithm(share):  # type: ignore[no-untyped-def]
+    """log(1 + share / SMALLEST_SHARE), scaled to 1 for a share of 1, by a table and straight lines between its steps:
+    within 1e-4, in a fifth of the time.
+    """
+    step = share * STEPS
+    whole = int(step)
+    return _LOGARITHMS[whole] + (step - whole) * (_LOGARITHMS[whole + 1] - _LOGARITHMS[whole])
+
+
+@njit(cache=True, nogil=True)
+def shape(scores, best, relative, features):  # type: ignore[no-untyped-def]
+    """Write the SHAPES of `scores`, float32 (c, S), beside the `best`, float64 (S,), to the first columns of
+    `features`, float64 (c, F). Of a `relative` score, bool (S,), the root is that of its share. 5 ns a score above 0.
+    """
+    for c in range(len(scores)):
+        for s in range(scores.shape[1]):
+            score = np.float64(scores[c, s])
+            column = 3 * s
+            if score <= 0.0:
+                features[c, column] = 0.0
+                features[c, column + 1] = 0.0
+                features[c, column + 2] = 0.0
+                continue
+            share = score / best[s]
+            features[c, column] = math.sqrt(share if relative[s] else score)
+            share = min(share, 1.0)
+            features[c, column + 1] = share
+            features[c, column + 2] = logarithm(share)

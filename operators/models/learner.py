@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from river import base, compose, linear_model, optim, preprocessing
-from riverrank.operators.candidates.features import FEATURES, F
+from riverrank.operators.candidates.feature_space import FEATURES, F
 from riverrank.operators.candidates.retrieve import Candidates
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import LearnerSettings

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from riverrank.operators.candidates.features import PRIOR, SEGMENTS
+from riverrank.operators.candidates.feature_space import PRIOR, SEGMENTS
 from riverrank.operators.candidates.last_served import LastServed
 from riverrank.operators.candidates.retrieve import Candidates, Context, Retriever, context_of
 from riverrank.operators.index.item_index import ItemIndex

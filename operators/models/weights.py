@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from riverrank.operators.candidates.features import PRIOR
+from riverrank.operators.candidates.feature_space import PRIOR
 from riverrank.state.messages import Weights
 
 

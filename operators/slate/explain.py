@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from riverrank.operators.candidates.features import SOURCE_OF_FEATURE, SOURCES, F
+from riverrank.operators.candidates.feature_space import SOURCE_OF_FEATURE, SOURCES, F
 from riverrank.operators.candidates.retrieve import PAIR_RECENCY, Context
 from riverrank.operators.catalogue.tokens import cohorts
 from riverrank.operators.index.item_index import ItemIndex
@@ -51,7 +51,7 @@ class Parts(NamedTuple):
     rest: np.ndarray
 
 
-def parts_of(  # noqa: PLR0917 - all that a logit is made of
+def parts_of(
     dense: np.ndarray,
     tokens: np.ndarray,
     inputs: Inputs,

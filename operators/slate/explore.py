@@ -69,7 +69,7 @@ def budget(settings: ExplorationSettings, examples: int) -> float:
     return settings.rate * max(FLOOR, settings.sure_after / (settings.sure_after + examples))
 
 
-def explore(  # noqa: PLR0917 - a policy and what it is asked about
+def explore(
     values: np.ndarray,
     kind: str,
     rate: float,

@@ -6,7 +6,7 @@ All it knows of a user is in the bytes it is handed and in the feedback; all it 
 from typing import NamedTuple
 
 import numpy as np
-from riverrank.operators.candidates.features import NEW, SOURCES
+from riverrank.operators.candidates.feature_space import NEW, SOURCES
 from riverrank.operators.candidates.last_served import LastServed
 from riverrank.operators.candidates.retrieve import Context, Retriever, context_of
 from riverrank.operators.index.item_index import ItemIndex
@@ -254,7 +254,7 @@ class Recommend:
         )
         return to_json(slate)
 
-    def _slots(  # noqa: PLR0917 - all that a slate is made from
+    def _slots(
         self,
         event_id: str,
         served: Served,

@@ -30,7 +30,7 @@ class Reranker:
         self.index = index
         self.rules = rules
 
-    def position(  # noqa: PLR0917 - what a slate is placed by
+    def position(
         self,
         event_id: str,
         rows: np.ndarray,

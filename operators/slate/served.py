@@ -23,7 +23,7 @@ class Served(NamedTuple):
         positions = self.candidates.proposed.nonzero()[0]
         if len(positions) == len(self.candidates.rows):
             return self
-        candidates = Candidates(*(array[positions] for array in self.candidates))
+        candidates = self.candidates.at(positions)
         return Served(candidates, self.inputs.pick(positions.tolist()), self.logits[positions])
 
     def missed(self, position: int, size: int) -> bool:

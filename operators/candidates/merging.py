@@ -1,0 +1,93 @@
+"""From what each source proposes to one list of candidates."""
+
+import numpy as np
+from numba import njit
+
+from .selection import is_allowed, push, sort
+
+
+@njit(cache=True, nogil=True)
+def take(row, bit, rows, proposed, n, marked):  # type: ignore[no-untyped-def]
+    """Put `row` among the candidates, if there is room and it is not there yet, and note who proposed it."""
+    position = marked[row]
+    if position < 0:
+        if n >= len(rows):
+            return n
+        position = n
+        marked[row] = n
+        rows[n] = row
+        n += 1
+    proposed[position] |= bit
+    return n
+
+
+@njit(cache=True, nogil=True)
+def merge(  # type: ignore[no-untyped-def]
+    columns,
+    quotas,
+    bits,
+    ranked,
+    begins,
+    ends,
+    reached,
+    scores,
+    n_reached,
+    servable,
+    marks,
+    table,
+    mask,
+    marked,
+    limit,
+    always,
+):
+    """The first `limit` distinct rows that are proposed, best first within a proposal, then those of `always` which are
+    not among them: int32 (c,), and the bits of who proposed each, uint32 (c,), 0 for nobody.
+
+    A proposal is the `quotas[p]` allowed rows with the highest scores above 0 in column `columns[p]` of the reached,
+    or where that is -1 the first of `ranked[begins[p] : ends[p]]`. `marked` is -1 by row, before and after. About
+    15 us for 1,000 reached rows.
+    """
+    rows = np.empty(limit + len(always), np.int32)
+    proposed = np.zeros(limit + len(always), np.uint32)
+    most = np.max(quotas)
+    values = np.empty(most, np.float32)
+    orders = np.empty(most, np.int32)
+    n = 0
+    room = rows[:limit]
+    for p in range(len(columns)):
+        column = columns[p]
+        if column >= 0:
+            found = 0
+            for k in range(n_reached):
+                score = scores[k, column]
+                beats = score > 0.0 and (found < quotas[p] or score > values[0])
+                if beats and is_allowed(reached[k], servable, marks, table, mask):
+                    found = push(values, orders, found, quotas[p], score, k)
+            sort(values, orders, found)
+            for k in range(found):
+                n = take(reached[orders[k]], bits[p], room, proposed, n, marked)
+        else:
+            left = quotas[p]
+            for k in range(begins[p], ends[p]):
+                if left == 0:
+                    break
+                if is_allowed(ranked[k], servable, marks, table, mask):
+                    n = take(ranked[k], bits[p], room, proposed, n, marked)
+                    left -= 1
+    for k in range(len(always)):
+        n = take(always[k], np.uint32(0), rows, proposed, n, marked)
+    for k in range(n):
+        marked[rows[k]] = -1
+    return rows[:n], proposed[:n]
+
+
+@njit(cache=True, nogil=True)
+def gather(rows, slot, reached, score_of, count):  # type: ignore[no-untyped-def]
+    """The scores that lists gave to `rows`, int32 (c,), in the columns `score_of` of float32 (c, count); others 0."""
+    scores = np.zeros((len(rows), count), np.float32)
+    for c in range(len(rows)):
+        position = slot[rows[c]]
+        if position >= 0:
+            for k in range(len(score_of)):
+                scores[c, score_of[k]] = reached[position, k]
+    return scores

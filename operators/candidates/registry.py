@@ -1,0 +1,32 @@
+"""All sources of candidates, in the order in which their proposals are taken. A new one is a module in `sources` and a
+line here; its number of order is nothing that is ever stored.
+"""
+
+from .source import Source
+from .sources.cohort import Cohort
+from .sources.content import Content
+from .sources.cosine import Cosine
+from .sources.covisit import Covisit
+from .sources.embedding import Embedding
+from .sources.interest import Interest
+from .sources.new import New
+from .sources.popular import Popular
+from .sources.repeat import Repeat
+from .sources.sessions import SessionNeighbours
+from .sources.text import Text
+from .sources.trending import Trending
+
+SOURCES: tuple[Source, ...] = (
+    New(),
+    Trending(),
+    Popular(),
+    Cohort(),
+    Content(),
+    Repeat(),
+    Embedding(),
+    SessionNeighbours(),
+    Covisit(),
+    Cosine(),
+    Text(),
+    Interest(),
+)

@@ -1,0 +1,66 @@
+"""What a candidate source is. Each lives in a module of its own in `sources` and is registered in `registry`."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from .query import Query
+
+
+class Score(NamedTuple):
+    """A number that a source gives a candidate, 0 for nothing. Its features are the shapes of `features.SHAPES`.
+
+    `prior` is the ranker's weight of its root before anything is learned. Where it is `relative`, only its share of
+    the best candidate's has a meaning.
+    """
+
+    name: str
+    prior: float = 0.0
+    relative: bool = False
+
+
+class Feature(NamedTuple):
+    """A feature that is no shape of a score: `fill(query, rows, features, column)` writes its values for `rows`, int32
+    (c,), to the column of `features`, float64 (c, F). `prior` is the ranker's weight before anything is learned.
+    """
+
+    name: str
+    fill: Callable[[Query, np.ndarray, np.ndarray, int], None]
+    prior: float = 0.0
+
+
+class Source:
+    """A way to find candidates: what it is called, how many it may propose, and what it knows of each.
+
+    A source may `reach` items, which gives them scores and proposes those with the highest; it may `rank` items, which
+    proposes the first of a list; it may `describe` candidates, whoever proposed them. Each is given the
+    query, whose `context` is the user's, whose `index` knows all items, and whose `reached` takes what is reached. None
+    of them changes anything else.
+    """
+
+    name: str
+    meaning: str  # what it proposes, for the description of its setting
+    reason: str  # the code of the reason that its features give
+    quota: float = 0.0  # of the candidates, for each list that it proposes
+    scores: tuple[Score, ...] = ()
+    features: tuple[Feature, ...] = ()
+    reaches = ranks = describes = False  # which of the three methods it has
+
+    def applies(self, query: Query) -> bool:
+        """Whether the source has anything to say of this user."""
+        return True
+
+    def reach(self, query: Query, column: int) -> None:
+        """Add to the scores of what is reached: columns `column` and following of `query.reached.scores`."""
+        raise NotImplementedError
+
+    def rank(self, query: Query) -> np.ndarray:
+        """Rows, int32, best first, of which the first that may be served are proposed."""
+        raise NotImplementedError
+
+    def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
+        """Write the scores of candidates `rows`, int32 (c,), of which the first `proposed` are proposed by a source, to
+        columns `column` and following of `scores`, float32 (c, S), which are 0.
+        """
+        raise NotImplementedError

@@ -1,0 +1,35 @@
+"""New items: the newest of the catalogue, those with the fewest feedbacks first, for their first exposures."""
+
+import numpy as np
+from numba import njit
+from riverrank.state.item_tables import POSITIVES
+
+from ..query import Query
+from ..source import Feature, Source
+
+
+class New(Source):
+    """The newest items; how new one is, is told by how few took it."""
+
+    name = "new"
+    meaning = "the newest items of the catalogue, the least known first"
+    reason = "new"
+    quota = 0.05
+    ranks = True
+
+    def __init__(self) -> None:
+        self.features = (Feature("new", _fill_newness),)
+
+    def rank(self, query: Query) -> np.ndarray:
+        return query.index.newest()
+
+
+def _fill_newness(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
+    newness(rows, query.index.table.stats, features, column)
+
+
+@njit(cache=True, nogil=True)
+def newness(rows, stats, features, column):  # type: ignore[no-untyped-def]
+    """1 / (1 + positive feedbacks) of `rows`, into the column of `features`."""
+    for c in range(len(rows)):
+        features[c, column] = 1.0 / (1.0 + stats[rows[c], POSITIVES])

@@ -1,0 +1,35 @@
+"""Text: items with the words of what the user took."""
+
+import numpy as np
+from numba import njit
+
+from ..query import Query
+from ..source import Score, Source
+from .content import likeness
+
+
+class Text(Source):
+    """The dot product of the item's words and the weighed mean of the words of what the user took."""
+
+    name = "text"
+    meaning = "no candidates of its own: orders by the words of title and text"
+    reason = "like_your_history"
+    scores = (Score("text"),)
+    describes = True
+
+    def applies(self, query: Query) -> bool:
+        return len(query.context.rows) > 0
+
+    def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
+        context, text = query.context, query.index.text
+        likeness(rows, text, mean_of(context.rows, context.weights, text), scores, column)
+
+
+@njit(cache=True, nogil=True)
+def mean_of(history, weights, vectors):  # type: ignore[no-untyped-def]
+    """The sum of the vectors of `history`, int32 (h,), each with its weight, float32 (h,): float32 (d,)."""
+    mean = np.zeros(vectors.shape[1], np.float32)
+    for h in range(len(history)):
+        for d in range(len(mean)):
+            mean[d] += weights[h] * vectors[history[h], d]
+    return mean

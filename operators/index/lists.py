@@ -1,0 +1,157 @@
+"""The ranked lists of an index: the most popular rows, what trends, the newest, and the most popular of a token."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from riverrank.operators.settings import Behaviour
+from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, TRENDING, ItemTable
+
+from .ranked_lists import RankedList, count_by_token, count_popular
+from .vocabulary import Vocabulary
+
+POPULAR = 4096  # rows kept in order of popularity
+TRENDS = 400  # rows kept in order of trend
+BEST = 60  # rows kept of each token that is asked for
+MAX_SLOTS = 4096  # tokens with a list; one more, and all lists begin again
+REFRESH_EVENTS = 64  # after which lists are made again where several shards' clocks decay them
+
+
+class Indexed(Protocol):
+    """What lists are made of: `item_index.ItemIndex`."""
+
+    behaviour: Behaviour
+    table: ItemTable
+    vocabulary: Vocabulary
+    meta: Any
+    servable: np.ndarray
+    known: np.ndarray
+    born: np.ndarray
+    tokens: np.ndarray
+
+    @property
+    def events(self) -> int: ...
+    def keys_of(self, rows: np.ndarray, which: int) -> np.ndarray: ...
+
+
+class Lists:
+    """Lists over `index`, which says what changed."""
+
+    def __init__(self, index: Indexed) -> None:
+        self.index = index
+        self.popular = RankedList(POPULAR)
+        self.trending = RankedList(TRENDS)
+        self.newest = RankedList(index.behaviour.catalogue.new_items)
+        self._least_known: np.ndarray | None = None
+        self._stale = True
+        self._made_at = 0
+        self._rows = np.zeros((64, BEST + 1), np.int32)
+        self._keys = np.zeros((64, BEST + 1))
+        self._counts = np.full(64, -1, np.int32)
+        self._tokens: list[int] = []  # by slot
+
+    def forget(self) -> None:
+        """Make all lists again when they are next asked for."""
+        self._stale = True
+        self._least_known = None
+        self._drop_slots()
+
+    def count(self, rows: np.ndarray) -> None:
+        """The popularity or the number of feedbacks of `rows`, int (m,), changed."""
+        self._least_known = None
+        if self._stale or not len(rows):
+            return
+        index = self.index
+        for ranked, column in ((self.popular, POPULARITY), (self.trending, TRENDING)):
+            ranked.fit(index.table.capacity)
+            keys = index.keys_of(rows, column)
+            ranked.n = count_popular(
+                rows, keys, index.servable, ranked.rows, ranked.keys, ranked.listed, ranked.n, ranked.size
+            )
+            if column == POPULARITY and self._tokens:
+                count_by_token(
+                    rows,
+                    keys,
+                    index.servable,
+                    index.tokens,
+                    index.vocabulary.slots,
+                    self._rows,
+                    self._keys,
+                    self._counts,
+                )
+
+    def change(self, row: int, tokens: np.ndarray) -> None:
+        """What the catalogue says of `row` changed; `tokens` are those it had or has."""
+        index = self.index
+        for slot in index.vocabulary.slots[tokens[tokens >= 0]].tolist():
+            if slot >= 0:
+                self._counts[slot] = -1
+        self._least_known = None
+        if self._stale:
+            return
+        one = np.array([row])
+        for ranked, key in (
+            (self.popular, index.keys_of(one, POPULARITY)[0]),
+            (self.trending, index.keys_of(one, TRENDING)[0]),
+            (self.newest, index.born[row]),
+        ):
+            ranked.fit(index.table.capacity)
+            ranked.remove(row)
+            if index.servable[row] and (ranked is not self.newest or index.known[row]):
+                ranked.put(row, key)
+
+    def refresh(self) -> None:
+        """Make the lists again where they have to be: to be called before one is read."""
+        index = self.index
+        several = len(index.meta.events) > 1 and index.events - self._made_at >= REFRESH_EVENTS
+        short = self.popular.is_short or self.trending.is_short or self.newest.is_short
+        if not (self._stale or several or short):
+            return
+        n, capacity = len(index.table), index.table.capacity
+        rows = np.flatnonzero(index.servable[:n])
+        self.popular.rebuild(rows, index.keys_of(rows, POPULARITY), capacity)
+        self.trending.rebuild(rows, index.keys_of(rows, TRENDING), capacity)
+        rows = rows[index.known[rows]]
+        self.newest.rebuild(rows, index.born[rows], capacity)
+        self._stale, self._made_at, self._least_known = False, index.events, None
+        if several:
+            self._drop_slots()
+
+    def least_known(self) -> np.ndarray:
+        """The newest rows, those with the fewest feedbacks first: int32."""
+        if self._least_known is None:
+            rows = self.newest.rows[: self.newest.n]
+            stats = self.index.table.stats[rows]
+            self._least_known = rows[np.argsort(stats[:, POSITIVES] + stats[:, NEGATIVES], kind="stable")]
+        return self._least_known
+
+    def best_of(self, token: int) -> np.ndarray:
+        """The BEST most popular servable rows that have `token`: int32."""
+        vocabulary = self.index.vocabulary
+        slot = int(vocabulary.slots[token])
+        if slot < 0:
+            slot = self._new_slot(token)
+        if self._counts[slot] < 0:
+            rows = vocabulary.rows_of(token)
+            rows = rows[self.index.servable[rows]]
+            keys = self.index.keys_of(rows, POPULARITY)
+            order = np.argsort(-keys, kind="stable")[:BEST]
+            self._rows[slot, : len(order)], self._keys[slot, : len(order)] = rows[order], keys[order]
+            self._counts[slot] = len(order)
+        return self._rows[slot, : self._counts[slot]]
+
+    def _new_slot(self, token: int) -> int:
+        if len(self._tokens) == MAX_SLOTS:
+            self._drop_slots()
+        slot = len(self._tokens)
+        if slot == len(self._counts):
+            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
+            self._keys = np.concatenate([self._keys, np.zeros_like(self._keys)])
+            self._counts = np.append(self._counts, np.full(slot, -1, np.int32))
+        self._tokens.append(token)
+        self.index.vocabulary.slots[token] = slot
+        return slot
+
+    def _drop_slots(self) -> None:
+        self.index.vocabulary.slots[self._tokens] = -1
+        self._tokens.clear()
+        self._counts[:] = -1
