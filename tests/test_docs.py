@@ -49,12 +49,12 @@ def test_every_name_in_the_walk_through_the_code_exists() -> None:
     every = set(names) | {name for inner in names.values() for name in inner}
     files = {word for word in quoted(WALK) if "/" in word}
     dotted = {word for word in quoted(WALK) - files if re.fullmatch(r"[A-Za-z_]+\.[A-Za-z_]+(\(\))?", word)}
-    plain = {word for word in quoted(WALK) - files if re.fullmatch(r"[A-Z][a-zA-Z]+[a-z][a-zA-Z]*|[a-z]+_[a-z_]+", word)}
+    plain = {
+        word for word in quoted(WALK) - files if re.fullmatch(r"[A-Z][a-zA-Z]+[a-z][a-zA-Z]*|[a-z]+_[a-z_]+", word)
+    }
     assert len(files) > 15 and len(dotted) > 10
     assert {name for name in files if not (ROOT / name).exists()} == set()
-    missing = {
-        word for word in dotted if (parts := word.rstrip("()").split("."))[1] not in names.get(parts[0], set())
-    }
+    missing = {word for word in dotted if (parts := word.rstrip("()").split("."))[1] not in names.get(parts[0], set())}
     assert missing == set()
     assert {word for word in plain if word not in every} == set()
 
