@@ -78,7 +78,7 @@ def take(raw: bytes, losses: Sequence[int], *, took: bool, significance: float) 
     kept = np.zeros(MOST_BYTES, np.uint8)
     new = np.frombuffer(bytes(losses), np.uint8)
     size, found, taken = _take(np.frombuffer(raw, np.uint8), new, took, significance, kept)
-    return kept[:size].tobytes(), Change(found > 0, taken) if found else None
+    return kept[:size].tobytes(), Change(found > 0, int(taken)) if found else None
 
 
 @njit(cache=True, nogil=True)

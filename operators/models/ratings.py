@@ -63,11 +63,11 @@ class Ratings:
 
     def predict(self, row: int) -> float:
         """The rating expected for the item of `row`, -1 for one that nobody knows, in the unit of `value`."""
-        return predict(row, *self._arrays())
+        return float(predict(row, *self._arrays()))
 
     def learn(self, row: int, value: float) -> float:
         """Learn from a rating of the item of `row`; what was predicted before."""
-        expected = learn(row, *self._arrays(), value)
+        expected = float(learn(row, *self._arrays(), value))
         self.number += 1
         return expected
 
