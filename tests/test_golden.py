@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from riverrank.operators.index.item_index import Meta
 from riverrank.operators.models.ranker import RankerState
-from riverrank.operators.signals.signals import Counts
+from riverrank.operators.settings import Behaviour, SignalSettings
+from riverrank.operators.signals.signals import Counts, Signals
 from riverrank.state.item_tables import ItemTable, SessionTable, VectorTable
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
 from riverrank.state.messages import (
@@ -79,10 +80,20 @@ FEEDBACK = Feedback(
     {"age_band": "25-34"},
     2,
 )
-SIGNALS = SignalUpdate(
-    1, ("a", "b"), b"\0\0\0\0", b"\1" * 24, b"\1\0\0\0", b"\2\0\0\0", b"\3" * 12, b"\4" * 12, 9, 8, (7.0, 2.0)
-)
-TAKEN = SignalUpdate(0, ("a",), *([b""] * 6), 9, 8, (0.0, 0.0), b"\1\0\0\x80\2\0\0\0", b"\0\0\0\0" + b"\xff" * 4)
+
+
+def signals_update(event: Event) -> SignalUpdate:
+    """What SIGNALS sends after a user, who took i-1 before, did that."""
+    signals = Signals(Behaviour(signals=SignalSettings(neighbours=4)), 1)
+    signals.learn(Feedback(event, 0.0 if event.type == "erase" else 1.0, (Seen("i-1", 4, 1.0),)))
+    (raw,) = signals.flush()
+    update = decode_update(raw)
+    assert isinstance(update, SignalUpdate)
+    return update
+
+
+SIGNALS = signals_update(Event("e-1", "rate", "u-1", 8, "i-2", 4.5))
+TAKEN = signals_update(Event("e-2", "erase", "u-1", 8))
 VECTORS = VectorUpdate(1, ("a", "b"), b"\0\0\0\0", b"\1" * 8, b"\1\0\0\0", b"\2" * 8, b"\3" * 4, 8)
 PLAIN = {  # name: (value, encode, decode)
     "session-1": (SESSION, encode_session, decode_session),
