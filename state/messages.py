@@ -82,12 +82,15 @@ class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The weights of one shard's ranker, float64, one for each feature; `version` counts what it learned from."""
+    """The weights of one shard's ranker: float64 (segments, names), by the `names` of features; `version` counts what
+    it learned from. Where no names are said, the features are `rankers.FEATURES_1`.
+    """
 
     shard: int
     version: int
     weights: bytes
     bias: float = 0.0  # makes the logit that of a click on a shown item
+    names: tuple[str, ...] = ()
 
 
 class VectorUpdate(msgspec.Struct, frozen=True, array_like=True, tag=4):

@@ -389,6 +389,8 @@ def test_finding_leaves_no_trace_and_finds_the_same_again():
     retriever = Retriever(BEHAVIOUR, index)
     first, second = retriever.find(context, None), retriever.find(context, None)
     assert not index.sessions._weight.any() and not index.sessions._similarity.any()
+    for by_row in (retriever._marked, retriever.query.reached.slot):
+        assert len(by_row) == index.table.capacity and (by_row == -1).all()
     assert first.rows.tolist() == second.rows.tolist() and (first.features == second.features).all()
     score = first.features[:, SESSIONS_ROOT]
     near = {index.table.ids[row] for row, value in zip(first.rows.tolist(), score.tolist(), strict=True) if value > 0}

@@ -163,7 +163,9 @@ class ItemIndex:
         return keys - at * self._log_decay[which]
 
     def popular(self) -> np.ndarray:
-        """The 4,096 most popular servable rows, most popular first; of equals the first that was known: int32."""
+        """The 4,096 most popular servable rows (a sixteenth fewer where some went), most popular first; of equals the
+        lowest row: int32.
+        """
         self.lists.refresh()
         return self.lists.popular.rows[: self.lists.popular.n]
 
@@ -187,6 +189,8 @@ class ItemIndex:
 
     def best_of(self, token: int) -> np.ndarray:
         """The 60 most popular servable rows that have `token`: int32."""
+        if len(self.meta.events) > 1:  # of one shard, no list grows old
+            self.lists.refresh()
         return self.lists.best_of(token)
 
     def by_popularity(self) -> np.ndarray:
