@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from riverrank.state.records import Event, Item, to_json
 
-from .benchmarks.streams import stream
+from .benchmarks.streams import shop_stream
 from .processes import OwnedProcess, ServiceError
 from .services import KafkaBroker, Valkey
 
@@ -66,7 +66,7 @@ def measure(job: str, rate: int = RATE, seconds: int = SECONDS, checkpoint_every
     Raises:
         ServiceError: a service or the job failed, or slates are missing; the message holds the end of the log.
     """
-    items, events = stream(rate * (WARM_SECONDS + seconds))
+    items, events = shop_stream(rate * (WARM_SECONDS + seconds))
     with KafkaBroker() as broker, Valkey() as valkey, tempfile.TemporaryDirectory(prefix="riverrank-latency-") as name:
         for topic in ("events", "items", "slates", "dead-letters"):
             broker.create_topic(topic)
