@@ -88,7 +88,7 @@ def _take(raw, losses, took, significance, kept):  # type: ignore[no-untyped-def
     """
     lengths = np.zeros(ROWS, np.int64)
     buckets = np.zeros((ROWS, BUCKETS + 1, 2), np.int64)  # losses, interactions
-    tick, at = 0, HEAD
+    tick, at = np.int64(0), HEAD
     if len(raw):
         tick = np.int64(raw[0])
         for row in range(ROWS):
