@@ -89,8 +89,7 @@ def describe(row, content, stats, mean, number, numbers):  # type: ignore[no-unt
     `content` float32 (rows, DIMENSIONS) and `stats` float32 (rows, STATS) are the index's, `mean` that of all ratings.
     """
     features = np.zeros(FEATURES)
-    none = np.float64(0.0)
-    likes, dislikes, ratings, total = none, none, none, none
+    likes, dislikes, ratings, total = np.float64(0.0), np.float64(0.0), np.float64(0.0), np.float64(0.0)
     if row >= 0:
         features[:DIMENSIONS] = content[row]
         likes, dislikes = np.float64(stats[row, POSITIVES]), np.float64(stats[row, NEGATIVES])
