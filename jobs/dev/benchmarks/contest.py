@@ -41,7 +41,7 @@ from .streams import shop_stream, write
 SLATE_SIZE = 20
 POLL_SECONDS = 0.02
 CPU_SECONDS = 0.25  # between two looks at processor times
-TIMEOUT_SECONDS = 900.0
+STALLED_SECONDS = 240.0  # without a further slate
 FLINK_JOB = """
 import sys
 from riverrank.jobs.flink import launch
@@ -174,8 +174,8 @@ def run(contestant: Contestant, place: Path, events: Sequence[Event]) -> Run:
         process.start()
         while (pid := process.pid) is not None:
             watch.look(pid)
-            if watch.seconds() > TIMEOUT_SECONDS:
-                raise process.error(f"has not ended after {TIMEOUT_SECONDS:.0f} s")
+            if watch.idle_seconds() > STALLED_SECONDS:
+                raise process.error(f"has written nothing for {STALLED_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
         if process.ending != "exit code 0":
             raise process.error(f"failed ({process.ending})")
@@ -200,6 +200,10 @@ class Watch:
     def seconds(self) -> float:
         """Since the start."""
         return time.monotonic() - self._started
+
+    def idle_seconds(self) -> float:
+        """Since something was last seen to come, or since the start."""
+        return self.seconds() - self._last
 
     def look(self, group: int) -> None:
         """Note what has come, of a contestant whose processes are those of the process group `group`."""
