@@ -66,4 +66,5 @@ $(SETUP): setup.py pyproject.toml requirements.lock jobs/jars.lock
 	fi
 	@echo "riverrank: fetching jars"
 	@$(PY) -m riverrank.jobs.flink.jars
+	@$(PY) -m riverrank.jobs.dev.warm
 	@touch $@

@@ -62,7 +62,7 @@ def random_slate(seed: int, scale: float):
 def test_the_parts_add_up_to_the_logit(seed, scale):
     """With the intercept and the ranker's bias, which are known by themselves; nothing else is left over."""
     parts, logits, _, learner, ranker = random_slate(seed, scale)
-    rest = learner.model.intercept + learner.model.weights[0] * ranker.bias
+    rest = learner.intercept + learner.weights[0] * ranker.bias
     assert np.abs(parts.weights).sum(axis=1).min() > 0
     tolerance = 1e-9 * max(1.0, float(np.abs(parts.weights).sum(axis=1).max()))
     assert parts.rest == pytest.approx(np.full(len(logits), rest), abs=tolerance)
@@ -90,7 +90,7 @@ def test_each_part_is_what_its_feature_adds():
     features = rng.random((3, F))
     ranker = RankerWeights(rng.normal(size=(SEGMENTS, F)), 0.5, 1)
     learner = Learners(LearnerSettings()).of(LearnerState())
-    learner.model.weights[:] = rng.normal(size=DENSE)
+    learner.weights[:] = rng.normal(size=DENSE)
 
     def parts(features: np.ndarray) -> Parts:
         candidates = Candidates(np.arange(3, dtype=np.int32), features, np.ones(3, np.uint8))
@@ -104,7 +104,7 @@ def test_each_part_is_what_its_feature_adds():
         raised = features.copy()
         raised[:, feature] += 1.0
         change = parts(raised).weights - before.weights
-        share = learner.model.weights[1 + feature] + learner.model.weights[0] * ranker.weights[0, feature]
+        share = learner.weights[1 + feature] + learner.weights[0] * ranker.weights[0, feature]
         assert change.sum(axis=1) == pytest.approx([share] * 3, abs=1e-9)
         assert (np.abs(change) > 1e-9).sum(axis=1).tolist() == [1, 1, 1]
 

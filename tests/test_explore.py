@@ -158,7 +158,7 @@ def test_epsilon_is_the_same_where_a_cap_bars_nothing(rate, seed):
 
 
 def test_the_budget_shrinks_as_a_model_becomes_sure_but_never_to_nothing():
-    settings = ExplorationSettings(rate=0.1, sure_after=50)
+    settings = ExplorationSettings(rate=0.1, halved_after=50)
     rates = [budget(settings, examples) for examples in (0, 10, 50, 1_000_000)]
     assert rates == sorted(rates, reverse=True)
     assert (rates[0], rates[2]) == (0.1, 0.05)
@@ -188,7 +188,7 @@ def test_precision_grows_by_the_curvature_of_each_step_and_learning_is_the_same(
         for learner in (plain, measured):
             learner.learn(inputs, place, label, 0.5)
     assert measured.precision == pytest.approx(expected, rel=1e-12)
-    assert measured.model.weights.tolist() == plain.model.weights.tolist()
+    assert measured.weights.tolist() == plain.weights.tolist()
     assert plain.precision is None
 
 
@@ -211,7 +211,7 @@ def test_what_a_learner_is_sure_of_survives_bytes_and_changes_of_its_tokens(toke
         state = encode_learner(user)
         if step % 20 == 19:
             widest.append(whole.deviations(inputs, places).mean())
-    assert len(whole.precision) == DENSE + len(whole.tokens) == len(whole.model.weights)
+    assert len(whole.precision) == DENSE + len(whole.tokens) == len(whole.weights)
     assert part.deviations(inputs, places) == pytest.approx(whole.deviations(inputs, places), rel=1e-5)
     assert widest == sorted(widest, reverse=True) and widest[-1] < 0.9 * widest[0]
 

@@ -21,13 +21,15 @@ import msgspec
 from find_libpython import find_libpython
 from riverrank.jobs.config.schema import Config, FileSettings, load
 from riverrank.jobs.errors import Failure, UsageError
+from riverrank.state.outputs import OUTPUTS
 
 from . import jars
 
 if TYPE_CHECKING:
     from pyflink.common import JobClient
     from pyflink.datastream import StreamExecutionEnvironment
-    from riverrank.operators.flink.process import Output
+
+    from .topology import Operators
 
 MODE = "python.execution-mode"
 POLL_SECONDS = 0.1
@@ -44,10 +46,7 @@ SHORT_BUFFERS = {
 FLAGS = {
     "--events": ("files.events", "events to read from a file"),
     "--items": ("files.items", "items to read from a file"),
-    "--slates": ("files.slates", "folder to write slates to"),
-    "--predictions": ("files.predictions", "folder to write predictions to"),
-    "--dead-letters": ("files.dead_letters", "folder to write dead letters to"),
-    "--receipts": ("files.receipts", "folder to write receipts to"),
+    **{o.flag: (f"files.{o.field}", f"folder to write {o.meaning} to") for o in OUTPUTS.values()},
     "--kafka": ("kafka.bootstrap", "HOST:PORT of a broker"),
     "--redis": ("redis.url", "URL of the cache"),
 }
@@ -55,8 +54,10 @@ FLAGS = {
 log = logging.getLogger(__name__)
 
 
-def run(config: Config) -> None:
+def run(config: Config, operators: "Operators | None" = None) -> None:
     """Run the job of `config` on an embedded Flink until its input ends, or until it is interrupted.
+
+    `operators` are the adapters to run in place of the job's own, for a measurement.
 
     Raises:
         UsageError: what was asked for cannot be run as it is said.
@@ -68,7 +69,7 @@ def run(config: Config) -> None:
         config = stack.enter_context(_spooled(config))
         scratch = Path(stack.enter_context(_scratch()))
         os.environ.setdefault("FLINK_LOG_DIR", str(scratch))
-        _execute(config, _embedded_options(config, scratch))
+        _execute(config, _embedded_options(config, scratch), operators)
 
 
 def submit(config: Config) -> None:
@@ -117,7 +118,7 @@ def check(config: Config) -> None:
             raise UsageError(f"files.{name}: {path} is not a file that can be read")
     if files.events == "-" and files.items == "-":
         raise UsageError("files.items: both events and items are on standard input; give one of them a path")
-    standard = [name for name in ("slates", "predictions", "dead_letters", "receipts") if getattr(files, name) == "-"]
+    standard = [output.field for output in OUTPUTS.values() if getattr(files, output.field) == "-"]
     if len(standard) > 1:
         raise UsageError(f"files.{standard[1]}: standard output already takes files.{standard[0]}; give it a path")
 
@@ -150,12 +151,12 @@ def root_cause(error: BaseException) -> str:
     return _one_line(message)
 
 
-def _execute(config: Config, options: dict[str, str]) -> None:
+def _execute(config: Config, options: dict[str, str], operators: "Operators | None") -> None:
     from .sinks import Assembly  # noqa: PLC0415 (as below)
 
     with _java_failures(), Assembly(_targets(config)) as assembly:
         env = _environment(options)
-        _build(env, config, assembly.directories)
+        _build(env, config, assembly.directories, operators)
         _run_to_end(env.execute_async(config.job.name))
 
 
@@ -174,13 +175,15 @@ def _environment(options: dict[str, str]) -> "StreamExecutionEnvironment":
     return env
 
 
-def _build(env: "StreamExecutionEnvironment", config: Config, parts: "dict[Output, Path]") -> None:
-    from .topology import build  # noqa: PLC0415
+def _build(
+    env: "StreamExecutionEnvironment", config: Config, parts: dict[str, Path], operators: "Operators | None" = None
+) -> None:
+    from .topology import Operators, build  # noqa: PLC0415
 
-    build(env, config, parts)
+    build(env, config, parts, operators or Operators())
 
 
-def _targets(config: Config) -> "dict[Output, str]":
+def _targets(config: Config) -> dict[str, str]:
     from .sinks import targets  # noqa: PLC0415
 
     return targets(config)

@@ -1,6 +1,6 @@
 """Where records come from: files, or Kafka through Flink's Table API, as DataStreams; and the catalogue, read at once.
 
-What a record means is decided in `operators.flink.process`; here only where it lies and in what order it is read.
+What a record means is decided in `operators.flink.parse`; here only where it lies and in what order it is read.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from pyflink.table import StreamTableEnvironment
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.local.reading import read_lines, read_topic
 from riverrank.operators.flink.arrivals import Lines, kafka_record
-from riverrank.operators.flink.process import Read
+from riverrank.operators.flink.parse import Read
 from riverrank.state.records import Item, decode_item
 
 STARTUP = {"earliest": "earliest-offset", "latest": "latest-offset", "committed": "group-offsets"}

@@ -11,10 +11,10 @@ from riverrank.operators.candidates.last_served import LastServed
 from riverrank.operators.candidates.retrieve import Context, Retriever, context_of
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.drift import recent, watch
-from riverrank.operators.models.learner import Inputs, Learner, Learners, LinearLearner
+from riverrank.operators.models.learner import Learner, Learners, LinearLearner
 from riverrank.operators.models.linear import probability
 from riverrank.operators.models.ratings import Ratings
-from riverrank.operators.models.weights import RankerWeights
+from riverrank.operators.models.weights import LatestRanker, RankerWeights
 from riverrank.operators.settings import Behaviour
 from riverrank.state.hashing import hash32, uniforms
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
@@ -70,7 +70,10 @@ class Recommend:
         self.predict = predict
         self.popular_every = popular_every
         self.retriever = Retriever(behaviour, index)
-        self.learners = Learners(behaviour.learner, measured=behaviour.exploration.kind == "thompson")
+        self.ranker = LatestRanker(index.weights, self.retriever.features)
+        self.learners = Learners(
+            behaviour.learner, self.retriever.features, measured=behaviour.exploration.kind == "thompson"
+        )
         self.rules = Rules(behaviour.rules, index)
         self.reranker = Reranker(behaviour, index, self.rules)
         self.explainer = Explainer(index, self.rules)
@@ -86,7 +89,7 @@ class Recommend:
         user = decode_learner(state)
         feedback = recent(feedback, user.since)
         learner = self.learners.of(user)
-        ranker = RankerWeights.of(self.index.weights)
+        ranker = self.ranker.read()
         predictions: list[Prediction] = []
         losses: list[int] = []
         if feedback.outcomes:
@@ -132,7 +135,7 @@ class Recommend:
                 zip(rows.tolist(), self.index.popularity(rows).tolist(), strict=True), start=1
             )
         )
-        info = ModelInfo(0, RankerWeights.of(self.index.weights).version)
+        info = ModelInfo(0, self.ranker.read().version)
         version = events + 1
         slate = Slate(f"{POPULAR}:{version}", POPULAR, version, ts, POPULAR, "cold", "control", info, slots)
         return to_json(slate)
@@ -148,20 +151,19 @@ class Recommend:
             p = 0.5
             return [Prediction(event_id, user_id, i, p, float(y), "click") for i, y in zip(items, labels, strict=True)]
         candidates = self.retriever.find(context, None, known)
-        inputs = Inputs(self.index, candidates, ranker.logits(candidates.features, context.segment))
-        logits = learner.logits(inputs)
+        inputs, logits = learner.score(self.index, candidates, ranker, context.segment)
         predictions = []
         positions = iter(candidates.positions(known).tolist())
-        steps = []
+        steps, taken = [], []
         for item_id, row, label in zip(items, rows.tolist(), labels, strict=True):
             p = 0.5
             if row >= 0:
                 position = next(positions)
                 p = probability(float(logits[position]))
-                steps.append((position, bool(label)))
+                steps.append(position)
+                taken.append(bool(label))
             predictions.append(Prediction(event_id, user_id, item_id, round(p, 6), float(label), "click"))
-        for position, label in steps:
-            learner.learn(inputs, position, label, 1.0)
+        learner.learn_each(inputs.pick(steps), taken, 1.0)
         return predictions
 
     def _learn_interaction(
@@ -204,8 +206,7 @@ class Recommend:
         context = self._context(feedback, feedback.history)
         seen = None if self.behaviour.slate.repeat else np.frombuffer(user.seen, "<u4")
         candidates = self.retriever.find(context, seen, np.array([row], np.int32))
-        inputs = Inputs(self.index, candidates, ranker.logits(candidates.features, context.segment))
-        return Served(candidates, inputs, learner.logits(inputs))
+        return Served(candidates, *learner.score(self.index, candidates, ranker, context.segment))
 
     def _learn_choice(self, feedback: Feedback, row: int, served: Served, position: int, learner: Learner) -> None:
         """Learn that the item of `row`, at `position` in what was served (-1: not in it), was taken or refused."""
@@ -237,8 +238,7 @@ class Recommend:
         candidates = self.retriever.find(context, seen, self.rules.pinnable(seen))
         slots: tuple[Slot, ...] = ()
         if len(candidates.rows):
-            inputs = Inputs(index, candidates, ranker.logits(candidates.features, context.segment))
-            served = Served(candidates, inputs, learner.logits(inputs))
+            served = Served(candidates, *learner.score(index, candidates, ranker, context.segment))
             self.served.put(event.user_id, served.proposed())
             slots = self._slots(event.event_id, served, context, ranker, learner, user.examples)
         slate = Slate(

@@ -1,0 +1,85 @@
+"""One codec for every stored layout: MessagePack arrays that begin with the number of their layout.
+
+It knows no layout itself: each stands beside the structure it keeps, with the upgrades from those before it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+Stored = TypeVar("Stored", bound=msgspec.Struct)
+Fields = list[Any]
+Upgrade = Callable[[Fields], Fields]  # from the fields of one layout to those of the next, without the layout's number
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+class Layout(Generic[Stored]):
+    """How values of `struct` are stored: an array of the layout's number, which is the struct's tag, and its fields.
+
+    Bytes of layout n pass through `upgrades[n]`, then `upgrades[n + 1]`, up to the newest. Fields that are added at the
+    end with a default need no new layout. Raises TypeError where the struct has no such tag, or an upgrade is missing.
+
+    >>> class Mark(msgspec.Struct, array_like=True, tag=2):
+    ...     at_ms: int = 0
+    >>> marks = Layout("mark", Mark, {1: lambda fields: [fields[0] * 1000]})
+    >>> marks.decode(marks.encode(Mark(5))), marks.decode(bytes([0x92, 1, 7])), marks.decode(None)
+    (Mark(at_ms=5), Mark(at_ms=7000), Mark(at_ms=0))
+    >>> marks.decode(bytes([0x92, 3, 7]))
+    Traceback (most recent call last):
+    ValueError: mark of layout 3: this version reads up to 2; it was written by a newer riverrank
+    """
+
+    encode: Callable[[Stored], bytes]
+
+    def __init__(self, name: str, struct: type[Stored], upgrades: Mapping[int, Upgrade] | None = None) -> None:
+        version = struct.__struct_config__.tag
+        if not (struct.__struct_config__.array_like and isinstance(version, int) and 0 < version < 128):
+            raise TypeError(
+                f"{struct.__name__}: a stored struct is array_like, its layout's number is its tag (1 to 127)"
+            )
+        self.name = name
+        self.version = version
+        self.upgrades = dict(upgrades or {})
+        if self.upgrades and sorted(self.upgrades) != list(range(min(self.upgrades), version)):
+            raise TypeError(f"{name}: upgrades from {sorted(self.upgrades)} do not lead to layout {version} one by one")
+        self.encode = _encode
+        self._struct = struct
+        self._newest = msgspec.msgpack.Decoder(struct).decode
+
+    def decode(self, raw: bytes | None) -> Stored:
+        """The value that `raw` holds, of whatever layout; that of all defaults for None.
+
+        Raises:
+            ValueError: `raw` is of a newer layout, of one too old to be read, or broken.
+        """
+        if raw is None:
+            return self._struct()
+        try:
+            return self._newest(raw)
+        except msgspec.ValidationError as fault:  # of another layout, or broken
+            return self._newest(_encode(self._upgraded(raw, fault)))
+
+    def _upgraded(self, raw: bytes, fault: msgspec.ValidationError) -> Fields:
+        array = _decode(raw)
+        if not (isinstance(array, list) and array and isinstance(array[0], int)):
+            raise ValueError(f"{self.name}: no array that begins with the number of its layout") from fault
+        layout, *fields = array
+        if layout > self.version:
+            raise ValueError(
+                f"{self.name} of layout {layout}: this version reads up to {self.version}; "
+                "it was written by a newer riverrank"
+            ) from fault
+        if layout == self.version:
+            raise ValueError(f"{self.name} of layout {layout}: {fault}") from fault
+        if layout not in self.upgrades:
+            oldest = min(self.upgrades, default=self.version)
+            raise ValueError(
+                f"{self.name} of layout {layout}: this version reads {oldest} to {self.version}; "
+                "start without this savepoint"
+            ) from fault
+        for older in range(layout, self.version):
+            fields = self.upgrades[older](fields)
+        return [self.version, *fields]
