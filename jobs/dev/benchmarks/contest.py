@@ -42,12 +42,12 @@ SLATE_SIZE = 20
 POLL_SECONDS = 0.02
 CPU_SECONDS = 0.25  # between two looks at processor times
 STALLED_SECONDS = 240.0  # without a further slate
-FLINK_JOB = """
+TUTORIAL = """
 import sys
 from riverrank.jobs.flink import launch
 launch.prepare_environment()
-from riverrank.jobs.dev.benchmarks.flink import {name}
-{name}.run(*sys.argv[1:])
+from riverrank.jobs.dev.benchmarks.flink import tutorial
+tutorial.run(*sys.argv[1:])
 """
 RATIOS = (("replay", "tutorial"), ("job", "tutorial"), ("job", "replay"), ("job", "empty"))
 
@@ -140,8 +140,8 @@ def contestants(folder: Path, name: str) -> list[Contestant]:
     events, items = str(folder / f"{name}.jsonl"), str(folder / "items.jsonl")
     flags = ("--events", events, "--items", items, "--slates", "slates.jsonl")
     riverrank = (sys.executable, "-m", "riverrank.jobs.cli")
-    tutorial = (sys.executable, "-c", FLINK_JOB.format(name="tutorial"), events, items, "slates")
-    empty = (sys.executable, "-c", FLINK_JOB.format(name="empty"), events, "slates.jsonl")
+    tutorial = (sys.executable, "-c", TUTORIAL, events, items, "slates")
+    empty = (sys.executable, "-m", "riverrank.jobs.dev.benchmarks.flink.empty", *flags)
     parts, target = ".slates.jsonl.parts-*/*part-*", "slates.jsonl"
     return [
         Contestant("job", (*riverrank, "run", *flags), parts, target),

@@ -10,23 +10,24 @@ import inspect
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+from riverrank.jobs.config.schema import parse
 from riverrank.jobs.errors import Failure
+from riverrank.jobs.local.writing import opened
 
 from .figures import Spread
 from .local import Local
 from .streams import shop_stream
 
 RECOMMEND, RANKER = "riverrank.operators.slate.recommend", "riverrank.operators.models.ranker"
-LEARNER, REPLAY = "riverrank.operators.models.learner", "riverrank.jobs.local.replay"
+LEARNER, PIPELINE = "riverrank.operators.models.learner", "riverrank.jobs.local.pipeline"
 
 # Each part with the callables whose time it is, where they are looked up when they are called. Of parts within parts
 # the innermost gets the time, and is listed below the outermost.
 PARTS: Mapping[str, Sequence[str]] = {
-    "parse": (f"{REPLAY}:decode_event",),
+    "parse": (f"{PIPELINE}:decode_event",),
     "session": (
         "riverrank.operators.session.session:Session.accept",
         "riverrank.operators.session.session:Session.routes",
@@ -36,12 +37,12 @@ PARTS: Mapping[str, Sequence[str]] = {
         "riverrank.operators.signals.signals:Signals.learn",
         "riverrank.operators.signals.signals:Signals.flush",
     ),
-    "index updates": (f"{REPLAY}:decode_update", "riverrank.operators.index.item_index:ItemIndex.apply"),
+    "index updates": (f"{PIPELINE}:decode_update", "riverrank.operators.index.item_index:ItemIndex.apply"),
     "ranker": (f"{RANKER}:Ranker.learn", f"{RANKER}:Ranker.flush"),
     "recommend": (f"{RECOMMEND}:Recommend.answer",),
-    "write": (f"{REPLAY}:Sink.write",),
+    "write": (f"{PIPELINE}:Pipeline._write",),
     "retrieve": (
-        "riverrank.operators.candidates.retrieve:Retriever.find",
+        "riverrank.operators.candidates.retrieval:Retriever.find",
         f"{RECOMMEND}:context_of",
         f"{RANKER}:context_of",
     ),
@@ -55,11 +56,7 @@ PARTS: Mapping[str, Sequence[str]] = {
     ),
     "decode": (f"{RECOMMEND}:decode_learner", f"{LEARNER}:Learners.of"),
     "encode": (f"{RECOMMEND}:encode_learner", f"{LEARNER}:LinearLearner.store"),
-    "score": (
-        f"{LEARNER}:Inputs.__init__",
-        f"{LEARNER}:LinearLearner.logits",
-        "riverrank.operators.models.weights:RankerWeights.logits",
-    ),
+    "score": (f"{LEARNER}:LinearLearner.score",),
     "rerank": ("riverrank.operators.slate.rerank:Reranker.position",),
     "reasons": (
         f"{RECOMMEND}:parts_of",
@@ -246,8 +243,10 @@ def measure(warm_up: int, events: int, rounds: int) -> dict[str, Any]:
     watches = StopWatches()
     whole: list[float] = []
     times: list[dict[Key, tuple[int, float]]] = []
-    with tempfile.TemporaryDirectory(prefix="riverrank-bench-") as folder:
-        local = Local(slates=Path(folder) / "slates.jsonl")
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="riverrank-bench-"))
+        slates = stack.enter_context(opened(parse({}, {"files.slates": f"{folder}/slates.jsonl"})))
+        local = Local(outputs=slates)
         arrivals = list(map(local.arrival, stream))
         local.load(map(local.arrival, items))
         local.run(arrivals[:warm_up])
