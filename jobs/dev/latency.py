@@ -4,8 +4,8 @@
 
 The clock starts when the producer is handed the event, and stops when the server takes the write: Redis says so itself
 (MONITOR, with its own time stamps), so that nothing that looks on is measured. The job checkpoints meanwhile.
-`--empty` measures the job without its logic beside it (`jobs.dev.empty`), in turns: what is left is Flink, the broker
-and Redis.
+`--empty` measures the job without its logic as well (`benchmarks.flink.empty`), in turns: what is left is Flink, the
+broker and Redis.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .services import KafkaBroker, Valkey
 RATE, SECONDS, ROUNDS = 200, 30, 1
 WARM_SECONDS = 10  # at the same rate, before what is measured
 START_SECONDS = 400.0
-JOBS = {"job": ("riverrank.jobs.cli", "run"), "empty": ("riverrank.jobs.dev.empty",)}
+JOBS = {"job": ("riverrank.jobs.cli", "run"), "empty": ("riverrank.jobs.dev.benchmarks.flink.empty",)}
 CONFIG = """
 [job]
 checkpoint_every = "{checkpoint_every}"
