@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from riverrank.state.records import Event, Item, to_json
 
-from .bench import stream
+from .benchmarks.streams import stream
 from .processes import OwnedProcess, ServiceError
 from .services import KafkaBroker, Valkey
 
