@@ -85,8 +85,9 @@ class Lessons:
     def finish(self) -> None:
         """Apply all that was learned."""
         self.ranker.embedding.settle()
-        for learner in (*self.signals, self.ranker):
-            self._apply(learner.flush())
+        for signals in self.signals:
+            self._apply(signals.flush())
+        self._apply(self.ranker.flush())
         while (moved := self.ranker.embedding.moved(self.ranker.shard)) is not None:
             self.index.apply(moved)
 

@@ -63,5 +63,5 @@ def _open(path: str) -> IO[bytes]:
     if path == STANDARD:
         return sys.stdin.buffer
     if path.endswith(".gz"):  # in a buffer: its own readline is Python
-        return io.BufferedReader(gzip.open(path, "rb"), BUFFER_BYTES)  # type: ignore[arg-type]
+        return io.BufferedReader(gzip.open(path, "rb"), BUFFER_BYTES)
     return Path(path).open("rb", BUFFER_BYTES)

@@ -61,7 +61,7 @@ def _to_topic(stack: ExitStack, config: Config, topic: str) -> Write:
 def _created(path: str) -> IO[bytes]:
     try:
         if path.endswith(".gz"):
-            return io.BufferedWriter(gzip.open(path, "wb", GZIP_LEVEL), BUFFER_BYTES)  # type: ignore[arg-type]
+            return io.BufferedWriter(gzip.open(path, "wb", GZIP_LEVEL), BUFFER_BYTES)
         return Path(path).open("wb", BUFFER_BYTES)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; name a file in a folder that is there") from error
