@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kernels import missing_twins
 from riverrank.operators.catalogue.tokens import COHORT, MAX_TOKENS
 from riverrank.operators.index import lists
+from riverrank.operators.index.apply_updates import _apply
 from riverrank.operators.index.item_index import ITEM, ItemIndex, decayed
 from riverrank.operators.index.lists import REFRESH_EVENTS
 from riverrank.operators.index.pool import Pool, copy, logits
@@ -239,6 +240,41 @@ def test_decayed_is_what_is_left_of_the_stats(rows, held, which):
     assert scores[:, 1].tolist() == pytest.approx(expected, rel=1e-5) and not scores[:, [0, 2]].any()
 
 
+CELL = st.tuples(st.integers(0, 2), st.integers(0, 5), st.sampled_from([0.0, 0.5, 2.0]))  # position, item, weight
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.lists(CELL, max_size=3)), max_size=6),
+    st.lists(st.integers(0, 5), max_size=6, unique=True),
+)
+def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted):
+    table, twin = ItemTable(3), ItemTable(3)
+    for held in (table, twin):
+        held.neighbours[:8], held.weights[:8] = np.arange(24).reshape(8, 3) % 8, 1.0
+    rows = np.array([7, 3, 0, 5, 1, 2], np.int32)
+    stats = np.arange(6.0 * len(counted), dtype=np.float32)
+    cells = [cell for _, held in renewed for cell in held]
+    _apply(
+        *(table.stats, table.at, table.shard, table.neighbours, table.weights, rows, np.array(counted, np.int32)),
+        *(stats, 77.0, 1, np.array([(n, len(held)) for n, held in renewed], np.int32).ravel()),
+        np.array([position for position, _, _ in cells], np.uint16),
+        np.array([item for _, item, _ in cells], np.int32),
+        np.array([[weight, 2 * weight, 1.0] for *_, weight in cells], np.float32).ravel(),
+        0.5,
+    )
+    for k, item in enumerate(counted):
+        row = rows[item]
+        twin.stats[row], twin.at[row], twin.shard[row] = stats[6 * k : 6 * k + 6], 77.0, 1
+    for item, (renewals, held) in enumerate(renewed):
+        row = rows[item]
+        twin.weights[row, :, :2] *= 0.5**renewals
+        for position, other, weight in held:
+            twin.neighbours[row, position] = rows[other]
+            twin.weights[row, position] = [weight, 2 * weight, 1.0]
+    for name in ("stats", "at", "shard", "neighbours", "weights"):
+        assert getattr(table, name).tolist() == getattr(twin, name).tolist()
+
+
 class World:
     """An index that random events and records of the catalogue come to; some events are about rows of no item."""
 
@@ -407,6 +443,7 @@ def test_what_is_restored_ranks_as_what_was_dumped():
 
 
 TWINS = {
+    "apply_updates._apply": test_an_update_is_written_to_the_rows_of_its_items,
     "item_index.decayed": test_decayed_is_what_is_left_of_the_stats,
     "pool.copy": test_what_is_in_the_pool_is_copied_and_the_rest_counted,
     "pool.logits": test_logits_are_dot_products_and_biases,
