@@ -10,6 +10,7 @@ from pyflink.datastream import DataStream, KeyedStream, OutputTag, StreamExecuti
 from pyflink.java_gateway import get_gateway
 from pyflink.table import StreamTableEnvironment
 from riverrank.jobs.config.schema import Config
+from riverrank.jobs.local.reading import read_items
 from riverrank.operators.cache.redis_cache import Cache
 from riverrank.operators.flink.cache import CacheFunction, SendReceipts
 from riverrank.operators.flink.channels import BYTES, KEYED, PAIRS, SAMPLE, WRITES, lines_of, map_state, records_of
@@ -48,7 +49,7 @@ def build(
     env.set_max_parallelism(job.max_parallelism)
     tables = StreamTableEnvironment.create(env) if sources.uses_kafka(config) else None
     outputs = sinks.outputs(config)
-    catalogue = functools.partial(sources.read_items, config)
+    catalogue = functools.partial(read_items, config)
 
     events = _events(env, tables, config)
     updates = _items(env, tables, config)
