@@ -54,8 +54,8 @@ class _ByOutput(Section):
 
 
 class _Inputs(_ByOutput):
-    events: Annotated[str, Meta(description="path to read events from in place of the topic; - is standard input")] = ""
-    items: Annotated[str, Meta(description="path to read items from in place of the topic; - is standard input")] = ""
+    events: Annotated[str, Meta(description="path of the events, in place of the topic; - is standard input")] = ""
+    items: Annotated[str, Meta(description="path of the items, in place of the topic; - is standard input")] = ""
 
 
 class _Topics(_ByOutput):
@@ -70,7 +70,7 @@ if TYPE_CHECKING:  # a type checker knows no class that is made at run time
     _Paths = _Inputs
     _AllTopics = _Topics
 else:
-    _Paths = _with_outputs(_Inputs, str, "path to write {} to; - is standard output", lambda output: "")
+    _Paths = _with_outputs(_Inputs, str, "path for {}; - is standard output", lambda output: "")
     _AllTopics = _with_outputs(_Topics, OptionalTopic, "topic of the {}; none is no topic", lambda output: output.topic)
 
 
@@ -138,7 +138,7 @@ class RedisSettings(Section):
     """Where slates are cached; no `url`, no cache. The URL's password is never printed."""
 
     url: Annotated[
-        str, Meta(description="redis://HOST:PORT/0 of the cache; none is no cache; RIVERRANK_REDIS_URL goes first")
+        str, Meta(description="URL of the cache, redis://HOST:PORT/0; none is no cache; RIVERRANK_REDIS_URL goes first")
     ] = ""
     url_file: Annotated[str, Meta(description="file that holds the URL, in place of redis.url")] = ""
     prefix: Annotated[str, Meta(description="prefix of every key")] = "rr:"
