@@ -78,11 +78,18 @@ def build(
         job.parallelism,
     )
     receipts = answers if cache is None else _cache(answers, config)
-    leaving = {
-        Origin.ANSWER: [answers],
-        Origin.RECEIPT: [receipts],
-        Origin.REJECT: [events, feedback, *([updates] if updates is not None else [])],
-    }
+    rejecting = [events, feedback, *([updates] if updates is not None else [])]
+    leaving = {Origin.ANSWER: [answers], Origin.RECEIPT: [receipts], Origin.REJECT: rejecting}
+    _write(leaving, tables, config, parts)
+
+
+def _write(
+    leaving: Mapping[Origin, list[DataStream]],
+    tables: StreamTableEnvironment | None,
+    config: Config,
+    parts: Mapping[str, Path],
+) -> None:
+    """Each wanted output from the operators that emit what it is made of, to its file or topic."""
     for output, directory in parts.items():
         sinks.to_parts(_united(leaving[OUTPUTS[output].origin], lines_of(output)), directory, output)
     for output, topic in sinks.topics(config).items():
