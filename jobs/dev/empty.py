@@ -10,7 +10,7 @@ import sys
 from typing import Any, Self
 
 import msgspec
-from riverrank.jobs.config.schema import load
+from riverrank.jobs.config.schema import FLAGS, load
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.flink import launch
 from riverrank.operators.flink.ranker import RankerFunction
@@ -83,8 +83,8 @@ def main(arguments: list[str]) -> int:
     """The command line; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m riverrank.jobs.dev.empty", description="The job without logic.")
     parser.add_argument("--config", metavar="FILE", help="TOML; default: none, all defaults")
-    for flag, (key, meaning) in launch.FLAGS.items():
-        parser.add_argument(flag, dest=key, metavar="VALUE", help=meaning)
+    for flag, key in FLAGS.items():
+        parser.add_argument(flag, dest=key, metavar="VALUE", help=f"sets {key}")
     given = vars(parser.parse_args(arguments))
     try:
         run(given)
