@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kernels import missing_twins
-from riverrank.operators.candidates import features, merging, registry
+from riverrank.operators.candidates import features, merging
 from riverrank.operators.candidates.features import LEAST, SMALLEST_SHARE, STEPS
 from riverrank.operators.candidates.reached import Reached
 from riverrank.operators.candidates.selection import Allowed, is_allowed, is_before, push, sift, sort
