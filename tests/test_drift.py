@@ -12,12 +12,13 @@ from river import drift as river
 from riverrank.jobs.cli import main as cli
 from riverrank.jobs.config.schema import Config, parse
 from riverrank.jobs.evaluation import drift
-from riverrank.jobs.local.replay import Replay, Sink
+from riverrank.jobs.evaluation.listed import listed
+from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.models.drift import BUCKETS, CLOCK, HEAD, ROWS, Change, recent, take, watch
 from riverrank.state.learners import LearnerState, decode_learner
-from riverrank.state.messages import CatalogueUpdate, Feedback, Seen
-from riverrank.state.records import Event, EventType, Item, Slate, to_json
+from riverrank.state.messages import Feedback, Seen
+from riverrank.state.records import Event, EventType, Item, Slate
 
 MOST_BYTES = HEAD + 2 * ROWS * BUCKETS
 HOUR = 3_600_000
@@ -156,29 +157,16 @@ def test_a_change_that_nothing_was_taken_since_leaves_no_history() -> None:
     assert empty.since == 0
 
 
-class Slates(Sink):
-    """The slates that were written, in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wanted = True
-        self.slates: list[Slate] = []
-
-    def write(self, key: str, value: bytes) -> None:
-        self.slates.append(msgspec.json.decode(value, type=Slate))
-
-
 class Life:
     """A user who takes what is of one category, and then of another, among a crowd who each keep to one of eight."""
 
     def __init__(self, significance: float) -> None:
-        self.answers = Slates()
-        outputs = {name: Sink() for name in Sink.NAMES}
         config = parse({"learner": {"drift": significance}, "exploration": {"rate": 0.0}})
-        self.replay = Replay(config, {**outputs, "slates": self.answers})
+        self.slates: list[bytes] = []
+        self.pipeline = Pipeline(config.behaviour, {"slates": lambda key, value: self.slates.append(value)})
         self.sent = 0
         for number in range(1600):
-            self.replay.index.apply(CatalogueUpdate(Item(f"i{number}", 1, categories=(f"c{number % 8}",))))
+            self.pipeline.lessons.item(Item(f"i{number}", 1, categories=(f"c{number % 8}",)))
         for number in range(800):
             self.send(f"crowd{number % 40}", "click", item_id=f"i{number % 8 + 8 * (number * 7 // 40 % 200)}")
         for turn in range(25):
@@ -191,12 +179,12 @@ class Life:
 
     def send(self, user: str, kind: EventType, **fields: Any) -> None:
         event = Event(f"e{self.sent}", kind, user, HOUR * (1 + self.sent), **fields)
-        self.replay.event(Arrival(0, self.sent, 0, to_json(event)))
+        self.pipeline.take(event, Arrival(0, self.sent, 0, None))
         self.sent += 1
 
     def visit(self, category: int, turn: int) -> None:
         """Look at ten of the last slate, take two of the category, and find one more every fifth time."""
-        shown = [slot.item_id for slot in self.answers.slates[-1].items[:10]]
+        shown = listed(self.slates[-1]).ids()[:10]
         self.send("u", "impression", items=tuple(shown))
         for item_id in [item_id for item_id in shown if int(item_id[1:]) % 8 == category][:2]:
             self.send("u", "click", item_id=item_id)
@@ -205,13 +193,14 @@ class Life:
         self.send("u", "request")
 
     def shown_of(self, category: int) -> int:
-        return sum(int(slot.item_id[1:]) % 8 == category for slot in self.answers.slates[-1].items[:10])
+        return sum(int(item_id[1:]) % 8 == category for item_id in listed(self.slates[-1]).ids()[:10])
 
 
 def test_after_a_change_of_taste_the_old_one_counts_no_more_and_slates_follow_sooner() -> None:
     life, without = Life(0.5), Life(0.0)
-    state, slate = decode_learner(life.replay.users["u"]), life.answers.slates[-1]
-    ignored = decode_learner(without.replay.users["u"])
+    state = decode_learner(life.pipeline.users["u"])
+    slate = msgspec.json.decode(life.slates[-1], type=Slate)
+    ignored = decode_learner(without.pipeline.users["u"])
     assert life.visits < without.visits
     assert (ignored.since, ignored.losses) == (0, b"")
     assert life.flipped_at < state.since < HOUR * life.sent

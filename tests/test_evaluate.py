@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from riverrank.jobs.config.schema import Config, load
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.jobs.evaluation import evaluate, measures
+from riverrank.jobs.evaluation import evaluate, metrics
 from riverrank.jobs.evaluation.baselines import NAMES
-from riverrank.jobs.evaluation.measures import MISS, Judged, Shown, auc, clicks_of, gini, paired, ratings_of
+from riverrank.jobs.evaluation.metrics import MISS, Judged, Shown, auc, clicks_of, gini, paired, ratings_of
 from riverrank.jobs.evaluation.report import Report
 from riverrank.jobs.local import replay
 from riverrank.jobs.local.reading import read_lines
@@ -266,7 +266,7 @@ def test_predictions_are_measured_as_written_out() -> None:
 
 
 def test_old_and_new_users_and_time_are_told_apart() -> None:
-    tests = measures.Tests(2)
+    tests = metrics.Tests(2)
     for nth in range(40):
         tests.add("u", nth, [1 if nth < 5 else MISS, 11 if nth >= 20 else MISS])
     one, two = tests.of(0), tests.of(1)

@@ -158,7 +158,7 @@ def test_epsilon_is_the_same_where_a_cap_bars_nothing(rate, seed):
 
 
 def test_the_budget_shrinks_as_a_model_becomes_sure_but_never_to_nothing():
-    settings = ExplorationSettings(rate=0.1, sure_after=50)
+    settings = ExplorationSettings(rate=0.1, halved_after=50)
     rates = [budget(settings, examples) for examples in (0, 10, 50, 1_000_000)]
     assert rates == sorted(rates, reverse=True)
     assert (rates[0], rates[2]) == (0.1, 0.05)

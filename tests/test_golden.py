@@ -10,12 +10,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import test_golden_models
 from riverrank.operators.index.item_index import Meta
-from riverrank.operators.models.ranker import RankerState
 from riverrank.operators.settings import Behaviour, SignalSettings
 from riverrank.operators.signals.signals import Counts, Signals
 from riverrank.state.item_tables import ItemTable, SessionTable, VectorTable
-from riverrank.state.learners import LearnerState, decode_learner, encode_learner
 from riverrank.state.messages import (
     CacheWrite,
     CatalogueUpdate,
@@ -24,7 +23,6 @@ from riverrank.state.messages import (
     Seen,
     SignalUpdate,
     VectorUpdate,
-    Weights,
     decode_feedback,
     decode_update,
     decode_write,
@@ -45,33 +43,6 @@ SESSION = SessionState(
     impressions=[OpenImpression("e-9", 1_764_000_000_000, ("i-1", "i-2"), [0, 1], "u:3")],
     attributes={"age_band": "25-34", "likes": ["drama"]},
 )
-LEARNER = LearnerState(
-    layout=1,
-    version=42,
-    examples=57,
-    seen=np.array([1, 2**32 - 1], "<u4").tobytes(),
-    rated=(3, -0.5),
-    intercept=0.25,
-    weights=np.array([1.0, -0.125, 1e-9], "<f8").tobytes(),
-    tokens=np.array([7, 9], "<u4").tobytes(),
-    token_weights=np.array([0.5, -0.5], "<f8").tobytes(),
-    memory={"n_iterations": 12, "m": np.array([0.1], "<f8").tobytes()},
-    model=b"pickle",
-)
-RATER = LearnerState(
-    layout=1,
-    version=4,
-    examples=3,
-    rated=(3, 0.0),
-    ratings=np.array([1.0, 5.0, 20.5, 0.25, 0.5], "<f4").tobytes() + np.array([0.5, -0.125], "<f2").tobytes(),
-)
-MEASURED = LearnerState(
-    weights=np.array([1.0, 0.5], "<f8").tobytes(),
-    tokens=np.array([7], "<u4").tobytes(),
-    token_weights=np.array([0.25], "<f8").tobytes(),
-    precision=np.array([4.5, 1.0, 1.25], "<f4").tobytes(),
-)
-WATCHED = LearnerState(layout=1, losses=b"\2\1" + bytes(7) + b"\1\3", since=1_764_000_000_000)
 FEEDBACK = Feedback(
     Event("e-1", "rate", "u-1", 5, "i-1", 4.0, None, "u-1:3", {"device": "tv"}, None),
     1.0,
@@ -97,27 +68,12 @@ TAKEN = signals_update(Event("e-2", "erase", "u-1", 8))
 VECTORS = VectorUpdate(1, ("a", "b"), b"\0\0\0\0", b"\1" * 8, b"\1\0\0\0", b"\2" * 8, b"\3" * 4, 8)
 PLAIN = {  # name: (value, encode, decode)
     "session-1": (SESSION, encode_session, decode_session),
-    "learner-1": (LEARNER, encode_learner, decode_learner),
-    "learner-1-ratings": (RATER, encode_learner, decode_learner),
-    "learner-1-precision": (MEASURED, encode_learner, decode_learner),
-    "learner-1-drift": (WATCHED, encode_learner, decode_learner),
     "counts-1": (Counts(1, 9, (3.5, 2.0)), encode, lambda raw: msgspec.msgpack.decode(raw, type=Counts)),
     "view-1": (Meta(1, 4, {0: 9}, {0: (3.5, 2.0)}), encode, lambda raw: msgspec.msgpack.decode(raw, type=Meta)),
-    "ranker-1": (
-        RankerState(1, 7, b"\0" * 16, -0.5),
-        encode,
-        lambda raw: msgspec.msgpack.decode(raw, type=RankerState),
-    ),
-    "ranker-1-ensemble": (
-        RankerState(1, 7, b"\0" * 16, -0.5, b"\1" * 8, 1.5),
-        encode,
-        lambda raw: msgspec.msgpack.decode(raw, type=RankerState),
-    ),
     "feedback": (FEEDBACK, encode, decode_feedback),
     "update-signals": (SIGNALS, encode, decode_update),
     "update-signals-taken": (TAKEN, encode, decode_update),
     "update-vectors": (VECTORS, encode, decode_update),
-    "update-weights": (Weights(0, 3, b"\0" * 8, 0.5), encode, decode_update),
     "update-item": (
         CatalogueUpdate(Item("i", 5, "Alien", None, ("sci-fi",), {"year": 1979}, (0.5,), 4, False, False)),
         encode,
@@ -193,7 +149,7 @@ def test_a_block_of_the_first_layout_is_refused():
         ItemTable(3, 4).load({"block:00000000": encode((1, 0, [], {}, {}))})
 
 
-@pytest.mark.parametrize(("decode", "name"), [(decode_session, "session-1"), (decode_learner, "learner-1")])
+@pytest.mark.parametrize(("decode", "name"), [(decode_session, "session-1")])
 def test_a_layout_of_the_future_is_refused(decode, name):
     kept = bytearray((GOLDEN / f"{name}.bin").read_bytes())
     kept[1] = 99  # the layout stands first in the array
@@ -203,7 +159,7 @@ def test_a_layout_of_the_future_is_refused(decode, name):
 
 def test_every_golden_file_is_tested():
     names = {path.stem for path in GOLDEN.glob("*.bin")}
-    assert names == {*PLAIN, *TABLES}
+    assert names == {*PLAIN, *TABLES, *test_golden_models.NAMES}
 
 
 def write(name: str) -> None:

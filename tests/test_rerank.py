@@ -188,7 +188,7 @@ def test_new_items_of_which_least_is_known_are_due_first():
 
 
 def test_the_sure_are_explored_for_less():
-    shelf = Shelf(exploration=ExplorationSettings(rate=0.5, sure_after=50))
+    shelf = Shelf(exploration=ExplorationSettings(rate=0.5, halved_after=50))
     tried = [
         sum(shelf.position(event_id=f"e{k}", examples=examples)[0].explored.sum() for k in range(100))
         for examples in (0, 50, 100_000)

@@ -12,6 +12,7 @@ from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSet
 from riverrank.operators.signals.changes import Changes
 from riverrank.operators.signals.neighbour_lists import count, pair
 from riverrank.operators.signals.signals import Signals
+from riverrank.state.hashing import hash32
 from riverrank.state.item_tables import (
     AFTER,
     BEFORE,
@@ -136,6 +137,52 @@ def test_restored_signals_go_on_as_if_nothing_had_happened():
     assert lists_of(second.table) == lists_of(whole.table)
     assert second.counts.events == whole.counts.events == 900
     assert second.table.stats[: len(second.table)].tolist() == whole.table.stats[: len(whole.table)].tolist()
+
+
+def test_a_dump_holds_all_that_was_learned():
+    entries = DictEntries()
+    signals = Signals(SMALL, 0, Journal(entries, limit=14))
+    compared = 0
+    for feedback in made_stream(300):
+        signals.learn(feedback)
+        if signals.due():
+            signals.flush()
+            if not any(key.startswith("log:") for key in entries):
+                again = Signals.restore(SMALL, 0, Journal(DictEntries(entries)))
+                assert lists_of(again.table) == lists_of(signals.table) != {}
+                assert (again.table.stats == signals.table.stats).all() and (again.table.at == signals.table.at).all()
+                compared += 1
+    assert compared > 10
+
+
+def test_popularity_decays_once_however_often_it_is_sent():
+    behaviour = Behaviour(signals=SignalSettings(half_life_events=10, shards=2))
+    signals, index = [Signals(behaviour, shard) for shard in range(2)], ItemIndex(behaviour)
+    expected = dict.fromkeys((f"i{k}" for k in range(6)), 0.0)
+    for k in range(60):
+        item = f"i{k * k % 6}"
+        for shard in signals:
+            shard.learn(Feedback(Event(f"e{k}", "click", "u", 1, item), 1.0, ()))
+            for update in shard.flush():
+                index.apply(decode_update(update))
+        expected = {name: 0.5**0.1 * value + (name == item) for name, value in expected.items()}
+    for name, value in expected.items():
+        row = index.row(name)
+        assert (row >= 0) == (value > 0)
+        if row >= 0:
+            assert index.popularity(np.array([row]))[0] == pytest.approx(value, rel=1e-4)
+            assert index.table.shard[row] == hash32(name) % 2
+    assert len({hash32(name) % 2 for name, value in expected.items() if value}) == 2
+
+
+def test_a_newcomer_takes_the_position_of_the_weakest_once_nothing_of_it_is_left():
+    behaviour = Behaviour(signals=SignalSettings(neighbours=4, forgetting=1.0))
+    signals = Signals(behaviour, 0)
+    for k in range(4):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"b{k}"), 1.0, (Seen("a", 0, 1.0),)))
+    assert set(lists_of(signals.table)["a"]) == {"b0", "b1", "b2", "b3"}
+    signals.learn(Feedback(Event("e4", "click", "u", 4, "b4"), 1.0, (Seen("a", 0, 1.0),)))
+    assert lists_of(signals.table)["a"] == {"b4": (0.0, 0.0, 1.0)} | {f"b{k}": (1.0, 0.0, 1.0) for k in (1, 2, 3)}
 
 
 def test_log_grows_with_what_a_dump_would_rewrite():

@@ -25,7 +25,7 @@ from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import Shop, ShopSettings
 from riverrank.state.records import to_json
 
-from .measures import lift
+from .metrics import lift
 from .screen import ArmView, ItemIndex, LiveScreen, PlainScreen, Screen, Summary, summary_of
 from .traffic import ARMS, Traffic
 

@@ -18,7 +18,7 @@ from riverrank.jobs.evaluation.shop import Shop
 from riverrank.operators.cache.redis_cache import POPULAR, slate_key
 from riverrank.state.records import ANSWERED, Event, to_json
 
-from .measures import ClickThrough, Pace, Waits
+from .metrics import ClickThrough, Pace, Waits
 
 ANSWER_TIMEOUT_SECONDS = 5.0
 WAITING_AT_ONCE = 8

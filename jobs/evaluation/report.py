@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from .measures import AT, Clicks, Difference, Hits, Ratings, Showing
+from .metrics import AT, Clicks, Difference, Hits, Ratings, Showing
 
 OWN = "riverrank"
 BLOCKS = "▁▂▃▄▅▆▇█"

@@ -3,7 +3,6 @@
 Everything that has to be right before Flink starts is checked here, and a failure is told as one line, its root cause.
 """
 
-import argparse
 import logging
 import os
 import shutil
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from find_libpython import find_libpython
-from riverrank.jobs.config.schema import Config, FileSettings, load
+from riverrank.jobs.config.schema import Config, FileSettings
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.state.outputs import OUTPUTS
 
@@ -41,14 +40,6 @@ SHORT_BUFFERS = {
     "taskmanager.memory.segment-size": "8 kb",
     "taskmanager.network.memory.floating-buffers-per-gate": "4",
     "taskmanager.network.memory.max-buffers-per-channel": "4",
-}
-
-FLAGS = {
-    "--events": ("files.events", "events to read from a file"),
-    "--items": ("files.items", "items to read from a file"),
-    **{o.flag: (f"files.{o.field}", f"folder to write {o.meaning} to") for o in OUTPUTS.values()},
-    "--kafka": ("kafka.bootstrap", "HOST:PORT of a broker"),
-    "--redis": ("redis.url", "URL of the cache"),
 }
 
 log = logging.getLogger(__name__)
@@ -90,21 +81,6 @@ def submit(config: Config) -> None:
             env.enable_checkpointing(config.job.checkpoint_every)
         _build(env, config, {output: Path(path) for output, path in _targets(config).items()})
         env.execute(config.job.name)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """What the job file runs; the exit code."""
-    parser = argparse.ArgumentParser(prog="recommend.py", description="The riverrank job, for `flink run -py`.")
-    parser.add_argument("--config", metavar="FILE", help="TOML; default: none, all defaults")
-    for flag, (key, meaning) in FLAGS.items():
-        parser.add_argument(flag, dest=key, metavar="VALUE", help=meaning)
-    given = vars(parser.parse_args(arguments))
-    try:
-        submit(load(given.pop("config"), given))
-    except (UsageError, Failure) as error:
-        print(f"riverrank: {_one_line(str(error))}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
 
 
 def check(config: Config) -> None:

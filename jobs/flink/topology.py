@@ -56,13 +56,13 @@ def build(
     feedback = _placed(_keyed(events, job.parallelism).process(session, KEYED), uids.SESSION, job.parallelism)
     shards = min(job.parallelism, behaviour.signals.shards)
     signals = _placed(
-        _keyed(feedback.get_side_output(PAIRS), job.parallelism).process(operators.signals(behaviour), BYTES),
+        _keyed(_side(feedback, PAIRS), job.parallelism).process(operators.signals(behaviour), BYTES),
         uids.SIGNALS,
         shards,
     )
     known = signals.union(updates) if updates is not None and _follows(config) else signals
     weights = _placed(
-        _keyed(feedback.get_side_output(SAMPLE), job.parallelism)
+        _keyed(_side(feedback, SAMPLE), job.parallelism)
         .connect(known.broadcast(map_state(uids.RANKER_VIEW)))
         .process(operators.ranker(behaviour, catalogue), BYTES),
         uids.RANKER,
@@ -112,7 +112,7 @@ def _cache(answers: DataStream, config: Config) -> DataStream:
     connect = functools.partial(Cache, redis.url, redis.prefix, settings.ttl, redis.timeout)
     cache = CacheFunction(connect, settings.flush_every, settings.drain)
     written = _placed(
-        _keyed(answers.get_side_output(WRITES), config.job.parallelism).process(cache, KEYED),
+        _keyed(_side(answers, WRITES), config.job.parallelism).process(cache, KEYED),
         uids.CACHE,
         config.job.parallelism,
     ).start_new_chain()  # a thread of its own: it waits for Redis
@@ -163,6 +163,13 @@ def _by_first_field() -> tuple[object, object]:
     return get_gateway().jvm.KeyByKeySelector(), Types.ROW([Types.STRING()]).get_java_type_info()
 
 
+def _side(stream: DataStream, tag: OutputTag) -> DataStream:
+    """A side output as it is. `DataStream.get_side_output` puts a Python function behind each, which returns what it is
+    given: 20 us a record, and one more operator in a thread that may have but one with kernels (`flink.native`).
+    """
+    return DataStream(stream._j_data_stream.getSideOutput(tag.get_java_output_tag()))
+
+
 def _united(streams: list[DataStream], tag: OutputTag) -> DataStream:
-    first, *others = [stream.get_side_output(tag) for stream in streams]
+    first, *others = [_side(stream, tag) for stream in streams]
     return first.union(*others) if others else first

@@ -6,7 +6,7 @@ input, where no later attempt would follow, the wait has an end.
 
 import logging
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import NamedTuple, NoReturn, Protocol
 
 from riverrank.state.journal import Entries
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 class Writer(Protocol):
     """What is written to: `operators.cache.redis_cache.Cache`."""
 
-    refused: Mapping[str, str]  # by key, why the last call of `write` left it unsettled
+    refused: dict[str, str]  # by key, why the last call of `write` left it unsettled
 
     def write(self, writes: list[CacheWrite]) -> set[str]: ...
 

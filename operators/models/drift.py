@@ -78,7 +78,7 @@ def take(raw: bytes, losses: Sequence[int], *, took: bool, significance: float) 
     kept = np.zeros(MOST_BYTES, np.uint8)
     new = np.frombuffer(bytes(losses), np.uint8)
     size, found, taken = _take(np.frombuffer(raw, np.uint8), new, took, significance, kept)
-    return kept[:size].tobytes(), Change(found > 0, taken) if found else None
+    return kept[:size].tobytes(), Change(found > 0, int(taken)) if found else None
 
 
 @njit(cache=True, nogil=True)
@@ -88,7 +88,7 @@ def _take(raw, losses, took, significance, kept):  # type: ignore[no-untyped-def
     """
     lengths = np.zeros(ROWS, np.int64)
     buckets = np.zeros((ROWS, BUCKETS + 1, 2), np.int64)  # losses, interactions
-    tick, at = 0, HEAD
+    tick, at = np.int64(0), HEAD
     if len(raw):
         tick = np.int64(raw[0])
         for row in range(ROWS):
@@ -102,7 +102,7 @@ def _take(raw, losses, took, significance, kept):  # type: ignore[no-untyped-def
         tick += 1
         if tick < CLOCK:
             continue
-        tick = 0
+        tick = np.int64(0)
         change, since = _change(lengths, buckets, significance)
         if change:
             lengths[:] = 0

@@ -58,7 +58,7 @@ class Ensemble:
         """Learn that, of what was shown together, the rows of `inputs` at `positions`, int64 (m,), those with a label,
         bool (m,), were each chosen among the others. The new `bias`, which makes logits those of the labels.
         """
-        return learn_shown(inputs, positions, labels, bias, self._mean(), *self._arrays())
+        return float(learn_shown(inputs, positions, labels, bias, self._mean(), *self._arrays()))
 
     def publish(self) -> np.ndarray:
         """The weights to go by from now on: float64 (d,)."""

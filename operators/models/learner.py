@@ -267,7 +267,7 @@ class LinearLearner:
         weights = self._values[0, :size].astype(_FLOAT).tobytes()
         split = 4 * self._dense
         state.model_of, state.memory_of, state.features = by.model_mark, by.optimizer_mark, by.marks
-        state.intercept = self.intercept
+        state.intercept = float(self.intercept)
         state.weights, state.token_weights = weights[:split], weights[split:]
         state.tokens = self._tokens[:held].tobytes()
         state.memory = {"n_iterations": self.steps}

@@ -63,11 +63,11 @@ class Ratings:
 
     def predict(self, row: int) -> float:
         """The rating expected for the item of `row`, -1 for one that nobody knows, in the unit of `value`."""
-        return predict(row, *self._arrays())
+        return float(predict(row, *self._arrays()))
 
     def learn(self, row: int, value: float) -> float:
         """Learn from a rating of the item of `row`; what was predicted before."""
-        expected = learn(row, *self._arrays(), value)
+        expected = float(learn(row, *self._arrays(), value))
         self.number += 1
         return expected
 
@@ -89,7 +89,7 @@ def describe(row, content, stats, mean, number, numbers):  # type: ignore[no-unt
     `content` float32 (rows, DIMENSIONS) and `stats` float32 (rows, STATS) are the index's, `mean` that of all ratings.
     """
     features = np.zeros(FEATURES)
-    likes, dislikes, ratings, total = 0.0, 0.0, 0.0, 0.0
+    likes, dislikes, ratings, total = np.float64(0.0), np.float64(0.0), np.float64(0.0), np.float64(0.0)
     if row >= 0:
         features[:DIMENSIONS] = content[row]
         likes, dislikes = np.float64(stats[row, POSITIVES]), np.float64(stats[row, NEGATIVES])

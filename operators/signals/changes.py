@@ -59,9 +59,8 @@ class Changes:
         self.entry_of[rows] = 0
 
     def resend(self) -> None:
-        """Every list that changed is to be sent whole, and forgets nothing where it arrives."""
+        """Every list that changed is to be sent whole."""
         self.cells[: self.n] = self.renewals[: self.n, None] > 0
-        self.renewals[: self.n] = 0
 
     def pack(self, decay: np.ndarray, now: float, taken: Sequence[int]) -> Packed:
         """The changes as of event number `now`, with rows that users took, -1 for none; after this there are none."""

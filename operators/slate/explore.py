@@ -59,14 +59,14 @@ class Left:
 
 
 def budget(settings: ExplorationSettings, examples: int) -> float:
-    """The rate for a user whose model learned from so many examples: full at first, half after `sure_after`, ...
+    """The rate for a user whose model learned from so many examples: full at first, half after `halved_after`, ...
 
-    rate * max(FLOOR, sure_after / (sure_after + examples)).
+    rate * max(FLOOR, halved_after / (halved_after + examples)).
 
-    >>> [budget(ExplorationSettings(rate=0.1, sure_after=50), n) for n in (0, 50, 150)]
+    >>> [budget(ExplorationSettings(rate=0.1, halved_after=50), n) for n in (0, 50, 150)]
     [0.1, 0.05, 0.025]
     """
-    return settings.rate * max(FLOOR, settings.sure_after / (settings.sure_after + examples))
+    return settings.rate * max(FLOOR, settings.halved_after / (settings.halved_after + examples))
 
 
 def explore(
