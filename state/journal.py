@@ -27,9 +27,6 @@ class DictEntries(dict[str, bytes]):
     def remove(self, key: str) -> None:
         self.pop(key, None)
 
-    def items(self) -> Iterator[tuple[str, bytes]]:  # type: ignore[override]  # as a MapState gives them
-        return iter(list(super().items()))
-
 
 class Journal:
     """A log of records over base entries; after `limit` records the owner should `compact`.

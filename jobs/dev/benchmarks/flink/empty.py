@@ -124,6 +124,15 @@ class _Named(msgspec.Struct):
 _event_of = msgspec.json.Decoder(_Named).decode
 
 
+FLAGS = {
+    "--events": "files.events",
+    "--items": "files.items",
+    "--slates": "files.slates",
+    "--kafka": "kafka.bootstrap",
+    "--redis": "redis.url",
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line, with the flags of `riverrank run`; the exit code."""
     # What only the client needs, and must not be imported where operators run (`operators.flink.native` says why).
@@ -133,8 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog=f"python -m {__name__}", description="The job with nothing in it.")
     parser.add_argument("--config", metavar="FILE", help="TOML; default: none, all defaults")
-    for flag, (key, meaning) in launch.FLAGS.items():
-        parser.add_argument(flag, dest=key, metavar="VALUE", help=meaning)
+    for flag, key in FLAGS.items():
+        parser.add_argument(flag, dest=key, metavar="VALUE", help=f"as of `riverrank run`, for {key}")
     given = vars(parser.parse_args(arguments))
     try:
         config = load(given.pop("config"), given)
