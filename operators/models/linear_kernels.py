@@ -65,7 +65,7 @@ def dots(features, weights, bias):  # type: ignore[no-untyped-def]
 def score(  # type: ignore[no-untyped-def]
     features, rows, ranker_weights, bias, item_tokens, token_hashes, values, tokens, held, intercept, out
 ):
-    """The ranker's logits and the learner's of all candidates into `out`, float64 (2, c). 5 us for 120 of six tokens each."""
+    """The ranker's logits and the learner's of all candidates into `out`, float64 (2, c): 5 us for 120 of 6 tokens."""
     c, size = features.shape
     weights, ranked, logits = values[0], out[0], out[1]
     own = weights[1 : 1 + size]
