@@ -6,7 +6,7 @@ SMALLEST_ROOM = 16  # bytes
 
 
 class TextArena:
-    """Text `number` is `data[begins[number] :][: lengths[number]]`: uint8, int64, int32; of length 0 where there is none.
+    """Text `number` is `data[begins[number] :][: lengths[number]]`, uint8, int64 and int32; of length 0 for none.
 
     >>> arena = TextArena()
     >>> arena.put(2, b"one"), arena.put(2, b"another"), arena.get(2), arena.get(1)

@@ -51,7 +51,7 @@ def write_decimal(out, at, whole, digits):  # type: ignore[no-untyped-def]
 def fixed(value, power):  # type: ignore[no-untyped-def]
     """`value` * `power`, a power of ten, as an int64, rounded as `numpy.round` does. What is no number counts as 0."""
     scaled = value * power
-    if scaled != scaled:
+    if math.isnan(scaled):
         return np.int64(0)
     return np.int64(np.rint(max(-LARGEST, min(LARGEST, scaled))))
 

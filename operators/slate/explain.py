@@ -1,6 +1,5 @@
 """Why a slot is on a slate: the largest contributions to its logit, each with what it comes from."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -38,9 +37,10 @@ class Parts(NamedTuple):
 
 
 class Reasons(NamedTuple):
-    """The reasons of p slots, `counts` int64 (p,) of each, strongest first, in arrays (p, MOST + 1): `phrases` int32 are
-    numbers of Phrases, `items` int32 the row that a reason names, `tokens` int32 the token that is its code and value
-    in place of a phrase, NONE for none; `weights` float64 what it adds to the logit, NaN where it is no part of it.
+    """The reasons of p slots, `counts` int64 (p,) of each, strongest first, in arrays (p, MOST + 1): `phrases` int32
+    are numbers of Phrases, `items` int32 the row that a reason names, `tokens` int32 the token that is its code and
+    value in place of a phrase, NONE for none; `weights` float64 what it adds to the logit, NaN where it is no part of
+    it. What lies beyond the slots and their counts says nothing.
     """
 
     counts: np.ndarray
@@ -48,6 +48,12 @@ class Reasons(NamedTuple):
     items: np.ndarray
     tokens: np.ndarray
     weights: np.ndarray
+
+    @classmethod
+    def room(cls, slots: int) -> "Reasons":
+        """Room for those of as many slots."""
+        phrases, items, tokens = (np.full((slots, MOST + 1), NONE, np.int32) for _ in range(3))
+        return cls(np.zeros(slots, np.int64), phrases, items, tokens, np.zeros((slots, MOST + 1)))
 
 
 class Phrases:
@@ -96,6 +102,7 @@ class Explainer:
         self._own_cohort = self.phrases.add(COHORT)  # its value is the user's
         self._because = np.array([self.phrases.add(code) for code in BECAUSE], np.int32)
         self._by_rule = np.array([self.phrases.add(RULE, token) for token in rules.tokens], np.int32)
+        self._reasons = Reasons.room(index.behaviour.slate.size)
 
     def parts(
         self,
@@ -139,27 +146,22 @@ class Explainer:
 
         What is not above 0 is a reason only where nothing is. `pins` are the numbers of the rules that pinned the first
         slots. A slot that is pinned or `explored`, bool (p,), says that first: it is why it stands there, and no part
-        of its score.
+        of its score. They stay what they are until the next call.
         """
-        return Reasons(
-            *name(
-                weights,
-                explored,
-                pins,
-                self._exploration,
-                self._phrases_for(context),
-                self._history,
-                self.retriever.strongest_history(context, rows),
-                np.array(context.kinds, np.int64),
-                self._because,
-                context.rows,
-                self._rule,
-                *self.rules.by_token,
-                self._by_rule,
-                self.index.tokens,
-                rows,
-            )
+        if len(rows) > len(self._reasons.counts):
+            self._reasons = Reasons.room(2 * len(rows))
+        nearest = self.retriever.strongest_history(context, rows)
+        kinds = np.array(context.kinds, np.int64)
+        name(
+            weights,
+            *(explored, self._exploration),
+            self._phrases_for(context),
+            *(self._history, nearest, kinds, self._because, context.rows),
+            *(self._rule, *self.rules.by_token, self._by_rule, pins),
+            *(self.index.tokens, rows),
+            *self._reasons,
         )
+        return self._reasons
 
     def _phrases_for(self, context: Context) -> np.ndarray:
         """The phrase of each code for this user: int32."""
@@ -176,9 +178,9 @@ class Explainer:
 
 
 @njit(cache=True, nogil=True)
-def split(
+def split(  # type: ignore[no-untyped-def]
     own, own_tokens, dense, positions, ranker, logits, rule, novelty, code_of, codes, of_rule, of_novelty, of_learner
-):  # type: ignore[no-untyped-def]
+):
     """The weights and the rest of Parts, for `own`, float64 (p, 1 + F), and `own_tokens`, float64 (p, t), which the
     learner adds to the logits of the slots by coordinate and by token. About 2 us for 20 slots of 40 features.
     """
@@ -209,49 +211,58 @@ def split(
 
 
 @njit(cache=True, nogil=True)
-def name(
-    weights, explored, pins, exploration, by_code, history, nearest, kinds, because, history_rows,
-    of_rule, amounts, rule_numbers, by_rule, tokens, rows,
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    """The arrays of Reasons. `nearest` int64 (p,) is the position in the history, of `history_rows` and their `kinds`, of
-    what gives a slot its `history` code. About 2 us for 20 slots.
+def name(  # type: ignore[no-untyped-def]
+    weights, explored, exploration, by_code, of_history, nearest, kinds, because, history,
+    of_rule, amounts, rule_numbers, by_rule, pins, tokens, rows,
+    counts, phrases, items, named, added,
+):  # fmt: skip
+    """Write the last five, the arrays of Reasons, for the slots of `rows`, int32 (p,), from their `weights`.
+
+    The phrases of a code are `by_code`, int32; but that of the code `of_history` is that of the interaction which is
+    `nearest`, int64 (p,), among the `history` rows and their `kinds`, int64, where it is not NONE, and that of the code
+    `of_rule` that of the rule which adds most. About 2 us for 20 slots.
     """
-    slots, codes = len(rows), len(by_code)
-    counts = np.zeros(slots, np.int64)
-    phrases = np.full((slots, MOST + 1), NONE, np.int32)
-    items = np.full((slots, MOST + 1), NONE, np.int32)
-    named = np.full((slots, MOST + 1), NONE, np.int32)
-    added = np.full((slots, MOST + 1), np.nan)
-    for p in range(slots):
+    codes = len(by_code)
+    for p in range(len(rows)):
         n = 0
+        items[p, :] = NONE
+        named[p, :] = NONE
         if p < len(pins) or explored[p]:
             phrases[p, 0] = by_rule[pins[p]] if p < len(pins) else exploration
+            added[p, 0] = np.nan
             n = 1
-        bound = np.inf  # what comes next is below the last one, or equal and further right
-        last = -1
+        last = NONE
         for _ in range(MOST):
-            best = -1
-            for k in range(weights.shape[1]):
-                weight = weights[p, k]
-                left = weight < bound or (weight == bound and k > last)
-                if left and (weight != 0.0 or k == 0) and (best < 0 or weight > weights[p, best]):
-                    best = k
-            if best < 0:
+            last = next_strongest(weights[p], last)
+            if last == NONE or (n > 0 and np.rint(weights[p, last] * 1e4) <= 0.0):  # nothing to see, once rounded
                 break
-            bound, last = weights[p, best], best
-            rounded = np.rint(bound * 1e4)
-            if rounded <= 0.0 and n > 0:
-                break
-            added[p, n] = bound
-            if best >= codes:
-                named[p, n] = tokens[rows[p], best - codes]
-            elif best == of_rule:
-                phrases[p, n] = by_rule[rule_numbers[strongest_token(tokens, rows[p], amounts)]]
-            elif best == history and nearest[p] >= 0:
+            added[p, n] = weights[p, last]
+            phrases[p, n] = by_code[min(last, codes - 1)]
+            if last >= codes:
+                named[p, n] = tokens[rows[p], last - codes]
+            elif last == of_rule:
+                token = strongest_token(tokens, rows[p], amounts)
+                if token != NONE and rule_numbers[token] != NONE:
+                    phrases[p, n] = by_rule[rule_numbers[token]]
+            elif last == of_history and nearest[p] != NONE:
                 phrases[p, n] = because[kinds[nearest[p]]]
-                items[p, n] = history_rows[nearest[p]]
-            else:
-                phrases[p, n] = by_code[best]
+                items[p, n] = history[nearest[p]]
             n += 1
         counts[p] = n
-    return counts, phrases, items, named, added
+
+
+@njit(cache=True, nogil=True)
+def next_strongest(weights, last):  # type: ignore[no-untyped-def]
+    """The position of the strongest of `weights`, float64, after that of `last`, NONE for the first; of equals the
+    first. NONE where there is none: what is 0 is none, but for the first of all, popularity, of which there is always
+    something to be said.
+    """
+    best = NONE
+    for k in range(len(weights)):
+        if weights[k] == 0.0 and k > 0:
+            continue
+        if last != NONE and (weights[k] > weights[last] or (weights[k] == weights[last] and k <= last)):
+            continue
+        if best == NONE or weights[k] > weights[best]:
+            best = k
+    return best

@@ -18,6 +18,10 @@ NARROWEST = 0.25  # beside the widest deviation: what the grid still resolves
 REACH = 6.0  # deviations, beyond which a Gaussian is nothing
 STEP = 0.1  # of the grid, in widest deviations
 NONE = -1
+_LOWEST, _HIGHEST, _NODES = -REACH * (1.0 + 1.0 / NARROWEST) - 1.0, 10.0, 64  # of the table of log Phi; nodes a unit
+_Z = np.arange(_LOWEST, _HIGHEST + 2.0 / _NODES, 1.0 / _NODES)
+_LOG_PHI = log_ndtr(_Z)
+_SLOPE = np.exp(-0.5 * _Z * _Z - _LOG_PHI) / math.sqrt(2.0 * math.pi) / _NODES  # from node to node
 
 
 class Drawn(NamedTuple):
@@ -244,11 +248,36 @@ class Thompson:
         start = lowest(free, self._low) - REACH * self._widest
         near = np.flatnonzero(free & (self._high > start))
         x = np.arange(start, self._high[near].max(), STEP * self._widest)
-        width = self._deviations[near, None]
-        z = (x - self._values[near, None]) / width
         self._start, self._near = start, near
-        self._below = log_ndtr(z)
-        self._hazards = np.ascontiguousarray((np.exp(-0.5 * z * z - self._below) / width).T)  # N / Phi
+        self._below, self._hazards = lay(x, self._values[near], self._deviations[near])
+
+
+@njit(cache=True, nogil=True)
+def log_phi(z):  # type: ignore[no-untyped-def]
+    """The logarithm of the normal distribution function at `z`, at least _LOWEST: a cubic between the nodes of a table,
+    within 1e-10.
+    """
+    if z >= _HIGHEST:
+        return 0.0
+    node = int((z - _LOWEST) * _NODES)
+    t = (z - _LOWEST) * _NODES - node
+    low, high = _LOG_PHI[node], _LOG_PHI[node + 1]
+    bend, end = _SLOPE[node] - (high - low), (high - low) - _SLOPE[node + 1]
+    return low + t * (high - low) + t * (1.0 - t) * (bend * (1.0 - t) + end * t)
+
+
+@njit(cache=True, nogil=True)
+def lay(x, values, deviations):  # type: ignore[no-untyped-def]
+    """On the grid `x`, float64 (g,), of m Gaussians: the logarithm of Phi, float64 (m, g), and N / Phi, but for a
+    factor that all have alike, float64 (g, m). About 7 ns a cell.
+    """
+    below, hazards = np.empty((len(values), len(x))), np.empty((len(x), len(values)))
+    for m in range(len(values)):
+        for g in range(len(x)):
+            z = (x[g] - values[m]) / deviations[m]
+            below[m, g] = log_phi(z)
+            hazards[g, m] = math.exp(-0.5 * z * z - below[m, g]) / deviations[m]
+    return below, hazards
 
 
 @njit(cache=True, nogil=True)
@@ -283,9 +312,9 @@ def best_chances(free, near, below, hazards, chances):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True)
-def draw_on_grid(
+def draw_on_grid(  # type: ignore[no-untyped-def]
     slot, draws, low, start, near, below, hazards, free, held, categories, pinned, cap, positions, propensity, explored
-):  # type: ignore[no-untyped-def]
+):
     """Draw the slots from `slot` on, as far as the grid serves; the next slot. `free`, `held` and the last three, the
     arrays of Drawn, are written to.
     """

@@ -9,7 +9,7 @@ from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.state.hashing import uniforms
 
-from .explore import NO_CAPS, Caps, Drawn, budget, explore
+from .explore import NO_CAPS, Caps, budget, explore
 from .rules import Rules
 
 POOL = 3  # slates, of candidates, from which one is drawn
@@ -52,25 +52,25 @@ class Reranker:
         stand. `history` are the rows that tell how wide the taste is, `examples` how much the user's learner has
         learned, and `deviations` how unsure it is of the logits at some positions.
         """
-        behaviour, content = self.behaviour, self.index.content
-        cap, size = behaviour.diversity.category_cap, behaviour.slate.size
-        pinned, pins = (array[:size] for array in self.rules.pins(rows, logits))
-        strength = behaviour.diversity.strength
-        if strength > 0.0:
-            strength *= spread(content, history)
-        rate = budget(behaviour.exploration, examples)
-        most = len(rows) if cap else POOL * size
+        settings, exploration = self.behaviour.diversity, self.behaviour.exploration
+        content, size = self.index.content, self.behaviour.slate.size
+        pins = self.rules.pins(rows, logits)
+        pinned = pins.positions[:size]
+        strength = settings.strength * spread(content, history) if settings.strength > 0.0 else 0.0
+        rate = budget(exploration, examples)
+        most = len(rows) if settings.category_cap else POOL * size
         pool, values = ranked_pool(logits, rows, content, new, pinned, most, strength, size, rate > 0.0)
         caps = NO_CAPS
-        if cap:
-            caps = Caps(self.rules.categories(rows[pool]), self.rules.categories(rows[pinned]), cap)
-        draws = uniforms(behaviour.seed, event_id, size - len(pinned))
-        drawn = explore(values, behaviour.exploration.kind, rate, draws, caps, lambda: deviations(pool))
-        drawn = drawn._replace(positions=pool[drawn.positions])
+        if settings.category_cap:
+            caps = Caps(self.rules.categories(rows[pool]), self.rules.categories(rows[pinned]), settings.category_cap)
+        draws = uniforms(self.behaviour.seed, event_id, size - len(pinned))
+        positions, propensity, explored = explore(values, exploration.kind, rate, draws, caps, lambda: deviations(pool))
+        positions = pool[positions]
         if len(pinned):
-            first = Drawn(pinned, np.ones(len(pinned)), np.zeros(len(pinned), bool))
-            drawn = Drawn(*map(np.concatenate, zip(first, drawn, strict=True)))
-        return Ranked(*drawn, pins)
+            positions = np.concatenate([pinned, positions])
+            propensity = np.concatenate([np.ones(len(pinned)), propensity])
+            explored = np.concatenate([np.zeros(len(pinned), bool), explored])
+        return Ranked(positions, propensity, explored, pins.rules[:size])
 
 
 @njit(cache=True, nogil=True)
@@ -155,8 +155,8 @@ def liken(vectors, one, likeness):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def spread(content, rows):  # type: ignore[no-untyped-def]
-    """How wide a taste is, 0 to 1, from the rows of `content`, float32 (all, d), of unit length or zero, of the history,
-    int (h,).
+    """How wide a taste is, 0 to 1: from the rows of `content`, float32 (all, d), of unit length or zero, of what the
+    history holds, int (h,).
 
     The mean of 1 - cosine over its pairs, and over one pair of 1 beside them: a user of whom nothing is known counts
     as one of wide taste. About 1 us for 20 rows.

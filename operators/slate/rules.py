@@ -16,7 +16,7 @@ NONE = -1
 
 
 class Pins(NamedTuple):
-    """`positions` int64 (k,) among the candidates, in order, and `rules` int64 (k,), which of Rules.tokens pins each."""
+    """`positions` int64 (k,) among the candidates, in order; `rules` int64 (k,), which of Rules.tokens pins each."""
 
     positions: np.ndarray
     rules: np.ndarray

@@ -18,8 +18,8 @@ BY_RULE = "rule"  # the source of what no source proposed, but a rule pinned
 
 
 class Slots(NamedTuple):
-    """What stands on a slate, best first: `rows` int32 (p,), `logits` float64 (p,), `propensity` float64 (p,) in (0, 1],
-    and `proposed` uint32 (p,), the bits of the sources of each.
+    """What stands on a slate, best first: `rows` int32 (p,), `logits` float64 (p,), `propensity` float64 (p,) in
+    (0, 1], and `proposed` uint32 (p,), the bits of the sources of each.
     """
 
     rows: np.ndarray
@@ -29,7 +29,7 @@ class Slots(NamedTuple):
 
 
 class SlotWriter:
-    """Writes slots of items of `index`. Holds a buffer and the JSON of ids and tokens that it wrote before: no state."""
+    """Writes slots of items of `index`. Holds a buffer, and the JSON of ids and tokens that it wrote: no state."""
 
     def __init__(self, index: ItemIndex, sources: tuple[str, ...], phrases: Phrases) -> None:
         self.index = index
@@ -74,10 +74,11 @@ class SlotWriter:
 
     def _learn_texts(self, slots: Slots, reasons: Reasons) -> None:
         """Make JSON of the ids and the tokens on the slate."""
-        rows = np.union1d(slots.rows, reasons.items[reasons.items != NONE])
-        for row in rows.tolist():
+        told = np.arange(reasons.items.shape[1]) < reasons.counts[: len(slots.rows), None]
+        items, tokens = (np.unique(numbers[: len(told)][told]) for numbers in (reasons.items, reasons.tokens))
+        for row in np.union1d(slots.rows, items[items != NONE]).tolist():
             self._ids.put(row, to_json(self.index.table.ids[row]))
-        for number in np.unique(reasons.tokens[reasons.tokens != NONE]).tolist():
+        for number in tokens[tokens != NONE].tolist():
             code, _, value = self.index.token_names[number].partition("=")
             self._tokens.put(number, to_json(Cause(code, None, value))[1:-1])
 
@@ -96,9 +97,13 @@ _CAUSE_ROOM = ROOM + len(_CAUSE_ITEM) + len(_CAUSE_WEIGHT) + 4
 
 @njit(cache=True, nogil=True)
 def copy(out, at, data, begin, length):  # type: ignore[no-untyped-def]
-    """Copy bytes to `out` from `at` on; where they end."""
-    for k in range(length):
-        out[at + k] = data[begin + k]
+    """Copy bytes to `out` from `at` on; where they end.
+
+    Unsigned numbers need no look at whether they count from the end: a fifth of the time.
+    """
+    to, of = np.uint64(at), np.uint64(begin)
+    for k in range(np.uint64(length)):
+        out[to + k] = data[of + k]
     return at + length
 
 
@@ -143,11 +148,11 @@ def logistic(x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def write_slots(
+def write_slots(  # type: ignore[no-untyped-def]
     out, rows, logits, propensity, proposed, counts, phrases, items, tokens, weights, by_rule,
     ids, id_begins, id_lengths, token_data, token_begins, token_lengths,
     sources, source_begins, source_lengths, phrase_data, phrase_begins, phrase_lengths,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Write slots and their reasons (see Slots and Reasons) to `out`, uint8: where they end; MISSING or FULL where they
     could not be written. The texts are as in TextArena. About 5 us for 20 slots with three reasons.
     """
