@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.operators.candidates.feature_space import F
 from riverrank.operators.candidates.retrieve import Candidates
-from riverrank.operators.models.learner import DENSE, Inputs, Learners, LinearLearner
+from riverrank.operators.models.inputs import Inputs
+from riverrank.operators.models.learner import Learners, LinearLearner
 from riverrank.operators.models.linear import probability
 from riverrank.operators.settings import ExplorationSettings, LearnerSettings
 from riverrank.operators.slate.explore import (
@@ -31,6 +32,7 @@ from scipy.special import log_ndtr, ndtr
 from scipy.stats import chi2
 from test_recommend import PLAIN, Shop
 
+DENSE = 1 + F  # the ranker's logit, then the features
 KINDS = ("epsilon", "softmax", "thompson")
 VALUES = np.array([1.0, 0.8, 0.5, 0.1, -0.4])
 DEVIATIONS = np.array([0.6, 0.9, 0.5, 0.7, 0.8])

@@ -25,7 +25,6 @@ from .linear import Linear, arrays_of, is_plain, probability
 from .river_learner import RiverLearner
 from .weights import RankerWeights, by_name
 
-DENSE = 1 + feature_space(registry.SOURCES).size  # the ranker's logit, then the features
 _FLOAT, _MARK, _DOUBLE = np.dtype("<f4"), np.dtype("<u4"), np.dtype("<f8")
 
 
@@ -143,7 +142,7 @@ class LinearLearner:
 
     @property
     def weights(self) -> np.ndarray:
-        """Of the ranker's logit, the features, and the tokens: float64 (DENSE + tokens,)."""
+        """Of the ranker's logit, the features, and the tokens: float64 (D + tokens,), with D = 1 + F."""
         return self._values[0, : self._dense + self._held]
 
     @property
@@ -245,7 +244,7 @@ class LinearLearner:
         self.steps += others
 
     def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What each coordinate adds to the logit of the candidates at `positions`: (p, DENSE), and by token (p, t)."""
+        """What each coordinate adds to the logit of the candidates at `positions`: (p, D), and by token (p, t)."""
         picked = inputs.pick(positions)
         return kernels.contributions(*picked.arrays(), self._values, self._tokens, self._held)
 
@@ -295,7 +294,7 @@ class LinearLearner:
         return kernels.vectors(*inputs.arrays(), self._tokens, self._held)
 
     def _river_steps(self, vectors: np.ndarray, label: bool, weight: float) -> None:
-        """A step of River's optimiser on each of `vectors`, float64 (n, DENSE + room), all of the same label."""
+        """A step of River's optimiser on each of `vectors`, float64 (n, D + room), all of the same label."""
         by = self._by
         rows = range(1 + by.measured, len(self._values))
         model = Linear(by.prototype.clone(), self._values[0].copy(), self.intercept)
