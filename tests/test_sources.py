@@ -155,7 +155,7 @@ def test_the_total_of_recencies_is_their_sum(n):
 @given(LISTS)
 def test_shares_leave_one_for_what_is_in_no_list(lists):
     _, weights = tables(lists)
-    after, before = covisit.shares(2, 0.5, 4.0, weights)
+    after, before = covisit.shares(np.int32(2), 0.5, 4.0, weights)
     assert after == pytest.approx(0.125 / (1.0 + weights[2, :, AFTER].sum()), rel=1e-6)
     assert before == pytest.approx(0.125 / (1.0 + weights[2, :, BEFORE].sum()), rel=1e-6)
 
@@ -184,8 +184,10 @@ NO_ROWS = np.zeros(0, np.int32)
 
 
 def arrays(*columns):
-    """Arrays of pairs: int32 rows and float32 weights."""
-    return np.array([c[0] for c in columns], np.int32), np.array([c[1] for c in columns], np.float32)
+    """Arrays of pairs: int32 rows and float32 weights, which cannot be written to, as those of a context."""
+    rows, weights = np.array([c[0] for c in columns], np.int32), np.array([c[1] for c in columns], np.float32)
+    weights.flags.writeable = False
+    return rows, weights
 
 
 def weighed(pairs, vectors):
@@ -194,8 +196,9 @@ def weighed(pairs, vectors):
 
 @given(WEIGHTED, VECTORS)
 def test_a_users_vectors_are_weighed_sums_of_the_historys(pairs, vectors):
-    for kernel in (embedding.user_vector, text.mean_of):
-        found = kernel(*arrays(*pairs), np.array(vectors, np.float32))
+    rows, weights = arrays(*pairs)
+    held = np.array(vectors, np.float32)
+    for found in (embedding.user_vector(rows, weights.copy(), held), text.mean_of(rows, weights, held)):
         assert found.tolist() == weighed(pairs, vectors) and found.dtype == np.float32
 
 
