@@ -293,13 +293,14 @@ def test_the_command_prints_tables_and_draws_every_policy(files: Path, tmp_path:
     assert [words[name] for name in ("riverrank", "popular", "covisit", "ratings,", "clicks,")] == [3, 3, 3, 1, 1]
     assert set(rows["covisit"][1]) <= set("▁▂▃▄▅▆▇█")
     drawn = ElementTree.fromstring(picture.read_text("utf-8"))
-    lines = drawn.findall("{http://www.w3.org/2000/svg}polyline")
-    assert len(lines) == 2 * 3  # a curve each, and its mark in the key
-    for line in lines:
-        points = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
-        assert all(0 <= x <= 900 and 0 <= y <= 480 for x, y in points)
-    words = [text.text for text in drawn.findall("{http://www.w3.org/2000/svg}text")]
-    assert any(word.startswith("covisit 0.") for word in words)
+    svg = "{http://www.w3.org/2000/svg}"
+    curves = [path for path in drawn.iter(f"{svg}path") if path.get("fill") == "none"]
+    assert len({curve.attrib["stroke"] for curve in curves}) == len(curves) == 3
+    for curve in curves:
+        assert curve.attrib["d"].count("L") == 19  # twenty points
+    words = [text.text for text in drawn.iter(f"{svg}text")]
+    assert sum(word.startswith(("riverrank 0.", "popular 0.", "covisit 0.")) for word in words) == 3
+    assert "tests" in words
 
 
 def test_the_command_prints_json_for_a_program(files: Path) -> None:

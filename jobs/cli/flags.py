@@ -9,8 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from msgspec import inspect
 from riverrank.jobs.config.fields import Setting, schema_of
-from riverrank.jobs.config.schema import Config, load
-from riverrank.state.outputs import OUTPUTS
+from riverrank.jobs.config.schema import FLAGS, Config, load
 
 Option = partial(typer.Option, show_default=False)  # each help says its default, with its unit
 AsJson = Annotated[bool, Option("--json", help="Print JSON, for a program.")]
@@ -41,11 +40,11 @@ class Flag(NamedTuple):
         return Parameter(self.argument, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
 
 
-EVENTS = Flag("files.events", "--events", "FILE")
-ITEMS = Flag("files.items", "--items", "FILE")
-WRITTEN = tuple(Flag(f"files.{output.field}", output.flag, "FILE") for output in OUTPUTS.values())
-KAFKA = Flag("kafka.bootstrap", "--kafka", "HOST:PORT")
-REDIS = Flag("redis.url", "--redis", "URL")
+METAVARS = {"--kafka": "HOST:PORT", "--redis": "URL"}  # of those that take no file
+STREAMS = tuple(Flag(key, name, METAVARS.get(name, "FILE")) for name, key in FLAGS.items())
+EVENTS, ITEMS, KAFKA, REDIS = (
+    next(flag for flag in STREAMS if flag.name == name) for name in ("--events", "--items", "--kafka", "--redis")
+)
 PARALLELISM = Flag("job.parallelism", "--parallelism", "N")
 
 

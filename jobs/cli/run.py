@@ -2,12 +2,10 @@
 
 from riverrank.jobs.config.schema import Config
 
-from .flags import EVENTS, ITEMS, KAFKA, PARALLELISM, REDIS, WRITTEN, configured
-
-JOB = (EVENTS, ITEMS, *WRITTEN, KAFKA, REDIS, PARALLELISM)
+from .flags import PARALLELISM, STREAMS, configured
 
 
-@configured(*JOB)
+@configured(*STREAMS, PARALLELISM)
 def run(config: Config) -> None:
     """Run the job on an embedded Flink, until its input ends or Ctrl-C. Flags go before the configuration."""
     from riverrank.jobs.config.preflight import preflight
@@ -17,7 +15,7 @@ def run(config: Config) -> None:
     launch.run(config)
 
 
-@configured(*JOB)
+@configured(*STREAMS, PARALLELISM)
 def replay(config: Config) -> None:
     """Run the job's operators in this process, without Flink, over what the input holds now. One process, whatever
     --parallelism says. Flags go before the configuration.

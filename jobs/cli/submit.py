@@ -3,14 +3,14 @@
 import typer
 from riverrank.jobs.config.schema import Config
 
-from .flags import EVENTS, ITEMS, KAFKA, REDIS, WRITTEN, configured
+from .flags import STREAMS, configured
 from .main import carry_out
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command()
-@configured(EVENTS, ITEMS, *WRITTEN, KAFKA, REDIS)
+@configured(*STREAMS)
 def submit(config: Config) -> None:
     """Hand the job to the cluster that `flink run` names. The path of an output is a folder there, of part files; there
     is no standard input and output. Parallelism is Flink's (-p) unless the configuration has one above 1.

@@ -192,6 +192,16 @@ class Config(Section):
     job: JobSettings = JobSettings()
 
 
+# The flags of whatever runs the job, each with the key that it sets.
+FLAGS: Mapping[str, str] = {
+    "--events": "files.events",
+    "--items": "files.items",
+    **{output.flag: f"files.{output.field}" for output in OUTPUTS.values()},
+    "--kafka": "kafka.bootstrap",
+    "--redis": "redis.url",
+}
+
+
 def load(path: str | Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
     """The configuration of `path` (none: the defaults), with `flags`, by dotted key, over it; a flag of None is unset.
 

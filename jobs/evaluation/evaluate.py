@@ -31,6 +31,7 @@ from .baselines import Panel
 from .baselines_ledger import START, grown
 from .listed import listed
 from .metrics import MISS, NEW_USER, SHOWN, Shown, Tests, clicks_of, paired, ratings_of
+from .picture import drawn
 from .report import OWN, Against, PolicyReport, Report
 
 WITHOUT = "without "
@@ -55,7 +56,7 @@ def run(config: Config, baselines: Sequence[str], without: bool, picture: Path |
             evaluation.event(arrival)
     report = evaluation.report()
     if drawing is not None:
-        drawing.write_text(evaluate_report.drawn(report), "utf-8")
+        drawing.write_text(drawn(report), "utf-8")
     print(msgspec.json.encode(report).decode() if as_json else evaluate_report.text(report))
 
 

@@ -10,6 +10,7 @@ from pyflink.datastream import DataStream, KeyedStream, OutputTag, StreamExecuti
 from pyflink.java_gateway import get_gateway
 from pyflink.table import StreamTableEnvironment
 from riverrank.jobs.config.schema import Config
+from riverrank.jobs.local.reading import read_items
 from riverrank.operators.cache.redis_cache import Cache
 from riverrank.operators.flink.cache import CacheFunction, SendReceipts
 from riverrank.operators.flink.channels import BYTES, KEYED, PAIRS, SAMPLE, WRITES, lines_of, map_state, records_of
@@ -48,7 +49,7 @@ def build(
     env.set_max_parallelism(job.max_parallelism)
     tables = StreamTableEnvironment.create(env) if sources.uses_kafka(config) else None
     outputs = sinks.outputs(config)
-    catalogue = functools.partial(sources.read_items, config)
+    catalogue = functools.partial(read_items, config)
 
     events = _events(env, tables, config)
     updates = _items(env, tables, config)
@@ -77,11 +78,18 @@ def build(
         job.parallelism,
     )
     receipts = answers if cache is None else _cache(answers, config)
-    leaving = {
-        Origin.ANSWER: [answers],
-        Origin.RECEIPT: [receipts],
-        Origin.REJECT: [events, feedback, *([updates] if updates is not None else [])],
-    }
+    rejecting = [events, feedback, *([updates] if updates is not None else [])]
+    leaving = {Origin.ANSWER: [answers], Origin.RECEIPT: [receipts], Origin.REJECT: rejecting}
+    _write(leaving, tables, config, parts)
+
+
+def _write(
+    leaving: Mapping[Origin, list[DataStream]],
+    tables: StreamTableEnvironment | None,
+    config: Config,
+    parts: Mapping[str, Path],
+) -> None:
+    """Each wanted output from the operators that emit what it is made of, to its file or topic."""
     for output, directory in parts.items():
         sinks.to_parts(_united(leaving[OUTPUTS[output].origin], lines_of(output)), directory, output)
     for output, topic in sinks.topics(config).items():
