@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.candidates.feature_space import F
-from riverrank.operators.candidates.retrieve import Candidates
+from riverrank.operators.candidates import registry
+from riverrank.operators.candidates.features import feature_space
+from riverrank.operators.candidates.retrieval import Candidates
 from riverrank.operators.models.learner import DENSE, Inputs, Learners, LinearLearner
 from riverrank.operators.models.linear import probability
 from riverrank.operators.settings import ExplorationSettings, LearnerSettings
@@ -234,7 +235,9 @@ def test_the_table_of_the_normal_distribution_is_right():
 
 def random_inputs(shop: Shop, seed: int = 0) -> Inputs:
     rng = np.random.default_rng(seed)
-    candidates = Candidates(np.arange(20, dtype=np.int32), rng.random((20, F)), np.ones(20, np.uint8))
+    candidates = Candidates(
+        np.arange(20, dtype=np.int32), rng.random((20, feature_space(registry.SOURCES).size)), np.ones(20, np.uint8)
+    )
     return Inputs(shop.index, candidates, rng.normal(size=20))
 
 
