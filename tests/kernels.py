@@ -1,7 +1,8 @@
 """What tests of compiled kernels share: which kernels there are, by reading the sources, so that it is the same whether
 they are compiled or not; and for which types they are compiled when streams are answered.
 
-    python tests/kernels.py EVENTS STREAM...     these types, as JSON
+    python tests/kernels.py EVENTS STREAM...     as JSON the types that each kernel was asked with from Python, and how
+                                                 many were not in the cache: then also those asked by other kernels
 """
 
 import ast
@@ -14,14 +15,11 @@ from typing import Any
 
 import oracle
 from riverrank.jobs.config.schema import parse
-from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.models.ranker import Ranker
-from riverrank.operators.session.session import Session
-from riverrank.operators.signals.signals import Signals
-from riverrank.operators.slate.recommend import Recommend
-from riverrank.state.messages import CatalogueUpdate, decode_feedback, decode_update, encode
-from riverrank.state.records import Event, Item, decode_event, decode_item
+from riverrank.jobs.local.pipeline import Pipeline
+from riverrank.operators.flink.arrivals import Arrival
+from riverrank.state.outputs import PREDICTIONS
 
+OURS = "riverrank.operators."
 OPERATORS = Path(__file__).resolve().parent.parent / "operators"
 
 
@@ -44,55 +42,37 @@ def missing_twins(folder: str, twins: Mapping[str, Any], tests: Mapping[str, Any
     return kernels ^ {name for name, test in twins.items() if tests.get(test.__name__) is test}
 
 
-def signatures() -> dict[str, list[str]]:
-    """By kernel, as `folder.module.function`, all types that it was compiled for or loaded with in this process."""
-    found = {}
-    for name, module in sorted(sys.modules.items()):
-        for value in vars(module).values() if name.startswith("riverrank.operators.") else ():
-            if hasattr(value, "signatures") and value.py_func.__module__ == name:
-                found[f"{name.removeprefix('riverrank.operators.')}.{value.py_func.__name__}"] = [
-                    ", ".join(map(str, types)) for types in value.signatures
-                ]
-    return found
+def dispatchers() -> dict[str, Any]:
+    """The compiled functions of the modules that this process has loaded, as `folder.module.function`."""
+    return {
+        f"{name.removeprefix(OURS)}.{value.py_func.__name__}": value
+        for name, module in sorted(sys.modules.items())
+        for value in (vars(module).values() if name.startswith(OURS) else ())
+        if hasattr(value, "py_func") and value.py_func.__module__ == name
+    }
 
 
 def answer_streams(names: Iterable[str], events: int) -> int:
-    """Answer the first events of the oracle's streams, with the operators alone, their messages and states as bytes;
-    how many slates came of it.
-    """
+    """Answer the first records of the oracle's streams; how many slates came of it."""
     slates = 0
     for name in names:
-        behaviour = parse(tomllib.loads(oracle.STREAMS[name].config)).behaviour
+        pipeline = Pipeline(parse(tomllib.loads(oracle.STREAMS[name].config)).behaviour, {PREDICTIONS.name: _ignore})
         items, lines = oracle.made_lines(oracle.STREAMS[name])
-        index, session = ItemIndex(behaviour), Session(behaviour)
-        signals = [Signals(behaviour, shard) for shard in range(behaviour.signals.shards)]
-        ranker, recommend = Ranker(behaviour, index), Recommend(behaviour, index)
-        sessions: dict[str, bytes | None] = {}
-        users: dict[str, bytes | None] = {}
-        for item in (decode_item(line, b"", 0) for line in items):
-            if isinstance(item, Item):
-                index.apply(decode_update(encode(CatalogueUpdate(item))))
-        for event in (decode_event(line) for line in lines[:events]):
-            if not isinstance(event, Event):
-                continue
-            accepted = session.accept(event, sessions.get(event.user_id))
-            sessions[event.user_id] = accepted.state
-            if accepted.feedback is None:
-                continue
-            feedback = decode_feedback(encode(accepted.feedback))
-            answer = recommend.answer(feedback, users.get(event.user_id))
-            users[event.user_id] = answer.state
-            slates += answer.slate is not None
-            ranker.learn(feedback)
-            for shard in signals:
-                shard.learn(feedback)
-            updates = [update for learner in (*signals, ranker) if learner.due() for update in learner.flush()]
-            for update in updates:
-                index.apply(decode_update(update))
-        recommend.popular(0)
+        for offset, line in enumerate(items):
+            pipeline.item(Arrival(0, offset, 0, line))
+        for offset, line in enumerate(lines[:events]):
+            pipeline.event(Arrival(0, offset, 0, line))
+        slates += pipeline.slates
     return slates
+
+
+def _ignore(key: str, value: bytes) -> None:
+    pass
 
 
 if __name__ == "__main__":
     slates = answer_streams(sys.argv[2:], int(sys.argv[1]))
-    print(json.dumps({"slates": slates, "signatures": signatures()}))
+    kernels = dispatchers()
+    types = {name: [str(types) for types in kernel.signatures] for name, kernel in kernels.items()}
+    misses = sum(sum(kernel.stats.cache_misses.values()) for kernel in kernels.values())
+    print(json.dumps({"slates": slates, "signatures": types, "misses": misses}))

@@ -1,19 +1,39 @@
-"""Retrieval: each kernel does what its twin in plain Python does, sources and features are what the registry says, and
-finding candidates costs no more in a large catalogue.
+"""Retrieval: each kernel does what its twin in plain Python does, reads and writes within its arrays, and is compiled
+once; a source or a feature is added in one place; finding candidates costs no more in a large catalogue.
 """
 
+import json
 import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import test_index
+import test_sources
 from hypothesis import given
 from hypothesis import strategies as st
-from kernels import missing_twins
-from riverrank.operators.candidates import features, merging
+from kernels import kernels_of, missing_twins
+from riverrank.operators.candidates import features, merging, registry
+from riverrank.operators.candidates.context import WARM, context_of
 from riverrank.operators.candidates.features import LEAST, SMALLEST_SHARE, STEPS
-from riverrank.operators.candidates.reached import Reached
+from riverrank.operators.candidates.reached import Reached, add
+from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.candidates.selection import Allowed, is_allowed, is_before, push, sift, sort
+from riverrank.operators.candidates.source import Feature, Score, Source
 from riverrank.operators.candidates.vectors import dot_of
+from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.models.ranker import Ranker
+from riverrank.operators.models.weights import RankerWeights
+from riverrank.operators.settings import Behaviour
+from riverrank.state.item_tables import POPULARITY, POSITIVES
+from riverrank.state.messages import Feedback, Seen, decode_update
+from riverrank.state.records import Event
+from riverrank.state.runtime import cache_dir
+from test_recommend import PLAIN, Shop, ids
 
 ROWS = 12
 ROW = st.integers(0, ROWS - 1)
@@ -245,3 +265,208 @@ TWINS = {
 
 def test_every_kernel_has_a_twin():
     assert missing_twins("candidates", TWINS, globals()) == set()
+
+
+# Compiled as they are meant to be.
+
+TESTS = Path(__file__).parent
+RETRIEVAL = ("candidates", "candidates/sources", "index")
+
+
+def python(*arguments: str, **environment: str) -> str:
+    """What a Python process that compiles kernels writes."""
+    compiling = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=compiling | environment,
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_kernel_is_compiled_for_one_set_of_types():
+    """Arrays that may not be written to, columns of others and int64 for int32 are other types, and a kernel that is
+    asked with them is compiled once more: seconds, in the middle of a job. What only other kernels ask is compiled with
+    them.
+    """
+    answer = json.loads(python("tests/kernels.py", "300", "all-kinds", "rules", "thompson", "bounds"))
+    if answer["misses"]:
+        answer = json.loads(python("tests/kernels.py", "300", "all-kinds", "rules", "thompson", "bounds"))
+    types = {name: of for name, of in answer["signatures"].items() if name.startswith(("candidates.", "index."))}
+    expected = {f"{folder.replace('/', '.')}.{name}" for folder in RETRIEVAL for name in kernels_of(folder)}
+    assert answer["slates"] > 800 and answer["misses"] == 0
+    assert types.keys() == expected
+    assert {name: of for name, of in types.items() if len(of) > 1} == {}
+    asked = {name for name, of in types.items() if of}
+    assert {"candidates.merging.merge", "candidates.selection.fill_table", "index.ranked_lists.count_by_token"} <= asked
+    assert len(asked) > 25
+
+
+@pytest.mark.skipif("NUMBA_BOUNDSCHECK" not in os.environ, reason="asked by the test that follows")
+def test_an_access_out_of_bounds_is_an_error():
+    rows, slot, scores = np.zeros(2, np.int32), np.full(9, -1, np.int32), np.zeros((1, 1), np.float32)
+    with pytest.raises(IndexError):
+        add(np.array([1, 2, 3], np.int32), np.ones(3, np.float32), 0, slot, rows, scores, 0)
+
+
+def test_kernels_read_and_write_within_their_arrays():
+    """Compiled code does not look: what it writes beside an array is another's memory. Compiled to look, and kept
+    apart, are the kernels that read or write where data says.
+    """
+    looking = {
+        "test_candidates.py": (TWINS, ("merging", "reached", "selection")),
+        "test_index.py": (test_index.TWINS, ("apply_updates", "pool", "ranked_lists", "vocabulary")),
+        "test_sources.py": (test_sources.TWINS, ("cohort", "content.wish", "cosine", "covisit.reach", "covisit.str")),
+    }
+    asked = {"test_candidates.py::test_an_access_out_of_bounds_is_an_error"}
+    for file, (twins, kernels) in looking.items():
+        asked |= {f"{file}::{test.__name__}" for name, test in twins.items() if name.startswith(kernels)}
+    checked = {"NUMBA_BOUNDSCHECK": "1", "RIVERRANK_CACHE": str(cache_dir() / "checked")}
+    written = python("-m", "pytest", "-p", "no:cacheprovider", *(f"tests/{test}" for test in sorted(asked)), **checked)
+    assert len(asked) > 15 and "skipped" not in written and "100%" in written
+
+
+# One place for a source, and for a feature.
+
+
+class Toy(Source):
+    """Two items, whoever asks; only this test knows of it."""
+
+    name = "toy"
+    meaning = "what lies on top"
+    reason = "on_top"
+    quota = 0.05
+    scores = (Score("toy", prior=9.0),)
+    ranks = describes = True
+
+    def __init__(self):
+        self.features = (Feature("evenness", _fill_evenness, prior=0.25),)
+
+    def rank(self, query):
+        return query.index.table.rows_of(["i57", "i58"])
+
+    def describe(self, query, rows, proposed, scores, column):
+        scores[np.isin(rows, self.rank(query)), column] = 1.0
+
+
+def _fill_evenness(query, rows, features, column):
+    features[:, column] = rows % 2
+
+
+class ReachingToy(Toy):
+    """The same by what it reaches."""
+
+    ranks = describes = False
+    reaches = True
+
+    def reach(self, query, column):
+        query.reached.add(self.rank(query), np.ones(2, np.float32), column)
+
+
+TOYS = pytest.mark.parametrize("toy", [Toy(), ReachingToy()], ids=["ranks", "reaches"])
+
+
+@TOYS
+def test_a_source_of_one_line_in_the_registry_proposes_and_describes_candidates(toy, monkeypatch):
+    before = Retriever(PLAIN, Shop().index).features
+    monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES, toy))
+    retriever = Retriever(PLAIN, Shop().index)
+    space, index = retriever.features, retriever.index
+    added = [name for name in space.names if name not in before.names]
+    assert added == ["toy:root", "toy:share", "toy:log", "evenness"]
+    assert [space.sources[space.source_of[space.names.index(name)]] for name in added] == ["toy"] * 4
+    assert [space.prior[WARM][space.names.index(name)] for name in added] == [9.0, 0.0, 0.0, 0.25]
+    assert space.reasons[space.sources.index("toy")] == "on_top"
+    found = retriever.find(context_of(index, [Seen("i1", 1, 1.0)], {}), None)
+    proposed = found.rows[found.proposed >> space.sources.index("toy") & 1 > 0]
+    assert proposed.tolist() == index.table.rows_of(["i57", "i58"]).tolist()
+    assert (found.features[:, space.names.index("toy:root")] == np.isin(found.rows, proposed)).all()
+    assert (found.features[:, space.names.index("evenness")] == found.rows % 2).all()
+
+
+def test_a_feature_of_one_line_in_its_source_has_a_column_and_learns_a_weight(monkeypatch):
+    source = next(source for source in registry.SOURCES if source.name == "popular")
+    toy = Feature("evenness", _fill_evenness, prior=0.25)
+    monkeypatch.setattr(source, "features", (*source.features, toy))
+    shop = Shop()
+    ranker, index = Ranker(PLAIN, shop.index), shop.index
+    column = ranker.retriever.features.names.index("evenness")
+    assert ranker.retriever.features.sources[ranker.retriever.features.source_of[column]] == "popular"
+    assert RankerWeights.of({}, ranker.retriever.features).weights[:, column].tolist() == [0.25, 0.25]
+    history: tuple[Seen, ...] = ()
+    for k in range(60):  # one who takes what has an odd row
+        item = f"i{(2 * k * k + 1) % 60}"
+        assert index.row(item) % 2
+        ranker.learn(Feedback(Event(f"e{k}", "click", f"u{k % 3}", k, item), 1.0, history))
+        history = (*history[-5:], Seen(item, 1, 1.0))
+    weights = next(decode_update(update) for update in ranker.flush())
+    learned = RankerWeights.of({0: weights}, ranker.retriever.features).weights
+    assert learned[WARM, column] > 0.3 and weights.names[column] == "evenness"
+
+
+@pytest.mark.xfail(reason="slates still go by the features and sources that there were when they were imported")
+@TOYS
+def test_a_source_of_one_line_in_the_registry_is_on_slates(toy, monkeypatch):
+    monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES, toy))
+    shop = Shop()
+    shop.crowd(events=3)
+    for slate in (shop.send("cold", "request"), shop.send("warm", "click", "i2")):
+        assert set(ids(slate)[:2]) == {"i57", "i58"} and len(slate.items) == 20
+        for slot in slate.items[:2]:
+            assert "toy" in slot.sources and slot.reasons[0].code == "on_top" and slot.reasons[0].weight > 2.0
+        assert all("toy" not in slot.sources for slot in slate.items[2:])
+
+
+# As large as it may be.
+
+EVENTS, HISTORY = 40, 20
+
+
+def large_index(items: int) -> tuple[ItemIndex, list[list[Seen]]]:
+    """An index of as many made items, with full lists, and histories of users. Each thousand items is a world of its
+    own, so that as many are reached, however many thousands there are.
+    """
+    index, rng = ItemIndex(Behaviour()), np.random.default_rng(1)
+    table = index.table
+    table.grow(1 << items.bit_length())
+    index._fit()
+    tokens = [index.vocabulary.number(f"category=c{k}") for k in range(50)]
+    for k in range(items):
+        row = index._row(f"i{k}")
+        index.tokens[row, 0] = tokens[k % 50]
+        index.vocabulary.link(row, index.tokens[row])
+    table.stats[:items, [POPULARITY, POSITIVES]] = (1 + 100 * rng.random(items) ** 3)[:, None]
+    thousand = np.arange(items)[:, None] // 1000 * 1000
+    table.neighbours[:items] = thousand + 1000 * rng.random((items, table.width)) ** 2
+    table.weights[:items] = rng.random((items, table.width, 3), np.float32)
+    for array in (index.content, index.text, table.context, table.target):
+        array[:items] = rng.standard_normal((items, array.shape[1]), np.float32) / array.shape[1] ** 0.5
+    users = rng.integers(items // 1000, size=(EVENTS, 1)) * 1000 + 1000 * rng.random((EVENTS, HISTORY)) ** 2
+    return index, [[Seen(f"i{k}", 1, 1.0) for k in user] for user in users.astype(int).tolist()]
+
+
+def test_finding_costs_no_more_in_a_large_catalogue():
+    """From 1,000 to 100,000 items at most 1.6 times as much: what is read lies farther apart, and the embedding looks
+    among 4,096 instead of 1,000.
+    """
+    sides = []
+    for items in (1_000, 100_000):
+        index, histories = large_index(items)
+        contexts = [context_of(index, history, {"likes": ["c3"]}) for history in histories]
+        sides.append((Retriever(index.behaviour, index), contexts, index.hash[: HISTORY * 10].copy()))
+    least = [math.inf, math.inf]  # seconds of the processor, on a machine that does other things as well
+    for _ in range(100):
+        for number, (retriever, contexts, seen) in enumerate(sides):
+            started = time.thread_time()
+            for context in contexts:
+                assert len(retriever.find(context, seen).rows) == 120
+            least[number] = min(least[number], (time.thread_time() - started) / EVENTS)
+        if least[1] < 1.6 * least[0]:
+            break
+    else:
+        pytest.fail(f"{least[0] * 1e6:.0f} us with 1,000 items, {least[1] * 1e6:.0f} us with 100,000")

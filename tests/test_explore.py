@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.candidates.feature_space import F
-from riverrank.operators.candidates.retrieve import Candidates
+from riverrank.operators.candidates import registry
+from riverrank.operators.candidates.features import feature_space
+from riverrank.operators.candidates.retrieval import Candidates
 from riverrank.operators.models.inputs import Inputs
 from riverrank.operators.models.learner import Learners, LinearLearner
 from riverrank.operators.models.linear import probability
@@ -32,7 +33,7 @@ from scipy.special import log_ndtr, ndtr
 from scipy.stats import chi2
 from test_recommend import PLAIN, Shop
 
-DENSE = 1 + F  # the ranker's logit, then the features
+DENSE = 1 + feature_space(registry.SOURCES).size  # the ranker's logit, then the features
 KINDS = ("epsilon", "softmax", "thompson")
 VALUES = np.array([1.0, 0.8, 0.5, 0.1, -0.4])
 DEVIATIONS = np.array([0.6, 0.9, 0.5, 0.7, 0.8])
@@ -236,7 +237,9 @@ def test_the_table_of_the_normal_distribution_is_right():
 
 def random_inputs(shop: Shop, seed: int = 0) -> Inputs:
     rng = np.random.default_rng(seed)
-    candidates = Candidates(np.arange(20, dtype=np.int32), rng.random((20, F)), np.ones(20, np.uint8))
+    candidates = Candidates(
+        np.arange(20, dtype=np.int32), rng.random((20, feature_space(registry.SOURCES).size)), np.ones(20, np.uint8)
+    )
     return Inputs(shop.index, candidates, rng.normal(size=20))
 
 

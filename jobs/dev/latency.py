@@ -89,6 +89,7 @@ class Watch:
 
     def __init__(self, port: int) -> None:
         self.seen: list[tuple[float, str, int]] = []
+        self.newest: dict[str, int] = {}
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._thread = threading.Thread(target=self._read, name="watch", daemon=True)
 
@@ -106,7 +107,9 @@ class Watch:
         with self._socket.makefile("rb") as lines:
             for line in lines:
                 if found := WRITE.match(line):
-                    self.seen.append((float(found[1]), found[2].decode(), int(found[3])))
+                    user, version = found[2].decode(), int(found[3])
+                    self.seen.append((float(found[1]), user, version))
+                    self.newest[user] = max(version, self.newest.get(user, 0))
 
 
 def summarised(job: str, sent: Sequence[tuple[float, str, int]], seen: Sequence[tuple[float, str, int]]) -> Latency:
@@ -153,10 +156,7 @@ def _measured(
                 time.sleep(ahead)
             send(event)
         producer.flush()
-    newest = versions[events[-1].user_id]
-    process.wait_until(
-        lambda: (events[-1].user_id, newest) in {(u, v) for _, u, v in watch.seen[-2000:]}, START_SECONDS
-    )
+    process.wait_until(lambda: watch.newest == versions, START_SECONDS)
     return summarised(job, sent[rate * WARM_SECONDS :], watch.seen)
 
 

@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(found))
     elif given.quick or given.write is None:
         print(_quick(facts, rounds, scale) if given.quick else report.document(measured), end="")
-    return 0
+    return 1 if not given.quick and isinstance(measured.latency, str) else 0
 
 
 def _checked(scale: Scale) -> Scale:

@@ -53,17 +53,19 @@ PARTS: Mapping[str, Sequence[str]] = {
     "learn": (
         "riverrank.operators.models.ensemble:Ensemble.choose",
         f"{LEARNER}:LinearLearner.prefer",
+        "riverrank.operators.slate.learning:Learning.learn",
     ),
     "decode": (f"{RECOMMEND}:decode_learner", f"{LEARNER}:Learners.of"),
     "encode": (f"{RECOMMEND}:encode_learner", f"{LEARNER}:LinearLearner.store"),
     "score": (f"{LEARNER}:LinearLearner.score",),
-    "rerank": ("riverrank.operators.slate.rerank:Reranker.position",),
+    "drift": (f"{RECOMMEND}:recent", f"{RECOMMEND}:watch"),
+    "rerank": ("riverrank.operators.slate.rerank:Reranker.rerank",),
     "reasons": (
-        f"{RECOMMEND}:parts_of",
         f"{LEARNER}:LinearLearner.contributions",
-        "riverrank.operators.slate.explain:Explainer.causes",
+        "riverrank.operators.slate.explain:Explainer.parts",
+        "riverrank.operators.slate.explain:Explainer.reasons",
     ),
-    "json": (f"{RECOMMEND}:to_json",),
+    "json": ("riverrank.operators.slate.writing:SlotWriter.write", f"{RECOMMEND}:to_json"),
 }
 REST = "rest"
 ALL = "all, without stop-watches"
