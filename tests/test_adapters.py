@@ -1,6 +1,8 @@
 """The operators as Flink drives them, without Java: what each keeps, emits and leaves behind, and after a restore."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -472,3 +474,19 @@ def test_an_output_is_added_by_one_entry(monkeypatch: pytest.MonkeyPatch) -> Non
     harness = recommend(Outputs(lines=frozenset({"versions"}), records=frozenset({"versions"})))
     harness.element(feedback("e1"), "u")
     assert harness.sides == {"versions-lines": ["1"], "versions-records": [("u", b"1")]}
+
+
+TOY = """
+from riverrank.state.outputs import OUTPUTS, Origin, Output
+OUTPUTS["toys"] = Output("toys", "toys", "toys", Origin.ANSWER, lambda answer: [])
+from riverrank.jobs.config.schema import parse
+from riverrank.jobs.flink import launch, sinks
+for table in ({"files": {"toys": "t.jsonl"}}, {"kafka": {"bootstrap": "h:1"}}):
+    wanted = sinks.outputs(parse(table))
+    print("toys" in wanted.lines, "toys" in wanted.records, "--toys" in launch.FLAGS)
+"""
+
+
+def test_the_topology_wants_an_output_as_soon_as_it_has_an_entry() -> None:
+    done = subprocess.run([sys.executable, "-c", TOY], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines() == ["True False True", "False True True"]

@@ -35,7 +35,7 @@ TRANSACTION_TIMEOUT_MS = 600_000  # below the 900,000 that a broker allows unles
 
 def targets(config: Config) -> dict[str, str]:
     """The file of each output that has one, by the output's name."""
-    paths = {name: str(getattr(config.files, output.field)) for name, output in OUTPUTS.items()}
+    paths = {name: config.files.of(output) for name, output in OUTPUTS.items()}
     return {name: path for name, path in paths.items() if path}
 
 
@@ -44,7 +44,7 @@ def topics(config: Config) -> dict[str, str]:
     if not config.kafka.bootstrap:
         return {}
     files = targets(config)
-    names = {name: str(getattr(config.kafka, output.field)) for name, output in OUTPUTS.items()}
+    names = {name: config.kafka.of(output) for name, output in OUTPUTS.items()}
     return {name: topic for name, topic in names.items() if topic and name not in files}
 
 
