@@ -80,7 +80,7 @@ def test_counted_rows_are_moved_to_where_sorting_puts_them(size, before, counted
     ranked.rebuild(rows, np.array([keys[row] for row in rows.tolist()]), ROWS)
     moved = [(row, key) for row, key in counted if key is not None]
     ranked.n = count_popular(
-        np.array([row for row, _ in moved], np.int64),
+        np.array([row for row, _ in moved], np.int32),
         np.array([key for _, key in moved]),
         servable,
         ranked.rows,
@@ -131,7 +131,9 @@ def test_lists_by_token_are_the_beginning_of_the_sorted_rows_or_to_be_made_again
     for row, key in counted:
         if key is None:
             continue
-        count_by_token(np.array([row]), np.array([key]), servable, token_array(tokens), slots, rows, listed, counts)
+        count_by_token(
+            np.array([row], np.int32), np.array([key]), servable, token_array(tokens), slots, rows, listed, counts
+        )
         if servable[row]:
             keys[row] = key
     for slot, token in enumerate(sorted(asked)):
@@ -192,7 +194,7 @@ def test_what_is_in_the_pool_is_copied_and_the_rest_counted(changed, pooled):
     pooled = [row for row in pooled if row < len(column_of)]
     column_of[pooled] = range(len(pooled))
     columns, biases = np.full((3, len(pooled)), 99, np.float32), np.full(len(pooled), 99, np.float32)
-    missing = copy(np.array(changed, np.int64), target, bias, column_of, columns, biases)
+    missing = copy(np.array(changed, np.int32), target, bias, column_of, columns, biases)
     assert missing == sum(row not in pooled for row in changed)
     for column, row in enumerate(pooled):
         assert columns[:, column].tolist() == (target[row].tolist() if row in changed else [99] * 3)
@@ -213,7 +215,7 @@ def test_the_pool_is_as_the_table_whatever_changes():
         for k in range(len(table), max(rows) + 1):
             table.row(f"i{k}")
         table.target[rows], table.bias[rows] = rng.random((len(rows), 3), np.float32), 5.0
-        pool.update(np.array(rows))
+        pool.update(np.array(rows, np.int32))
         assert (pool.target == table.target[pool.rows].T).all() and (pool.bias == table.bias[pool.rows]).all()
     assert pool.wants_refresh(1)  # two of twenty are learned that were not
     pool.fill(np.arange(401, dtype=np.int32), 1)
@@ -221,7 +223,7 @@ def test_the_pool_is_as_the_table_whatever_changes():
     held = pool.target.copy()
     pool.forget()
     table.target[2] = 0
-    pool.update(np.array([2]))  # row 2 may be another item by now
+    pool.update(np.array([2], np.int32))  # row 2 may be another item by now
     assert pool.wants_refresh(2) and (pool.target == held).all()
 
 
@@ -254,13 +256,20 @@ def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted):
     rows = np.array([7, 3, 0, 5, 1, 2], np.int32)
     stats = np.arange(6.0 * len(counted), dtype=np.float32)
     cells = [cell for _, held in renewed for cell in held]
+    stats, counts, positions, items, amounts = (
+        np.frombuffer(np.array(part, kind).tobytes(), kind)  # not to be written to, as those of an update
+        for part, kind in (
+            (stats, "<f4"),
+            ([(n, len(held)) for n, held in renewed], "<i4"),
+            ([position for position, _, _ in cells], "<u2"),
+            ([item for _, item, _ in cells], "<i4"),
+            ([(weight, 2 * weight, 1.0) for *_, weight in cells], "<f4"),
+        )
+    )
+    changed = np.frombuffer(np.array(counted, "<i4").tobytes(), "<i4")
     _apply(
-        *(table.stats, table.at, table.shard, table.neighbours, table.weights, rows, np.array(counted, np.int32)),
-        *(stats, 77.0, 1, np.array([(n, len(held)) for n, held in renewed], np.int32).ravel()),
-        np.array([position for position, _, _ in cells], np.uint16),
-        np.array([item for _, item, _ in cells], np.int32),
-        np.array([[weight, 2 * weight, 1.0] for *_, weight in cells], np.float32).ravel(),
-        0.5,
+        *(table.stats, table.at, table.shard, table.neighbours, table.weights, rows, changed),
+        *(stats, 77.0, 1, counts, positions, items, amounts, 0.5),
     )
     for k, item in enumerate(counted):
         row = rows[item]

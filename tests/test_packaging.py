@@ -213,6 +213,20 @@ def test_flink_is_imported_in_the_folders_for_it() -> None:
     assert {str(Path(name).parent) for name in importing} == FLINK_FOLDERS
 
 
+def test_session_calls_no_kernel() -> None:
+    """It shares a thread with SIGNALS, where a kernel of its own would wait for ever (operators.flink.native). To lift
+    this, start a new chain after SESSION in jobs.flink.topology, and let it call `make_ready`."""
+    by_name = {module_of(path): path for path in sources()}
+    seen, pending = set(), ["riverrank.operators.session.session", "riverrank.operators.flink.parse"]
+    while pending:
+        name = pending.pop()
+        if name in by_name and name not in seen:
+            seen.add(name)
+            pending += imports_of(by_name[name])
+    assert len(seen) > 5
+    assert [name for name in sorted(seen) if "njit" in by_name[name].read_text("utf-8")] == []
+
+
 def test_every_requirement_is_pinned_and_the_pin_is_what_runs() -> None:
     pins = dict(
         line.split("==") for line in (ROOT / "requirements.lock").read_text("utf-8").splitlines() if line[0] != "#"

@@ -163,7 +163,7 @@ def test_popularity_decays_once_however_often_it_is_sent():
         item = f"i{k * k % 6}"
         for shard in signals:
             shard.learn(Feedback(Event(f"e{k}", "click", "u", 1, item), 1.0, ()))
-            for update in shard.flush():
+            for update in shard.flush() if k % 4 == 3 else ():
                 index.apply(decode_update(update))
         expected = {name: 0.5**0.1 * value + (name == item) for name, value in expected.items()}
     for name, value in expected.items():

@@ -4,8 +4,8 @@
 
 The clock starts when the producer is handed the event, and stops when the server takes the write: Redis says so itself
 (MONITOR, with its own time stamps), so that nothing that looks on is measured. The job checkpoints meanwhile.
-`--empty` measures the job without its logic beside it (`jobs.dev.empty`), in turns: what is left is Flink, the broker
-and Redis.
+`--empty` measures the job without its logic as well (`benchmarks.flink.empty`), in turns: what is left is Flink, the
+broker and Redis.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pathlib import Path
 import numpy as np
 from riverrank.state.records import Event, Item, to_json
 
-from .benchmarks.streams import stream
+from .benchmarks.streams import shop_stream
 from .processes import OwnedProcess, ServiceError
 from .services import KafkaBroker, Valkey
 
 RATE, SECONDS, ROUNDS = 200, 30, 1
 WARM_SECONDS = 10  # at the same rate, before what is measured
 START_SECONDS = 400.0
-JOBS = {"job": ("riverrank.jobs.cli", "run"), "empty": ("riverrank.jobs.dev.empty",)}
+JOBS = {"job": ("riverrank.jobs.cli", "run"), "empty": ("riverrank.jobs.dev.benchmarks.flink.empty",)}
 CONFIG = """
 [job]
 checkpoint_every = "{checkpoint_every}"
@@ -66,7 +66,7 @@ def measure(job: str, rate: int = RATE, seconds: int = SECONDS, checkpoint_every
     Raises:
         ServiceError: a service or the job failed, or slates are missing; the message holds the end of the log.
     """
-    items, events = stream(rate * (WARM_SECONDS + seconds))
+    items, events = shop_stream(rate * (WARM_SECONDS + seconds))
     with KafkaBroker() as broker, Valkey() as valkey, tempfile.TemporaryDirectory(prefix="riverrank-latency-") as name:
         for topic in ("events", "items", "slates", "dead-letters"):
             broker.create_topic(topic)
@@ -89,6 +89,7 @@ class Watch:
 
     def __init__(self, port: int) -> None:
         self.seen: list[tuple[float, str, int]] = []
+        self.newest: dict[str, int] = {}
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._thread = threading.Thread(target=self._read, name="watch", daemon=True)
 
@@ -106,7 +107,9 @@ class Watch:
         with self._socket.makefile("rb") as lines:
             for line in lines:
                 if found := WRITE.match(line):
-                    self.seen.append((float(found[1]), found[2].decode(), int(found[3])))
+                    user, version = found[2].decode(), int(found[3])
+                    self.seen.append((float(found[1]), user, version))
+                    self.newest[user] = max(version, self.newest.get(user, 0))
 
 
 def summarised(job: str, sent: Sequence[tuple[float, str, int]], seen: Sequence[tuple[float, str, int]]) -> Latency:
@@ -153,10 +156,7 @@ def _measured(
                 time.sleep(ahead)
             send(event)
         producer.flush()
-    newest = versions[events[-1].user_id]
-    process.wait_until(
-        lambda: (events[-1].user_id, newest) in {(u, v) for _, u, v in watch.seen[-2000:]}, START_SECONDS
-    )
+    process.wait_until(lambda: watch.newest == versions, START_SECONDS)
     return summarised(job, sent[rate * WARM_SECONDS :], watch.seen)
 
 

@@ -227,7 +227,7 @@ def _embedded_options(config: Config, scratch: Path) -> dict[str, str]:
         "restart-strategy.type": "none",
         "rest.port": "0",
         "taskmanager.numberOfTaskSlots": str(config.job.parallelism),
-        "execution.buffer-timeout.interval": "5 ms",
+        "execution.buffer-timeout.interval": "2 ms",  # as in flink-conf
         **SHORT_BUFFERS,
     }
     if config.kafka.bootstrap:

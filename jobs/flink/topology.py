@@ -10,6 +10,7 @@ from pyflink.datastream import DataStream, KeyedStream, OutputTag, StreamExecuti
 from pyflink.java_gateway import get_gateway
 from pyflink.table import StreamTableEnvironment
 from riverrank.jobs.config.schema import Config
+from riverrank.jobs.local.reading import read_items
 from riverrank.operators.cache.redis_cache import Cache
 from riverrank.operators.flink.cache import CacheFunction, SendReceipts
 from riverrank.operators.flink.channels import BYTES, KEYED, PAIRS, SAMPLE, WRITES, lines_of, map_state, records_of
@@ -48,7 +49,7 @@ def build(
     env.set_max_parallelism(job.max_parallelism)
     tables = StreamTableEnvironment.create(env) if sources.uses_kafka(config) else None
     outputs = sinks.outputs(config)
-    catalogue = functools.partial(sources.read_items, config)
+    catalogue = functools.partial(read_items, config)
 
     events = _events(env, tables, config)
     updates = _items(env, tables, config)
@@ -56,13 +57,13 @@ def build(
     feedback = _placed(_keyed(events, job.parallelism).process(session, KEYED), uids.SESSION, job.parallelism)
     shards = min(job.parallelism, behaviour.signals.shards)
     signals = _placed(
-        _keyed(feedback.get_side_output(PAIRS), job.parallelism).process(operators.signals(behaviour), BYTES),
+        _keyed(_side(feedback, PAIRS), job.parallelism).process(operators.signals(behaviour), BYTES),
         uids.SIGNALS,
         shards,
     )
     known = signals.union(updates) if updates is not None and _follows(config) else signals
     weights = _placed(
-        _keyed(feedback.get_side_output(SAMPLE), job.parallelism)
+        _keyed(_side(feedback, SAMPLE), job.parallelism)
         .connect(known.broadcast(map_state(uids.RANKER_VIEW)))
         .process(operators.ranker(behaviour, catalogue), BYTES),
         uids.RANKER,
@@ -77,11 +78,18 @@ def build(
         job.parallelism,
     )
     receipts = answers if cache is None else _cache(answers, config)
-    leaving = {
-        Origin.ANSWER: [answers],
-        Origin.RECEIPT: [receipts],
-        Origin.REJECT: [events, feedback, *([updates] if updates is not None else [])],
-    }
+    rejecting = [events, feedback, *([updates] if updates is not None else [])]
+    leaving = {Origin.ANSWER: [answers], Origin.RECEIPT: [receipts], Origin.REJECT: rejecting}
+    _write(leaving, tables, config, parts)
+
+
+def _write(
+    leaving: Mapping[Origin, list[DataStream]],
+    tables: StreamTableEnvironment | None,
+    config: Config,
+    parts: Mapping[str, Path],
+) -> None:
+    """Each wanted output from the operators that emit what it is made of, to its file or topic."""
     for output, directory in parts.items():
         sinks.to_parts(_united(leaving[OUTPUTS[output].origin], lines_of(output)), directory, output)
     for output, topic in sinks.topics(config).items():
@@ -112,7 +120,7 @@ def _cache(answers: DataStream, config: Config) -> DataStream:
     connect = functools.partial(Cache, redis.url, redis.prefix, settings.ttl, redis.timeout)
     cache = CacheFunction(connect, settings.flush_every, settings.drain)
     written = _placed(
-        _keyed(answers.get_side_output(WRITES), config.job.parallelism).process(cache, KEYED),
+        _keyed(_side(answers, WRITES), config.job.parallelism).process(cache, KEYED),
         uids.CACHE,
         config.job.parallelism,
     ).start_new_chain()  # a thread of its own: it waits for Redis
@@ -163,6 +171,13 @@ def _by_first_field() -> tuple[object, object]:
     return get_gateway().jvm.KeyByKeySelector(), Types.ROW([Types.STRING()]).get_java_type_info()
 
 
+def _side(stream: DataStream, tag: OutputTag) -> DataStream:
+    """A side output as it is. `DataStream.get_side_output` puts a Python function behind each, which returns what it is
+    given: 20 us a record, and one more operator in a thread that may have but one with kernels (`flink.native`).
+    """
+    return DataStream(stream._j_data_stream.getSideOutput(tag.get_java_output_tag()))
+
+
 def _united(streams: list[DataStream], tag: OutputTag) -> DataStream:
-    first, *others = [stream.get_side_output(tag) for stream in streams]
+    first, *others = [_side(stream, tag) for stream in streams]
     return first.union(*others) if others else first

@@ -12,6 +12,7 @@ from typing import IO
 from riverrank.jobs.config.schema import Config, KafkaSettings
 from riverrank.jobs.errors import Failure
 from riverrank.operators.flink.arrivals import Arrival
+from riverrank.state.records import Item, decode_item
 
 STANDARD = "-"
 POLL_MS = 1_000
@@ -57,6 +58,23 @@ def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Arrival]:
                 for record in records:
                     if record.offset < ends[partition]:
                         yield Arrival(partition.partition, record.offset, record.timestamp, record.value, record.key)
+
+
+def read_items(config: Config) -> Iterator[Item]:
+    """The catalogue as it stands now, in the order of the file or of each partition; without what is no item.
+
+    An operator on Flink calls it too: what this module imports must not start a Java there, as Flink's client does.
+    """
+    if config.files.items:
+        arrivals = read_lines(config.files.items)
+    elif config.kafka.bootstrap and config.kafka.items:
+        arrivals = read_topic(config.kafka, config.kafka.items)
+    else:
+        return
+    for arrival in arrivals:
+        item = decode_item(arrival.value, arrival.key, arrival.ts)
+        if isinstance(item, Item):
+            yield item
 
 
 def _open(path: str) -> IO[bytes]:

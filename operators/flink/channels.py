@@ -71,9 +71,16 @@ def keep(state: Any, held: bytes | None, new: bytes | None) -> None:
 
 def value_state(name: str, ttl_ms: int) -> ValueStateDescriptor:
     """A value of bytes a key, dropped when it was not written for `ttl_ms` milliseconds."""
+    ttl = (
+        StateTtlConfig.new_builder(Time.milliseconds(ttl_ms))
+        .set_update_type(StateTtlConfig.UpdateType.OnCreateAndWrite)
+        # As by default for state on the heap. The default itself also makes a `Duration` for RocksDB, and that by
+        # Flink's client, which inside a TaskManager starts another Java, for seconds and for good.
+        .disable_cleanup_in_background()
+        .cleanup_incrementally(5, False)
+    )
     descriptor = ValueStateDescriptor(name, STORED)
-    ttl = StateTtlConfig.new_builder(Time.milliseconds(ttl_ms))
-    descriptor.enable_time_to_live(ttl.set_update_type(StateTtlConfig.UpdateType.OnCreateAndWrite).build())
+    descriptor.enable_time_to_live(ttl.build())
     return descriptor
 
 

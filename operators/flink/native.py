@@ -4,9 +4,15 @@ In thread mode Flink's Java threads run Python, and one that runs several operat
 state for each. An extension that asks for the interpreter's lock while it is imported (all of pybind11's do, and
 scipy has some, which River imports) then waits for itself for ever: PyGILState_Ensure knows the first state only.
 `operators.flink` imports this first in a Flink process.
+
+The same holds for every call of a kernel with an array: numba asks for the lock when it lets go of the array. So a
+chain may hold one operator that calls kernels, the last of the chain: Flink opens that one first. `make_ready` refuses
+any other.
 """
 
+import ctypes
 import importlib
+import sys
 import threading
 from collections.abc import Callable
 
@@ -53,6 +59,11 @@ def make_ready(behaviour: Behaviour) -> None:
     from riverrank.operators.warm import warm  # noqa: PLC0415 (the logic, which is imported apart)
     from riverrank.state.messages import encode  # noqa: PLC0415
 
+    if "pemja" in sys.modules and not ctypes.pythonapi.PyGILState_Check():
+        raise RuntimeError(
+            "this operator calls kernels, and another of its chain was opened before it: numba would wait for ever for "
+            "a lock that this thread has; start a new chain after it (jobs.flink.topology)"
+        )
     key = encode(behaviour)
     with _one_at_a_time:
         if key not in _ready:

@@ -15,11 +15,13 @@ from riverrank.state.records import Reject, decode_event
 from .arrivals import decode_arrival, letter_of
 from .channels import PAIRS, SAMPLE, Emitter, Outputs, keep, value_state
 from .flushes import INTERPRETER_LOCK
-from .native import make_ready
 
 
 class SessionFunction(KeyedProcessFunction):
-    """SESSION, keyed by user: decodes the event, and keeps a value of bytes a user."""
+    """SESSION, keyed by user: decodes the event, and keeps a value of bytes a user.
+
+    Its logic calls no kernel: in a job of one subtask SIGNALS, which does, is in its chain (`native`).
+    """
 
     Logic = Session
 
@@ -27,7 +29,6 @@ class SessionFunction(KeyedProcessFunction):
         self.behaviour, self.topic, self.outputs, self.ttl_ms = behaviour, topic, outputs, ttl_ms
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        make_ready(self.behaviour)
         self.session = self.Logic(self.behaviour)
         self.state = runtime_context.get_state(value_state(uids.SESSION_VALUE, self.ttl_ms))
         self.letters = Emitter(self.outputs, Origin.REJECT)

@@ -1,18 +1,32 @@
 """How an ItemIndex takes what SIGNALS and RANKER learned: updates into its rows. Decides nothing about items."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 from numba import njit
-from riverrank.state.item_tables import AFTER, BEFORE
+from riverrank.operators.settings import Behaviour
+from riverrank.operators.signals.sessions import Sessions
+from riverrank.state.item_tables import AFTER, BEFORE, ItemTable
 from riverrank.state.messages import SignalUpdate, VectorUpdate, from_bfloat16
 
-if TYPE_CHECKING:
-    from .item_index import ItemIndex
+
+class Indexed(Protocol):
+    """What an update changes: `item_index.ItemIndex`."""
+
+    behaviour: Behaviour
+    table: ItemTable
+    sessions: Sessions
+    meta: Any
+    lists: Any
+    _pool: Any
+
+    def _row(self, item_id: str) -> int: ...
+    def _make_room(self, rows: int) -> None: ...
+    def _set_clock(self) -> None: ...
 
 
-def apply_signals(index: "ItemIndex", update: SignalUpdate) -> None:
+def apply_signals(index: Indexed, update: SignalUpdate) -> None:
     """Put what a shard of SIGNALS learned into the index: counts, lists, and whom each user's session shows to take."""
     rows, table = _rows(index, update.ids), index.table
     counted, lists = np.frombuffer(update.counted, "<i4"), np.frombuffer(update.lists, "<i4")
@@ -34,7 +48,7 @@ def apply_signals(index: "ItemIndex", update: SignalUpdate) -> None:
     meta.ts = max(meta.ts, update.ts)
 
 
-def apply_vectors(index: "ItemIndex", update: VectorUpdate) -> None:
+def apply_vectors(index: Indexed, update: VectorUpdate) -> None:
     """Put the embeddings that a shard of RANKER learned into the index."""
     rows, table = _rows(index, update.ids), index.table
     contexts, targets = (rows[np.frombuffer(of, "<i4")] for of in (update.context_of, update.target_of))
@@ -47,7 +61,7 @@ def apply_vectors(index: "ItemIndex", update: VectorUpdate) -> None:
     index.meta.ts = max(index.meta.ts, update.ts)
 
 
-def _rows(index: "ItemIndex", ids: Sequence[str]) -> np.ndarray:
+def _rows(index: Indexed, ids: Sequence[str]) -> np.ndarray:
     """The rows of `ids`, begun where there are none: int32 (n,)."""
     index._make_room(len(ids))
     try:

@@ -102,7 +102,7 @@ def _take(raw, losses, took, significance, kept):  # type: ignore[no-untyped-def
         tick += 1
         if tick < CLOCK:
             continue
-        tick = 0
+        tick = np.int64(0)
         change, since = _change(lengths, buckets, significance)
         if change:
             lengths[:] = 0

@@ -9,6 +9,7 @@ from riverrank.state.hashing import hash32
 
 RANKER = "ranker"  # what the first coordinate is called: the ranker's logit
 _EVERY = np.arange(4096)
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, np.ndarray, np.ndarray]
 
 
 class Inputs:
@@ -65,7 +66,7 @@ class Inputs:
         held = (self.index.token_names[number] for number in one.tokens[0].tolist() if number >= 0)
         return x | {f"token {hash32(name) % buckets}": 1.0 for name in held}
 
-    def arrays(self) -> tuple[np.ndarray | int, ...]:
+    def arrays(self) -> Arrays:
         """All of it, in the order in which kernels take it."""
         index = self.index
         return self.features, self.ranker, self.rows, self.picks, self.extra, index.tokens, index.token_hashes

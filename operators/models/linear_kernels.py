@@ -45,20 +45,19 @@ def _find(keys, token):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def dots(features, weights, bias):  # type: ignore[no-untyped-def]
-    """The logits of a linear model, float64 (c,): 2 us for 120 candidates of 38 features."""
+    """The logits of a linear model, float64 (c,): 1.5 us for 120 candidates of 38 features."""
     c, size = features.shape
     logits = np.empty(c)
-    whole = size - size % 4
-    for k in range(c):
-        a0, a1, a2, a3 = 0.0, 0.0, 0.0, 0.0
-        for f in range(0, whole, 4):
-            a0 += features[k, f] * weights[f]
-            a1 += features[k, f + 1] * weights[f + 1]
-            a2 += features[k, f + 2] * weights[f + 2]
-            a3 += features[k, f + 3] * weights[f + 3]
-        for f in range(whole, size):
-            a0 += features[k, f] * weights[f]
-        logits[k] = (a0 + a1) + (a2 + a3) + bias
+    for k in range(0, c, 4):  # four at once, whose sums need not wait for each other; the last again
+        k1, k2, k3 = min(k + 1, c - 1), min(k + 2, c - 1), min(k + 3, c - 1)
+        x0, x1, x2, x3 = features[k], features[k1], features[k2], features[k3]
+        a0, a1, a2, a3 = bias, bias, bias, bias
+        for f in range(size):
+            a0 += x0[f] * weights[f]
+            a1 += x1[f] * weights[f]
+            a2 += x2[f] * weights[f]
+            a3 += x3[f] * weights[f]
+        logits[k], logits[k1], logits[k2], logits[k3] = a0, a1, a2, a3
     return logits
 
 
@@ -66,31 +65,31 @@ def dots(features, weights, bias):  # type: ignore[no-untyped-def]
 def score(  # type: ignore[no-untyped-def]
     features, rows, ranker_weights, bias, item_tokens, token_hashes, values, tokens, held, intercept, out
 ):
-    """The ranker's logits and the learner's of all candidates into `out`, float64 (2, c): 4 us for 120."""
+    """The ranker's logits and the learner's of all candidates into `out`, float64 (2, c): 5 us for 120 of 6 tokens."""
     c, size = features.shape
-    weights = values[0]
-    whole = size - size % 4
-    for k in range(c):
-        a0, a1, a2, a3 = 0.0, 0.0, 0.0, 0.0
-        b0, b1, b2, b3 = 0.0, 0.0, 0.0, 0.0
-        for f in range(0, whole, 4):
-            x0, x1, x2, x3 = features[k, f], features[k, f + 1], features[k, f + 2], features[k, f + 3]
-            a0 += x0 * ranker_weights[f]
-            a1 += x1 * ranker_weights[f + 1]
-            a2 += x2 * ranker_weights[f + 2]
-            a3 += x3 * ranker_weights[f + 3]
-            b0 += x0 * weights[f + 1]
-            b1 += x1 * weights[f + 2]
-            b2 += x2 * weights[f + 3]
-            b3 += x3 * weights[f + 4]
-        for f in range(whole, size):
-            a0 += features[k, f] * ranker_weights[f]
-            b0 += features[k, f] * weights[f + 1]
-        ranked = (a0 + a1) + (a2 + a3) + bias
-        out[0, k] = ranked
-        out[1, k] = weights[0] * ranked + ((b0 + b1) + (b2 + b3)) + intercept
+    weights, ranked, logits = values[0], out[0], out[1]
+    own = weights[1 : 1 + size]
+    for k in range(0, c, 4):  # four at once, whose sums need not wait for each other; the last again
+        k1, k2, k3 = min(k + 1, c - 1), min(k + 2, c - 1), min(k + 3, c - 1)
+        x0, x1, x2, x3 = features[k], features[k1], features[k2], features[k3]
+        a0, a1, a2, a3 = bias, bias, bias, bias
+        b0, b1, b2, b3 = intercept, intercept, intercept, intercept
+        for f in range(size):
+            a, b = ranker_weights[f], own[f]
+            a0 += x0[f] * a
+            a1 += x1[f] * a
+            a2 += x2[f] * a
+            a3 += x3[f] * a
+            b0 += x0[f] * b
+            b1 += x1[f] * b
+            b2 += x2[f] * b
+            b3 += x3[f] * b
+        ranked[k], ranked[k1], ranked[k2], ranked[k3] = a0, a1, a2, a3
+        first = weights[0]
+        logits[k], logits[k1] = b0 + first * a0, b1 + first * a1
+        logits[k2], logits[k3] = b2 + first * a2, b3 + first * a3
     if held:
-        _add_tokens(rows, item_tokens, token_hashes, weights[1 + size :], tokens, held, out[1])
+        _add_tokens(rows, item_tokens, token_hashes, weights[1 + size :], tokens, held, logits)
 
 
 @njit(cache=True, nogil=True)

@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(found))
     elif given.quick or given.write is None:
         print(_quick(facts, rounds, scale) if given.quick else report.document(measured), end="")
-    return 0
+    return 1 if not given.quick and isinstance(measured.latency, str) else 0
 
 
 def _checked(scale: Scale) -> Scale:
@@ -145,13 +145,13 @@ def _all(scale: Scale, facts: dict[str, str], rounds: list[Round]) -> report.Mea
             rounds=rounds,
             count=scale.events,
             short=scale.short,
-            rates=[Rate(*rate, per_second=Spread(*spread)) for *rate, spread in learned["rates"]],
+            rates=[Rate._make([*rate, Spread(*spread)]) for *rate, spread in learned["rates"]],
             missing=learned["missing"],
             points=points,
             growth_warm_up=scale.growth_warm_up,
             sizes=sizes,
             latency=latency(scale.rounds, scale.latency_seconds, folder),
-            parts=[PartTime(*part, microseconds=Spread(*spread)) for *part, spread in parts["parts"]],
+            parts=[PartTime._make([*part, Spread(*spread)]) for *part, spread in parts["parts"]],
             parts_warm_up=scale.parts_warm_up,
         )
 

@@ -41,13 +41,13 @@ from .streams import shop_stream, write
 SLATE_SIZE = 20
 POLL_SECONDS = 0.02
 CPU_SECONDS = 0.25  # between two looks at processor times
-TIMEOUT_SECONDS = 900.0
-FLINK_JOB = """
+STALLED_SECONDS = 240.0  # without a further slate
+TUTORIAL = """
 import sys
 from riverrank.jobs.flink import launch
 launch.prepare_environment()
-from riverrank.jobs.dev.benchmarks.flink import {name}
-{name}.run(*sys.argv[1:])
+from riverrank.jobs.dev.benchmarks.flink import tutorial
+tutorial.run(*sys.argv[1:])
 """
 RATIOS = (("replay", "tutorial"), ("job", "tutorial"), ("job", "replay"), ("job", "empty"))
 
@@ -140,8 +140,8 @@ def contestants(folder: Path, name: str) -> list[Contestant]:
     events, items = str(folder / f"{name}.jsonl"), str(folder / "items.jsonl")
     flags = ("--events", events, "--items", items, "--slates", "slates.jsonl")
     riverrank = (sys.executable, "-m", "riverrank.jobs.cli")
-    tutorial = (sys.executable, "-c", FLINK_JOB.format(name="tutorial"), events, items, "slates")
-    empty = (sys.executable, "-c", FLINK_JOB.format(name="empty"), events, "slates.jsonl")
+    tutorial = (sys.executable, "-c", TUTORIAL, events, items, "slates")
+    empty = (sys.executable, "-m", "riverrank.jobs.dev.benchmarks.flink.empty", *flags)
     parts, target = ".slates.jsonl.parts-*/*part-*", "slates.jsonl"
     return [
         Contestant("job", (*riverrank, "run", *flags), parts, target),
@@ -174,8 +174,8 @@ def run(contestant: Contestant, place: Path, events: Sequence[Event]) -> Run:
         process.start()
         while (pid := process.pid) is not None:
             watch.look(pid)
-            if watch.seconds() > TIMEOUT_SECONDS:
-                raise process.error(f"has not ended after {TIMEOUT_SECONDS:.0f} s")
+            if watch.idle_seconds() > STALLED_SECONDS:
+                raise process.error(f"has written nothing for {STALLED_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
         if process.ending != "exit code 0":
             raise process.error(f"failed ({process.ending})")
@@ -200,6 +200,10 @@ class Watch:
     def seconds(self) -> float:
         """Since the start."""
         return time.monotonic() - self._started
+
+    def idle_seconds(self) -> float:
+        """Since something was last seen to come, or since the start."""
+        return self.seconds() - self._last
 
     def look(self, group: int) -> None:
         """Note what has come, of a contestant whose processes are those of the process group `group`."""

@@ -48,7 +48,8 @@ def _chosen(_: Any, features: Any, position: int, *__: Any, **___: Any) -> Rows:
     return Rows(features.copy(), None, position)
 
 
-# Each learner with the callable that learns (as `parts.PARTS` names them), and what of its arguments the rows are.
+# Each learner with the callable that learns (as `parts.PARTS` names them), and what of its arguments the rows are. The
+# first argument after `self` is as long as there are rows.
 LEARNERS: dict[str, tuple[str, Callable[..., Rows]]] = {
     "per-user learner": ("riverrank.operators.models.learner:LinearLearner.prefer", _preferred),
     "ranker": ("riverrank.operators.models.ensemble:Ensemble.choose", _chosen),
@@ -154,9 +155,9 @@ def _noted(taken: Taken, rows_of: Callable[..., Rows], learn: Callable[..., Any]
     return noted
 
 
-def _timed(taken: Taken, rows_of: Callable[..., Rows], learn: Callable[..., Any]) -> Callable[..., Any]:
+def _timed(taken: Taken, _: Callable[..., Rows], learn: Callable[..., Any]) -> Callable[..., Any]:
     def timed(*arguments: Any, **named: Any) -> Any:
-        taken.rows += len(rows_of(*arguments, **named).dense)
+        taken.rows += len(arguments[1])
         started = time.perf_counter_ns()
         result = learn(*arguments, **named)
         taken.nanoseconds += time.perf_counter_ns() - started

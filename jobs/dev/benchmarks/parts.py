@@ -4,29 +4,30 @@ PARTS names the callables of each part; where one no longer exists or is never c
 stop-watch costs is measured first and subtracted; what lies in no part is listed as the rest.
 """
 
+import functools
 import importlib
 import inspect
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+from riverrank.jobs.config.schema import parse
 from riverrank.jobs.errors import Failure
+from riverrank.jobs.local.writing import opened
 
 from .figures import Spread
 from .local import Local
 from .streams import shop_stream
 
 RECOMMEND, RANKER = "riverrank.operators.slate.recommend", "riverrank.operators.models.ranker"
-LEARNER, REPLAY = "riverrank.operators.models.learner", "riverrank.jobs.local.replay"
+LEARNER, PIPELINE = "riverrank.operators.models.learner", "riverrank.jobs.local.pipeline"
 
 # Each part with the callables whose time it is, where they are looked up when they are called. Of parts within parts
 # the innermost gets the time, and is listed below the outermost.
 PARTS: Mapping[str, Sequence[str]] = {
-    "parse": (f"{REPLAY}:decode_event",),
+    "parse": (f"{PIPELINE}:decode_event",),
     "session": (
         "riverrank.operators.session.session:Session.accept",
         "riverrank.operators.session.session:Session.routes",
@@ -36,12 +37,12 @@ PARTS: Mapping[str, Sequence[str]] = {
         "riverrank.operators.signals.signals:Signals.learn",
         "riverrank.operators.signals.signals:Signals.flush",
     ),
-    "index updates": (f"{REPLAY}:decode_update", "riverrank.operators.index.item_index:ItemIndex.apply"),
+    "index updates": (f"{PIPELINE}:decode_update", "riverrank.operators.index.item_index:ItemIndex.apply"),
     "ranker": (f"{RANKER}:Ranker.learn", f"{RANKER}:Ranker.flush"),
     "recommend": (f"{RECOMMEND}:Recommend.answer",),
-    "write": (f"{REPLAY}:Sink.write",),
+    "write": (f"{PIPELINE}:Pipeline._write",),
     "retrieve": (
-        "riverrank.operators.candidates.retrieve:Retriever.find",
+        "riverrank.operators.candidates.retrieval:Retriever.find",
         f"{RECOMMEND}:context_of",
         f"{RANKER}:context_of",
     ),
@@ -52,21 +53,19 @@ PARTS: Mapping[str, Sequence[str]] = {
     "learn": (
         "riverrank.operators.models.ensemble:Ensemble.choose",
         f"{LEARNER}:LinearLearner.prefer",
+        "riverrank.operators.slate.learning:Learning.learn",
     ),
     "decode": (f"{RECOMMEND}:decode_learner", f"{LEARNER}:Learners.of"),
     "encode": (f"{RECOMMEND}:encode_learner", f"{LEARNER}:LinearLearner.store"),
-    "score": (
-        f"{LEARNER}:Inputs.__init__",
-        f"{LEARNER}:LinearLearner.logits",
-        "riverrank.operators.models.weights:RankerWeights.logits",
-    ),
-    "rerank": ("riverrank.operators.slate.rerank:Reranker.position",),
+    "score": (f"{LEARNER}:LinearLearner.score",),
+    "drift": (f"{RECOMMEND}:recent", f"{RECOMMEND}:watch"),
+    "rerank": ("riverrank.operators.slate.rerank:Reranker.rerank",),
     "reasons": (
-        f"{RECOMMEND}:parts_of",
         f"{LEARNER}:LinearLearner.contributions",
-        "riverrank.operators.slate.explain:Explainer.causes",
+        "riverrank.operators.slate.explain:Explainer.parts",
+        "riverrank.operators.slate.explain:Explainer.reasons",
     ),
-    "json": (f"{RECOMMEND}:to_json",),
+    "json": ("riverrank.operators.slate.writing:SlotWriter.write", f"{RECOMMEND}:to_json"),
 }
 REST = "rest"
 ALL = "all, without stop-watches"
@@ -126,103 +125,115 @@ def wrapped(wrappers: Mapping[str, Callable[[Callable[..., Any]], Callable[..., 
             setattr(owner, name, held)
 
 
+class Call:
+    """Calls of one path from within another one: their number and all their nanoseconds; the calls within them."""
+
+    __slots__ = ("calls", "nanoseconds", "path", "within")
+
+    def __init__(self, path: str) -> None:
+        self.path, self.calls, self.nanoseconds = path, 0, 0
+        self.within: dict[str, Call] = {}
+
+
+class Key(NamedTuple):
+    """A part, and the outermost part that it is in."""
+
+    outer: str
+    part: str
+
+
 class StopWatches:
-    """Own time of each part by the outermost part it is in; what wrapping costs is subtracted.
+    """Own time of each part by the outermost part it is in; what watching costs is subtracted.
 
     >>> watches = StopWatches({"load": ["json:loads"]})
     >>> import json
     >>> with watches.running():
     ...     _ = json.loads("[]")
-    >>> [(part.outer, part.part, calls) for part, calls in watches.calls.items()]
-    [('', 'load', 1)]
+    >>> calls, microseconds = watches.taken()["", "load"]
+    >>> calls, 0 < microseconds < 1e6, watches.never_called()
+    (1, True, [])
     """
 
-    class Key(NamedTuple):
-        """A part, and the outermost part that it is in."""
-
-        outer: str
-        part: str
-
-    def __init__(self, parts: Mapping[str, Sequence[str]] = PARTS) -> None:
-        self.calls: dict[StopWatches.Key, int] = defaultdict(int)
-        self._parts = parts
-        self._called: dict[str, int] = dict.fromkeys((path for paths in parts.values() for path in paths), 0)
-        self._own: dict[StopWatches.Key, int] = defaultdict(int)  # nanoseconds
-        self._within: dict[StopWatches.Key, int] = defaultdict(int)  # calls that a part's own time holds the rest of
-        self._stack: list[list[Any]] = [[REST, 0]]  # of parts that are running: name, nanoseconds in parts within
+    def __init__(
+        self, parts: Mapping[str, Sequence[str]] = PARTS, clock: Callable[[], int] = time.perf_counter_ns
+    ) -> None:
+        """`clock` counts nanoseconds."""
+        self._clock = clock
+        self._part_of = {path: part for part, paths in parts.items() for path in paths}
+        self._never = dict.fromkeys(self._part_of)
+        self._whole = self._now = Call("")
         self._inside, self._outside = self._calibrated()
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Time all parts for as long as the context lasts; the time of the whole is the rest's."""
-        watches = {path: self._watch(part, path) for part, paths in self._parts.items() for path in paths}
-        with wrapped(watches):
-            self._stack[0][1] = 0
-            started = time.perf_counter_ns()
+        with wrapped({path: functools.partial(self._watched, path) for path in self._part_of}):
+            self._whole = self._now = Call("")
+            started = self._clock()
             yield
-            self._own[self.Key("", REST)] += time.perf_counter_ns() - started - self._stack[0][1]
+            self._whole.nanoseconds = self._clock() - started
 
-    def taken(self) -> dict["StopWatches.Key", float]:
-        """Nanoseconds of each part since the last call of this, without what watching cost; never below 0."""
-        rest = self.Key("", REST)
-        found = {
-            key: max(
-                0.0, own - self._inside * (0 if key == rest else self.calls[key]) - self._outside * self._within[key]
-            )
-            for key, own in self._own.items()
-        }
-        for counts in (self._own, self._within, self.calls):
-            counts.clear()
-        return found
+    def taken(self) -> dict[Key, tuple[int, float]]:
+        """Calls and microseconds of each part while the watches last ran, without what watching cost; never below 0."""
+        found: dict[Key, tuple[int, float]] = {}
+        self._collect(self._whole, "", found)
+        return {key: (calls, max(0.0, nanoseconds) / 1e3) for key, (calls, nanoseconds) in found.items()}
 
     def never_called(self) -> list[str]:
-        """The paths that no call came by."""
-        return [path for path, calls in self._called.items() if not calls]
+        """The paths that no call came by, in all that `taken` looked at."""
+        return list(self._never)
 
-    def _watch(self, part: str, path: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        stack, own, calls, within, called = self._stack, self._own, self.calls, self._within, self._called
-        key_of, clock = self.Key, time.perf_counter_ns
+    def _collect(self, call: Call, outer: str, found: dict[Key, tuple[int, float]]) -> None:
+        part = self._part_of.get(call.path, REST)
+        key = Key(outer, part)
+        within = call.within.values()
+        own = call.nanoseconds - sum(each.nanoseconds for each in within)
+        cost = self._inside * call.calls + self._outside * sum(each.calls for each in within)
+        calls, nanoseconds = found.get(key, (0, 0.0))
+        found[key] = calls + call.calls, nanoseconds + own - cost
+        self._never.pop(call.path, None)
+        for each in within:
+            self._collect(each, "" if call is self._whole else outer or part, found)
 
-        def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-            def watched(*arguments: Any, **named: Any) -> Any:
-                frame: list[Any] = [part, 0]
-                stack.append(frame)
-                started = clock()
-                try:
-                    return function(*arguments, **named)
-                finally:
-                    spent = clock() - started
-                    stack.pop()
-                    stack[-1][1] += spent
-                    outer = stack[1][0] if len(stack) > 1 else ""
-                    key = key_of(outer, part)
-                    own[key] += spent - frame[1]
-                    calls[key] += 1
-                    called[path] += 1
-                    parent = stack[-1][0]
-                    within[key_of(stack[1][0] if len(stack) > 2 else "", parent)] += 1
+    def _watched(self, path: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        clock = self._clock
 
-            return watched
+        def watched(*arguments: Any, **named: Any) -> Any:
+            caller = self._now
+            call = caller.within.get(path)
+            if call is None:
+                call = caller.within[path] = Call(path)
+            self._now = call
+            started = clock()
+            try:
+                return function(*arguments, **named)
+            finally:
+                call.nanoseconds += clock() - started
+                call.calls += 1
+                self._now = caller
 
-        return wrap
+        return watched
 
     def _calibrated(self) -> tuple[float, float]:
-        """Nanoseconds that a watch adds to the own time of what it watches, and to that of what called it."""
-        inside, outside = [], []
-        nothing = _nothing
-        watched = self._watch("", "")(nothing)
-        self._called[""] = 0
+        """Nanoseconds that a watch adds to the time of what it watches, and to that of what called it: of many tries
+        the shortest, since whatever else the machine does only adds to them.
+        """
+        watched = self._watched("", _nothing)
+        plain, inside, whole = [], [], []
         for _ in range(CALIBRATIONS):
-            plain = _seconds(nothing)
-            self._own.clear()
-            whole = _seconds(watched)
-            own = self._own[self.Key("", "")]
-            inside.append((own - plain) / CALIBRATION_CALLS)
-            outside.append((whole - own) / CALIBRATION_CALLS)
-        del self._called[""]
-        for counts in (self._own, self._within, self.calls):
-            counts.clear()
-        return max(0.0, min(inside)), max(0.0, min(outside))
+            plain.append(self._looped(_nothing))
+            self._now = Call("")
+            whole.append(self._looped(watched))
+            inside.append(self._now.within[""].nanoseconds / CALIBRATION_CALLS)
+        added = max(0.0, min(inside) - min(plain))
+        return added, max(0.0, min(whole) - min(plain) - added)
+
+    def _looped(self, function: Callable[[], None]) -> float:
+        """Nanoseconds of a call, the loop's among them."""
+        started = self._clock()
+        for _ in range(CALIBRATION_CALLS):
+            function()
+        return (self._clock() - started) / CALIBRATION_CALLS
 
 
 def measure(warm_up: int, events: int, rounds: int) -> dict[str, Any]:
@@ -233,10 +244,11 @@ def measure(warm_up: int, events: int, rounds: int) -> dict[str, Any]:
     items, stream = shop_stream(warm_up + 2 * rounds * events)
     watches = StopWatches()
     whole: list[float] = []
-    times: list[dict[StopWatches.Key, float]] = []
-    calls: dict[StopWatches.Key, int] = defaultdict(int)
-    with tempfile.TemporaryDirectory(prefix="riverrank-bench-") as folder:
-        local = Local(slates=Path(folder) / "slates.jsonl")
+    times: list[dict[Key, tuple[int, float]]] = []
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="riverrank-bench-"))
+        slates = stack.enter_context(opened(parse({}, {"files.slates": f"{folder}/slates.jsonl"})))
+        local = Local(outputs=slates)
         arrivals = list(map(local.arrival, stream))
         local.load(map(local.arrival, items))
         local.run(arrivals[:warm_up])
@@ -246,23 +258,19 @@ def measure(warm_up: int, events: int, rounds: int) -> dict[str, Any]:
             whole.append((time.perf_counter() - started) / events * 1e6)
             with watches.running():
                 local.run(arrivals[start + events : start + 2 * events])
-            for key, count in watches.calls.items():
-                calls[key] += count
             times.append(watches.taken())
     unused = watches.never_called()
     if unused:
         raise Failure(f"{', '.join(unused)}: never called, so these parts mean nothing: mend the table of parts")
-    keys = sorted({key for taken in times for key in taken}, key=_order)
-    rows = [
-        PartTime(
-            *key, calls[key] / (events * rounds), Spread.of([taken.get(key, 0.0) / events / 1e3 for taken in times])
-        )
-        for key in keys
-    ]
+    rows = []
+    for key in sorted({key for taken in times for key in taken}, key=_order):
+        found = [taken.get(key, (0, 0.0)) for taken in times]
+        calls = sum(number for number, _ in found) / (events * rounds)
+        rows.append(PartTime(*key, calls, Spread.of([microseconds / events for _, microseconds in found])))
     return {"parts": [*rows, PartTime("", ALL, 1.0, Spread.of(whole))]}
 
 
-def _order(key: StopWatches.Key) -> tuple[int, int, int]:
+def _order(key: Key) -> tuple[int, int, int]:
     """By outermost part, itself first; the rest last."""
     names = [*PARTS, REST]
     outer = key.outer or key.part
@@ -271,11 +279,3 @@ def _order(key: StopWatches.Key) -> tuple[int, int, int]:
 
 def _nothing() -> None:
     return None
-
-
-def _seconds(function: Callable[[], None]) -> int:
-    """Nanoseconds of many calls, the loop's among them."""
-    started = time.perf_counter_ns()
-    for _ in range(CALIBRATION_CALLS):
-        function()
-    return time.perf_counter_ns() - started
