@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from river import linear_model, optim
+from riverrank.jobs.errors import Failure
 
 from .figures import Spread
 from .local import Local
@@ -114,6 +115,8 @@ def ours(warm_up: int, events: int, rounds: int) -> tuple[dict[str, list[Rows]],
         for name, learned in seen.items():
             if number == 0:
                 kept[name] = learned.kept
+            elif not learned.rows:
+                raise Failure(f"the {name} learned nothing in {events} events: give more")
             else:
                 rates[name].append(learned.rows / learned.nanoseconds * 1e9)
     return kept, {name: Spread.of(values) for name, values in rates.items()}
