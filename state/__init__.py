@@ -1,5 +1,5 @@
 """Data and bytes: records, catalogue, histories, weights, and the versioned layouts they are kept in."""
 
-from .runtime import prepare
+from .runtime.environment import prepare
 
 prepare()

@@ -32,7 +32,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state.item_tables import POPULARITY, POSITIVES
 from riverrank.state.messages import Feedback, Seen, decode_update
 from riverrank.state.records import Event
-from riverrank.state.runtime import cache_dir
+from riverrank.state.runtime.environment import cache_dir
 from test_recommend import PLAIN, Shop, ids
 
 ROWS = 12

@@ -117,7 +117,7 @@ def test_a_kernels_digest_changes_with_what_it_calls_and_the_constants_it_names(
     def digest(dependency: str, more: str = "") -> str:
         (tmp_path / "riverrank_dependency.py").write_text(dependency)
         (tmp_path / "riverrank_kernels.py").write_text(KERNELS.format(package="") + more)
-        code = "import riverrank.state.kernels as k; k.OURS = 'riverrank'; import riverrank_kernels as m;"
+        code = "import riverrank.state.runtime.kernels as k; k.OURS = 'riverrank'; import riverrank_kernels as m;"
         code += "print(k.digest(m.quadruple.py_func))"
         return python(code, cwd=tmp_path, NUMBA_CACHE_LOCATOR_CLASSES="InTreeCacheLocator", PYTHONDONTWRITEBYTECODE="1")
 

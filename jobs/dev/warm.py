@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.warm import warm
-from riverrank.state.runtime import cache_dir
+from riverrank.state.runtime.environment import cache_dir
 
 MONTHS = 3
 _EXPLORATION = ("epsilon", "softmax", "thompson")

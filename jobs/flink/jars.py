@@ -22,7 +22,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from riverrank.state.runtime import cache_dir
+from riverrank.state.runtime.environment import cache_dir
 
 if TYPE_CHECKING:
     from jgo.maven import MavenContext

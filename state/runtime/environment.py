@@ -12,7 +12,7 @@ from pathlib import Path
 # gain, and Flink runs as many tasks as there are cores anyway. What the environment says already, holds.
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 LOCATORS = (
-    "riverrank.state.kernels.Locator",
+    "riverrank.state.runtime.kernels.Locator",
     "UserProvidedCacheLocator",
     "InTreeCacheLocator",
     "UserWideCacheLocator",

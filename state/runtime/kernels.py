@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numba.core.caching import _CacheLocator
 
-from .runtime import cache_dir
+from .environment import cache_dir
 
 OURS = "riverrank."
 
