@@ -49,7 +49,7 @@ clean: ## removes what was made here: .venv, builds, caches of tools (the jars s
 $(SETUP): export PIP_CONSTRAINT := $(CURDIR)/requirements.lock
 $(SETUP): export PIP_BUILD_CONSTRAINT := $(CURDIR)/requirements.lock
 $(SETUP): export PIP_DISABLE_PIP_VERSION_CHECK := 1
-$(SETUP): setup.py pyproject.toml requirements.lock jobs/jars.lock
+$(SETUP): setup.py pyproject.toml requirements.lock jobs/flink/jars.lock
 	@python=$$(.ci/find-python); \
 	if ! $(PY) -c 'import sys, pip; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null; then \
 	    echo "riverrank: making .venv with $$python"; \
