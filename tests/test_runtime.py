@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from riverrank.jobs.dev import bundle
-from riverrank.state import kernels, runtime
+from riverrank.state.runtime import environment as runtime
+from riverrank.state.runtime import kernels
 
 THREADS = "import json, os; import numpy; numpy.ones((600, 600)) @ numpy.ones((600, 600)); print(json.dumps([{}]))"
 COUNT = "len(os.listdir('/proc/self/task'))"
