@@ -10,6 +10,16 @@ from riverrank.jobs.errors import UsageError
 
 from .flags import AsJson, Option
 
+Columns = Annotated[
+    list[str] | None,
+    Option(
+        "--map",
+        metavar="FIELD=COLUMN",
+        help="csv: which column holds what; again for more, or with commas between. Fields: user, item, ts, type, "
+        "value, event, title, categories. Default: user=user_id,item=item_id,ts=ts.",
+    ),
+]
+
 
 def convert(
     *,
@@ -20,15 +30,7 @@ def convert(
         Path | None,
         Option(metavar="PATH", help="File or folder of the data set. Default, of movielens-100k: River's own copy."),
     ] = None,
-    columns: Annotated[
-        list[str] | None,
-        Option(
-            "--map",
-            metavar="FIELD=COLUMN",
-            help="csv: which column holds what; again for more, or with commas between. Fields: user, item, ts, type, "
-            "value, event, title, categories. Default: user=user_id,item=item_id,ts=ts.",
-        ),
-    ] = None,
+    columns: Columns = None,
     ts_unit: Annotated[
         str, Option(metavar="UNIT", help="csv: what ts is in: s, ms, us, ns since 1970, or iso. Default: s.")
     ] = "s",
