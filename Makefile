@@ -12,10 +12,10 @@ PACKAGES := state operators jobs
 # An environment of the caller's (a conda base, a Flink of its own) must not lead this one astray.
 unexport PYTHONHOME PYTHONPATH FLINK_HOME FLINK_CONF_DIR
 
-.PHONY: help setup demo test bench lint zip clean
+.PHONY: help setup demo test bench bench-quick lint zip clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(SETUP) ## the virtual environment and the jars; every other target does it by itself
 
@@ -25,8 +25,11 @@ demo: $(SETUP) ## a simulated shop on a real Kafka, Flink and Valkey, for a minu
 test: lint ## all that must hold: lint, types, doctests, and tests on the real services
 	$(PY) -m pytest
 
-bench: $(SETUP) ## slates per second: the job, replay, and the way that tutorials show
-	$(PY) -m riverrank.jobs.dev.bench
+bench: $(SETUP) ## what the job costs in time and bytes, beside other ways; writes docs/benchmarks.md
+	$(PY) -m riverrank.jobs.dev.benchmarks --write docs/benchmarks.md
+
+bench-quick: $(SETUP) ## slates per second, in three minutes: the job, replay, the tutorials' way, an empty job
+	$(PY) -m riverrank.jobs.dev.benchmarks --quick
 
 lint: $(SETUP) ## ruff, and the type checker
 	$(PY) -m ruff check .
@@ -46,7 +49,7 @@ clean: ## removes what was made here: .venv, builds, caches of tools (the jars s
 $(SETUP): export PIP_CONSTRAINT := $(CURDIR)/requirements.lock
 $(SETUP): export PIP_BUILD_CONSTRAINT := $(CURDIR)/requirements.lock
 $(SETUP): export PIP_DISABLE_PIP_VERSION_CHECK := 1
-$(SETUP): setup.py pyproject.toml requirements.lock jobs/jars.lock
+$(SETUP): setup.py pyproject.toml requirements.lock jobs/flink/jars.lock
 	@python=$$(.ci/find-python); \
 	if ! $(PY) -c 'import sys, pip; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null; then \
 	    echo "riverrank: making .venv with $$python"; \
@@ -63,4 +66,5 @@ $(SETUP): setup.py pyproject.toml requirements.lock jobs/jars.lock
 	fi
 	@echo "riverrank: fetching jars"
 	@$(PY) -m riverrank.jobs.flink.jars
+	@$(PY) -m riverrank.jobs.dev.warm
 	@touch $@

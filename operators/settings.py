@@ -1,6 +1,8 @@
-"""What can be set of the behaviour: one structure a configuration section, every field with a default and a unit."""
+"""What can be set of the behaviour: one structure a section of the configuration, and one field a setting, which says
+all of it: type, bounds, default, unit and what it means. Help, `riverrank check` and docs/settings.md are made of them.
+"""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta
@@ -9,6 +11,7 @@ from riverrank.state.event_types import EVENT_TYPES
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0.0, le=10.0)]
+Logits = Annotated[float, Meta(gt=0.0, le=100.0)]
 Milliseconds = Annotated[int, Meta(ge=0, extra={"unit": "ms"})]
 MOST_WINDOW = 200
 
@@ -23,8 +26,12 @@ def reward_section() -> type[Section]:
     >>> reward_section()().dislike
     -1.0
     """
-    rewards = [(e.name, float, e.reward) for e in EVENT_TYPES.values() if e.reward is not None]
-    return msgspec.defstruct("Rewards", rewards, bases=(Section,), module=__name__, frozen=True)
+    fields = [
+        (entry.name, Annotated[float, Meta(description=f"reward of a {entry.name}; above 0 is positive")], entry.reward)
+        for entry in EVENT_TYPES.values()
+        if entry.reward is not None
+    ]
+    return cast(type[Section], msgspec.defstruct("Rewards", fields, bases=(Section,), module=__name__, frozen=True))
 
 
 _Rewards: Any = reward_section()
@@ -33,138 +40,178 @@ _Rewards: Any = reward_section()
 class RewardSettings(_Rewards):
     """What a feedback of each type is worth; above 0 is positive. A rating is worth 1 from `rate_from` on, -1 below."""
 
-    rate_from: float = 4.0
+    rate_from: Annotated[float, Meta(description="a rating from this value on is worth 1, below it -1")] = 4.0
 
 
 class HistorySettings(Section):
     """How much of a user's past is kept."""
 
-    size: Annotated[int, Meta(ge=1, le=500)] = 50
-    event_ids: Annotated[int, Meta(ge=16, le=100_000)] = 4096  # remembered at most, a user
+    size: Annotated[int, Meta(ge=1, le=500, description="interactions kept of a user")] = 50
+    event_ids: Annotated[int, Meta(ge=16, le=100_000, description="event ids remembered of a user, at most")] = 4096
 
 
 class ImpressionSettings(Section):
     """How long an impression waits for what follows it, and how many may wait at once."""
 
-    window: Milliseconds = 600_000
-    open: Annotated[int, Meta(ge=1, le=100)] = 4
+    window: Annotated[Milliseconds, Meta(description="how long an impression waits for what follows it")] = 600_000
+    max_open: Annotated[int, Meta(ge=1, le=100, description="impressions of a user that may wait, at most")] = 4
 
 
 class SignalSettings(Section):
     """What is learned of items from all users."""
 
-    shards: Count = 1
-    neighbours: Annotated[int, Meta(ge=4, le=500)] = 60  # kept of each item
-    window: Annotated[int, Meta(ge=1, le=MOST_WINDOW)] = 20  # items of a history that a new interaction is paired with
-    forgetting: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.995  # factor on a list each time that it is updated
-    half_life_events: Count = 20_000  # of popularity
-    trend_half_life_events: Count = 2_000  # of what is trending
-    items: Count = 200_000  # lists kept a shard; the least popular go first
-    sessions: Count = 4096  # of all users, kept: the most recent
-    flush_events: Count = 4  # feedbacks between two updates
-    flush_every: Milliseconds = 200  # and no later than this (wall clock)
+    shards: Annotated[Count, Meta(description="parallel learners of the items' signals")] = 1
+    neighbours: Annotated[int, Meta(ge=4, le=500, description="neighbours kept of an item")] = 60
+    window: Annotated[
+        int, Meta(ge=1, le=MOST_WINDOW, description="items of a history that a new interaction is paired with")
+    ] = 20
+    forgetting: Annotated[
+        float, Meta(gt=0.0, le=1.0, description="factor on a neighbour list each time that it is updated")
+    ] = 0.995
+    half_life_events: Annotated[Count, Meta(description="half-life of popularity, in events")] = 20_000
+    trend_half_life_events: Annotated[Count, Meta(description="half-life of what is trending, in events")] = 2_000
+    items: Annotated[
+        Count, Meta(description="items with a neighbour list, a shard; the least popular are removed first")
+    ] = 200_000
+    sessions: Annotated[
+        Count, Meta(description="users whose last items are kept for session neighbours; the least active go first")
+    ] = 4096
+    flush_events: Annotated[Count, Meta(description="feedbacks between two updates of the signals")] = 4
+    flush_every: Annotated[Milliseconds, Meta(description="longest time between them, by the wall clock")] = 200
 
 
 class EmbeddingSettings(Section):
     """Vectors of items, learned from what is taken after what."""
 
-    dimensions: Annotated[int, Meta(ge=4, le=256)] = 32
-    rate: Rate = 0.1
-    negatives: Annotated[int, Meta(ge=8, le=10_000)] = 1000  # items that a block of feedbacks is held against
-    items: Count = 200_000  # vectors kept; those that moved least go first
-    warmup_events: int = 100_000  # feedbacks that are all learned from
-    sample: Share = 0.25  # share that is learned from later
+    dimensions: Annotated[int, Meta(ge=4, le=256, description="length of an item's vectors")] = 32
+    rate: Annotated[Rate, Meta(description="learning rate of the vectors")] = 0.1
+    negatives: Annotated[
+        int, Meta(ge=8, le=10_000, description="sampled items that a block of feedbacks is compared with")
+    ] = 1000
+    items: Annotated[Count, Meta(description="items with vectors; those that moved least are removed first")] = 200_000
+    warmup_events: Annotated[int, Meta(description="first feedbacks, which the vectors all learn from")] = 100_000
+    sample: Annotated[Share, Meta(description="share of later feedbacks that they learn from")] = 0.25
 
 
 class SourceSettings(Section):
     """Which sources of candidates are asked; one that is not gives no score either."""
 
-    covisit: bool = True
-    cosine: bool = True
-    embedding: bool = True
-    sessions: bool = True
-    content: bool = True
-    text: bool = True
-    interest: bool = True
-    cohort: bool = True
-    popular: bool = True
-    trending: bool = True
-    new: bool = True
-    repeat: bool = True  # where slate.repeat is on
+    covisit: Annotated[bool, Meta(description="whether what was taken before and after is a source")] = True
+    cosine: Annotated[bool, Meta(description="whether items of the same users are a source")] = True
+    embedding: Annotated[bool, Meta(description="whether the items' learned vectors are a source")] = True
+    sessions: Annotated[bool, Meta(description="whether the recent items of users with similar ones are a source")] = (
+        True
+    )
+    content: Annotated[bool, Meta(description="whether categories, attributes and given embeddings are a source")] = (
+        True
+    )
+    text: Annotated[bool, Meta(description="whether the words of title and text are a source")] = True
+    interest: Annotated[bool, Meta(description="whether mean and spread of a user's content are a source")] = True
+    cohort: Annotated[bool, Meta(description="whether what users of the same attributes take is a source")] = True
+    popular: Annotated[bool, Meta(description="whether decayed popularity is a source")] = True
+    trending: Annotated[bool, Meta(description="whether recent popularity is a source")] = True
+    new: Annotated[bool, Meta(description="whether the newest items are a source")] = True
+    repeat: Annotated[bool, Meta(description="whether the user's own items are a source, where slate.repeat is on")] = (
+        True
+    )
 
 
 class RankerSettings(Section):
     """The global ranker."""
 
-    rate: Rate = 0.05
-    warmup_events: int = 5_000  # feedbacks that are all learned from
-    sample: Share = 0.25  # share that is learned from later, of what the vectors are learned from
-    flush_events: Count = 64
-    flush_every: Milliseconds = 500
+    rate: Annotated[Rate, Meta(description="learning rate; lower and higher ones compete with it")] = 0.05
+    warmup_events: Annotated[int, Meta(description="first feedbacks, which the ranker all learns from")] = 5_000
+    sample: Annotated[
+        Share, Meta(description="share of later feedbacks that it learns from, of those the vectors learn from")
+    ] = 0.25
+    flush_events: Annotated[
+        Count, Meta(description="feedbacks between two updates of the weights, fewer in the beginning")
+    ] = 64
+    flush_every: Annotated[Milliseconds, Meta(description="longest time between them, by the wall clock")] = 500
 
 
 class LearnerSettings(Section):
     """The per-user learner: a River class by name with its parameters."""
 
-    model: str = "linear_model.LogisticRegression"
-    optimizer: str = "optim.SGD"
-    rate: Rate = 0.02
-    parameters: dict[str, Any] = {}
-    negatives: Count = 4
-    tokens: Annotated[int, Meta(ge=0, le=1000)] = 32  # content weights kept a user
-    drift: Share = 0.2  # significance of a change of taste
+    model: Annotated[str, Meta(description="River class of the per-user learner, below the package river")] = (
+        "linear_model.LogisticRegression"
+    )
+    optimizer: Annotated[str, Meta(description="River class of its optimiser, below the package river")] = "optim.SGD"
+    rate: Annotated[Rate, Meta(description="learning rate")] = 0.02
+    parameters: Annotated[dict[str, Any], Meta(description="further parameters of the class, by name")] = {}
+    negatives: Annotated[Count, Meta(description="sampled negatives for each positive feedback")] = 4
+    tokens: Annotated[int, Meta(ge=0, le=1000, description="content weights kept of a user")] = 32
+    drift: Annotated[
+        Share, Meta(description="significance at which a change of taste is detected: higher is sooner, 0 disables it")
+    ] = 0.2
 
 
 class SlateSettings(Section):
     """The answer."""
 
-    size: Annotated[int, Meta(ge=1, le=200)] = 20
-    repeat: bool = False
-    candidates: Annotated[int, Meta(ge=10, le=2000)] = 120
-    seen: Annotated[int, Meta(ge=1, le=100_000)] = 4096  # seen items remembered at most, a user
+    size: Annotated[int, Meta(ge=1, le=200, description="items on a slate, at most")] = 20
+    repeat: Annotated[bool, Meta(description="whether seen items may be on it")] = False
+    candidates: Annotated[int, Meta(ge=10, le=2000, description="candidates that are scored")] = 120
+    seen: Annotated[int, Meta(ge=1, le=100_000, description="seen items remembered of a user, at most")] = 4096
 
 
 class DiversitySettings(Section):
-    """Maximal marginal relevance: 0 is none, 1 nothing but diversity. A user gets as much as the history is spread."""
+    """Maximal marginal relevance. A user gets as much of it as the history is spread."""
 
-    strength: Share = 0.1
-    novelty: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.0  # logits that the least popular items gain
-    category_cap: Annotated[int, Meta(ge=0)] = 0
+    strength: Annotated[
+        Share, Meta(description="weight of diversity for the widest taste: 0 is none, 1 nothing but diversity")
+    ] = 0.1
+    novelty: Annotated[
+        float, Meta(ge=0.0, le=10.0, description="what the least popular items gain", extra={"unit": "logits"})
+    ] = 0.0
+    category_cap: Annotated[int, Meta(ge=0, description="items of one category on a slate, at most; 0 disables it")] = 0
 
 
 class ExplorationSettings(Section):
-    """How much is tried, and how: 0 is none, 1 the most. It shrinks as a user's model becomes sure."""
+    """How much is tried, and how. It shrinks as a user's model learns."""
 
-    kind: Literal["epsilon", "softmax", "thompson"] = "epsilon"
-    rate: Share = 0.02
-    sure_after: Count = 50  # feedbacks that a user's learner learned from
-
-
-Amount = Annotated[float, Meta(gt=0.0, le=100.0)]
+    kind: Annotated[
+        Literal["epsilon", "softmax", "thompson"],
+        Meta(
+            description="slots drawn evenly (epsilon), by score (softmax), or by the learner's uncertainty (thompson)"
+        ),
+    ] = "epsilon"
+    rate: Annotated[
+        Share, Meta(description="0 is none, 1 the most; for epsilon the share of slots that are drawn evenly")
+    ] = 0.02
+    halved_after: Annotated[
+        Count, Meta(description="feedbacks of a user after which half the rate is left; a fifth always stays")
+    ] = 50
 
 
 class RulesSettings(Section):
-    """What the shop wants by attribute: each key names tokens, such as `category=horror`; amounts are logits."""
+    """What the shop wants by attribute: each key names tokens, such as `category=horror`."""
 
-    pin: tuple[str, ...] = ()
-    boost: dict[str, Amount] = {}
-    bury: dict[str, Amount] = {}
-    exclude: tuple[str, ...] = ()
+    pin: Annotated[
+        tuple[str, ...], Meta(description="attributes whose best items stand at the top, one slot each")
+    ] = ()
+    boost: Annotated[dict[str, Logits], Meta(description="amounts added by attribute", extra={"unit": "logits"})] = {}
+    bury: Annotated[
+        dict[str, Logits], Meta(description="amounts taken away by attribute", extra={"unit": "logits"})
+    ] = {}
+    exclude: Annotated[tuple[str, ...], Meta(description="attributes whose items are left out")] = ()
 
 
 class CatalogueSettings(Section):
     """The item side."""
 
-    strict: bool = False
-    items: Count = 2_000_000
-    new_items: Count = 200  # the newest that are proposed as new
+    strict: Annotated[bool, Meta(description="whether only items of the catalogue are recommended")] = False
+    items: Annotated[Count, Meta(description="items kept, at most")] = 2_000_000
+    new_items: Annotated[Count, Meta(description="the newest items that are proposed as new")] = 200
 
 
 class Behaviour(Section):
-    """All that operators may be told, handed to each of them whole."""
+    """All settings of the operators, handed to each of them whole."""
 
-    allowed_lateness: Milliseconds = 3_600_000
-    seed: int = 0
+    allowed_lateness: Annotated[
+        Milliseconds, Meta(description="an event older than its user's newest by more than this is late")
+    ] = 3_600_000
+    seed: Annotated[int, Meta(description="seed of all random choices")] = 0
     reward: RewardSettings = RewardSettings()
     history: HistorySettings = HistorySettings()
     impression: ImpressionSettings = ImpressionSettings()

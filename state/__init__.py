@@ -1,1 +1,5 @@
 """Data and bytes: records, catalogue, histories, weights, and the versioned layouts they are kept in."""
+
+from .runtime.environment import prepare
+
+prepare()

@@ -4,7 +4,7 @@ PyFlink has no hook before a snapshot, so what lives in an instance must be in s
 that a record touched would be dear; a journal writes the record itself, and every so often the changed entries.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 LOG = "log:"
@@ -15,7 +15,7 @@ class Entries(Protocol):
 
     def put(self, key: str, value: bytes) -> None: ...
     def remove(self, key: str) -> None: ...
-    def items(self) -> Iterator[tuple[str, bytes]]: ...
+    def items(self) -> Iterable[tuple[str, bytes]]: ...
 
 
 class DictEntries(dict[str, bytes]):

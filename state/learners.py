@@ -4,24 +4,27 @@ from typing import Any
 
 import msgspec
 
-LAYOUT = 1
+from .codec import Fields, Layout
+from .hashing import hash32
+from .rankers import FEATURES_1
 
 
-class LearnerState(msgspec.Struct, array_like=True):
-    """Layout 1, MessagePack array of these fields in this order. Arrays are little-endian bytes.
+class LearnerState(msgspec.Struct, array_like=True, tag=2):
+    """Layout 2. Arrays are little-endian bytes, and names are kept as hashes (CRC-32).
 
     `version` is that of the user's last slate. `examples` counts the feedbacks learned from. `seen` uint32 are hashes
-    of the items interacted with, oldest first. `rated` is the number of ratings, and a sum that is no longer used. A
-    linear learner is `intercept`, `weights` float32 (features), `tokens` uint32 (hashes of the content tokens it has
-    weights for), `token_weights` float32, and `memory` of its optimiser. Any other learner is `model`: River's object,
-    pickled, since River has no other form of it. `ratings` is the least and the greatest rating, how often rated the
-    items were, and each rating model's squared errors, float32, then the models' weights, float16. `precision`
-    float32 is how sure a linear learner is of each weight, features then tokens, kept where exploration asks for it.
-    `losses` are the last ones, as `operators.models.drift` keeps them, and `since` is the event time from which on the
-    history tells of the user's taste, 0 where it never changed.
+    of the items interacted with, oldest first. `rated` is the number of ratings, and a sum that is no longer used.
+    `model_of` is the class that the learner is of, and `memory_of` its optimiser; 0 where it is not known. A linear
+    learner is `intercept`, `weights` float32 of the ranker's logit and the features, which `features` uint32 names,
+    `tokens` uint32, the content tokens it has weights for, `token_weights` float32, and `memory` of its optimiser: its
+    steps, and arrays float64 by features and tokens. Any other learner is `model`: River's object, pickled, since River
+    has no other form of it. `ratings` is the least and the greatest rating, how often rated the items were, and each
+    rating model's squared errors, float32, then the models' weights, float16. `precision` float32 is how sure a linear
+    learner is of each weight, features then tokens, kept where exploration asks for it. `losses` are the last ones, as
+    `operators.models.drift` keeps them, and `since` is the event time from which on the history tells of the user's
+    taste, 0 where it never changed.
     """
 
-    layout: int = LAYOUT
     version: int = 0
     examples: int = 0
     seen: bytes = b""
@@ -36,22 +39,33 @@ class LearnerState(msgspec.Struct, array_like=True):
     precision: bytes = b""
     losses: bytes = b""
     since: int = 0
+    model_of: int = 0
+    memory_of: int = 0
+    features: bytes = b""
+
+    def forget_learner(self) -> None:
+        """Give up the learner, and the count of what it learned from."""
+        self.examples = self.model_of = self.memory_of = 0
+        self.intercept = 0.0
+        self.weights = self.tokens = self.token_weights = self.model = self.precision = self.features = b""
+        self.memory = {}
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(LearnerState).decode
+_MARKS_1 = b"".join(hash32(name).to_bytes(4, "little") for name in ("ranker", *FEATURES_1))
 
 
-def encode_learner(state: LearnerState) -> bytes:
-    """The bytes of `state`, in the newest layout."""
-    return _encode(state)
+def _named(fields: Fields) -> Fields:
+    """From layout 1, whose features were those of the version that wrote it: a learner of others begins anew."""
+    state = LearnerState(*fields)
+    if len(state.weights) == len(_MARKS_1):
+        state.features = _MARKS_1
+    elif state.weights:
+        model, examples = state.model, state.examples if state.model else 0
+        state.forget_learner()
+        state.model, state.examples = model, examples
+    return [getattr(state, name) for name in LearnerState.__struct_fields__]
 
 
-def decode_learner(raw: bytes | None) -> LearnerState:
-    """The state that `raw` holds, a new one for None; raises ValueError on a layout of a later version."""
-    if raw is None:
-        return LearnerState()
-    state = _decode(raw)
-    if state.layout != LAYOUT:
-        raise ValueError(f"learner state of layout {state.layout}: this version reads {LAYOUT}")
-    return state
+LEARNER = Layout("learner state", LearnerState, {1: _named})
+encode_learner = LEARNER.encode
+decode_learner = LEARNER.decode

@@ -151,9 +151,10 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, tag=2):
 class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """What one shard of SIGNALS learned since its last update. Arrays are little-endian, items are indices into `ids`.
 
-    `counted` int32 (m,) names the items whose `stats`, float32 (m, 6), follow. `rows` int32 (r,) are the neighbour
-    lists that changed, each `renewals` int32 (r,) times (and so forgot as often). A cell is one place of a list:
-    `cells` int32 (c, 3) holds row, place and the neighbour now there, `weights` float32 (c, 3) its three weights.
+    `counted` int32 (m,) names the items whose `stats`, float32 (m, 6), follow. `lists` int32 (r, 2) is of the first r
+    items: how often the list of each was renewed (and so forgot), and how many cells of it changed. A cell is one
+    position of a list; in the order of the lists, `positions` uint16 (c,), `neighbours` int32 (c,) and `weights`
+    float32 (c, 3) say which, the neighbour now there, and its three weights.
     `events` is how many feedbacks the shard has learned from; `ts` is the newest time of those this update is about.
     `keys` uint32 (p,) are users, by a hash, who each took one of `taken`, int32 (p,), in this order; -1: is erased.
     """
@@ -162,9 +163,9 @@ class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     ids: tuple[str, ...]
     counted: bytes
     stats: bytes
-    rows: bytes
-    renewals: bytes
-    cells: bytes
+    lists: bytes
+    positions: bytes
+    neighbours: bytes
     weights: bytes
     events: int
     ts: int
@@ -174,12 +175,15 @@ class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The weights of one shard's ranker, float64, one for each feature; `version` counts what it learned from."""
+    """The weights of one shard's ranker: float64 (segments, names), by the `names` of features; `version` counts what
+    it learned from. Where no names are said, the features are `rankers.FEATURES_1`.
+    """
 
     shard: int
     version: int
     weights: bytes
     bias: float = 0.0  # makes the logit that of a click on a shown item
+    names: tuple[str, ...] = ()
 
 
 class VectorUpdate(msgspec.Struct, frozen=True, array_like=True, tag=4):

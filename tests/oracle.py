@@ -66,7 +66,7 @@ ALL_KINDS = """
 [history]
 event_ids = 16
 [impression]
-open = 2
+max_open = 2
 [exploration]
 rate = 0.0
 """
@@ -126,7 +126,7 @@ STREAMS: Mapping[str, Stream] = {
         [exploration]
         kind = "softmax"
         rate = 0.4
-        sure_after = 20
+        halved_after = 20
         [reward]
         view = 0.1
         rate_from = 3.5

@@ -14,9 +14,13 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from riverrank.jobs.config.schema import load
+from riverrank.jobs.errors import Failure
+from riverrank.jobs.local import replay
 from riverrank.operators.cache import redis_cache as cache_module
 from riverrank.operators.cache.redis_cache import Cache, CacheAway, masked, slate_key
 from riverrank.state.messages import CacheWrite
+from riverrank.state.records import Event, to_json
 
 DAY_MS = 86_400_000
 
@@ -365,6 +369,20 @@ def test_one_key_that_is_refused_leaves_the_rest_alone(
     monkeypatch.setattr(cache_module, "SHA", reader(server).script_load(broken))
     assert Cache(server.url).write([put("a", 1), put("bad", 1), put("b", 1)]) == {"slate:a", "slate:b"}
     assert "refuses rr:slate:bad: no luck" in caplog.text
+
+
+def test_replay_ends_with_the_reason_where_redis_refuses_a_key_and_writes_all_others(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = "if string.find(KEYS[1], 'bad') then return redis.error_reply('ERR no luck') end\n" + cache_module.SCRIPT
+    monkeypatch.setattr(cache_module, "SCRIPT", broken)
+    monkeypatch.setattr(cache_module, "SHA", reader(server).script_load(broken))
+    events = [Event(f"e{n}", "click", user, 1_000 + n, "i") for n, user in enumerate(("a", "bad", "c"))]
+    (tmp_path / "events.jsonl").write_bytes(b"".join(to_json(event) + b"\n" for event in events))
+    config = load(None, {"files.events": str(tmp_path / "events.jsonl"), "redis.url": server.url})
+    with pytest.raises(Failure, match="which refuses slate:bad: ResponseError: no luck"):
+        replay.run(config)
+    assert set(reader(server).keys("rr:slate:*")) == {"rr:slate:a", "rr:slate:c"}
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:6379", "http://h:1", "", "redis://h:port/0"])

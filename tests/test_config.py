@@ -2,25 +2,26 @@
 
 import json
 import pickle
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Meta
 from riverrank.jobs.config import text as config_text
-from riverrank.jobs.config.schema import (
-    SCHEMA,
-    Config,
-    dotted_keys,
-    is_duration,
-    load,
-    masked,
-    milliseconds,
-    parse,
-)
+from riverrank.jobs.config.durations import duration, milliseconds
+from riverrank.jobs.config.fields import schema_of
+from riverrank.jobs.config.schema import Config, FileSettings, KafkaSettings, load, masked, parse
 from riverrank.jobs.errors import UsageError
+from riverrank.operators.settings import Behaviour, Section, SlateSettings
+from riverrank.state.outputs import OUTPUTS
+
+ROOT = Path(config_text.__file__).resolve().parents[2]
 
 DURATION_KEYS = {
     "allowed_lateness",
@@ -85,12 +86,75 @@ def test_the_printed_configuration_parses_back_to_itself() -> None:
     assert parse(changed) != Config()
 
 
-def test_every_key_is_said_once_with_its_default() -> None:
-    printed = config_text.render(parse({"slate": {"size": 7}}))
-    assert config_text.undocumented() == []
-    assert len(list(dotted_keys(SCHEMA))) == sum(" = " in line.split("#")[0] for line in printed.splitlines()) > 60
-    assert "size = 7  # items on a slate, at most; default 20" in printed.splitlines()
-    assert all("; default " in line for line in printed.splitlines() if " = " in line)
+def test_every_setting_is_printed_once_with_what_its_field_says() -> None:
+    printed = config_text.render(parse({"slate": {"size": 7}})).splitlines()
+    settings = schema_of(Config).settings
+    assert len(settings) == sum(" = " in line.split("#")[0] for line in printed) > 60
+    assert "size = 7  # items on a slate, at most: a whole number from 1 to 200; default 20" in printed
+    assert (
+        "novelty = 0.0  # what the least popular items gain, in logits: a number from 0 to 10; default 0.0" in printed
+    )
+    for setting in settings.values():
+        assert setting.meaning, f"{setting.key} has no description"
+        assert any(line.startswith(f"{setting.name} = ") and setting.meaning in line for line in printed)
+
+
+def test_the_page_of_settings_is_what_its_command_writes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "riverrank.jobs.config.text"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == (ROOT / "docs/settings.md").read_text("utf-8"), config_text.__doc__
+    for setting in schema_of(Config).settings.values():
+        assert f"| `{setting.name}` | {setting.meaning}" in done.stdout
+
+
+class ToySettings(SlateSettings):
+    """A section with one setting more."""
+
+    toys: Annotated[int, Meta(ge=1, le=9, description="toys on a slate", extra={"unit": "toys"})] = 3
+
+
+class ToyBehaviour(Behaviour):
+    slate: ToySettings = ToySettings()
+
+
+class ToyConfig(Config):
+    behaviour: ToyBehaviour = ToyBehaviour()
+
+
+def test_a_setting_is_added_by_one_field() -> None:
+    config = parse({"slate": {"toys": 5}}, kind=ToyConfig)
+    assert config.behaviour.slate.toys == 5
+    assert "toys = 5  # toys on a slate, in toys: a whole number from 1 to 9; default 3" in config_text.render(config)
+    assert "| `toys` | toys on a slate, in toys | a whole number from 1 to 9 | `3` |" in config_text.page(ToyConfig)
+    with pytest.raises(UsageError, match=r"slate\.toys: expected a whole number from 1 to 9, got 10"):
+        parse({"slate": {"toys": 10}}, kind=ToyConfig)
+    with pytest.raises(UsageError, match=r"the nearest is slate\.toys"):
+        parse({"slate": {"toyz": 5}}, kind=ToyConfig)
+    with pytest.raises(UsageError, match=r"slate\.toys: no such key"):
+        parse({"slate": {"toys": 5}})
+
+
+def test_a_section_made_at_run_time_is_a_table_like_any_other() -> None:
+    fields = [(name, Annotated[bool, Meta(description=f"whether {name} is a source")], True) for name in ("one", "two")]
+    sources = msgspec.defstruct("Sources", fields, bases=(Section,))
+    behaviour = msgspec.defstruct("Made", [("sources", sources, sources())], bases=(Behaviour,))
+    kind = msgspec.defstruct("MadeConfig", [("behaviour", behaviour, behaviour())], bases=(Config,))
+    config = parse({"sources": {"two": False}}, kind=kind)
+    assert (config.behaviour.sources.one, config.behaviour.sources.two) == (True, False)
+    assert config_text.as_document(config)["sources"] == {"one": True, "two": False}
+    assert parse(tomllib.loads(config_text.render(config)), kind=kind) == config
+    with pytest.raises(UsageError, match=r"sources\.three: no such key"):
+        parse({"sources": {"three": True}}, kind=kind)
+
+
+def test_every_output_has_a_path_and_a_topic() -> None:
+    assert OUTPUTS
+    for output in OUTPUTS.values():
+        config = parse({"files": {output.field: "out.jsonl"}, "kafka": {output.field: "elsewhere"}})
+        assert (config.files.of(output), config.kafka.of(output)) == ("out.jsonl", "elsewhere")
+        assert (FileSettings().of(output), KafkaSettings().of(output)) == ("", output.topic)
+        assert output.meaning in config_text.render(config)
 
 
 @pytest.mark.parametrize("dotted", sorted(DURATION_KEYS))
@@ -103,12 +167,12 @@ def test_a_duration_is_a_text_with_a_unit_or_whole_milliseconds(dotted: str) -> 
 
 
 def test_these_keys_are_the_durations() -> None:
-    assert {name for name, hint in dotted_keys(SCHEMA) if is_duration(hint)} == DURATION_KEYS
+    assert {key for key, setting in schema_of(Config).settings.items() if setting.is_duration} == DURATION_KEYS
 
 
 @given(st.integers(0, 10**12))
 def test_a_duration_printed_is_the_same_duration(value: int) -> None:
-    assert milliseconds(config_text.duration(value)) == value
+    assert milliseconds(duration(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -142,17 +206,17 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(dotted: str, nearest:
 @pytest.mark.parametrize(
     ("dotted", "value", "told"),
     [
-        ("job.parallelism", 0, "job.parallelism: expected int >= 1, got 0"),
-        ("job.parallelism", "4", "job.parallelism: expected int, got '4'"),
+        ("job.parallelism", 0, "job.parallelism: expected a whole number of at least 1, got 0"),
+        ("job.parallelism", "4", "job.parallelism: expected a whole number of at least 1, got '4'"),
         ("job.parallelism", 1000, "job.parallelism: expected at most job.max_parallelism (128), got 1000"),
-        ("exploration.rate", 1.5, "exploration.rate: expected float <= 1.0, got 1.5"),
+        ("exploration.rate", 1.5, "exploration.rate: expected a number from 0 to 1, got 1.5"),
         ("exploration.rate", float("nan"), "exploration.rate: expected a finite number, got nan"),
         ("reward.view", float("inf"), "reward.view: expected a finite number, got inf"),
-        ("slate.repeat", 1, "slate.repeat: expected bool, got 1"),
-        ("kafka.start", "begin", "kafka.start: expected one of earliest, latest, committed, got 'begin'"),
+        ("slate.repeat", 1, "slate.repeat: expected true or false, got 1"),
+        ("kafka.start", "begin", "kafka.start: expected one of committed, earliest, latest, got 'begin'"),
         ("kafka.bootstrap", "broker", "kafka.bootstrap: expected HOST:PORT, or several with commas between"),
         ("kafka.bootstrap", "broker:99999", "kafka.bootstrap: expected HOST:PORT"),
-        ("kafka.events", "", "kafka.events: expected a name that matches"),
+        ("kafka.events", "", "kafka.events: expected a text that matches"),
         ("kafka.items", "events", "kafka: two streams are on the topic 'events'"),
         ("kafka.security", "SASL_SSL", "kafka.username: SASL_SSL needs a user name, and a password"),
         ("redis.url", "cache:6379", "redis.url: expected a URL such as redis://HOST:PORT/0"),
@@ -160,7 +224,7 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(dotted: str, nearest:
         ("redis.url_file", "/absent/secret", "redis.url_file: cannot read '/absent/secret'"),
         ("job.state_ttl", "1m", "job.state_ttl: expected at least allowed_lateness"),
         ("ranker", 3, "ranker: expected a table, [ranker], got 3"),
-        ("files.events", ["a"], "files.events: expected str, got ['a']"),
+        ("files.events", ["a"], "files.events: expected a text, got ['a']"),
         ("cache.ttl", 0, "cache.ttl: expected a duration of at least 1 ms, got 0"),
     ],
 )
@@ -190,7 +254,7 @@ def test_a_mistake_names_the_file_where_the_file_is_at_fault_and_only_then(tmp_p
     bad.write_text("sed = 1", "utf-8")
     with pytest.raises(UsageError, match=r"bad\.toml: sed: no such key; the nearest is seed"):
         load(bad)
-    with pytest.raises(UsageError, match=r"^job\.parallelism: expected int >= 1"):
+    with pytest.raises(UsageError, match=r"^job\.parallelism: expected a whole number of at least 1"):
         load(good, {"job.parallelism": 0})
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from riverrank.jobs.demo import demo
-from riverrank.jobs.demo.measures import ClickThrough, Pace, Quantiles, Waits, lift
+from riverrank.jobs.demo.demo import demo
+from riverrank.jobs.demo.metrics import ClickThrough, Pace, Quantiles, Waits, lift
 from riverrank.jobs.demo.screen import ArmView, ItemIndex, LiveScreen, PlainScreen
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import ShopSettings
@@ -139,7 +139,7 @@ def test_job_that_breaks_in_the_middle_is_a_failure(stand_in: list[str], capfd: 
 @pytest.mark.parametrize("moment", ["events/s", "Kafka:"])
 def test_interruption_at_any_moment_leaves_nothing(stand_in: list[str], moment: str, number: int) -> None:
     code = f"""
-        from riverrank.jobs.demo import demo
+        from riverrank.jobs.demo.demo import demo
         demo(600, plain=True, job_command={stand_in!r})
         """
     process = subprocess.Popen(
@@ -149,7 +149,6 @@ def test_interruption_at_any_moment_leaves_nothing(stand_in: list[str], moment: 
     for line in process.stderr:
         if moment in line:
             break
-    time.sleep(1)
     process.send_signal(number)
     time.sleep(0.2)
     process.send_signal(number)  # an impatient second one breaks into nothing

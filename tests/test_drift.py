@@ -6,16 +6,19 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from river import drift as river
 from riverrank.jobs.cli import main as cli
 from riverrank.jobs.config.schema import Config, parse
 from riverrank.jobs.evaluation import drift
-from riverrank.jobs.local.replay import Replay, Sink
+from riverrank.jobs.evaluation.listed import listed
+from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.operators.flink.arrivals import Arrival
-from riverrank.operators.models.drift import BUCKETS, CLOCK, HEAD, ROWS, Adwin, Change, recent, watch
+from riverrank.operators.models.drift import BUCKETS, CLOCK, HEAD, ROWS, Change, recent, take, watch
 from riverrank.state.learners import LearnerState, decode_learner
-from riverrank.state.messages import CatalogueUpdate, Feedback, Seen
-from riverrank.state.records import Event, Item, Slate, to_json
+from riverrank.state.messages import Feedback, Seen
+from riverrank.state.records import Event, Item, Slate
 
 MOST_BYTES = HEAD + 2 * ROWS * BUCKETS
 HOUR = 3_600_000
@@ -32,46 +35,81 @@ def losses_of(seed: int, number: int, moves: float) -> list[int]:
     return losses
 
 
+def rows_of(raw: bytes) -> list[list[tuple[int, int]]]:
+    """What is kept of losses, as it is written down: of each row its buckets' losses and interactions."""
+    buckets = iter(zip(raw[HEAD::2], raw[HEAD + 1 :: 2], strict=True))
+    return [[next(buckets) for _ in range(length)] for length in raw[1:HEAD]]
+
+
 @pytest.mark.parametrize("significance", [0.002, 0.1, 0.5, 0.999])
-def test_changes_are_told_loss_by_loss_as_river_tells_them_whatever_is_restored(significance: float) -> None:
-    told = 0
+def test_changes_are_those_of_river_loss_by_loss(significance: float) -> None:
+    found = 0
     for seed in range(40):
         theirs, raw = river.ADWIN(delta=significance, clock=CLOCK), b""
         for loss in losses_of(seed, 700, 0.01):
             theirs.update(loss)
-            ours = Adwin(raw, significance)
-            change = ours.add(loss)
-            raw = ours.dump()
+            raw, change = take(raw, [loss], took=False, significance=significance)
             assert (change is not None) == theirs.drift_detected
-            told += theirs.drift_detected
+            found += theirs.drift_detected
             if change is None:
-                assert sum(len(row) << k for k, row in enumerate(ours.rows)) == theirs.width
-                assert sum(sum(bucket[:1]) for row in ours.rows for bucket in row) == theirs.total
-    assert told > 40
+                rows = rows_of(raw)
+                assert sum(len(row) << k for k, row in enumerate(rows)) == theirs.width
+                assert sum(losses for row in rows for losses, _ in row) == theirs.total
+    assert found > 40
+
+
+@given(
+    st.lists(st.tuples(st.lists(st.integers(0, 1), max_size=25), st.booleans()), max_size=60), st.floats(0.01, 0.999)
+)
+def test_losses_at_once_are_taken_as_one_by_one(feedbacks: list[tuple[list[int], bool]], significance: float) -> None:
+    """What is kept, and the change: the last for the worse, or where there is none the last for the better."""
+    raw = b""
+    for losses, took in feedbacks:
+        kept, change = take(raw, losses, took=took, significance=significance)
+        changes = []
+        for loss in losses:
+            raw, found = take(raw, [loss], took=False, significance=significance)
+            changes.append(found)
+        raw, none = take(raw, [], took=took, significance=significance)
+        found = [change for change in changes if change]
+        assert kept == raw and none is None
+        assert change == next(reversed([c for c in found if c.worse] or found), None)
+
+
+def test_interactions_are_counted_with_the_loss_that_came_last() -> None:
+    raw = b""
+    for number in range(13):
+        raw, _ = take(raw, [number % 2], took=number % 3 == 0, significance=0.1)
+    assert rows_of(raw) == [
+        [(0, 0), (1, 1), (0, 0), (1, 0), (0, 1)],  # the last five losses, of which the 10th and the 13th were taken
+        [(1, 1), (1, 1), (1, 0), (1, 1)],  # those before, two by two
+        *[[]] * 6,
+    ]
+    assert raw[0] == 13 - CLOCK
 
 
 def test_what_is_kept_of_losses_stays_within_ninety_bytes() -> None:
     for mean in (0, 1):
-        adwin, sizes = Adwin(b"", 0.5), []
+        raw, sizes = b"", []
         for _ in range(5000):
-            assert adwin.add(mean) is None
-            adwin.take()
-            adwin.take()
-            sizes.append(len(adwin.dump()))
+            raw, change = take(raw, [mean], took=True, significance=0.5)
+            assert change is None
+            raw, _ = take(raw, [], took=True, significance=0.5)
+            sizes.append(len(raw))
         assert max(sizes) <= MOST_BYTES == 89
         assert sizes[9] < 40
-        assert Adwin(adwin.dump(), 0.5).dump() == adwin.dump()
-        assert adwin.add(1 - mean) is None  # what is kept is still told from what comes
+        assert take(raw, [], took=False, significance=0.5) == (raw, None)
+        assert (
+            take(raw, [1 - mean], took=False, significance=0.5)[0] != take(raw, [mean], took=False, significance=0.5)[0]
+        )
 
 
 def test_a_change_knows_which_way_it_went_and_how_many_interactions_came_since() -> None:
     for before, after in ((0, 1), (1, 0)):
-        adwin = Adwin(b"", 0.1)
-        changes = []
+        raw, changes = b"", []
         for number in range(100):
-            changes.append(adwin.add(before if number < 60 else after))
-            if number % 3 == 0:
-                adwin.take()
+            raw, change = take(raw, [before if number < 60 else after], took=number % 3 == 0, significance=0.1)
+            changes.append(change)
         first = next(number for number, change in enumerate(changes) if change)
         since = len([number for number in range(60, first) if number % 3 == 0])
         assert first < 90
@@ -82,8 +120,10 @@ def test_losses_that_only_scatter_are_rarely_taken_for_a_change() -> None:
     draw = random.Random(5)
     worse = 0
     for _ in range(200):
-        mean, adwin = 0.5 + 0.5 * draw.random(), Adwin(b"", 0.5)
-        changes = [adwin.add(int(draw.random() < mean)) for _ in range(300)]
+        mean, raw, changes = 0.5 + 0.5 * draw.random(), b"", []
+        for _ in range(300):
+            raw, change = take(raw, [int(draw.random() < mean)], took=False, significance=0.5)
+            changes.append(change)
         worse += any(change and change.worse for change in changes)
     assert worse <= 10
 
@@ -117,32 +157,19 @@ def test_a_change_that_nothing_was_taken_since_leaves_no_history() -> None:
     assert empty.since == 0
 
 
-class Slates(Sink):
-    """The slates that were written, in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wanted = True
-        self.slates: list[Slate] = []
-
-    def write(self, key: str, value: bytes) -> None:
-        self.slates.append(msgspec.json.decode(value, type=Slate))
-
-
 class Life:
     """A user who takes what is of one category, and then of another, among a crowd who each keep to one of eight."""
 
     def __init__(self, significance: float) -> None:
-        self.answers = Slates()
-        outputs = {name: Sink() for name in Sink.NAMES}
         config = parse({"learner": {"drift": significance}, "exploration": {"rate": 0.0}})
-        self.replay = Replay(config, {**outputs, "slates": self.answers})
+        self.slates: list[bytes] = []
+        self.pipeline = Pipeline(config.behaviour, {"slates": lambda key, value: self.slates.append(value)})
         self.sent = 0
         for number in range(1600):
-            self.replay.index.apply(CatalogueUpdate(Item(f"i{number}", 1, categories=(f"c{number % 8}",))))
+            self.pipeline.lessons.item(Item(f"i{number}", 1, categories=(f"c{number % 8}",)))
         for number in range(800):
             self.send(f"crowd{number % 40}", "click", item_id=f"i{number % 8 + 8 * (number * 7 // 40 % 200)}")
-        for turn in range(25):
+        for turn in range(40):
             self.visit(2, turn)
         assert self.shown_of(2) >= 8
         self.flipped_at, self.visits = HOUR * self.sent, 0
@@ -152,12 +179,12 @@ class Life:
 
     def send(self, user: str, kind: str, **fields: Any) -> None:
         event = Event(f"e{self.sent}", kind, user, HOUR * (1 + self.sent), **fields)
-        self.replay.event(Arrival(0, self.sent, 0, to_json(event)))
+        self.pipeline.take(event, Arrival(0, self.sent, 0, None))
         self.sent += 1
 
     def visit(self, category: int, turn: int) -> None:
         """Look at ten of the last slate, take two of the category, and find one more every fifth time."""
-        shown = [slot.item_id for slot in self.answers.slates[-1].items[:10]]
+        shown = listed(self.slates[-1]).ids()[:10]
         self.send("u", "impression", items=tuple(shown))
         for item_id in [item_id for item_id in shown if int(item_id[1:]) % 8 == category][:2]:
             self.send("u", "click", item_id=item_id)
@@ -166,14 +193,15 @@ class Life:
         self.send("u", "request")
 
     def shown_of(self, category: int) -> int:
-        return sum(int(slot.item_id[1:]) % 8 == category for slot in self.answers.slates[-1].items[:10])
+        return sum(int(item_id[1:]) % 8 == category for item_id in listed(self.slates[-1]).ids()[:10])
 
 
 def test_after_a_change_of_taste_the_old_one_counts_no_more_and_slates_follow_sooner() -> None:
     life, without = Life(0.5), Life(0.0)
-    state, slate = decode_learner(life.replay.users["u"]), life.answers.slates[-1]
-    ignored = decode_learner(without.replay.users["u"])
-    assert life.visits < without.visits
+    state = decode_learner(life.pipeline.users["u"])
+    slate = msgspec.json.decode(life.slates[-1], type=Slate)
+    ignored = decode_learner(without.pipeline.users["u"])
+    assert 3 * life.visits < without.visits
     assert (ignored.since, ignored.losses) == (0, b"")
     assert life.flipped_at < state.since < HOUR * life.sent
     assert ignored.memory["n_iterations"] > 300 > 2 * state.memory["n_iterations"]  # the learner began anew ...

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from riverrank.jobs.config.schema import Config, load
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.jobs.evaluation import evaluate, measures
+from riverrank.jobs.evaluation import evaluate, metrics
 from riverrank.jobs.evaluation.baselines import NAMES
-from riverrank.jobs.evaluation.measures import MISS, Judged, Shown, auc, clicks_of, gini, paired, ratings_of
+from riverrank.jobs.evaluation.metrics import MISS, Judged, Shown, auc, clicks_of, gini, paired, ratings_of
 from riverrank.jobs.evaluation.report import Report
 from riverrank.jobs.local import replay
 from riverrank.jobs.local.reading import read_lines
@@ -266,7 +266,7 @@ def test_predictions_are_measured_as_written_out() -> None:
 
 
 def test_old_and_new_users_and_time_are_told_apart() -> None:
-    tests = measures.Tests(2)
+    tests = metrics.Tests(2)
     for nth in range(40):
         tests.add("u", nth, [1 if nth < 5 else MISS, 11 if nth >= 20 else MISS])
     one, two = tests.of(0), tests.of(1)
@@ -293,13 +293,14 @@ def test_the_command_prints_tables_and_draws_every_policy(files: Path, tmp_path:
     assert [words[name] for name in ("riverrank", "popular", "covisit", "ratings,", "clicks,")] == [3, 3, 3, 1, 1]
     assert set(rows["covisit"][1]) <= set("▁▂▃▄▅▆▇█")
     drawn = ElementTree.fromstring(picture.read_text("utf-8"))
-    lines = drawn.findall("{http://www.w3.org/2000/svg}polyline")
-    assert len(lines) == 2 * 3  # a curve each, and its mark in the key
-    for line in lines:
-        points = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
-        assert all(0 <= x <= 900 and 0 <= y <= 480 for x, y in points)
-    words = [text.text for text in drawn.findall("{http://www.w3.org/2000/svg}text")]
-    assert any(word.startswith("covisit 0.") for word in words)
+    svg = "{http://www.w3.org/2000/svg}"
+    curves = [path for path in drawn.iter(f"{svg}path") if path.get("fill") == "none"]
+    assert len({curve.attrib["stroke"] for curve in curves}) == len(curves) == 3
+    for curve in curves:
+        assert curve.attrib["d"].count("L") == 19  # twenty points
+    words = [text.text for text in drawn.iter(f"{svg}text")]
+    assert sum(word.startswith(("riverrank 0.", "popular 0.", "covisit 0.")) for word in words) == 3
+    assert "tests" in words
 
 
 def test_the_command_prints_json_for_a_program(files: Path) -> None:

@@ -7,105 +7,170 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.candidates.feature_space import SEGMENTS, SOURCES, F
-from riverrank.operators.candidates.retrieve import Candidates, Context
+from riverrank.operators.candidates import registry
+from riverrank.operators.candidates.context import SEGMENTS, Context
+from riverrank.operators.candidates.retrieval import Candidates, Retriever
+from riverrank.operators.candidates.source import Score, Source
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.models.learner import DENSE, Inputs, Learners
+from riverrank.operators.models.learner import Inputs, Learner, Learners
 from riverrank.operators.models.weights import RankerWeights
 from riverrank.operators.settings import DiversitySettings, ExplorationSettings, LearnerSettings, RulesSettings
-from riverrank.operators.slate.explain import CODES, MOST, Explainer, Parts, parts_of
+from riverrank.operators.slate.explain import MOST, NONE, Explainer, Parts, Reasons
 from riverrank.operators.slate.rules import Rules
+from riverrank.state.event_types import verbs
 from riverrank.state.learners import LearnerState
 from riverrank.state.messages import CatalogueUpdate
-from riverrank.state.records import Item
+from riverrank.state.records import Cause, Item
 from test_recommend import PLAIN, Shop
 
 SCALE = st.sampled_from([1e-3, 1.0, 30.0])
+RULES = RulesSettings(pin=("category=c0",), boost={"brand=b1": 1.0, "category=c2": 0.5}, bury={"brand=b2": 0.25})
+BARE = 30  # a row without tokens
 
 
-def view_of(items: int) -> ItemIndex:
+def index_of(items: int) -> ItemIndex:
     index = ItemIndex(PLAIN)
     for k in range(items):
         index.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k % 5}",), attributes={"brand": f"b{k % 3}"})))
+    index.apply(CatalogueUpdate(Item("bare", 1)))
     return index
 
 
-VIEW = view_of(30)
+INDEX = index_of(BARE)
+RETRIEVER = Retriever(PLAIN, INDEX)
+EXPLAINER = Explainer(INDEX, RETRIEVER, Rules(RULES, INDEX))
+F = RETRIEVER.features.size
+
+
+def inputs_of(rows: np.ndarray, features: np.ndarray, ranker: RankerWeights, segment: int) -> Inputs:
+    candidates = Candidates(rows, features, np.ones(len(rows), np.uint32))
+    return Inputs(INDEX, candidates, ranker.logits(features, segment))
+
+
+def learned(inputs: Inputs, rng: np.random.Generator) -> Learner:
+    learner = Learners(LearnerSettings(rate=0.1)).of(LearnerState())
+    for _ in range(12):
+        learner.learn(inputs, int(rng.integers(len(inputs.dense))), bool(rng.random() < 0.6), 1.0)
+    return learner
 
 
 def random_slate(seed: int, scale: float):
-    """Random candidates, ranker and learner: its parts, and what the logits are made of."""
+    """Random candidates, ranker and learner: the parts of some of them, their logits, and that of an item without."""
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(30)[: rng.integers(2, 25)].astype(np.int32)
-    features = rng.random((len(rows), F)) * (rng.random((len(rows), F)) < 0.6)
+    rows = rng.permutation(BARE)[: rng.integers(2, 25)].astype(np.int32)
     ranker = RankerWeights(rng.normal(0.0, scale, (SEGMENTS, F)), float(rng.normal()), 1)
-    inputs = Inputs(VIEW, Candidates(rows, features, np.ones(len(rows), np.uint8)), ranker.logits(features, 1))
-    learner = Learners(LearnerSettings(rate=0.1)).of(LearnerState())
-    for _ in range(12):
-        learner.learn(inputs, int(rng.integers(len(rows))), bool(rng.random() < 0.6), 1.0)
+    inputs = inputs_of(rows, rng.random((len(rows), F)) * (rng.random((len(rows), F)) < 0.6), ranker, 1)
+    learner = learned(inputs, rng)
     rule, novelty = rng.normal(size=len(rows)), rng.random(len(rows))
     logits = learner.logits(inputs) + rule + novelty
-    places = rng.permutation(len(rows))[:10]
-    parts = parts_of(
-        *learner.contributions(inputs, places),
-        inputs,
-        places,
-        ranker.weights[1],
-        logits[places],
-        rule[places],
-        novelty[places],
-    )
-    return parts, logits[places], rows[places], learner, ranker
+    positions = rng.permutation(len(rows))[:10]
+    own = learner.contributions(inputs, positions)
+    parts = EXPLAINER.parts(own, inputs, positions, ranker.weights[1], logits, rule, novelty)
+    nothing = inputs_of(np.array([BARE], np.int32), np.zeros((1, F)), ranker, 1)
+    return parts, logits[positions], rows[positions], float(learner.logits(nothing)[0])
 
 
 @given(st.integers(0, 10_000), SCALE)
 def test_the_parts_add_up_to_the_logit(seed, scale):
-    """With the intercept and the ranker's bias, which are known by themselves; nothing else is left over."""
-    parts, logits, _, learner, ranker = random_slate(seed, scale)
-    rest = learner.model.intercept + learner.model.weights[0] * ranker.bias
+    """With what an item has that nothing is known of; nothing else is left over."""
+    parts, logits, _, rest = random_slate(seed, scale)
     assert np.abs(parts.weights).sum(axis=1).min() > 0
     tolerance = 1e-9 * max(1.0, float(np.abs(parts.weights).sum(axis=1).max()))
     assert parts.rest == pytest.approx(np.full(len(logits), rest), abs=tolerance)
     assert parts.weights.sum(axis=1) + rest == pytest.approx(logits, abs=tolerance)
 
 
-@given(st.integers(0, 10_000), SCALE)
+def causes_of(explainer: Explainer, reasons: Reasons, slots: int) -> list[tuple[Cause, ...]]:
+    """The first `slots` of `reasons`, as records."""
+    found = []
+    for p in range(slots):
+        causes = []
+        for k in range(reasons.counts[p]):
+            phrase, item, token, weight = (array[p, k].item() for array in reasons[1:])
+            if token != NONE:
+                code, _, value = explainer.index.token_names[token].partition("=")
+                cause = Cause(code, None, value)
+            else:
+                cause = msgspec.json.decode(b"{%s}" % explainer.phrases.texts.get(phrase), type=Cause)
+            item_id = None if item == NONE else explainer.index.table.ids[item]
+            causes.append(Cause(cause.code, item_id, cause.value, None if math.isnan(weight) else round(weight, 4)))
+        found.append(tuple(causes))
+    return found
+
+
+def plain_causes(
+    context: Context, rows: np.ndarray, weights: np.ndarray, explored: np.ndarray, pins: np.ndarray
+) -> list[tuple[Cause, ...]]:
+    """The twin of Explainer.reasons."""
+    nearest = RETRIEVER.strongest_history(context, rows)
+    amounts = {token: RULES.boost.get(token, 0.0) - RULES.bury.get(token, 0.0) for token in INDEX.token_names}
+    found = []
+    for p, row in enumerate(rows.tolist()):
+        tokens = [INDEX.token_names[token] for token in INDEX.tokens[row] if token >= 0]
+        causes = [Cause("rule", None, "category=c0")] if p < len(pins) else []
+        causes += [Cause("exploration")] if explored[p] and p >= len(pins) else []
+        told = [k for k in range(weights.shape[1]) if k == 0 or weights[p, k] != 0.0]
+        for k in sorted(told, key=lambda k: -weights[p, k])[:MOST]:
+            weight = round(float(weights[p, k]), 4)
+            if weight <= 0.0 and causes:
+                break
+            code, item, value = (*EXPLAINER.codes, *(len(tokens) * [""]))[k], None, None
+            if not code:
+                code, _, value = tokens[k - len(EXPLAINER.codes)].partition("=")
+            elif code == "rule":
+                value = max(tokens, key=lambda token: abs(amounts[token]))
+            elif code == "because_of_your_history" and nearest[p] >= 0:
+                code = f"because_you_{verbs()[context.kinds[nearest[p]]]}"
+                item = INDEX.table.ids[context.rows[nearest[p]]]
+            elif code == "like_your_history" and not len(context.rows):
+                code = "stated_preference"
+            elif code == "cohort" and "age" in context.attributes:
+                value = f"age={context.attributes['age']}"
+            causes.append(Cause(code, item, value, weight))
+        found.append(tuple(causes))
+    return found
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.01, 1.0]))
 def test_the_reasons_are_the_largest_parts(seed, scale):
-    parts, _, rows, _, _ = random_slate(seed, scale)
-    nobody = Context(np.zeros(0, np.int32), np.zeros(0), {})
-    slots = Explainer(VIEW, Rules(RulesSettings(), VIEW))
-    weights = parts.weights.copy()
-    weights[:, CODES.index("rule")] = 0.0  # there are no rules here to name
-    causes = slots.causes(nobody, rows, weights, np.zeros(len(rows), bool), [])
-    for named, made_of in zip(causes, weights, strict=True):
-        told = [cause.weight for cause in named]
-        real = [made_of[0], *made_of[1:][made_of[1:] != 0.0]]  # popularity is a part of every score
-        expected = sorted(real, reverse=True)[:MOST]
-        assert told == pytest.approx([w for k, w in enumerate(expected) if w >= 5e-5 or k == 0], abs=5.1e-5)
+    rng = np.random.default_rng(seed)
+    slots, codes, width = int(rng.integers(1, 20)), len(EXPLAINER.codes), INDEX.tokens.shape[1]
+    rows = np.sort(rng.permutation(BARE)[:slots]).astype(np.int32)
+    raw = rng.normal(0.0, scale, (slots, codes + width)).round(int(rng.choice([1, 6])))
+    weights = raw * (rng.random(raw.shape) < rng.random())
+    weights[:, codes:][INDEX.tokens[rows] < 0] = 0.0
+    ruled = np.isin(INDEX.tokens[rows], [INDEX.token_numbers[token] for token in ("brand=b1", "brand=b2")]).any(axis=1)
+    weights[~ruled, EXPLAINER.codes.index("rule")] = 0.0
+    explored, pins = rng.random(slots) < 0.3, np.zeros(rng.integers(0, 2), np.int64)
+    history = rng.permutation(BARE)[: rng.integers(0, 4)].astype(np.int32)
+    kinds = tuple(rng.integers(0, len(verbs()), len(history)).tolist())
+    context = Context(history, np.ones(len(history), np.float32), {"age": f"{seed % 7}"} if seed % 2 else {}, kinds)
+    reasons = EXPLAINER.reasons(context, rows, weights, explored, pins)
+    assert causes_of(EXPLAINER, reasons, slots) == plain_causes(context, rows, weights, explored, pins)
+    assert reasons.counts[:slots].min() >= 1
 
 
 def test_each_part_is_what_its_feature_adds():
-    """A feature raised by one adds its weight, the ranker's share and its own, to its group alone."""
+    """A feature raised by one adds as much to the logit as to the part that tells of it, and to no other."""
     rng = np.random.default_rng(1)
-    features = rng.random((3, F))
+    features, rows, positions, none = rng.random((3, F)), np.arange(3, dtype=np.int32), np.arange(3), np.zeros(3)
     ranker = RankerWeights(rng.normal(size=(SEGMENTS, F)), 0.5, 1)
-    learner = Learners(LearnerSettings()).of(LearnerState())
-    learner.model.weights[:] = rng.normal(size=DENSE)
+    learner = learned(inputs_of(rows, features, ranker, 0), rng)
 
-    def parts(features: np.ndarray) -> Parts:
-        candidates = Candidates(np.arange(3, dtype=np.int32), features, np.ones(3, np.uint8))
-        inputs = Inputs(VIEW, candidates, ranker.logits(features, 0))
-        logits, places, none = learner.logits(inputs), np.arange(3), np.zeros(3)
-        own = learner.contributions(inputs, places)
-        return parts_of(*own, inputs, places, ranker.weights[0], logits, none, none)
+    def parts(features: np.ndarray) -> tuple[Parts, np.ndarray]:
+        inputs = inputs_of(rows, features, ranker, 0)
+        logits, own = learner.logits(inputs), learner.contributions(inputs, positions)
+        return EXPLAINER.parts(own, inputs, positions, ranker.weights[0], logits, none, none), logits
 
-    before = parts(features)
+    before, logits_before = parts(features)
     for feature in range(F):
         raised = features.copy()
         raised[:, feature] += 1.0
-        change = parts(raised).weights - before.weights
-        share = learner.model.weights[1 + feature] + learner.model.weights[0] * ranker.weights[0, feature]
-        assert change.sum(axis=1) == pytest.approx([share] * 3, abs=1e-9)
+        after, logits = parts(raised)
+        change = after.weights - before.weights
+        code = EXPLAINER.codes.index(RETRIEVER.features.reasons[RETRIEVER.features.source_of[feature]])
+        assert change[:, code] == pytest.approx(logits - logits_before, abs=1e-9)
+        assert np.abs(logits - logits_before).min() > 1e-3
         assert (np.abs(change) > 1e-9).sum(axis=1).tolist() == [1, 1, 1]
 
 
@@ -125,10 +190,8 @@ def behaviour(**sections):
 def test_a_score_is_the_logistic_of_its_parts(sections, monkeypatch):
     """On real slates: the sum of what the explainer was given is the logit of the score that the slot says."""
     made, given_parts = Shop(behaviour(**sections)), []
-    monkeypatch.setattr(
-        "riverrank.operators.slate.recommend.parts_of",
-        lambda *args: given_parts.append(parts_of(*args)) or given_parts[-1],
-    )
+    parts_of = Explainer.parts
+    monkeypatch.setattr(Explainer, "parts", lambda *args: given_parts.append(parts_of(*args)) or given_parts[-1])
     made.crowd(events=3)
     slates = [made.send("u", "request"), *(made.send("u", "click", f"i{k}") for k in (2, 8, 14))]
     for slate, parts in zip(slates, given_parts[-4:], strict=True):
@@ -143,7 +206,9 @@ def test_a_score_is_the_logistic_of_its_parts(sections, monkeypatch):
     assert {"because_you_clicked", "popular"} <= codes
     if "rules" in sections:
         assert {"rule", "novelty"} <= codes
-    opaque = [np.abs(parts.weights[:, CODES.index("learner")]).max() for parts in given_parts[-4:]]
+    opaque = [
+        np.abs(parts.weights[:, made.recommend.explainer.codes.index("learner")]).max() for parts in given_parts[-4:]
+    ]
     assert ("learner" in codes) == ("learner" in sections) == (max(opaque) > 0.0)
 
 
@@ -163,7 +228,20 @@ def test_the_item_named_is_the_one_whose_list_gives_most():
         assert int(because[1:]) % 6 == int(item[1:]) % 6, "what goes together is of one category here"
 
 
-def test_every_source_has_a_reason():
-    assert len(CODES) == len(set(CODES)) and CODES[0] == "popular"
-    assert {"because_of_your_history", "like_your_history", "cohort", "rule", "novelty", "learner"} <= set(CODES)
-    assert len(SOURCES) >= 7
+class Toy(Source):
+    """A source that this test adds."""
+
+    name = "toy"
+    meaning = "nothing"
+    reason = "because_of_a_toy"
+    scores = (Score("toy"),)
+
+
+def test_every_source_has_a_reason_one_added_later_too(monkeypatch):
+    codes = EXPLAINER.codes
+    assert len(codes) == len(set(codes)) and codes[0] == "popular" and codes[-3:] == ("rule", "novelty", "learner")
+    assert {source.reason for source in registry.SOURCES} == set(codes[:-3]) > {"because_of_your_history", "cohort"}
+    monkeypatch.setattr(registry, "SOURCES", (Toy(), *registry.SOURCES))
+    explainer = Explainer(INDEX, Retriever(PLAIN, INDEX), Rules(RULES, INDEX))
+    assert set(explainer.codes) == {*codes, "because_of_a_toy"}
+    assert b'"code":"because_of_a_toy"' in [explainer.phrases.texts.get(k) for k in range(explainer.phrases.count)]

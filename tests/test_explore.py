@@ -7,38 +7,95 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.candidates.feature_space import F
-from riverrank.operators.candidates.retrieve import Candidates
-from riverrank.operators.models.learner import DENSE, Inputs, Learners, LinearLearner
+from riverrank.operators.candidates import registry
+from riverrank.operators.candidates.features import feature_space
+from riverrank.operators.candidates.retrieval import Candidates
+from riverrank.operators.models.inputs import Inputs
+from riverrank.operators.models.learner import Learners, LinearLearner
 from riverrank.operators.models.linear import probability
 from riverrank.operators.settings import ExplorationSettings, LearnerSettings
 from riverrank.operators.slate.explore import (
     FLOOR,
     NARROWEST,
-    Chances,
-    Left,
+    NO_CAPS,
+    Caps,
+    Drawn,
     Thompson,
     budget,
-    draw,
     explore,
+    log_phi,
+    pick,
     softmax,
 )
 from riverrank.state.hashing import uniforms
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
-from scipy.special import ndtr
+from scipy.special import log_ndtr, ndtr
 from scipy.stats import chi2
 from test_recommend import PLAIN, Shop
 
+DENSE = 1 + feature_space(registry.SOURCES).size  # the ranker's logit, then the features
 KINDS = ("epsilon", "softmax", "thompson")
 VALUES = np.array([1.0, 0.8, 0.5, 0.1, -0.4])
 DEVIATIONS = np.array([0.6, 0.9, 0.5, 0.7, 0.8])
-CATEGORIES = np.array([[1, 2], [1, -1], [3, -1], [2, 3], [4, -1]])
+CATEGORIES = np.array([[1, 2], [1, -1], [3, -1], [2, 3], [4, -1]], np.int32)
+NO_PINS = np.zeros((0, 2), np.int32)
 
 GAUSS_LEGENDRE = np.polynomial.legendre.leggauss(400)
 
 
 def slate(kind: str, rate: float, draws: np.ndarray, cap: int = 0):
-    return explore(VALUES, kind, rate, draws, Left(5, CATEGORIES, cap), lambda: DEVIATIONS)
+    return explore(VALUES, kind, rate, draws, Caps(CATEGORIES, NO_PINS, cap), lambda: DEVIATIONS)
+
+
+def drawn_plainly(
+    kind: str, values: np.ndarray, rate: float, draws: np.ndarray, caps: Caps, deviations: np.ndarray
+) -> Drawn:
+    """The twin of the kernels: slot by slot, a chance for each of what is left."""
+    thompson = Thompson(values, rate * deviations) if rate > 0 else None
+    held = [set(row.tolist()) - {-1} for row in caps.categories] or [set()] * len(values)
+    on_slate = [set(row.tolist()) - {-1} for row in caps.pinned]
+    free = np.ones(len(values), bool)
+    positions, propensity, explored = [], [], []
+    for u in draws:
+        if caps.cap:
+            full = {c for each in on_slate for c in each if sum(c in other for other in on_slate) >= caps.cap}
+            free &= [not full & each for each in held]
+        if not free.any():
+            break
+        best, left = int(free.argmax()), int(free.sum())
+        if rate <= 0.0 or kind == "epsilon":
+            order = [best, *(k for k in np.flatnonzero(free) if k != best)]
+            position = order[min(int((u - 1.0 + rate) * left / rate), left - 1) if u > 1.0 - rate else 0]
+            chances = np.where(free, rate / left, 0.0)
+            chances[best] += 1.0 - rate
+        else:
+            if kind == "softmax":
+                chances = np.exp(np.minimum(values - values[best], 0.0) * max(1.0 - rate, 1e-9) / rate) * free
+            else:
+                chances = thompson.chances(free)
+            position = int(chances.cumsum().searchsorted(u * chances.sum(), side="right"))
+        positions.append(position)
+        propensity.append(chances[position] / chances.sum())
+        explored.append(position != best)
+        free[position] = False
+        on_slate.append(held[position])
+    return Drawn(np.array(positions), np.array(propensity), np.array(explored))
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.05, 0.6, 1.0]), st.sampled_from(KINDS), st.integers(0, 3))
+def test_slates_are_those_of_a_plain_reading(seed, rate, kind, cap):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 30))
+    values, deviations = np.sort(rng.normal(size=n))[::-1].copy(), rng.random(n) + 0.1
+    first, second = rng.integers(-1, 5, (2, n + 2)).astype(np.int32)
+    categories = np.where(first[:, None] < 0, -1, np.stack([first, second], axis=1))
+    caps = Caps(categories[:n], categories[n : n + rng.integers(0, 3)], cap)
+    draws = rng.random(12)
+    drawn = explore(values, kind, rate, draws, caps, lambda: deviations)
+    plain = drawn_plainly(kind, values, rate, draws, caps, deviations)
+    assert drawn.positions.tolist() == plain.positions.tolist()
+    assert drawn.explored.tolist() == plain.explored.tolist()
+    assert drawn.propensity == pytest.approx(plain.propensity, rel=1e-9, abs=1e-15)
 
 
 @pytest.mark.parametrize("cap", [0, 1])
@@ -78,7 +135,7 @@ def test_softmax_is_the_model_of_plackett_and_luce():
 
 
 def test_softmax_of_the_smallest_temperature_never_divides_by_nothing():
-    drawn = draw(softmax(np.array([900.0, 5.0, 4.0, -900.0]), 1e-6), np.full(4, 0.5), Left(4))
+    drawn = Drawn(*softmax(np.array([900.0, 5.0, 4.0, -900.0]), 1e-6, np.full(4, 0.5), *NO_CAPS))
     assert drawn.positions.tolist() == [0, 1, 2, 3] and drawn.propensity.tolist() == [1.0] * 4
 
 
@@ -86,7 +143,7 @@ def test_thompson_is_the_best_of_independent_gaussians():
     """The chances against how often each of 200,000 draws of the Gaussians is the best: a chi-square test."""
     runs = 200_000
     free = np.array([True, True, False, True, True])
-    chance = Thompson(VALUES, DEVIATIONS)(free, 0)
+    chance = Thompson(VALUES, DEVIATIONS).chances(free)
     chance /= chance.sum()
     drawn = np.random.default_rng(4).normal(VALUES, DEVIATIONS, (runs, 5))
     seen = np.bincount(np.where(free, drawn, -np.inf).argmax(axis=1), minlength=5)
@@ -102,7 +159,7 @@ def test_the_integral_is_right_to_a_millionth():
         deviations = rng.choice([0.25, 0.4, 1.0], n)
         policy, free = Thompson(values, deviations), np.ones(n, bool)
         for _ in range(min(n - 1, 3)):  # what is free becomes less, as on a slate
-            chance = policy(free, int(free.argmax()))
+            chance = policy.chances(free)
             assert chance / chance.sum() == pytest.approx(integral(values, deviations, free), abs=1e-6), trial
             free[rng.choice(np.flatnonzero(free))] = False
 
@@ -139,8 +196,9 @@ def test_a_rate_of_1_is_no_preference_at_all(kind):
 @given(st.integers(1, 40), st.floats(0, 1), st.sampled_from(KINDS), st.integers(0, 3), st.text(max_size=5))
 def test_slates_are_distinct_with_propensities_that_a_probability_can_have(n, rate, kind, cap, seed):
     rng = np.random.default_rng(n)
-    values, categories = np.sort(rng.normal(size=n))[::-1], rng.integers(-1, 4, (n, 2))
-    drawn = explore(values, kind, rate, uniforms(0, seed, 20), Left(n, categories, cap), lambda: rng.random(n))
+    values, categories = np.sort(rng.normal(size=n))[::-1].copy(), rng.integers(0, 4, (n, 2)).astype(np.int32)
+    caps = Caps(categories, NO_PINS, cap)
+    drawn = explore(values, kind, rate, uniforms(0, seed, 20), caps, lambda: rng.random(n))
     places = drawn.positions.tolist()
     assert len(set(places)) == len(places) == len(drawn.propensity) == len(drawn.explored) <= min(n, 20)
     assert cap or len(places) == min(n, 20)
@@ -158,7 +216,7 @@ def test_epsilon_is_the_same_where_a_cap_bars_nothing(rate, seed):
 
 
 def test_the_budget_shrinks_as_a_model_becomes_sure_but_never_to_nothing():
-    settings = ExplorationSettings(rate=0.1, sure_after=50)
+    settings = ExplorationSettings(rate=0.1, halved_after=50)
     rates = [budget(settings, examples) for examples in (0, 10, 50, 1_000_000)]
     assert rates == sorted(rates, reverse=True)
     assert (rates[0], rates[2]) == (0.1, 0.05)
@@ -167,14 +225,21 @@ def test_the_budget_shrinks_as_a_model_becomes_sure_but_never_to_nothing():
 
 
 def test_chances_need_no_sum():
-    doubled: Chances = lambda free, best: 2.0 * free  # noqa: E731
-    drawn = draw(doubled, np.array([0.5, 0.0]), Left(4))
-    assert drawn.positions.tolist() == [2, 0] and drawn.propensity == pytest.approx([1 / 4, 1 / 3])
+    assert pick(np.array([2.0, 2.0, 2.0, 2.0]), 0.5) == (2, 0.25)
+    assert pick(np.array([0.0, 2.0, 4.0, 0.0]), 0.0) == (1, pytest.approx(1 / 3))
+    assert pick(np.array([1.0, 3.0, 0.0]), 1.0 - 2.0**-53) == (1, 0.75)
+
+
+def test_the_table_of_the_normal_distribution_is_right():
+    z = np.linspace(-31.0, 12.0, 2000)
+    assert [log_phi(each) for each in z] == pytest.approx(log_ndtr(z), abs=1e-10)
 
 
 def random_inputs(shop: Shop, seed: int = 0) -> Inputs:
     rng = np.random.default_rng(seed)
-    candidates = Candidates(np.arange(20, dtype=np.int32), rng.random((20, F)), np.ones(20, np.uint8))
+    candidates = Candidates(
+        np.arange(20, dtype=np.int32), rng.random((20, feature_space(registry.SOURCES).size)), np.ones(20, np.uint8)
+    )
     return Inputs(shop.index, candidates, rng.normal(size=20))
 
 
@@ -188,7 +253,7 @@ def test_precision_grows_by_the_curvature_of_each_step_and_learning_is_the_same(
         for learner in (plain, measured):
             learner.learn(inputs, place, label, 0.5)
     assert measured.precision == pytest.approx(expected, rel=1e-12)
-    assert measured.model.weights.tolist() == plain.model.weights.tolist()
+    assert measured.weights.tolist() == plain.weights.tolist()
     assert plain.precision is None
 
 
@@ -211,7 +276,7 @@ def test_what_a_learner_is_sure_of_survives_bytes_and_changes_of_its_tokens(toke
         state = encode_learner(user)
         if step % 20 == 19:
             widest.append(whole.deviations(inputs, places).mean())
-    assert len(whole.precision) == DENSE + len(whole.tokens) == len(whole.model.weights)
+    assert len(whole.precision) == DENSE + len(whole.tokens) == len(whole.weights)
     assert part.deviations(inputs, places) == pytest.approx(whole.deviations(inputs, places), rel=1e-5)
     assert widest == sorted(widest, reverse=True) and widest[-1] < 0.9 * widest[0]
 

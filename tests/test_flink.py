@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -159,12 +158,15 @@ def test_unbounded_run_outlives_redis_and_drains_when_it_is_stopped(
     try:
         send(broker, "unbounded-events", wanted[:60], key="user_id")
         wait_until(lambda: target.exists() and len(read(target)) == 48)
+        assert [environment["OPENBLAS_NUM_THREADS"] for environment in javas(running.pid)] == ["1"], (
+            "one Java, one thread"
+        )
         valkey.stop()
         send(broker, "unbounded-events", wanted[60:90], key="user_id")
         wait_until(lambda: len(read(target)) == 72)
         valkey.start()
         send(broker, "unbounded-events", wanted[90:], key="user_id")
-        time.sleep(2)
+        wait_until(lambda: sum(cached(valkey, {f"u{user}" for user in range(USERS)}).values()) == 96)
         running.send_signal(signal.SIGTERM)
         assert running.wait(TIMEOUT_SECONDS) == 130
     finally:
@@ -174,6 +176,19 @@ def test_unbounded_run_outlives_redis_and_drains_when_it_is_stopped(
     assert sum(map(len, given.values())) == 96
     assert cached(valkey, given) == {user: history[-1][0] for user, history in given.items()}
     assert not list(tmp_path.glob(".*parts*"))
+
+
+def javas(parent: int) -> list[dict[str, str]]:
+    """The environment of each Java that a process started, or that one of those started."""
+    found = []
+    for line in subprocess.run(
+        ["ps", "-eo", "pid,ppid,comm"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[1:]:
+        pid, ppid, command = line.split(maxsplit=2)
+        if int(ppid) == parent and command == "java":
+            variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+            found += [dict(each.split("=", 1) for each in variables if "=" in each), *javas(int(pid))]
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -1,26 +1,31 @@
-"""The per-user learner and the ranker: equal to River's own, pure when reading, bounded, and durable."""
+"""The per-user learner: equal to River's own, pure when reading, bounded, durable; its weights know their features."""
 
+from collections.abc import Sequence
+
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from river import linear_model, optim
 from river.utils import VectorDict
-from riverrank.operators.candidates.feature_space import FEATURES, PRIOR, WARM, F
-from riverrank.operators.candidates.retrieve import Retriever, context_of
+from riverrank.operators.candidates import registry
+from riverrank.operators.candidates.context import WARM, context_of
+from riverrank.operators.candidates.features import FeatureSpace, feature_space
+from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.models.ensemble import Ensemble
-from riverrank.operators.models.learner import DENSE, Inputs, Learners, RiverLearner
-from riverrank.operators.models.linear import Linear
-from riverrank.operators.models.ranker import Ranker
-from riverrank.operators.models.weights import RankerWeights
-from riverrank.operators.settings import Behaviour, LearnerSettings, RankerSettings, SlateSettings
+from riverrank.operators.models.inputs import RANKER, Inputs
+from riverrank.operators.models.learner import Learners, RiverLearner
+from riverrank.operators.models.linear import Linear, arrays_of
+from riverrank.operators.settings import Behaviour, LearnerSettings
 from riverrank.operators.signals.signals import Signals
-from riverrank.state.journal import DictEntries, Journal
+from riverrank.state.hashing import hash32
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
-from riverrank.state.messages import CatalogueUpdate, Feedback, Outcome, Seen, decode_update
+from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, decode_update
 from riverrank.state.records import Event, Item
 
+SPACE = feature_space(registry.SOURCES)
+DENSE = 1 + SPACE.size
 OPTIMIZERS = {
     "SGD": lambda: optim.SGD(0.05),
     "SGD, falling": lambda: optim.SGD(optim.schedulers.InverseScaling(0.1)),
@@ -53,7 +58,7 @@ def test_vectors_equal_rivers_own_class(optimizer, parameters):
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
-def test_memory_of_the_optimiser_survives_bytes(optimizer):
+def test_what_the_optimiser_remembers_is_its_steps_and_arrays(optimizer):
     make = OPTIMIZERS[optimizer]
     rng = np.random.default_rng(5)
     steps = [(rng.normal(size=4), bool(rng.random() < 0.5)) for _ in range(40)]
@@ -63,7 +68,9 @@ def test_memory_of_the_optimiser_survives_bytes(optimizer):
         whole.learn(x, y)
         first.learn(x, y)
     second = Linear(linear_model.LogisticRegression(make()), first.weights.copy(), first.intercept)
-    second.recall(first.memory())
+    arrays = {name: getattr(first.optimizer, name) for name in arrays_of(linear_model.LogisticRegression(make()))}
+    assert set(arrays) == ({"m", "v"} if optimizer == "Adam" else set())
+    second.recall(20, arrays)
     for x, y in steps[20:]:
         whole.learn(x, y)
         second.learn(x, y)
@@ -91,7 +98,7 @@ def inputs_of(index: ItemIndex) -> Inputs:
     context = context_of(index, [Seen("i0", 1, 1.0), Seen("i4", 2, 1.0)], {})
     candidates = Retriever(Behaviour(), index).find(context, None)
     assert len(candidates.rows) >= 20
-    return Inputs(index, candidates, candidates.features @ PRIOR[WARM])
+    return Inputs(index, candidates, candidates.features @ SPACE.prior[WARM])
 
 
 @pytest.mark.parametrize("model", ["linear_model.LogisticRegression", "naive_bayes.GaussianNB", "forest.AMFClassifier"])
@@ -152,7 +159,7 @@ def test_contributions_add_up_to_the_logit():
     places = np.arange(12)
     dense, tokens = learner.contributions(inputs, places)
     assert np.abs(tokens).sum() > 0
-    total = dense.sum(axis=1) + tokens.sum(axis=1) + learner.model.intercept
+    total = dense.sum(axis=1) + tokens.sum(axis=1) + learner.intercept
     assert total == pytest.approx(learner.logits(inputs)[places], rel=1e-9)
 
 
@@ -162,7 +169,10 @@ def test_content_weights_are_bounded_and_the_smallest_goes():
     for place in range(12):
         learner.learn(inputs, place, True, 1.0)
     assert len(learner.tokens) == 2
-    assert len(learner.model.weights) == DENSE + 2
+    assert len(learner.weights) == DENSE + 2
+
+
+INPUTS = inputs_of(shop())
 
 
 @given(st.lists(st.tuples(st.integers(0, 19), st.booleans()), max_size=40))
@@ -170,7 +180,7 @@ def test_weights_stay_finite_and_in_step_with_their_tokens(steps):
     learner = Learners(LearnerSettings(tokens=3, rate=5.0)).of(LearnerState())
     for place, label in steps:
         learner.learn(INPUTS, place, label, 3.0)
-        assert len(learner.model.weights) == DENSE + len(learner.tokens)
+        assert len(learner.weights) == DENSE + len(learner.tokens)
     assert np.isfinite(learner.logits(INPUTS)).all()
 
 
@@ -188,131 +198,204 @@ def test_other_river_classes_take_the_general_path():
     assert isinstance(Learners(LearnerSettings(optimizer="optim.AdaGrad")).of(LearnerState()), RiverLearner)
 
 
-def test_ranker_learns_to_put_what_was_taken_above_what_was_not():
-    index = shop()
-    behaviour = Behaviour(ranker=RankerSettings(rate=0.05))
-    ranker = Ranker(behaviour, index)
-    history = (Seen("i0", 1, 1.0), Seen("i4", 2, 1.0))
-    for k in range(60):
-        ranker.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{8 + k % 8 * 4}"), 1.0, history))
-    weights = decode_update(ranker.flush()[0])
-    index.apply(weights)
-    ranker = RankerWeights.of(index.weights)
-    learned, version = ranker.weights, ranker.version
-    context = context_of(index, history, {})
-    found = Retriever(behaviour, index).find(context, index.hash[context.rows])
-    same = np.array([index.table.ids[row] for row in found.rows])
-    alike = np.array([int(name[1:]) % 4 == 0 for name in same])
-    logits = found.features @ learned[WARM]
-    assert version == 60 and alike.any()
-    assert logits[alike].min() > np.median(logits[~alike])
+def steps(learner, inputs: Inputs, number: int = 30) -> None:
+    """What a user might teach: items taken and refused, and some that were preferred to others."""
+    for step in range(number):
+        learner.learn(inputs, step * 7 % 20, step % 3 == 0, 1.0)
+        if step % 5 == 0:
+            learner.prefer(inputs.pick([step % 20, 3, 11]), 0.5, content_only=step % 10 == 0)
 
 
-def test_ranker_learns_from_impressions_and_never_from_ids():
-    index = shop()
-    ranker = Ranker(Behaviour(), index)
-    before = ranker.models[WARM].publish()
-    outcome = Outcome("s", 1, ("i0", "i1", "unknown"), (1, 0, 0))
-    ranker.learn(Feedback(Event("e", "request", "u", 1), 0.0, (Seen("i4", 0, 1.0),), (outcome,)))
-    assert (ranker.models[WARM].publish() != before).any()
-    assert len(before) == F and not any("id" in name for name in FEATURES)
+SETTINGS = [
+    {},
+    {"parameters": {"clip_gradient": 0.1}},
+    {"parameters": {"intercept_lr": 0.0}},
+    {"parameters": {"l2": 0.01}},
+    {"optimizer": "optim.Adam"},
+    {"optimizer": "optim.RMSProp", "parameters": {"l2": 0.01}},
+]
 
 
-@pytest.mark.parametrize("epoch", [0, 5])
-def test_a_choice_is_learned_from_what_was_there_to_choose_from(epoch: int) -> None:
-    index = shop()
-    ranker, expected = Ranker(Behaviour(), index), Ensemble(RankerSettings().rate, PRIOR[WARM])
-    first = Feedback(Event("e1", "click", "u", 1, "i0"), 1.0, ())
-    ranker.learn(first)
-    history = first.history_after()
-    context = context_of(index, history, {}, "u")
-    found = Retriever(Behaviour(), index).find(context, index.hash[context.rows])
-    if epoch == 0:  # else the user was erased in between
-        expected.choose(found.features, int(found.positions(np.array([index.row("i4")]))[0]))
-    index.table.weights *= 3.0  # others have been there since
-    ranker.learn(Feedback(Event("e2", "click", "u", 2, "i4"), 1.0, history, epoch=epoch))
-    assert ranker.models[WARM].dump() == expected.dump()
+@pytest.mark.parametrize("falling", [False, True])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_learner_of_candidates_equals_rivers_own_class(settings, falling):
+    """Their tokens with them, and with every other step on a difference of two, whose intercept does not count."""
+    learners = Learners(LearnerSettings(rate=0.1, tokens=1000, **settings))
+    if falling:
+        learners.prototype.optimizer.lr = optim.schedulers.InverseScaling(0.1)
+        learners.constant = None
+    learner, river = learners.of(LearnerState()), learners.prototype.clone()
+    river._weights = VectorDict({RANKER: 1.0})
+    inputs = inputs_of(shop())
+    met: set[int] = set()
+
+    def named(position: int) -> dict[str, float]:
+        hashes = inputs.index.token_hashes[inputs.tokens[position][inputs.tokens[position] >= 0]].tolist()
+        dense = zip((RANKER, *SPACE.names), inputs.dense[position].tolist(), strict=True)
+        return dict(dense) | {f"token {token}": float(token in hashes) for token in met}
+
+    def meet(position: int) -> None:
+        met.update(inputs.index.token_hashes[inputs.tokens[position][inputs.tokens[position] >= 0]].tolist())
+
+    for step in range(120):
+        first, second, weight = step * 7 % 20, (step * 3 + 1) % 20, 0.25 + step % 4
+        if step % 2 and first != second:
+            meet(first)
+            a, b = named(first), named(second)
+            intercept = river.intercept
+            river.learn_one({name: a[name] - b[name] for name in a}, True, weight)
+            river.intercept = intercept
+            learner.prefer(inputs.pick([first, second]), weight, content_only=False)
+        else:
+            label = step % 3 == 0
+            if label:
+                meet(first)
+            river.learn_one(named(first), label, weight)
+            learner.learn(inputs, first, label, weight)
+        expected = [river._raw_dot_one(named(position)) for position in range(20)]
+        assert learner.logits(inputs)[:20] == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert len(met) == len(learner.tokens) > 5
+    assert set(learner.tokens.tolist()) == met
+    assert learner.intercept == pytest.approx(river.intercept, rel=1e-9, abs=1e-12)
 
 
-def test_weights_are_due_the_sooner_the_less_was_learned() -> None:
-    ranker = Ranker(Behaviour(), shop())
-    due = []
-    for k in range(100):
-        ranker.learn(Feedback(Event(f"e{k}", "click", f"u{k}", k, "i1"), 1.0, ()))
-        if ranker.due():
-            ranker.flush()
-            due.append(k + 1)
-    assert due[:16] == [*range(1, 16), 17]
-    assert np.diff(due[-3:]).tolist() == [6, 6]
-    ranker.version = 5000
-    assert not ranker.due()
-    for k in range(RankerSettings().flush_events):
-        ranker.learn(Feedback(Event(f"f{k}", "click", f"u{k}", k, "i1"), 1.0, ()))
-    assert ranker.due()
+def test_all_at_once_are_learned_as_one_by_one():
+    inputs, positions = inputs_of(shop()), [3, 9, 4, 4, 0]
+    for settings in SETTINGS:
+        together, apart = (Learners(LearnerSettings(**settings)).of(LearnerState()) for _ in range(2))
+        labels = [True, False, True, False, False]
+        together.learn_each(inputs.pick(positions), labels, 0.5)
+        for position, label in zip(positions, labels, strict=True):
+            apart.learn(inputs, position, label, 0.5)
+        assert together.weights.tolist() == apart.weights.tolist()
+        assert together.intercept == apart.intercept
+        assert together.weights[1:].any()
 
 
-def test_an_ensemble_comes_back_as_it_was_and_begins_anew_where_it_cannot() -> None:
-    whole, half = Ensemble(0.05, np.zeros(3)), Ensemble(0.05, np.zeros(3))
-    rng = np.random.default_rng(1)
-    choices = [(rng.normal(size=(5, 3)), int(rng.integers(5))) for _ in range(40)]
-    for x, place in choices[:20]:
-        whole.choose(x, place)
-        half.choose(x, place)
-    assert whole.publish().tolist() == half.publish().tolist() != [0.0] * 3
-    back = Ensemble(0.05, np.zeros(3))
-    back.load(*half.dump())
-    for x, place in choices[20:]:
-        whole.choose(x, place)
-        back.choose(x, place)
-    assert back.dump() == whole.dump() and back.publish().tolist() == whole.publish().tolist()
-    other = Ensemble(0.05, np.zeros(4))
-    other.load(*half.dump())
-    assert other.publish().tolist() == [0.0] * 4
+def shuffled(names: Sequence[str]) -> FeatureSpace:
+    """Features of the `names`, of which those that are new have a prior of 0."""
+    marks = np.array([hash32(name) for name in names], np.uint32)
+    return SPACE._replace(names=tuple(names), marks=marks, prior=np.zeros((2, len(names))))
 
 
-def test_a_purchase_moves_the_ranker_more_than_a_click_and_where_all_is_bought_each_as_a_click() -> None:
-    def moved(rewards: list[float]) -> float:
-        ranker = Ranker(Behaviour(), shop())
-        ranker.learn(Feedback(Event("e", "click", "u", 1, "i1"), rewards[0], ()))
-        for k, reward in enumerate(rewards[1:]):
-            before = ranker.models[WARM].publish()
-            history = (Seen("i1", 1, rewards[0]), *(Seen(f"i{5 + 4 * n}", 2 + n, 1.0) for n in range(k)))
-            ranker.learn(Feedback(Event(f"e{k}", "click", "u", 2 + k, f"i{5 + 4 * k}"), reward, history))
-        return float(np.abs(ranker.models[WARM].publish() - before).sum())
-
-    click = moved([1.0, 1.0, 1.0])
-    assert 1.1 * click < moved([1.0, 1.0, 2.0]) < 2.0 * click
-    assert moved([2.0, 2.0, 2.0]) == pytest.approx(click, rel=0.4)
-    assert moved([1.0, 1.0, 0.3]) < 0.5 * click
+def reordered(inputs: Inputs, space: FeatureSpace) -> Inputs:
+    """The same candidates with the features of `space`; one that they do not have is 0."""
+    columns = dict(zip(SPACE.names, inputs.features.T, strict=True))
+    none = np.zeros(len(inputs.rows))
+    features = np.ascontiguousarray(np.stack([columns.get(name, none) for name in space.names], axis=1))
+    return Inputs(inputs.index, Candidates(inputs.rows, features, none), inputs.ranker)
 
 
-def test_restored_ranker_goes_on_as_if_nothing_had_happened():
-    index, entries = shop(), DictEntries()
-    whole, first = Ranker(Behaviour(), index), Ranker.restore(Behaviour(), index, 0, Journal(entries))
-    feedbacks = [Feedback(Event(f"e{k}", "click", "u", k, f"i{k % 40}"), 1.0, (Seen("i3", 0, 1.0),)) for k in range(30)]
-    for feedback in feedbacks[:17]:
-        whole.learn(feedback)
-        first.learn(feedback)
-    second = Ranker.restore(Behaviour(), index, 0, Journal(entries))
-    for feedback in feedbacks[17:]:
-        whole.learn(feedback)
-        second.learn(feedback)
-    assert [model.dump() for model in second.models] == [model.dump() for model in whole.models]
-    assert second.version == whole.version == 30
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("optimizer", ["optim.SGD", "optim.Adam", "optim.RMSProp"])
+def test_what_was_learned_follows_the_names_of_features(optimizer, measured):
+    """Two swapped, one gone, one new: a learner goes on as one that always had those that it had."""
+    settings = LearnerSettings(optimizer=optimizer)
+    gone, *rest = SPACE.names
+    rest[4], rest[20] = rest[20], rest[4]
+    space = shuffled([*rest[:7], "unheard of", *rest[7:]])
+    inputs = inputs_of(shop())
+    inputs.features[:, 0] = 0.0  # what is gone was never seen
+    learner, state = Learners(settings, SPACE, measured=measured).of(LearnerState()), LearnerState()
+    steps(learner, inputs)
+    learner.store(state)
+    others = Learners(settings, space, measured=measured)
+    again, new = others.of(decode_learner(encode_learner(state))), reordered(inputs, space)
+    assert again.logits(new) == pytest.approx(learner.logits(inputs), rel=1e-5)
+    if measured:
+        everywhere = np.arange(20)
+        assert again.deviations(new, everywhere) == pytest.approx(learner.deviations(inputs, everywhere), rel=1e-5)
+    steps(learner, inputs, 20)
+    steps(again, new, 20)  # raises nothing, and the optimiser's arrays are where they belong
+    assert again.logits(new) == pytest.approx(learner.logits(inputs), rel=1e-4)
+    weights = dict(zip((RANKER, *space.names), again.weights.tolist(), strict=False))
+    assert weights["unheard of"] == 0.0 and gone not in weights
+    assert min(abs(weights[rest[4]]), abs(weights[rest[20]])) > 0.0
 
 
-INPUTS = inputs_of(shop())
+@pytest.mark.parametrize(("first", "then"), [("Adam", "SGD"), ("SGD", "Adam"), ("Adam", "RMSProp"), ("RMSProp", "SGD")])
+def test_another_optimiser_begins_its_own_memory_and_the_weights_stay(first, then):
+    inputs = inputs_of(shop())
+    state = LearnerState(examples=30)
+    learner = Learners(LearnerSettings(optimizer=f"optim.{first}")).of(state)
+    steps(learner, inputs)
+    learner.store(state)
+    learners = Learners(LearnerSettings(optimizer=f"optim.{then}"))
+    other = learners.of(state)
+    assert (other.steps, state.examples) == (0, 30)
+    assert other.logits(inputs) == pytest.approx(learner.logits(inputs), rel=1e-5)
+    twin = learners.of(LearnerState(**{name: getattr(state, name) for name in LINEAR}, features=state.features))
+    for one in (other, twin):
+        steps(one, inputs, 10)
+    assert other.logits(inputs).tolist() == twin.logits(inputs).tolist()
+    other.store(state)
+    assert set(state.memory) == {"n_iterations", *arrays_of(learners.prototype)}
+    nobody = LearnerState()
+    fresh = learners.of(nobody)
+    assert fresh.steps == 0
+    steps(fresh, inputs, 1)
+    fresh.store(nobody)
+    assert set(nobody.memory) == set(state.memory)
+    expected = Learners(LearnerSettings(optimizer=f"optim.{then}")).of(LearnerState())
+    steps(expected, inputs, 1)
+    assert fresh.logits(inputs).tolist() == expected.logits(inputs).tolist()
 
 
-def test_what_is_asked_about_counts_as_proposed_only_where_it_was_among_the_candidates():
-    index = shop()
-    retriever = Retriever(Behaviour(slate=SlateSettings(candidates=10, size=5)), index)
-    context = context_of(index, [Seen("i0", 1, 1.0)], {})
-    found = retriever.find(context, None)
-    assert len(found.rows) == 10 and found.proposed.all()
-    inside, outside = found.rows[3], np.setdiff1d(index.popular(), found.rows)[0]
-    again = retriever.find(context, None, np.array([outside, inside], np.int32))
-    assert again.rows.tolist() == [*found.rows.tolist(), outside]
-    assert again.proposed.tolist() == [*found.proposed.tolist(), 0]
-    assert again.positions(np.array([outside, inside])).tolist() == [10, 3]
-    assert (again.features[:10] == found.features).all()
+LINEAR = ("intercept", "weights", "tokens", "token_weights")
+CLASSES = [
+    {"model": "naive_bayes.BernoulliNB"},
+    {"model": "naive_bayes.GaussianNB"},
+    {},
+    {"optimizer": "optim.AdaGrad"},
+]
+
+
+@pytest.mark.parametrize("first", CLASSES)
+@pytest.mark.parametrize("then", CLASSES)
+def test_a_learner_of_another_class_begins_anew_and_its_count_with_it(first, then):
+    inputs, state = inputs_of(shop()), LearnerState(examples=30, version=7, seen=b"seen")
+    learner = Learners(LearnerSettings(**first)).of(state)
+    steps(learner, inputs)
+    learner.store(state)
+    state = decode_learner(encode_learner(state))
+    learners = Learners(LearnerSettings(**then))
+    other = learners.of(state)
+    assert (state.version, state.seen) == (7, b"seen")
+    if first == then:
+        assert state.examples == 30
+        assert other.logits(inputs) == pytest.approx(learner.logits(inputs), rel=1e-5)
+        return
+    assert state.examples == 0
+    assert other.logits(inputs).tolist() == learners.of(LearnerState()).logits(inputs).tolist()
+    steps(other, inputs, 1)
+    other.store(state)
+    assert bool(state.weights) != bool(state.model)  # nothing is left of the other
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "optim.Adam"}])
+def test_weights_take_four_bytes_each(settings):
+    inputs, state = inputs_of(shop()), LearnerState()
+    learner = Learners(LearnerSettings(**settings), measured=True).of(state)
+    steps(learner, inputs)
+    learner.store(state)
+    tokens = len(learner.tokens)
+    assert tokens > 5
+    assert (len(state.features), len(state.weights)) == (4 * DENSE, 4 * DENSE)
+    assert (len(state.tokens), len(state.token_weights)) == (4 * tokens, 4 * tokens)
+    assert len(state.precision) == 4 * (DENSE + tokens)
+    assert np.frombuffer(state.weights, "<f4") == pytest.approx(learner.weights[:DENSE], rel=1e-6)
+
+
+def test_who_learned_nothing_leaves_the_state_as_it_is():
+    state = LearnerState()
+    for settings in CLASSES:
+        learner = Learners(LearnerSettings(**settings)).of(state)
+        learner.logits(inputs_of(shop()))
+        learner.store(state)
+    assert encode_learner(state) == encode_learner(LearnerState())
+
+
+def test_a_learner_of_a_later_layout_is_refused():
+    later = msgspec.msgpack.encode([3, 0, 0])
+    with pytest.raises(ValueError, match="learner state of layout 3"):
+        decode_learner(later)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import context_of
 from riverrank.operators.candidates.features import feature_space
@@ -16,6 +18,7 @@ from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSet
 from riverrank.operators.signals.sessions import (
     ANYWHERE,
     MIN_RELATIVE_SCORE,
+    MOST_GIVEN,
     NEAREST,
     NEARNESS,
     RECENT,
@@ -51,7 +54,7 @@ def slot(sessions: Sessions, key: int) -> int:
     return sessions.table.rows.get(f"{key:08x}", -1)
 
 
-def spread(sessions: Sessions, rows: Sequence[int], likes: Sequence[float], own: int = -1) -> np.ndarray:
+def given_by_row(sessions: Sessions, rows: Sequence[int], likes: Sequence[float], own: int = -1) -> np.ndarray:
     """The scores by row; nothing but what is said to be reached has one."""
     scores = np.zeros(ITEMS, np.float32)
     near = sessions.near(np.array(rows, np.int64), np.array(likes, np.float32), own)
@@ -72,7 +75,7 @@ def plainly(pairs: Pairs, rows: Sequence[int], likes: Sequence[float], own: int)
         del items[SESSION_ITEMS:]
     weight = {row: SESSION_RECENCY**k / like**0.5 for k, (row, like) in enumerate(zip(rows, likes, strict=True))}
     similar = {k: sum(weight.get(row, 0.0) for row in items) for k, items in held.items() if k != own}
-    nearest = sorted((k for k in similar if similar[k] > 0), key=similar.__getitem__)[-NEAREST:]
+    nearest = sorted((k for k in similar if similar[k] > 0), key=lambda k: -similar[k])[:NEAREST]  # of equals the first
     total = sum(similar[k] / len(held[k]) ** 0.5 for k in nearest) + SHRINKAGE
     given = []
     for k in nearest:
@@ -99,9 +102,60 @@ def test_scores_are_those_of_going_through_all_sessions(users, n):
         rows = rng.sample(range(10, 60), 35)  # none that more than RECENT sessions took
         likes = [1 + 99 * rng.random() for _ in rows]
         expected = plainly(pairs, rows, likes, user)
-        assert spread(sessions, rows, likes, slot(sessions, user)) == pytest.approx(expected, abs=1e-5)
+        assert given_by_row(sessions, rows, likes, slot(sessions, user)) == pytest.approx(expected, abs=1e-5)
         checked += np.count_nonzero(expected)
     assert checked > 100
+
+
+@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(0, 12), st.integers(-1, 3))
+def test_neighbours_give_what_plain_python_gives_with_ties_by_slot(seed, users, length, own):
+    """Powers of two as likes and few items: many sessions are equally near, to the last bit."""
+    rng = random.Random(seed)
+    pairs = [(key, rng.randrange(30)) for key in range(users)] + pairs_of(80, users, seed, 30)
+    sessions = Sessions(1000, ITEMS)
+    for row in {row for _, row in pairs}:  # so that RECENT is no bound
+        pairs = [pair for k, pair in enumerate(pairs) if pair[1] != row or [r for _, r in pairs[:k]].count(row) < 20]
+    sessions.take(*zip(*pairs, strict=True))
+    rows = rng.sample(range(30), length)
+    likes = [1.0] * length
+    keys = list(dict.fromkeys(key for key, _ in pairs))
+    expected = plainly(pairs, rows, likes, keys[own] if 0 <= own < len(keys) else -1)
+    assert given_by_row(sessions, rows, likes, own if own < len(keys) else -1) == pytest.approx(expected, abs=1e-5)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 6), st.lists(st.integers(0, 9), max_size=80))
+def test_sessions_hold_what_plain_lists_hold(seed, most, actions):
+    """Users take rows, are erased (action 0), and rows are released (action 1)."""
+    rng, sessions = random.Random(seed), Sessions(most, ITEMS)
+    held: dict[int, list[int]] = {}  # by key, that which took last at the end
+    for action in actions:
+        key, row = rng.randrange(8), rng.randrange(70)
+        if action == 1:
+            sessions.release(np.array([row]))
+            held = {k: [-1 if item == row else item for item in items] for k, items in held.items()}
+            continue
+        sessions.take([key], [row if action else -1])
+        items = held.pop(key, [])
+        if action:
+            if len(held) == most:
+                held.pop(next(iter(held)))
+            free = items.index(-1) if -1 in items else len(items)
+            position = items.index(row) if row in items else free
+            held[key] = ([row, *items[:position], *items[position + 1 :]])[:SESSION_ITEMS]
+    assert {int(name, 16) for name in sessions.table.rows} == set(held)
+    for key, items in held.items():
+        found = sessions.table.items[slot(sessions, key)].tolist()
+        assert found == items + [-1] * (SESSION_ITEMS - len(items))
+    check(sessions)
+
+
+def test_the_longest_sessions_give_no_more_than_there_is_room_for():
+    sessions = sessions_of([(key, 1) for key in range(40)] + [(key, 2 + k) for k in range(60) for key in range(40)])
+    given, scores = np.empty(MOST_GIVEN, np.int32), np.empty(MOST_GIVEN, np.float32)
+    sessions.recent[61, :NEAREST] = np.arange(1, NEAREST + 1)
+    n = sessions.near_into(np.array([61], np.int32), np.ones(1, np.float32), -1, given, scores)
+    assert n == NEAREST * (SESSION_ITEMS - 1) <= MOST_GIVEN
+    assert set(given[:n].tolist()) == set(range(12, 61))
 
 
 def check(sessions: Sessions) -> None:
@@ -118,7 +172,7 @@ def check(sessions: Sessions) -> None:
         assert len(set(known)) == len(known)
 
 
-def test_sessions_are_bounded_and_whoever_took_nothing_for_longest_goes_first():
+def test_sessions_are_bounded_and_the_one_that_ended_first_goes_first():
     sessions = Sessions(10, ITEMS)
     for k in range(200):
         sessions.take([k, 1000], [k, k])  # 1000 stays active
@@ -130,7 +184,7 @@ def test_sessions_are_bounded_and_whoever_took_nothing_for_longest_goes_first():
 
 def test_an_item_that_all_take_is_found_by_the_last_sessions_that_took_it():
     sessions = sessions_of([(key, 5) for key in range(3 * RECENT)] + [(key, 10 + key) for key in range(3 * RECENT)])
-    scores = spread(sessions, [5], [1.0])
+    scores = given_by_row(sessions, [5], [1.0])
     assert np.flatnonzero(scores).tolist() == [*range(10 + 2 * RECENT, 10 + 3 * RECENT)]
     check(sessions)
 
@@ -141,24 +195,24 @@ def test_of_an_item_taken_again_the_session_says_that_it_is_the_newest():
     check(sessions)
 
 
-def test_ones_own_session_tells_nothing():
+def test_the_users_own_session_gives_nothing():
     sessions = sessions_of([(1, 4), (1, 5)])
-    assert not spread(sessions, [4], [1.0], slot(sessions, 1)).any()
-    assert np.flatnonzero(spread(sessions, [4], [1.0])).tolist() == [5]
+    assert not given_by_row(sessions, [4], [1.0], slot(sessions, 1)).any()
+    assert np.flatnonzero(given_by_row(sessions, [4], [1.0])).tolist() == [5]
 
 
-def test_who_has_no_session_has_neighbours_all_the_same():
+def test_a_user_without_a_session_has_neighbours_all_the_same():
     sessions = sessions_of([(1, 4), (2, 4), (2, 5)])
-    assert np.flatnonzero(spread(sessions, [4], [1.0], slot(sessions, 99))).tolist() == [5]
+    assert np.flatnonzero(given_by_row(sessions, [4], [1.0], slot(sessions, 99))).tolist() == [5]
 
 
-def test_nobody_near_is_nothing():
-    assert not spread(Sessions(10, ITEMS), [4], [1.0]).any()
-    assert not spread(sessions_of([(1, 5)]), [4], [1.0]).any()
-    assert not spread(sessions_of([(1, 5)]), [], []).any()
+def test_without_neighbours_nothing_is_given():
+    assert not given_by_row(Sessions(10, ITEMS), [4], [1.0]).any()
+    assert not given_by_row(sessions_of([(1, 5)]), [4], [1.0]).any()
+    assert not given_by_row(sessions_of([(1, 5)]), [], []).any()
 
 
-def test_released_rows_are_in_no_session_and_their_places_are_used_again():
+def test_released_rows_are_in_no_session_and_their_positions_are_used_again():
     pairs = pairs_of(2000, 30)
     sessions = sessions_of(pairs)
     kept = sessions.dump()
@@ -169,7 +223,7 @@ def test_released_rows_are_in_no_session_and_their_places_are_used_again():
     again.load(kept | sessions.dump())
     assert again.table.items.tolist() == sessions.table.items.tolist()
     assert not np.isin(sessions.table.items, gone).any() and not sessions.recent[gone].any()
-    assert not spread(sessions, gone.tolist(), [1.0] * len(gone)).any()
+    assert not given_by_row(sessions, gone.tolist(), [1.0] * len(gone)).any()
     holes = np.count_nonzero(sessions.table.items[slot(sessions, 3)] < 0)
     assert 0 < holes < SESSION_ITEMS
     sessions.take([3] * 2, [0, 6])
@@ -189,7 +243,7 @@ def test_dumped_sessions_come_back_and_fewer_where_the_configuration_says_fewer(
     again.load(kept)
     check(again)
     rows, likes = list(range(60, 75)), [float(k) for k in range(1, 16)]
-    assert spread(again, rows, likes, 3).tolist() == spread(sessions, rows, likes, 3).tolist()
+    assert given_by_row(again, rows, likes, 3).tolist() == given_by_row(sessions, rows, likes, 3).tolist()
     fewer = Sessions(7, ITEMS)
     fewer.load(kept)
     check(fewer)
@@ -199,7 +253,7 @@ def test_dumped_sessions_come_back_and_fewer_where_the_configuration_says_fewer(
     assert {int(key, 16) for key in fewer.table.rows} == {5000, 5001, *last[:5]}
 
 
-def test_pairs_that_are_told_twice_after_a_restore_change_nothing():
+def test_pairs_that_are_sent_twice_after_a_restore_change_nothing():
     pairs = pairs_of(2000, 30)
     once, twice = sessions_of(pairs), sessions_of(pairs)
     twice.take(*zip(*pairs[-40:], strict=True))
@@ -213,20 +267,20 @@ def taken(user: str, item: str, ts: int, behaviour: Behaviour = BEHAVIOUR, histo
     return Feedback(Event(f"{user}-{ts}", "click", user, ts, item), 1.0, history)
 
 
-def tell(index: ItemIndex, signals: Sequence[Signals]) -> None:
+def send(index: ItemIndex, signals: Sequence[Signals]) -> None:
     for shard in signals:
         for update in shard.flush():
             index.apply(decode_update(update))
 
 
 def shop(behaviour: Behaviour = BEHAVIOUR) -> tuple[ItemIndex, list[Signals]]:
-    """Ten users who each took three of ten items, as far as the signals have told."""
+    """Ten users who each took three of ten items, as far as the signals have sent it."""
     index, signals = ItemIndex(behaviour), [Signals(behaviour, shard) for shard in range(behaviour.signals.shards)]
     for user in range(10):
         for k in range(3):
             for shard in signals:
                 shard.learn(taken(f"u{user}", f"i{(user + k) % 10}", 10 * user + k))
-    tell(index, signals)
+    send(index, signals)
     return index, signals
 
 
@@ -237,7 +291,7 @@ def items_of(index: ItemIndex, user: str) -> set[str]:
     )
 
 
-def test_each_item_is_told_by_its_own_shard_once():
+def test_each_item_is_sent_by_its_own_shard_once():
     index, _ = shop()
     assert {items_of(index, f"u{user}") == {f"i{(user + k) % 10}" for k in range(3)} for user in range(10)} == {True}
     assert index.sessions.clock == 30
@@ -248,12 +302,12 @@ def test_what_was_not_liked_is_in_no_session():
     index, signals = shop()
     for shard in signals:
         shard.learn(Feedback(Event("x", "dislike", "u0", 500, "i7"), -1.0, ()))
-    tell(index, signals)
+    send(index, signals)
     assert items_of(index, "u0") == {"i0", "i1", "i2"}
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
-def test_an_erased_user_is_in_no_session_once_all_shards_have_told(order):
+def test_an_erased_user_is_in_no_session_once_all_shards_have_sent_it(order):
     session = Session(BEHAVIOUR)
     index, signals = shop()
     state = None
@@ -263,17 +317,17 @@ def test_an_erased_user_is_in_no_session_once_all_shards_have_told(order):
         for shard in session.routes(accepted.feedback):
             signals[shard].learn(accepted.feedback)
     assert items_of(index, "u3") == {"i3", "i4", "i5"}
-    tell(index, [signals[shard] for shard in order])
+    send(index, [signals[shard] for shard in order])
     assert items_of(index, "u3") == set() and len(index.sessions.table.rows) == 9
     check(index.sessions)
     assert sum(shard.counts.events for shard in signals) == 31 * 3 - 2  # an erasure teaches nothing
     for shard in signals:
         shard.learn(taken("u3", "i1", 950))
-    tell(index, signals)
+    send(index, signals)
     assert items_of(index, "u3") == {"i1"}
 
 
-def test_sessions_come_back_with_the_view_and_an_erased_users_do_not():
+def test_sessions_come_back_with_the_index_and_an_erased_users_do_not():
     behaviour, entries = Behaviour(), DictEntries()
     kept, signals = EventTimeBuffer(behaviour, Journal(entries, limit=40)), Signals(behaviour, 0)
     for k in range(200):
@@ -295,12 +349,12 @@ def test_sessions_come_back_with_the_view_and_an_erased_users_do_not():
         assert bool(items_of(again, f"u{user}")) is (user != 3)
 
 
-def test_what_a_view_releases_is_in_no_session():
+def test_what_an_index_releases_is_in_no_session():
     behaviour = Behaviour(catalogue=CatalogueSettings(items=60))
     index, signals = ItemIndex(behaviour), Signals(behaviour, 0)
     for k in range(400):
         signals.learn(taken(f"u{k % 7}", f"i{k}", k))
-        tell(index, [signals])
+        send(index, [signals])
     check(index.sessions)
     held = [items_of(index, f"u{user}") for user in range(7)]
     assert {f"i{k}" for k in range(390, 400)} <= set().union(*held)
@@ -308,12 +362,12 @@ def test_what_a_view_releases_is_in_no_session():
         assert items <= {f"i{k}" for k in range(user, 400, 7)} & index.table.rows.keys()
 
 
-def test_what_signals_release_before_they_told_it_is_told_of_nobody():
+def test_what_signals_release_before_they_sent_it_is_in_no_session():
     behaviour = Behaviour(signals=SignalSettings(items=64))
     index, signals = ItemIndex(behaviour), Signals(behaviour, 0)
     for k in range(200):
         signals.learn(taken("u", f"i{k}", k))
-    tell(index, [signals])
+    send(index, [signals])
     assert items_of(index, "u") <= signals.table.rows.keys()
     assert "i199" in items_of(index, "u")
     check(index.sessions)
@@ -334,7 +388,9 @@ def test_finding_leaves_no_trace_and_finds_the_same_again():
     assert context.own == index.sessions.slot("u4") >= 0
     retriever = Retriever(BEHAVIOUR, index)
     first, second = retriever.find(context, None), retriever.find(context, None)
-    assert not index.sessions._weight.any() and (retriever._place == -1).all()
+    assert not index.sessions._weight.any() and not index.sessions._similarity.any()
+    for by_row in (retriever._marked, retriever.query.reached.slot):
+        assert len(by_row) == index.table.capacity and (by_row == -1).all()
     assert first.rows.tolist() == second.rows.tolist() and (first.features == second.features).all()
     score = first.features[:, SESSIONS_ROOT]
     near = {index.table.ids[row] for row, value in zip(first.rows.tolist(), score.tolist(), strict=True) if value > 0}

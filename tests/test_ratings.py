@@ -7,7 +7,7 @@ from riverrank.jobs.data import datasets
 from riverrank.jobs.data.convert import Collector
 from riverrank.operators.catalogue.vectors import DIMENSIONS
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.models.ratings import FEATURES, RATES, Ratings
+from riverrank.operators.models.ratings import ERRORS, FEATURES, GREATEST, LEAST, RATES, Ratings, average, describe
 from riverrank.operators.settings import Behaviour
 from riverrank.state.item_tables import NEGATIVES, POSITIVES, RATING_SUM, RATINGS
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
@@ -51,15 +51,25 @@ def learned(index: ItemIndex, user: LearnerState, ratings: list[tuple[int, float
     return predictions, user
 
 
+def described(model: Ratings, row: int) -> tuple[np.ndarray, float]:
+    """The features of an item, and its shrunk mean."""
+    index = model.index
+    return describe(row, index.content, index.table.stats, model.mean, model.number, model.numbers)[:2]
+
+
+def averaged(model: Ratings, predictions: list[float]) -> float:
+    return average(np.array(predictions), model.number, model.numbers)
+
+
 @pytest.mark.parametrize("which", range(len(RATES)))
 def test_each_model_is_rivers_linear_regression(which):
     model = Ratings(view_of(), LearnerState(), UNRATED)
-    river = linear_model.LinearRegression(optim.SGD(float(RATES[which, 0])), intercept_lr=0.0)
+    river = linear_model.LinearRegression(optim.SGD(RATES[which]), intercept_lr=0.0)
     for row, value in stream():
-        item = model._item(row)
-        x = {k: v for k, v in enumerate(item.features.tolist()) if v}
-        assert (model.weights @ item.features)[which] == pytest.approx(river.predict_one(x), abs=1e-9)
-        river.learn_one(x, value - item.base)
+        features, base = described(model, row)
+        x = {k: v for k, v in enumerate(features.tolist()) if v}
+        assert (model.weights @ features)[which] == pytest.approx(river.predict_one(x), abs=1e-9)
+        river.learn_one(x, value - base)
         model.learn(row, value)
     assert np.abs(model.weights[which, :DIMENSIONS]).max() > 0.05
 
@@ -69,7 +79,7 @@ def test_a_taste_is_learned_and_carried_to_items_that_were_not_rated():
     for row, value in stream():
         if row < 36:
             model.learn(row, value)
-    beside_items = [model.predict(row) - model._item(row).base for row in range(36, 40)]
+    beside_items = [model.predict(row) - described(model, row)[1] for row in range(36, 40)]
     assert min(beside_items[:2]) > max(beside_items[2:]) + 0.5
 
 
@@ -111,14 +121,14 @@ def test_the_unit_of_the_ratings_does_not_matter():
 
 def test_the_model_that_predicted_better_of_late_counts_for_more():
     model = Ratings(view_of(), LearnerState(), UNRATED)
-    assert model._average([2.0, 4.0]) == 3.0
-    model.number, model.least, model.greatest = 40, 1.0, 5.0
-    model.errors = [40.0, 40.0]
-    assert model._average([2.0, 4.0]) == pytest.approx(3.0)
-    model.errors = [44.0, 40.0]
-    assert 3.5 < model._average([2.0, 4.0]) < 4.0
-    model.errors = [400.0, 0.0]
-    assert model._average([2.0, 4.0]) == 4.0
+    assert averaged(model, [2.0, 4.0]) == 3.0
+    model.number, model.numbers[LEAST], model.numbers[GREATEST] = 40, 1.0, 5.0
+    model.numbers[ERRORS:] = 40.0, 40.0
+    assert averaged(model, [2.0, 4.0]) == pytest.approx(3.0)
+    model.numbers[ERRORS:] = 44.0, 40.0
+    assert 3.5 < averaged(model, [2.0, 4.0]) < 4.0
+    model.numbers[ERRORS:] = 400.0, 0.0
+    assert averaged(model, [2.0, 4.0]) == 4.0
 
 
 def test_the_fast_model_leads_once_a_taste_flips():
@@ -126,10 +136,10 @@ def test_the_fast_model_leads_once_a_taste_flips():
     rng = np.random.default_rng(3)
     for row in rng.integers(0, 40, 300).tolist():
         model.learn(row, float(rng.integers(1, 6)))
-    assert model.errors[0] < model.errors[1]
+    assert model.numbers[ERRORS] < model.numbers[ERRORS + 1]
     for row in rng.integers(0, 40, 30).tolist():
         model.learn(row, 5.0 if row % 4 < 2 else 1.0)
-    assert model.errors[1] < model.errors[0]
+    assert model.numbers[ERRORS + 1] < model.numbers[ERRORS]
 
 
 def test_predictions_keep_to_the_range_of_the_users_ratings():
@@ -183,7 +193,7 @@ def test_models_of_other_features_begin_anew_and_the_rest_is_kept():
     user.ratings = user.ratings[:-2]
     other = Ratings(index, user, UNRATED)
     assert not other.weights.any() and model.weights.any() and other.weights.shape == (len(RATES), FEATURES)
-    assert (other.number, other.least, other.greatest) == (20, 1.0, 5.0)
+    assert (other.number, other.numbers[LEAST], other.numbers[GREATEST]) == (20, 1.0, 5.0)
 
 
 def test_movielens_is_predicted_far_better_than_by_means_alone():

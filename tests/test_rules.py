@@ -1,14 +1,18 @@
 """Rules by attribute: what they do to slates, what they leave alone, and what is refused."""
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from riverrank.jobs.config.schema import parse
 from riverrank.jobs.errors import UsageError
-from riverrank.operators.catalogue.tokens import token_of
+from riverrank.operators.catalogue.tokens import MAX_TOKENS, token_of
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, RulesSettings
-from riverrank.operators.slate.rules import Rules
+from riverrank.operators.slate.rules import Rules, add_amounts, categories, pin, strongest_token
 from riverrank.state.messages import CatalogueUpdate
 from riverrank.state.records import Item, Slate
 from test_recommend import PLAIN, Shop, ids
@@ -19,6 +23,10 @@ def shop(items: int = 60, behaviour: Behaviour = PLAIN, **rules) -> Shop:
     made = Shop(msgspec.structs.replace(behaviour, rules=RulesSettings(**rules)), items)
     made.crowd(events=4)
     return made
+
+
+def added(rules: Rules, rows: Sequence[int]) -> np.ndarray:
+    return rules.add_to(np.zeros(len(rows)), np.array(rows, np.int32))
 
 
 def of_brand(slate, brand: int) -> list[int]:
@@ -48,8 +56,12 @@ def test_amounts_of_several_rules_add_up():
         RulesSettings(boost={"category=a": 0.5, "brand=x": 0.9}, bury={"category=b": 0.25, "brand=x": 0.5}), index
     )
     index.apply(CatalogueUpdate(Item("j", 1, categories=("b",))))
-    assert rules.added(np.array([0, 1])).tolist() == pytest.approx([0.65, -0.25])
-    assert (rules.foremost(0), rules.foremost(1)) == ("category=a", "category=b")
+    logits = np.array([1.0, 2.0])
+    assert rules.add_to(logits, np.array([0, 1], np.int32)).tolist() == pytest.approx([0.65, -0.25])
+    assert logits.tolist() == pytest.approx([1.65, 1.75])
+    amounts, numbers = rules.by_token
+    strongest = [strongest_token(index.tokens, row, amounts) for row in (0, 1)]
+    assert [rules.tokens[numbers[token]] for token in strongest] == ["category=a", "category=b"]
 
 
 def test_tokens_that_come_later_are_known_as_well():
@@ -57,11 +69,44 @@ def test_tokens_that_come_later_are_known_as_well():
     rules = Rules(RulesSettings(boost={"category=late": 1.0}), index)
     for k in range(50):
         index.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k}",))))
-        assert rules.added(np.array([k])).tolist() == [0.0]
+        assert added(rules, [k]).tolist() == [0.0]
     index.apply(CatalogueUpdate(Item("late", 1, categories=("late",), attributes={"brand": "last"})))
-    assert rules.added(np.arange(51)).tolist() == [0.0] * 50 + [1.0]
-    assert rules.categories(np.array([50])).max() == index.token_numbers["category=late"]
-    assert (rules.categories(np.array([50])) >= 0).sum() == 1
+    assert added(rules, range(51)).tolist() == [0.0] * 50 + [1.0]
+    categories = rules.categories(np.array([50], np.int32))
+    assert categories[0].tolist() == [index.token_numbers["category=late"]] + [-1] * (MAX_TOKENS - 1)
+
+
+def test_no_rules_say_nothing_and_look_at_no_token():
+    index = ItemIndex(Behaviour())
+    index.apply(CatalogueUpdate(Item("i", 1, categories=("a",))))
+    rules = Rules(RulesSettings(), index)
+    assert added(rules, [0]).tolist() == [0.0] and rules.pinnable(None) is None
+    assert rules.pins(np.zeros(1, np.int32), np.zeros(1)).positions.tolist() == []
+    assert [len(array) for array in rules.by_token] == [0, 0]
+
+
+@given(st.integers(0, 10_000))
+def test_kernels_find_in_tokens_what_a_plain_reading_does(seed):
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(-1, 9, (12, 5)).astype(np.int32)
+    rows, logits = rng.permutation(12)[:7].astype(np.int32), rng.integers(0, 4, 7).astype(float)
+    amounts, is_category = rng.normal(size=9) * (rng.random(9) < 0.5), rng.random(9) < 0.5
+    held = [[token for token in tokens[row].tolist() if token >= 0] for row in rows]
+
+    raised, said = logits.copy(), np.zeros(7)
+    add_amounts(tokens, rows, amounts, raised, said)
+    assert said == pytest.approx([sum(amounts[token] for token in each) for each in held])
+    assert raised == pytest.approx(logits + said)
+    for row, each in zip(rows, held, strict=True):
+        strongest = max(each, key=lambda token: abs(amounts[token]), default=-1)
+        assert strongest_token(tokens, row, amounts) == strongest
+    found = categories(tokens, rows, is_category)
+    assert [[t for t in each if is_category[t]] for each in held] == [[t for t in each if t >= 0] for each in found]
+    wanted, pinned = rng.integers(0, 9, 4).astype(np.int32), []
+    for token in wanted:
+        fit = [c for c in range(7) if token in held[c] and c not in pinned]
+        pinned.append(max(fit, key=lambda c: logits[c], default=-1))
+    assert pin(tokens, rows, logits, wanted).tolist() == pinned
 
 
 def test_a_pin_stands_first_with_propensity_1_even_if_no_source_proposed_it():
@@ -119,10 +164,10 @@ def test_a_rule_names_the_token_that_items_have(rule, token):
         ({"boost": {"=x": 1.0}}, 'rules.boost: "=x" is no attribute with its value'),
         ({"pin": ["year=1979"]}, 'write "year=1980~" for the one that holds 1979'),
         ({"bury": {"price=9.9": 1.0}}, 'write "price=8~" for the one that holds 9.9'),
-        ({"boost": {"brand=x": -1.0}}, "rules.boost[...]: expected float > 0.0"),
-        ({"boost": {"brand=x": "much"}}, "rules.boost[...]: expected float"),
-        ({"exclude": [3]}, "rules.exclude[0]: expected str"),
-        ({"exclude": "brand=x"}, "rules.exclude: expected array"),
+        ({"boost": {"brand=x": -1.0}}, "rules.boost: expected a table, each value a number above 0 and at most 100"),
+        ({"boost": {"brand=x": "much"}}, "rules.boost: expected a table, each value a number"),
+        ({"exclude": [3]}, "rules.exclude: expected a list, each a text"),
+        ({"exclude": "brand=x"}, "rules.exclude: expected a list, each a text"),
         ({"exclud": ["brand=x"]}, "rules.exclud: no such key; the nearest is rules.exclude"),
     ],
 )

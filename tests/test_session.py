@@ -81,7 +81,7 @@ def test_impression_is_joined_with_the_click_that_follows():
 
 
 def test_oldest_impression_is_closed_when_there_are_too_many():
-    behaviour = Behaviour(impression=ImpressionSettings(open=2))
+    behaviour = Behaviour(impression=ImpressionSettings(max_open=2))
     fed = feed([Event(f"s-{n}", "impression", "u", 1000 + n, items=("a",)) for n in range(4)], behaviour)
     assert [[o.event_id for o in f.outcomes] for f in fed.feedbacks] == [[], [], ["s-0"], ["s-1"]]
     assert len(decode_session(fed.state).impressions) == 2

@@ -4,13 +4,29 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from riverrank.operators.index.event_time_buffer import MOST_WAITING, EventTimeBuffer
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
+from riverrank.operators.signals.changes import Changes
+from riverrank.operators.signals.neighbour_lists import count, pair
 from riverrank.operators.signals.signals import Signals
-from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, ItemTable
+from riverrank.state.hashing import hash32
+from riverrank.state.item_tables import (
+    AFTER,
+    BEFORE,
+    DECAYED,
+    NEGATIVES,
+    POPULARITY,
+    POSITIVES,
+    RATING_SUM,
+    RATINGS,
+    TOGETHER,
+    ItemTable,
+)
 from riverrank.state.journal import DictEntries, Journal
-from riverrank.state.messages import CatalogueUpdate, Feedback, Outcome, Seen, decode_update
+from riverrank.state.messages import CatalogueUpdate, Feedback, Outcome, Seen, SignalUpdate, decode_update
 from riverrank.state.records import Event, Item
 
 SMALL = Behaviour(signals=SignalSettings(neighbours=8, items=200, flush_events=7))
@@ -35,8 +51,8 @@ def lists_of(table: ItemTable) -> dict[str, dict[str, tuple[float, ...]]]:
     """Each row's neighbours by name, with their weights."""
     found: dict[str, dict[str, tuple[float, ...]]] = {}
     for name, row in table.rows.items():
-        held = [(place, n) for place, n in enumerate(table.neighbours[row].tolist()) if n >= 0]
-        found[name] = {table.ids[n]: tuple(table.weights[row, place].tolist()) for place, n in held}
+        held = [(position, n) for position, n in enumerate(table.neighbours[row].tolist()) if n >= 0]
+        found[name] = {table.ids[n]: tuple(table.weights[row, position].tolist()) for position, n in held}
     return {name: neighbours for name, neighbours in found.items() if neighbours}
 
 
@@ -71,7 +87,7 @@ def test_popularity_halves_after_its_half_life_in_events():
     assert index.popular().tolist() == [index.row("b"), index.row("a")]
 
 
-def test_shown_and_passed_over_counts_against_an_item():
+def test_shown_and_not_taken_counts_against_an_item():
     signals = Signals(SMALL, 0)
     outcome = Outcome("s", 1, ("a", "b"), (0, 1))
     signals.learn(Feedback(Event("e", "request", "u", 1), 0.0, (), (outcome,)))
@@ -91,7 +107,7 @@ def test_table_is_bounded_and_the_least_popular_go_first():
     assert held and all(name in signals.table.rows for near in held.values() for name in near)
 
 
-def test_view_mirrors_the_signals_from_updates_alone():
+def test_index_mirrors_the_signals_from_updates_alone():
     signals, index = Signals(SMALL, 0), ItemIndex(SMALL)
     for feedback in made_stream(600):
         signals.learn(feedback)
@@ -123,6 +139,69 @@ def test_restored_signals_go_on_as_if_nothing_had_happened():
     assert second.table.stats[: len(second.table)].tolist() == whole.table.stats[: len(whole.table)].tolist()
 
 
+def test_a_dump_holds_all_that_was_learned():
+    entries = DictEntries()
+    signals = Signals(SMALL, 0, Journal(entries, limit=14))
+    compared = 0
+    for feedback in made_stream(300):
+        signals.learn(feedback)
+        if signals.due():
+            signals.flush()
+            if not any(key.startswith("log:") for key in entries):
+                again = Signals.restore(SMALL, 0, Journal(DictEntries(entries)))
+                assert lists_of(again.table) == lists_of(signals.table) != {}
+                assert (again.table.stats == signals.table.stats).all() and (again.table.at == signals.table.at).all()
+                compared += 1
+    assert compared > 10
+
+
+def test_popularity_decays_once_however_often_it_is_sent():
+    behaviour = Behaviour(signals=SignalSettings(half_life_events=10, shards=2))
+    signals, index = [Signals(behaviour, shard) for shard in range(2)], ItemIndex(behaviour)
+    expected = dict.fromkeys((f"i{k}" for k in range(6)), 0.0)
+    for k in range(60):
+        item = f"i{k * k % 6}"
+        for shard in signals:
+            shard.learn(Feedback(Event(f"e{k}", "click", "u", 1, item), 1.0, ()))
+            for update in shard.flush() if k % 4 == 3 else ():
+                index.apply(decode_update(update))
+        expected = {name: 0.5**0.1 * value + (name == item) for name, value in expected.items()}
+    for name, value in expected.items():
+        row = index.row(name)
+        assert (row >= 0) == (value > 0)
+        if row >= 0:
+            assert index.popularity(np.array([row]))[0] == pytest.approx(value, rel=1e-4)
+            assert index.table.shard[row] == hash32(name) % 2
+    assert len({hash32(name) % 2 for name, value in expected.items() if value}) == 2
+
+
+def test_a_newcomer_takes_the_position_of_the_weakest_once_nothing_of_it_is_left():
+    behaviour = Behaviour(signals=SignalSettings(neighbours=4, forgetting=1.0))
+    signals = Signals(behaviour, 0)
+    for k in range(4):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"b{k}"), 1.0, (Seen("a", 0, 1.0),)))
+    assert set(lists_of(signals.table)["a"]) == {"b0", "b1", "b2", "b3"}
+    signals.learn(Feedback(Event("e4", "click", "u", 4, "b4"), 1.0, (Seen("a", 0, 1.0),)))
+    assert lists_of(signals.table)["a"] == {"b4": (0.0, 0.0, 1.0)} | {f"b{k}": (1.0, 0.0, 1.0) for k in (1, 2, 3)}
+
+
+def test_log_grows_with_what_a_dump_would_rewrite():
+    """With many items a log of 30 records touches nearly every block: the dump waits until it is worth it."""
+    behaviour, entries = Behaviour(signals=SignalSettings(neighbours=60)), DictEntries()
+    signals = Signals(behaviour, 0, Journal(entries, limit=30))
+    logged = []
+    for k in range(300):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{97 * k % 5000}"), 1.0, ()))
+        for j in range(20):
+            signals.table.row(f"filler{20 * k + j}")
+        signals.flush()
+        logged.append(sum(key.startswith("log:") for key in entries))
+    assert logged[:20] == list(range(1, 21)) and 30 < max(logged) < 300
+    again = Signals.restore(behaviour, 0, Journal(DictEntries(entries), limit=30))
+    assert again.counts.events == 300
+    assert again.table.stats[again.table.row("i0")].tolist() == signals.table.stats[signals.table.row("i0")].tolist()
+
+
 def test_shards_share_the_work_without_overlap():
     behaviour = Behaviour(signals=SignalSettings(neighbours=8, shards=3))
     alone = Signals(SMALL, 0)
@@ -139,7 +218,7 @@ def test_shards_share_the_work_without_overlap():
     assert merged == lists_of(alone.table)
 
 
-def test_restored_view_is_the_same_view():
+def test_restored_index_is_the_same_index():
     entries = DictEntries()
     signals, kept = Signals(SMALL, 0), EventTimeBuffer(SMALL, Journal(entries, limit=20))
     kept.read_catalogue(Item(f"i{k}", k, categories=(f"c{k % 4}",), published_ts=k) for k in range(40))
@@ -209,8 +288,8 @@ def test_a_list_of_another_width_is_refused_with_the_mend():
     assert table.stats[:, POPULARITY].sum() == 0
 
 
-def test_what_was_not_told_before_a_failure_is_told_after_the_restore():
-    """The index misses the last update; the restored signals tell it what changed, without forgetting twice."""
+def test_what_was_not_sent_before_a_failure_is_sent_after_the_restore():
+    """The index misses the last update; the restored signals send it what changed, without forgetting twice."""
     entries = DictEntries()
     first, index = Signals.restore(SMALL, 0, Journal(entries, limit=50)), ItemIndex(SMALL)
     stream = made_stream(200)
@@ -227,7 +306,7 @@ def test_what_was_not_told_before_a_failure_is_told_after_the_restore():
         assert np.array(list(near.values())) == pytest.approx(np.array([theirs[name][k] for k in near]), rel=1e-4)
 
 
-def test_a_view_is_bounded_and_keeps_its_catalogue():
+def test_index_is_bounded_and_keeps_its_catalogue():
     behaviour = Behaviour(signals=SMALL.signals, catalogue=CatalogueSettings(items=120))
     index, signals = ItemIndex(behaviour), Signals(Behaviour(signals=SMALL.signals), 0)
     for k in range(50):
@@ -237,7 +316,171 @@ def test_a_view_is_bounded_and_keeps_its_catalogue():
         index.apply(decode_update(signals.flush()[0]))
         index.apply(CatalogueUpdate(Item(f"gone{k}", 1)))
         index.apply(CatalogueUpdate(Item(f"gone{k}", 2, deleted=True)))
-    assert len(index.table.rows) <= 120 and len(index.items) <= 120 and len(index.row_of_hash) <= 120
+    assert len(index.table.rows) <= 120 and len(index.items) <= 120
     assert all(index.servable[index.row(f"kept{k}")] for k in range(50))
     assert "passing399" in {index.table.ids[row] for row in index.popular()}
     assert not any(name.startswith("gone") for name in (index.table.ids[row] for row in index.popular()))
+
+
+# The kernels beside plain Python.
+
+ROWS, WIDTH = 12, 4
+FORGETTING = np.float32(0.5)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> ItemTable:
+    """A table of ROWS rows with lists of distinct neighbours, of which some positions are free."""
+    table = ItemTable(WIDTH)
+    numbers = np.random.default_rng(draw(st.integers(0, 10**6)))
+    for row in range(ROWS):
+        table.row(f"i{row}")
+        held = numbers.random(WIDTH) < draw(st.sampled_from([0.0, 0.5, 1.0]))
+        table.neighbours[row] = np.where(held, numbers.permutation(ROWS)[:WIDTH], -1)
+        table.weights[row] = np.where(held[:, None], numbers.integers(1, 9, (WIDTH, 3)) / 4, 0.0)
+        table.stats[row], table.at[row] = numbers.integers(0, 9, 6), numbers.integers(0, 5)
+    table.changed.clear()
+    return table
+
+
+def arrays_of(changes: Changes) -> tuple[object, ...]:
+    """The arguments with which every kernel ends."""
+    return changes.entry_of, changes.rows, changes.counted, changes.renewals, changes.cells, changes.n
+
+
+def changes_of(table: ItemTable) -> Changes:
+    changes = Changes(table)
+    changes.fit(ROWS)
+    return changes
+
+
+def put_plainly(table: ItemTable, row: int, others: dict[int, float], order: int, cells: set[tuple[int, int]]) -> None:
+    """Forget a little, add to the neighbours that are held, and let the others challenge the weakest of the rest."""
+    neighbours, weights = table.neighbours[row].tolist(), table.weights[row].astype(float)
+    weights[:, :TOGETHER] *= float(FORGETTING)
+    known = [neighbours.index(other) for other in others if other in neighbours]
+    for other, amount in others.items():
+        if other in neighbours and neighbours.index(other) in known:
+            position = neighbours.index(other)
+            weights[position, order] += amount
+            weights[position, TOGETHER] += 1
+            cells.add((row, position))
+    strength = [sum(weights[k, :TOGETHER]) if neighbours[k] >= 0 else -1.0 for k in range(WIDTH)]
+    weakest = [k for k in np.argsort(strength, kind="stable").tolist() if k not in known]
+    new = [other for other in others if other not in table.neighbours[row].tolist()]
+    for other, position in zip(new, weakest, strict=False):
+        left = max(strength[position], 0.0) - others[other]
+        if left > 0:
+            weights[position, :TOGETHER] *= left / strength[position]
+        else:
+            neighbours[position], weights[position] = other, 0.0
+            weights[position, order], weights[position, TOGETHER] = -left, 1.0
+        cells.add((row, position))
+    table.neighbours[row], table.weights[row] = neighbours, weights
+
+
+@given(tables(), st.permutations(range(ROWS)), st.integers(0, 6), st.integers(0, 3), st.data())
+def test_pairs_are_added_as_plain_python_adds_them(table, rows, taken, members, data):
+    row, past = rows[0], np.array(rows[1 : 1 + taken + members], np.int32)
+    own = np.array(data.draw(st.lists(st.booleans(), min_size=len(past) + 1, max_size=len(past) + 1)))
+    amounts = (np.float32(0.5) ** np.arange(taken)).astype(np.float32)
+    expected, changes = ItemTable(WIDTH), changes_of(table)
+    expected.neighbours[:], expected.weights[:] = table.neighbours, table.weights
+    cells: set[tuple[int, int]] = set()
+    for k, of in enumerate(past.tolist()):
+        if own[k]:
+            put_plainly(expected, of, {row: float(amounts[k]) if k < taken else 1.0}, AFTER, cells)
+    if taken and own[-1]:
+        before = dict(zip(past[:taken].tolist(), amounts.tolist(), strict=True))
+        put_plainly(expected, row, before, BEFORE, cells)
+    changes.n = pair(table.neighbours, table.weights, FORGETTING, row, past, own, amounts, taken, *arrays_of(changes))
+    assert table.neighbours.tolist() == expected.neighbours.tolist()
+    assert table.weights == pytest.approx(expected.weights, rel=1e-5)
+    found = {(int(changes.rows[e]), int(p)) for e, p in np.argwhere(changes.cells[: changes.n])}
+    assert found == cells
+    renewed = [int(of) for of in past[own[:-1]]] + [row] * bool(taken and own[-1])
+    assert sorted(changes.rows[: changes.n].tolist()) == sorted(renewed)
+    assert (changes.renewals[: changes.n] == 1).all()
+
+
+@given(
+    tables(),
+    st.lists(st.integers(0, ROWS - 1), max_size=6),
+    st.sampled_from([-1.0, 0.0, 0.3, 2.0]),
+    st.booleans(),
+    st.integers(5, 50),
+)
+def test_interactions_are_counted_as_plain_python_counts_them(table, rows, reward, rated, now):
+    decay = np.array([0.5, 0.9])
+    stats, at = table.stats.astype(float), table.at.copy()
+    for row in rows:
+        stats[row, DECAYED] = stats[row, DECAYED] * decay ** (now - at[row]) + max(0.0, reward)
+        stats[row, POSITIVES if reward > 0 else NEGATIVES] += 1
+        if rated:
+            stats[row, RATING_SUM] += 3.5
+            stats[row, RATINGS] += 1
+        at[row] = now
+    changes = changes_of(table)
+    targets = np.array(rows, np.int32)
+    changes.n = count(table.stats, table.at, decay, targets, reward, 3.5, rated, now, *arrays_of(changes))
+    assert table.stats == pytest.approx(stats, rel=1e-5)
+    assert table.at.tolist() == at.tolist()
+    assert changes.rows[: changes.n].tolist() == list(dict.fromkeys(rows))
+    assert changes.counted[: changes.n].all() and not changes.renewals[: changes.n].any()
+
+
+def unpacked(update: SignalUpdate) -> tuple[dict[str, list[float]], dict[str, int], dict[tuple[str, int], tuple]]:
+    """By name: stats of what was counted, how often lists were renewed, and what stands in cells that changed."""
+    ids = update.ids
+    counted = [ids[k] for k in np.frombuffer(update.counted, "<i4")]
+    lists = np.frombuffer(update.lists, "<i4").reshape(-1, 2)
+    owners = [ids[k] for k, (_, number) in enumerate(lists.tolist()) for _ in range(number)]
+    positions = np.frombuffer(update.positions, "<u2").tolist()
+    neighbours = [ids[k] for k in np.frombuffer(update.neighbours, "<i4")]
+    weights = map(tuple, np.frombuffer(update.weights, "<f4").reshape(-1, 3).tolist())
+    cells = list(zip(zip(owners, positions, strict=True), zip(neighbours, weights, strict=True), strict=True))
+    assert len(dict(cells)) == len(cells)  # each travels once
+    stats = np.frombuffer(update.stats, "<f4").reshape(-1, 6).tolist()
+    renewals = {ids[k]: n for k, (n, _) in enumerate(lists.tolist()) if n}
+    return dict(zip(counted, stats, strict=True)), renewals, dict(cells)
+
+
+@given(st.integers(0, 1000), st.integers(1, 12), st.sampled_from([40, 200]))
+def test_update_holds_what_changed_as_it_stands_and_each_cell_once(seed, number, items):
+    signals = Signals(Behaviour(signals=SignalSettings(neighbours=6, items=items)), 0)
+    stream = made_stream(60 + number, seed=seed)
+    for feedback in stream[:60]:
+        signals.learn(feedback)
+    signals.flush()
+    table = signals.table
+    before = {name: (table.neighbours[row].tolist(), table.weights[row].copy()) for name, row in table.rows.items()}
+    for feedback in stream[60:]:
+        signals.learn(feedback)
+    (raw,) = signals.flush()
+    stats, renewals, cells = unpacked(decode_update(raw))
+    assert stats and set(stats) <= {feedback.event.item_id for feedback in stream[60:]}
+    for name, numbers in stats.items():
+        assert numbers == table.stats[table.rows[name]].tolist()
+    for (name, position), (neighbour, weights) in cells.items():
+        assert neighbour == table.ids[table.neighbours[table.rows[name], position]]
+        assert weights == tuple(table.weights[table.rows[name], position].tolist())
+    for name, row in table.rows.items():
+        if items == 200 and name in before:  # no row was released: what is not sent has but forgotten
+            kept = before[name][1].copy()
+            kept[:, :TOGETHER] *= 0.995 ** renewals.get(name, 0)
+            for position in range(6):
+                if (name, position) not in cells:
+                    assert table.neighbours[row, position] == before[name][0][position]
+                    assert table.weights[row, position] == pytest.approx(kept[position], rel=1e-5)
+    assert not signals._changes.entry_of.any() and not signals._changes._local.any()
+
+
+@given(tables(), st.sets(st.integers(0, ROWS - 1), min_size=1))
+def test_released_rows_are_in_no_list(table, gone):
+    rows = np.array(sorted(gone))
+    held = np.isin(table.neighbours, rows) | np.isin(np.arange(len(table.neighbours)), rows)[:, None]
+    expected = np.where(held, -1, table.neighbours), np.where(held[:, :, None], 0, table.weights)
+    table.release(rows)
+    assert table.neighbours.tolist() == expected[0].tolist()
+    assert table.weights.tolist() == expected[1].tolist()
+    assert table.changed == {0}

@@ -1,17 +1,15 @@
 """The configuration: one TOML file, the environment for secrets, and flags on top, as one typed `Config`.
 
-The behaviour of the operators is described in `operators.settings`; here are the edges and the reading of it all.
-What each key means is said once, in `jobs.config.schema.text`.
+Settings of the operators stand in `operators.settings`; here are those of the edges, and the reading of it all. A
+field says all there is to say of a setting: `fields` reads it from there.
 """
 
-import difflib
-import math
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -19,51 +17,93 @@ from msgspec import Meta
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.catalogue.tokens import token_of
 from riverrank.operators.settings import Behaviour, Count, Milliseconds, RulesSettings, Section
+from riverrank.state.outputs import OUTPUTS, Output
+
+from .fields import schema_of
 
 REDIS_URL_VARIABLE = "RIVERRANK_REDIS_URL"
 KAFKA_PASSWORD_VARIABLE = "RIVERRANK_KAFKA_PASSWORD"
 MASK = "***"
-MAX_DURATION = 36_500 * 86_400_000  # a hundred years
 
 Interval = Annotated[int, Meta(ge=1, extra={"unit": "ms"})]  # a duration that is never none
-UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
 Name = Annotated[str, Meta(min_length=1)]
 Topic = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 OptionalTopic = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{0,249}$")]
 
 
-class FileSettings(Section):
+def _with_outputs(base: type[Section], kind: Any, meaning: str, default: Callable[[Output], str]) -> Any:
+    """`base` with a setting of each output besides, by the output's field."""
+    fields = [
+        (output.field, Annotated[kind, Meta(description=meaning.format(output.meaning))], default(output))
+        for output in OUTPUTS.values()
+    ]
+    return msgspec.defstruct(f"{base.__name__}AndOutputs", fields, bases=(base,), module=__name__)
+
+
+class _ByOutput(Section):
+    """A table with a setting of each output."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, field: str) -> str:
+            """What is set of an output, by its field."""
+
+    def of(self, output: Output) -> str:
+        """What is set of an output, "" for nothing."""
+        return str(getattr(self, output.field))
+
+
+class _Inputs(_ByOutput):
+    events: Annotated[str, Meta(description="path of the events, in place of the topic; - is standard input")] = ""
+    items: Annotated[str, Meta(description="path of the items, in place of the topic; - is standard input")] = ""
+
+
+class _Topics(_ByOutput):
+    bootstrap: Annotated[
+        str, Meta(description="HOST:PORT of a broker, or several with commas between; none is no Kafka")
+    ] = ""
+    events: Annotated[Topic, Meta(description="topic of the events")] = "events"
+    items: Annotated[OptionalTopic, Meta(description="topic of the items; none is no topic")] = "items"
+
+
+if TYPE_CHECKING:  # a type checker knows no class that is made at run time
+    _Paths = _Inputs
+    _AllTopics = _Topics
+else:
+    _Paths = _with_outputs(_Inputs, str, "path for {}; - is standard output", lambda output: "")
+    _AllTopics = _with_outputs(_Topics, OptionalTopic, "topic of the {}; none is no topic", lambda output: output.topic)
+
+
+class FileSettings(_Paths):
     """Paths of JSON lines, gz by their ending; `-` is standard input or output, "" is none."""
 
-    events: str = ""
-    items: str = ""
-    slates: str = ""
-    predictions: str = ""
-    dead_letters: str = ""
-    receipts: str = ""
 
-
-class KafkaSettings(Section):
+class KafkaSettings(_AllTopics):
     """The broker and its topics; no `bootstrap`, no Kafka. The password is read when asked for, and kept nowhere."""
 
-    bootstrap: str = ""
-    events: Topic = "events"
-    items: OptionalTopic = "items"
-    slates: OptionalTopic = "slates"
-    dead_letters: OptionalTopic = "dead-letters"
-    receipts: OptionalTopic = "receipts"
-    predictions: OptionalTopic = ""
-    group: Name = "riverrank"
-    start: Literal["earliest", "latest", "committed"] = "earliest"
-    delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
-    bounded: bool = False
-    transaction_prefix: Name = "riverrank"
-    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
-    username: str = ""
-    password_file: str = ""
-    ca_file: str = ""
+    group: Annotated[Name, Meta(description="consumer group of the events")] = "riverrank"
+    start: Annotated[
+        Literal["earliest", "latest", "committed"], Meta(description="where reading begins without a savepoint")
+    ] = "earliest"
+    delivery: Annotated[
+        Literal["at-least-once", "exactly-once"],
+        Meta(description="guarantee of what is written; exactly-once takes Kafka transactions"),
+    ] = "at-least-once"
+    bounded: Annotated[bool, Meta(description="whether to read to the topics' present end and stop")] = False
+    transaction_prefix: Annotated[
+        Name, Meta(description="prefix of the transactions' ids, one for each job on a broker")
+    ] = "riverrank"
+    security: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], Meta(description="how the broker is spoken to")
+    ] = "PLAINTEXT"
+    mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Meta(description="mechanism of SASL")] = (
+        "PLAIN"
+    )
+    username: Annotated[str, Meta(description="user name for SASL")] = ""
+    password_file: Annotated[
+        str, Meta(description="file that holds the SASL password; RIVERRANK_KAFKA_PASSWORD goes first")
+    ] = ""
+    ca_file: Annotated[str, Meta(description="PEM file of the authorities that sign the broker's certificate")] = ""
 
     def password(self) -> str:
         """The SASL password: from the environment, else from `password_file`, else empty."""
@@ -97,10 +137,12 @@ class KafkaSettings(Section):
 class RedisSettings(Section):
     """Where slates are cached; no `url`, no cache. The URL's password is never printed."""
 
-    url: str = ""
-    url_file: str = ""
-    prefix: str = "rr:"
-    timeout: Interval = 2_000
+    url: Annotated[
+        str, Meta(description="URL of the cache, redis://HOST:PORT/0; none is no cache; RIVERRANK_REDIS_URL goes first")
+    ] = ""
+    url_file: Annotated[str, Meta(description="file that holds the URL, in place of redis.url")] = ""
+    prefix: Annotated[str, Meta(description="prefix of every key")] = "rr:"
+    timeout: Annotated[Interval, Meta(description="longest time for connecting, and for a reply")] = 2_000
 
     def __repr__(self) -> str:
         return (
@@ -112,21 +154,31 @@ class RedisSettings(Section):
 class CacheSettings(Section):
     """How slates reach Redis."""
 
-    ttl: Interval = 7 * 86_400_000
-    popular_every: Interval = 10_000
-    buckets: Annotated[int, Meta(ge=1, le=4096)] = 16
-    flush_every: Interval = 20
-    drain: Milliseconds = 120_000
+    ttl: Annotated[Interval, Meta(description="a cached slate expires after this")] = 7 * 86_400_000
+    popular_every: Annotated[
+        Interval, Meta(description="the slate of users who have none is refreshed at least this often")
+    ] = 10_000
+    buckets: Annotated[int, Meta(ge=1, le=4096, description="groups of users that are written together")] = 16
+    flush_every: Annotated[
+        Interval, Meta(description="longest time that a slate waits for others to be written with")
+    ] = 20
+    drain: Annotated[
+        Milliseconds, Meta(description="how long a bounded job waits, at its end, for a Redis that is away")
+    ] = 120_000
 
 
 class JobSettings(Section):
     """The Flink job."""
 
-    name: Name = "riverrank"
-    parallelism: Count = 1
-    max_parallelism: Annotated[int, Meta(ge=1, le=32_768)] = 128
-    checkpoint_every: Interval = 10_000
-    state_ttl: Interval = 90 * 86_400_000
+    name: Annotated[Name, Meta(description="name in Flink's own displays")] = "riverrank"
+    parallelism: Annotated[Count, Meta(description="parallel instances of the per-user operators")] = 1
+    max_parallelism: Annotated[
+        int, Meta(ge=1, le=32_768, description="upper limit of it, which can never change after the first savepoint")
+    ] = 128
+    checkpoint_every: Annotated[Interval, Meta(description="time between two checkpoints")] = 10_000
+    state_ttl: Annotated[
+        Interval, Meta(description="the state of a user who was not seen for this long is dropped")
+    ] = 90 * 86_400_000
 
 
 class Config(Section):
@@ -138,6 +190,16 @@ class Config(Section):
     redis: RedisSettings = RedisSettings()
     cache: CacheSettings = CacheSettings()
     job: JobSettings = JobSettings()
+
+
+# The flags of whatever runs the job, each with the key that it sets.
+FLAGS: Mapping[str, str] = {
+    "--events": "files.events",
+    "--items": "files.items",
+    **{output.flag: f"files.{output.field}" for output in OUTPUTS.values()},
+    "--kafka": "kafka.bootstrap",
+    "--redis": "redis.url",
+}
 
 
 def load(path: str | Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
@@ -153,8 +215,8 @@ def load(path: str | Path | None = None, flags: Mapping[str, Any] | None = None)
         raise UsageError(f"{path}: {error}" if _is_faulty(table) else str(error)) from error
 
 
-def parse(table: Mapping[str, Any], flags: Mapping[str, Any] | None = None) -> Config:
-    """The configuration that a parsed TOML document holds.
+def parse(table: Mapping[str, Any], flags: Mapping[str, Any] | None = None, kind: type[Config] = Config) -> Config:
+    """The configuration, of type `kind`, that a parsed TOML document holds.
 
     >>> parse({"allowed_lateness": "2h"}).behaviour.allowed_lateness
     7200000
@@ -166,27 +228,22 @@ def parse(table: Mapping[str, Any], flags: Mapping[str, Any] | None = None) -> C
     for dotted, value in over.items():
         section, _, key = dotted.rpartition(".")
         target = document.setdefault(section, {}) if section else document
-        if isinstance(target, dict):  # else: no table where one belongs, which is said below
+        if isinstance(target, dict):  # else it is no table where one belongs, which the schema says
             target[key] = value
-    return _consistent(_convert(_prepared(document, SCHEMA, "")))
-
-
-def milliseconds(value: object) -> int:
-    """A duration as milliseconds: a whole number of them, or a number with one of the units ms, s, m, h, d.
-
-    >>> milliseconds("1.5h"), milliseconds("200ms"), milliseconds(5)
-    (5400000, 200, 5)
-    """
-    result: float | None = None
-    if isinstance(value, int) and not isinstance(value, bool):
-        result = value
-    elif isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", value)):
-        result = round(float(match[1]) * UNITS[match[2]], 6)
-    if result is None or result != int(result):
-        raise ValueError(f'expected a duration such as "1h", "200ms" or a whole number of milliseconds, got {value!r}')
-    if not 0 <= result <= MAX_DURATION:
-        raise ValueError(f'expected a duration from "0ms" to "36500d", got {value!r}')
-    return int(result)
+    schema = schema_of(kind)
+    try:
+        shaped = schema.prepared(document)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    try:
+        return _consistent(msgspec.convert(shaped, kind))
+    except msgspec.ValidationError as error:
+        setting = schema.at(str(error).rpartition(" - at `")[2].rstrip("`"))
+        got: Any = shaped
+        for name in setting.path:
+            got = got[name]
+        got = masked(got) if isinstance(got, str) else got
+        raise UsageError(f"{setting.key}: expected {setting.expected()}, got {got!r}") from error
 
 
 def masked(url: str) -> str:
@@ -197,103 +254,6 @@ def masked(url: str) -> str:
     """
     url = re.sub(r"^([^:/?#]+://[^:@/]*):.*@", rf"\1:{MASK}@", url)
     return re.sub(r"([?&]password=)[^&]*", rf"\1{MASK}", url)
-
-
-Schema = dict[str, Any]  # key or table to its type, or for a table to its own Schema
-
-
-def schema_of(section: type[Section]) -> Schema:
-    """The keys of a section with their types, tables nested; those of the behaviour stand beside the others."""
-    schema: Schema = {}
-    for key, hint in get_type_hints(section, include_extras=True).items():
-        if hint is Behaviour:
-            schema |= schema_of(hint)
-        elif isinstance(hint, type) and issubclass(hint, Section):
-            schema[key] = schema_of(hint)
-        else:
-            schema[key] = hint
-    return schema
-
-
-def dotted_keys(schema: Schema, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each key with its full dotted name and its type."""
-    for key, hint in schema.items():
-        if isinstance(hint, dict):
-            yield from dotted_keys(hint, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", hint
-
-
-SCHEMA = schema_of(Config)
-
-
-def is_duration(hint: object) -> bool:
-    """Whether a key of this type is a duration: `Milliseconds`, or a type whose unit is said to be ms."""
-    return hint is Milliseconds or any(
-        (getattr(meta, "extra", None) or {}).get("unit") == "ms" for meta in get_args(hint)
-    )
-
-
-def _prepared(table: Mapping[str, Any], schema: Schema, prefix: str) -> dict[str, Any]:
-    """`table` with its durations as milliseconds, once its keys are known and its numbers finite."""
-    prepared: dict[str, Any] = {}
-    for key, value in table.items():
-        dotted, hint = f"{prefix}{key}", schema.get(key)
-        if hint is None:
-            raise UsageError(f"{dotted}: no such key; the nearest is {_nearest(dotted)}")
-        if isinstance(hint, dict):
-            if not isinstance(value, Mapping):
-                raise UsageError(f"{dotted}: expected a table, [{dotted}], got {value!r}")
-            prepared[key] = _prepared(value, hint, f"{dotted}.")
-        elif is_duration(hint):
-            try:
-                prepared[key] = milliseconds(value)
-            except ValueError as error:
-                raise UsageError(f"{dotted}: {error}") from error
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"{dotted}: expected a finite number, got {value!r}")
-        else:
-            prepared[key] = value
-    return prepared
-
-
-def _nearest(dotted: str) -> str:
-    """The known key or table most like `dotted`; the same name in another table is nearer than another name in this."""
-    names = [name for name, _ in dotted_keys(SCHEMA)]
-    section, _, leaf = dotted.rpartition(".")
-    if not section:
-        names += [name for name, hint in SCHEMA.items() if isinstance(hint, dict)]
-
-    def likeness(name: str) -> float:
-        whole = difflib.SequenceMatcher(None, dotted.lower(), name).ratio()
-        return whole + difflib.SequenceMatcher(None, leaf.lower(), name.rpartition(".")[2]).ratio()
-
-    return max(names, key=likeness)
-
-
-def _convert(document: dict[str, Any]) -> Config:
-    behaviour = {key: value for key, value in document.items() if key not in Config.__struct_fields__}
-    edges = {key: value for key, value in document.items() if key in Config.__struct_fields__}
-    try:
-        return msgspec.structs.replace(msgspec.convert(edges, Config), behaviour=msgspec.convert(behaviour, Behaviour))
-    except msgspec.ValidationError as error:
-        raise UsageError(_explained(str(error), document)) from error
-
-
-def _explained(message: str, document: Mapping[str, Any]) -> str:
-    """msgspec's ``Expected `int` >= 1 - at `$.job.parallelism``` with the key first and what was got."""
-    what, _, where = message.replace("`", "").partition(" - at $.")
-    value: Any = document
-    hint: Any = SCHEMA
-    for key in where.partition("[")[0].split("."):  # of what is in a list or a table of its own, the whole
-        value = value[key]
-        hint = hint[key]
-    if is_duration(hint):
-        what = "Expected a duration of at least 1 ms"
-    elif get_origin(hint) is Literal:
-        what = f"Expected one of {', '.join(get_args(hint))}"
-    expected = what.partition(", got")[0].replace("str matching regex", "a name that matches")
-    return f"{where}: {expected[:1].lower()}{expected[1:]}, got {masked(value) if isinstance(value, str) else value!r}"
 
 
 def _consistent(config: Config) -> Config:
@@ -310,7 +270,7 @@ def _consistent(config: Config) -> Config:
         host, _, port = broker.strip().rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
             raise UsageError(f"kafka.bootstrap: expected HOST:PORT, or several with commas between, got {broker!r}")
-    topics = [kafka.events, kafka.items, kafka.slates, kafka.dead_letters, kafka.receipts, kafka.predictions]
+    topics = [kafka.events, kafka.items, *map(kafka.of, OUTPUTS.values())]
     for topic in filter(None, topics):
         if topics.count(topic) > 1:
             raise UsageError(f"kafka: two streams are on the topic {topic!r}; give each a topic of its own")

@@ -2,18 +2,15 @@
 and which items events name that the catalogue lacks. Each event goes through SESSION's own logic, so late is late.
 """
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 
 import msgspec
 from riverrank.jobs.config.preflight import broker_errors, check_topic
 from riverrank.jobs.config.schema import Config
-from riverrank.jobs.errors import Failure
-from riverrank.jobs.local.reading import STANDARD, read_lines, read_topic
+from riverrank.jobs.local.pipeline import Intake
+from riverrank.jobs.local.reading import STANDARD, read
 from riverrank.operators.flink.arrivals import Arrival
-from riverrank.operators.session.session import Session
 from riverrank.state.records import Event, Item, Reject, decode_event, decode_item
 
 EXAMPLES = 5
@@ -105,16 +102,16 @@ def describe(findings: Findings) -> list[str]:
 
 def _judge_events(config: Config, most: int, findings: Findings, sampled: Sampled) -> dict[str, int]:
     """Each event through SESSION; how many events name each item."""
-    session = Session(config.behaviour)
-    states: dict[str, bytes | None] = {}
+    intake = Intake(config.behaviour)
+    users: set[str] = set()
     named: dict[str, int] = {}
     for arrival in _limited(config, "events", most, sampled):
         event = decode_event(arrival.value)
         if isinstance(event, Reject):
             _reject(sampled, arrival, event)
             continue
-        accepted = session.accept(event, states.get(event.user_id))
-        states[event.user_id] = accepted.state
+        users.add(event.user_id)
+        accepted = intake.accept(event)
         if accepted.reject is not None:
             _reject(sampled, arrival, accepted.reject)
         elif accepted.feedback is None:
@@ -123,7 +120,7 @@ def _judge_events(config: Config, most: int, findings: Findings, sampled: Sample
             findings.types[event.type] = findings.types.get(event.type, 0) + 1
             for item_id in _items_of(event):
                 named[item_id] = named.get(item_id, 0) + 1
-    findings.users = len(states)
+    findings.users = len(users)
     return named
 
 
@@ -151,18 +148,12 @@ def _origin(config: Config, name: str) -> tuple[str, bool] | None:
 
 def _limited(config: Config, name: str, most: int, sampled: Sampled) -> Iterator[Arrival]:
     """At most `most` records of an input. Lines of a file and offsets count from 0."""
-    path = getattr(config.files, name)
     if sampled.is_topic:
         check_topic(config.kafka, getattr(config.kafka, name))
-    try:
-        with broker_errors(config.kafka) if sampled.is_topic else nullcontext():
-            for arrival in (
-                read_topic(config.kafka, getattr(config.kafka, name)) if sampled.is_topic else read_lines(path)
-            ):
-                if sampled.records == most:
-                    sampled.complete = False
-                    return
-                sampled.records += 1
-                yield arrival
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise Failure(f"{path}: damaged gzip data ({error})") from error
+    with broker_errors(config.kafka) if sampled.is_topic else nullcontext():
+        for arrival in read(config, name):
+            if sampled.records == most:
+                sampled.complete = False
+                return
+            sampled.records += 1
+            yield arrival

@@ -7,17 +7,15 @@ import msgspec
 import numpy as np
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.jobs.local.reading import read_lines
+from riverrank.jobs.local.pipeline import Intake, Lessons
+from riverrank.jobs.local.reading import read
 from riverrank.operators.catalogue.starters import choose, together
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour
-from riverrank.operators.signals.embedding import Embedding
-from riverrank.operators.signals.signals import Signals
-from riverrank.state.item_tables import POSITIVES, RATINGS, VectorTable
-from riverrank.state.messages import CatalogueUpdate, decode_update
+from riverrank.state.item_tables import POSITIVES, RATINGS
 from riverrank.state.records import Event, Item, decode_event, decode_item
 
+NEVER = 1 << 62  # events
 CONSIDERED = 2000  # items, those that most people know
 
 
@@ -41,23 +39,36 @@ def run(config: Config, number: int, *, as_json: bool) -> None:
     """
     if not config.files.events:
         raise UsageError("no events to read: give --events FILE (- is standard input)")
+    behaviour = items_alone(config.behaviour)
+    intake = Intake(behaviour)
+    lessons = Lessons(behaviour, intake.session)
     titles = {}
-    lesson = _Lesson(config.behaviour)
-    if config.files.items:
-        for arrival in read_lines(config.files.items):
-            item = decode_item(arrival.value)
-            if isinstance(item, Item):
-                titles[item.item_id] = item.title
-                lesson.index.apply(CatalogueUpdate(item))
-    for arrival in read_lines(config.files.events):
+    for arrival in read(config, "items"):
+        item = decode_item(arrival.value, arrival.key, arrival.ts)
+        if isinstance(item, Item):
+            titles[item.item_id] = item.title
+            lessons.item(item)
+    for arrival in read(config, "events"):
         event = decode_event(arrival.value)
-        if isinstance(event, Event):
-            lesson.learn(event)
-    lesson.finish()
-    starters = choice(lesson.index, titles, number)
+        feedback = intake.accept(event).feedback if isinstance(event, Event) else None
+        if feedback is not None:
+            lessons.learn(feedback)
+            lessons.flush_signals()
+    lessons.finish()
+    starters = choice(lessons.index, titles, number)
     if not starters:
         raise Failure("no item that may be served had a positive interaction; `riverrank check` says what there is")
     print(msgspec.json.encode(starters).decode() if as_json else text(starters))
+
+
+def items_alone(behaviour: Behaviour) -> Behaviour:
+    """The settings with which every feedback teaches what is known of items, and none the order of candidates."""
+    replace = msgspec.structs.replace
+    return replace(
+        behaviour,
+        embedding=replace(behaviour.embedding, warmup_events=NEVER),
+        ranker=replace(behaviour.ranker, warmup_events=0, sample=0.0),
+    )
 
 
 def choice(index: ItemIndex, titles: dict[str, str | None], number: int) -> list[Starter]:
@@ -84,39 +95,3 @@ def text(starters: list[Starter]) -> str:
         title = starter.title or ""
         lines.append(f"{starter.item_id:{width}}  {starter.known:7d}  {starter.covered:7.1%}  {title}".rstrip())
     return "\n".join(lines)
-
-
-class _Lesson:
-    """SESSION, SIGNALS and the vectors of RANKER in a row, and a index of what they learned."""
-
-    def __init__(self, behaviour: Behaviour) -> None:
-        self.index = ItemIndex(behaviour)
-        self._session = Session(behaviour)
-        self._sessions: dict[str, bytes | None] = {}
-        self._signals = [Signals(behaviour, shard) for shard in range(behaviour.signals.shards)]
-        self._embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
-
-    def learn(self, event: Event) -> None:
-        """Learn what an event tells of items."""
-        accepted = self._session.accept(event, self._sessions.get(event.user_id))
-        self._sessions[event.user_id] = accepted.state
-        feedback = accepted.feedback
-        if feedback is None:
-            return
-        for shard in self._session.routes(feedback):
-            self._signals[shard].learn(feedback)
-            if self._signals[shard].due():
-                self._tell(self._signals[shard].flush())
-        self._embedding.take(feedback)
-
-    def finish(self) -> None:
-        """Learn what is left, and tell the index of it all."""
-        self._embedding.settle()
-        for signals in self._signals:
-            self._tell(signals.flush())
-        while (moved := self._embedding.moved(0)) is not None:
-            self.index.apply(moved)
-
-    def _tell(self, updates: list[bytes]) -> None:
-        for update in updates:
-            self.index.apply(decode_update(update))

@@ -5,11 +5,13 @@ It starts them, lets the customers in, shows what happens, sums up, and ends all
 
 import json
 import logging
+import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,7 +27,7 @@ from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import Shop, ShopSettings
 from riverrank.state.records import to_json
 
-from .measures import lift
+from .metrics import lift
 from .screen import ArmView, ItemIndex, LiveScreen, PlainScreen, Screen, Summary, summary_of
 from .traffic import ARMS, Traffic
 
@@ -98,7 +100,9 @@ class _Run:
         self._done("Valkey")
         broker = stack.enter_context(KafkaBroker())
         self._done("Kafka")
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riverrank-demo-")))
+        folder = Path(tempfile.gettempdir()) / f"riverrank-demo-{uuid.uuid4().hex}"
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)  # first: an interruption may come between the two
+        folder.mkdir(0o700)
         config = self._configured(folder, broker, valkey)
         self._fill(config, broker)
         self._done("catalogue")

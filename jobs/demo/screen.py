@@ -16,7 +16,7 @@ from rich.text import Text
 from riverrank.jobs.serving.slates import headline, reasons_of, table_of
 from riverrank.state.records import Slate
 
-from .measures import Estimate, Quantiles
+from .metrics import Estimate, Quantiles
 
 LINE_EVERY_SECONDS = 5.0
 SLATE_EVERY_SECONDS = 15.0

@@ -19,7 +19,7 @@ from riverrank.operators.cache.redis_cache import POPULAR, slate_key
 from riverrank.state.event_types import ANSWERED
 from riverrank.state.records import Event, to_json
 
-from .measures import ClickThrough, Pace, Waits
+from .metrics import ClickThrough, Pace, Waits
 
 ANSWER_TIMEOUT_SECONDS = 5.0
 WAITING_AT_ONCE = 8

@@ -11,12 +11,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from riverrank.jobs.config.schema import Config
-from riverrank.jobs.local.replay import Replay, Sink
+from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.state.event_types import INTERACTIONS
-from riverrank.state.messages import CatalogueUpdate
-from riverrank.state.records import to_json
 
+from .listed import Listed, listed
 from .shop import Shop, ShopSettings
 
 log = logging.getLogger(__name__)
@@ -133,42 +132,15 @@ def text(report: Report) -> str:
     return "\n".join(lines)
 
 
-class _Slot(msgspec.Struct):
-    item_id: str
-
-
-class _Slate(msgspec.Struct):
-    """Of a slate, what a customer needs."""
-
-    slate_id: str
-    items: list[_Slot]
-
-
-_decode_slate = msgspec.json.Decoder(_Slate).decode
-
-
-class _Latest(Sink):
-    """Keeps the latest record of each key."""
-
-    def __init__(self, *, wanted: bool) -> None:
-        super().__init__()
-        self.wanted = wanted
-        self.records: dict[str, bytes] = {}
-
-    def write(self, key: str, value: bytes) -> None:
-        self.records[key] = value
-
-
 class _Open:
     """A shop that is open: the job answers, and its customers come in turn, an hour apart."""
 
     def __init__(self, config: Config, shop: Shop) -> None:
         self.shop = shop
-        self.slates = _Latest(wanted=True)
-        rest = {name: _Latest(wanted=False) for name in Sink.NAMES}
-        self.replay = Replay(config, {**rest, "slates": self.slates})
+        self.slates: dict[str, Listed] = {}  # the latest, by user
+        self.pipeline = Pipeline(config.behaviour)
         for item in shop.catalogue(OPENS_AT_MS):
-            self.replay.index.apply(CatalogueUpdate(item))
+            self.pipeline.lessons.item(item)
         self.ts = OPENS_AT_MS
         self.sent = 0
 
@@ -187,15 +159,16 @@ class _Open:
 
     def _visit(self, customer: int, before: int, looks: list[Look]) -> int:
         """One visit; how many interactions it brought."""
-        raw = self.slates.records.get(self.shop.users[customer])
-        slate = None if raw is None else _decode_slate(raw)
-        items = [] if slate is None else [slot.item_id for slot in slate.items]
+        slate = self.slates.get(self.shop.users[customer])
+        items = [] if slate is None else slate.ids()
         if shown := items[: self.shop.settings.shown]:
             looks.append(Look(customer, before, self.shop.expected_click_through(customer, shown)))
         visit = self.shop.visit(customer, None if slate is None else slate.slate_id, items, self.ts)
         for event in visit.events:
-            self.replay.event(Arrival(0, self.sent, 0, to_json(event)))
+            answer = self.pipeline.take(event, Arrival(0, self.sent, 0, None))
             self.sent += 1
+            if answer is not None and answer.slate is not None:
+                self.slates[event.user_id] = listed(answer.slate)
         return sum(event.type in INTERACTIONS for event in visit.events)
 
 

@@ -7,7 +7,7 @@ latest earlier event, of each policy alike. Nothing is held back, and nothing is
 import sys
 import time
 from array import array
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,18 +17,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.jobs.local.reading import STANDARD, read_lines
-from riverrank.jobs.local.replay import Replay, Sink
+from riverrank.jobs.local.pipeline import Pipeline
+from riverrank.jobs.local.reading import STANDARD, read, read_lines
 from riverrank.operators.catalogue.vectors import DIMENSIONS
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.session.session import reward_of
 from riverrank.operators.settings import Section
-from riverrank.state.records import Event, Prediction, decode_event
+from riverrank.state.outputs import PREDICTIONS
+from riverrank.state.records import Event, Prediction, Reject, decode_event
 
 from . import report as evaluate_report
 from .baselines import Panel
 from .baselines_ledger import START, grown
-from .measures import MISS, NEW_USER, SHOWN, Shown, Tests, clicks_of, paired, ratings_of
+from .listed import listed
+from .metrics import MISS, NEW_USER, SHOWN, Shown, Tests, clicks_of, paired, ratings_of
+from .picture import drawn
 from .report import OWN, Against, PolicyReport, Report
 
 WITHOUT = "without "
@@ -46,15 +49,14 @@ def run(config: Config, baselines: Sequence[str], without: bool, picture: Path |
         raise UsageError("no events to read: give --events FILE (- is standard input)")
     drawing = _made(picture) if picture is not None else None
     evaluation = Evaluation(config, baselines, without)
-    if files.items:
-        for arrival in read_lines(files.items):
-            evaluation.item(arrival)
+    for arrival in read(config, "items"):
+        evaluation.item(arrival)
     with closing(_watched(files.events)) as arrivals:
         for arrival in arrivals:
             evaluation.event(arrival)
     report = evaluation.report()
     if drawing is not None:
-        drawing.write_text(evaluate_report.drawn(report), "utf-8")
+        drawing.write_text(drawn(report), "utf-8")
     print(msgspec.json.encode(report).decode() if as_json else evaluate_report.text(report))
 
 
@@ -64,8 +66,9 @@ class Evaluation:
     def __init__(self, config: Config, baselines: Sequence[str], without: bool = False) -> None:
         self.started = time.monotonic()
         self.behaviour = config.behaviour
-        self.own = _Job(config, predict=True)
-        self.variants = {name: _Job(other) for name, other in without_each(config).items()} if without else {}
+        self.own = Pipeline(config.behaviour, {PREDICTIONS.name: self._predicted})
+        variants = without_each(config) if without else {}
+        self.variants = {name: Pipeline(other.behaviour) for name, other in variants.items()}
         try:
             self.panel = Panel(baselines, config.behaviour, self._servable)
         except ValueError as error:
@@ -74,7 +77,7 @@ class Evaluation:
         self.tests = Tests(len(self.names))
         self.shown = Shown(len(self.names))
         self.predictions = {"rating": (array("d"), array("d")), "click": (array("d"), array("d"))}
-        self.events = self.dead_letters = self.unserved = 0
+        self.events = self.unserved = 0
         self._known: set[str] = set()
         self._slates: dict[str, list[list[str]]] = {}  # of each policy, by user
         self._positives: dict[str, int] = {}
@@ -85,31 +88,33 @@ class Evaluation:
 
     def item(self, arrival: Arrival) -> None:
         """Take a record of the items stream; all of them come before the first event."""
-        for job in (self.own, *self.variants.values()):
-            job.replay.item(arrival)
+        for pipeline in (self.own, *self.variants.values()):
+            pipeline.item(arrival)
 
     def event(self, arrival: Arrival) -> None:
         """Test what an event is a test of, then let every policy learn from it and answer it."""
         self.events += 1
         event = decode_event(arrival.value)
-        liked = isinstance(event, Event) and reward_of(event, self.behaviour.reward) > 0
-        if isinstance(event, Event) and event.event_id not in self._known:
+        if isinstance(event, Reject):
+            self.own.event(arrival)
+            return
+        liked = reward_of(event, self.behaviour.reward) > 0
+        if event.event_id not in self._known:
             self._known.add(event.event_id)
             if liked:
                 self._test(event)
-        slate = self.own.answer(arrival)
-        variants = [job.answer(arrival) for job in self.variants.values()]
-        for record in self.own.take("predictions"):
-            self._predicted(msgspec.json.decode(record, type=Prediction))
-        self.dead_letters += len(self.own.take("dead_letters"))
-        if isinstance(event, Event):
-            if self.own.take("receipts"):
-                self.panel.forget(event.user_id)
-            if slate is not None:
-                listed = self.panel.answer(event, liked=liked, k=self.behaviour.slate.size)
-                slates = [slate, *listed, *(other or [] for other in variants)]
-                self._slates[event.user_id] = slates
-                self._show(event, slates, liked)
+        answer = self.own.take(event, arrival)
+        others = [pipeline.take(event, arrival) for pipeline in self.variants.values()]
+        if answer is None:
+            return
+        if answer.erased:
+            self.panel.forget(event.user_id)
+        if answer.slate is not None:
+            baselines = self.panel.answer(event, liked=liked, k=self.behaviour.slate.size)
+            own, *variants = (listed(a.slate).ids() if a and a.slate else [] for a in (answer, *others))
+            slates = [own, *baselines, *variants]
+            self._slates[event.user_id] = slates
+            self._show(event, slates, liked)
 
     def report(self) -> Report:
         """All figures. Raises Failure where there is no test."""
@@ -118,7 +123,7 @@ class Evaluation:
                 f"nothing to judge in {self.events} events: no user has a positive interaction after an event that was "
                 "answered; `riverrank check` says what the events hold"
             )
-        servable = int(self.own.replay.index.servable[: len(self.own.replay.index.table)].sum())
+        servable = int(self.own.index.servable[: len(self.own.index.table)].sum())
         own = self.tests.of(0)
         policies: dict[str, PolicyReport] = {}
         differences: dict[str, Against] = {}
@@ -137,8 +142,8 @@ class Evaluation:
         ratings, clicks = ((np.array(p), np.array(y)) for p, y in self.predictions.values())
         return Report(
             events=self.events,
-            dead_letters=self.dead_letters,
-            slates=self.own.replay.slates,
+            dead_letters=self.own.dead_letters.total(),
+            slates=self.own.slates,
             tests=len(self.tests),
             unserved=self.unserved,
             users=self.tests.users,
@@ -163,7 +168,7 @@ class Evaluation:
 
     def _show(self, event: Event, slates: list[list[str]], liked: bool) -> None:
         """Count what is on the slates, once the event itself is counted."""
-        ledger, view = self.panel.ledger, self.own.replay.index
+        ledger, view = self.panel.ledger, self.own.index
         rows = np.full((len(slates), SHOWN), -1)
         known = ledger.rows
         for place, items in enumerate(slates):
@@ -180,13 +185,14 @@ class Evaluation:
             self._interactions += 1
         self.shown.add(rows, self._popularity, self._interactions, self._vectors)
 
-    def _predicted(self, record: Prediction) -> None:
+    def _predicted(self, key: str, value: bytes) -> None:
+        record = msgspec.json.decode(value, type=Prediction)
         predictions, labels = self.predictions[record.kind]
         predictions.append(record.prediction)
         labels.append(record.label)
 
     def _servable(self, item_id: str) -> bool:
-        view = self.own.replay.index
+        view = self.own.index
         row = view.row(item_id)
         return bool(view.servable[row]) if row >= 0 else not self.behaviour.catalogue.strict
 
@@ -203,50 +209,6 @@ def without_each(config: Config) -> dict[str, Config]:
         behaviour = msgspec.structs.replace(config.behaviour, sources=rest)
         changed[WITHOUT + name] = msgspec.structs.replace(config, behaviour=behaviour)
     return changed
-
-
-class _Slot(msgspec.Struct):
-    item_id: str
-
-
-class _Listed(msgspec.Struct):
-    """Of a slate, as the job writes it, what counts here."""
-
-    items: list[_Slot]
-
-
-_decode_slate = msgspec.json.Decoder(_Listed).decode
-
-
-class _Kept:
-    """An output that keeps what is written to it until it is taken."""
-
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
-        self.records: list[bytes] = []
-
-    def write(self, key: str, value: bytes) -> None:
-        self.records.append(value)
-
-
-class _Job:
-    """The job's operators in one process, with what they write at hand."""
-
-    def __init__(self, config: Config, *, predict: bool = False) -> None:
-        self.outputs: Mapping[str, _Kept] = {name: _Kept(predict or name != "predictions") for name in Sink.NAMES}
-        self.replay = Replay(config, self.outputs)
-
-    def answer(self, arrival: Arrival) -> list[str] | None:
-        """The items of the slate that answers an event; None where it is not answered."""
-        self.replay.event(arrival)
-        slates = self.take("slates")
-        return [slot.item_id for slot in _decode_slate(slates[0]).items] if slates else None
-
-    def take(self, output: str) -> list[bytes]:
-        """What was written to an output since it was last taken."""
-        kept = self.outputs[output]
-        records, kept.records = kept.records, []
-        return records
 
 
 def _made(picture: Path) -> Path:

@@ -1,19 +1,13 @@
-"""The report of `riverrank evaluate`: its shape as JSON, as text for a terminal, and the learning curves as a picture.
-
-Computes nothing.
-"""
+"""The report of `riverrank evaluate`: its shape as JSON, and as text for a terminal. Computes nothing."""
 
 from collections.abc import Iterable, Sequence
-from xml.sax.saxutils import escape
 
 import msgspec
 
-from .measures import AT, Clicks, Difference, Hits, Ratings, Showing
+from .metrics import AT, Clicks, Difference, Hits, Ratings, Showing
 
 OWN = "riverrank"
 BLOCKS = "▁▂▃▄▅▆▇█"
-COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 900, 480, 60, 190, 40, 50  # of the picture and its margins, in pixels
 
 
 class PolicyReport(msgspec.Struct, frozen=True):
@@ -119,45 +113,6 @@ def sparkline(values: Sequence[float], highest: float) -> str:
     """
     scale = (len(BLOCKS) - 1) / highest if highest > 0 else 0.0
     return "".join(BLOCKS[int(value * scale)] for value in values)
-
-
-def drawn(report: Report) -> str:
-    """The learning curves as SVG: HR@10 of each policy over the tests."""
-    highest = 1.1 * max((max(policy.curve) for policy in report.policies.values()), default=0.0) or 1.0
-    across, down = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-
-    def place(share: float, value: float) -> tuple[float, float]:
-        return LEFT + share * across, TOP + (1.0 - value / highest) * down
-
-    parts = [_label(LEFT, TOP - 15, f"HR@10 over {report.tests} tests")]
-    for step in range(5):
-        x, y = place(step / 4, highest * step / 4)
-        parts += [
-            f'<line x1="{LEFT}" y1="{y:.1f}" x2="{LEFT + across}" y2="{y:.1f}" stroke="#dddddd"/>',
-            _label(LEFT - 8, y + 4, f"{highest * step / 4:.3f}", "end"),
-            _label(x, HEIGHT - BOTTOM + 20, f"{report.tests * step // 4}", "middle"),
-        ]
-    parts.append(_label(LEFT + across / 2, HEIGHT - 10, "tests", "middle"))
-    for number, (name, policy) in enumerate(report.policies.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        dashes = f' stroke-dasharray="{2 + 2 * (number // len(COLOURS))}"' if number >= len(COLOURS) else ""
-        look = f'fill="none" stroke="{colour}" stroke-width="{3 if name == OWN else 1.5}"{dashes}'
-        n = len(policy.curve)
-        points = " ".join("{:.1f},{:.1f}".format(*place((k + 0.5) / n, v)) for k, v in enumerate(policy.curve))
-        y = TOP + 10 + 18 * number
-        parts += [
-            f'<polyline {look} points="{points}"/>',
-            f'<polyline {look} points="{WIDTH - RIGHT + 15},{y} {WIDTH - RIGHT + 40},{y}"/>',
-            _label(WIDTH - RIGHT + 47, y + 4, f"{name} {_figure(policy.all.hr10, 4)}"),
-        ]
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
-    style = 'font-family="sans-serif" font-size="13"'
-    ground = '<rect width="100%" height="100%" fill="white"/>'
-    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>', ground, *parts, "</svg>\n"])
-
-
-def _label(x: float, y: float, words: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def _figure(value: float | None, digits: int) -> str:

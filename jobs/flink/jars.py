@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from riverrank.state.runtime.environment import cache_dir
 
 if TYPE_CHECKING:
     from jgo.maven import MavenContext
@@ -48,15 +49,6 @@ def kafka_connector() -> list[Path]:
 def kafka_broker() -> list[Path]:
     """The class path of a Kafka broker."""
     return jars("kafka-broker")
-
-
-def cache_dir() -> Path:
-    """Where the jars are kept: `$RIVERRANK_CACHE`, else `riverrank` in `$XDG_CACHE_HOME` or `~/.cache`."""
-    if own := os.environ.get("RIVERRANK_CACHE"):
-        return Path(own).absolute()
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared).absolute() / "riverrank"
-    return Path.home() / ".cache" / "riverrank"
 
 
 def locked(name: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 Everything that has to be right before Flink starts is checked here, and a failure is told as one line, its root cause.
 """
 
-import argparse
 import logging
 import os
 import shutil
@@ -19,15 +18,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from find_libpython import find_libpython
-from riverrank.jobs.config.schema import Config, FileSettings, load
+from riverrank.jobs.config.schema import Config, FileSettings
 from riverrank.jobs.errors import Failure, UsageError
+from riverrank.state.outputs import OUTPUTS
 
 from . import jars
 
 if TYPE_CHECKING:
     from pyflink.common import JobClient
     from pyflink.datastream import StreamExecutionEnvironment
-    from riverrank.operators.flink.process import Output
+
+    from .topology import Operators
 
 MODE = "python.execution-mode"
 POLL_SECONDS = 0.1
@@ -41,22 +42,13 @@ SHORT_BUFFERS = {
     "taskmanager.network.memory.max-buffers-per-channel": "4",
 }
 
-FLAGS = {
-    "--events": ("files.events", "events to read from a file"),
-    "--items": ("files.items", "items to read from a file"),
-    "--slates": ("files.slates", "folder to write slates to"),
-    "--predictions": ("files.predictions", "folder to write predictions to"),
-    "--dead-letters": ("files.dead_letters", "folder to write dead letters to"),
-    "--receipts": ("files.receipts", "folder to write receipts to"),
-    "--kafka": ("kafka.bootstrap", "HOST:PORT of a broker"),
-    "--redis": ("redis.url", "URL of the cache"),
-}
-
 log = logging.getLogger(__name__)
 
 
-def run(config: Config) -> None:
+def run(config: Config, operators: "Operators | None" = None) -> None:
     """Run the job of `config` on an embedded Flink until its input ends, or until it is interrupted.
+
+    `operators` are the adapters to run in place of the job's own, for a measurement.
 
     Raises:
         UsageError: what was asked for cannot be run as it is said.
@@ -68,7 +60,7 @@ def run(config: Config) -> None:
         config = stack.enter_context(_spooled(config))
         scratch = Path(stack.enter_context(_scratch()))
         os.environ.setdefault("FLINK_LOG_DIR", str(scratch))
-        _execute(config, _embedded_options(config, scratch))
+        _execute(config, _embedded_options(config, scratch), operators)
 
 
 def submit(config: Config) -> None:
@@ -91,21 +83,6 @@ def submit(config: Config) -> None:
         env.execute(config.job.name)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """What the job file runs; the exit code."""
-    parser = argparse.ArgumentParser(prog="recommend.py", description="The riverrank job, for `flink run -py`.")
-    parser.add_argument("--config", metavar="FILE", help="TOML; default: none, all defaults")
-    for flag, (key, meaning) in FLAGS.items():
-        parser.add_argument(flag, dest=key, metavar="VALUE", help=meaning)
-    given = vars(parser.parse_args(arguments))
-    try:
-        submit(load(given.pop("config"), given))
-    except (UsageError, Failure) as error:
-        print(f"riverrank: {_one_line(str(error))}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
-
-
 def check(config: Config) -> None:
     """Whether the job has what it needs to read. Raises `UsageError` with the mend."""
     files, kafka = config.files, config.kafka
@@ -117,7 +94,7 @@ def check(config: Config) -> None:
             raise UsageError(f"files.{name}: {path} is not a file that can be read")
     if files.events == "-" and files.items == "-":
         raise UsageError("files.items: both events and items are on standard input; give one of them a path")
-    standard = [name for name in ("slates", "predictions", "dead_letters", "receipts") if getattr(files, name) == "-"]
+    standard = [output.field for output in OUTPUTS.values() if getattr(files, output.field) == "-"]
     if len(standard) > 1:
         raise UsageError(f"files.{standard[1]}: standard output already takes files.{standard[0]}; give it a path")
 
@@ -150,12 +127,12 @@ def root_cause(error: BaseException) -> str:
     return _one_line(message)
 
 
-def _execute(config: Config, options: dict[str, str]) -> None:
+def _execute(config: Config, options: dict[str, str], operators: "Operators | None") -> None:
     from .sinks import Assembly  # noqa: PLC0415 (as below)
 
     with _java_failures(), Assembly(_targets(config)) as assembly:
         env = _environment(options)
-        _build(env, config, assembly.directories)
+        _build(env, config, assembly.directories, operators)
         _run_to_end(env.execute_async(config.job.name))
 
 
@@ -174,13 +151,15 @@ def _environment(options: dict[str, str]) -> "StreamExecutionEnvironment":
     return env
 
 
-def _build(env: "StreamExecutionEnvironment", config: Config, parts: "dict[Output, Path]") -> None:
-    from .topology import build  # noqa: PLC0415
+def _build(
+    env: "StreamExecutionEnvironment", config: Config, parts: dict[str, Path], operators: "Operators | None" = None
+) -> None:
+    from .topology import Operators, build  # noqa: PLC0415
 
-    build(env, config, parts)
+    build(env, config, parts, operators or Operators())
 
 
-def _targets(config: Config) -> "dict[Output, str]":
+def _targets(config: Config) -> dict[str, str]:
     from .sinks import targets  # noqa: PLC0415
 
     return targets(config)
@@ -248,7 +227,7 @@ def _embedded_options(config: Config, scratch: Path) -> dict[str, str]:
         "restart-strategy.type": "none",
         "rest.port": "0",
         "taskmanager.numberOfTaskSlots": str(config.job.parallelism),
-        "execution.buffer-timeout.interval": "5 ms",
+        "execution.buffer-timeout.interval": "2 ms",  # as in flink-conf
         **SHORT_BUFFERS,
     }
     if config.kafka.bootstrap:

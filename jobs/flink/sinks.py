@@ -21,8 +21,9 @@ from pyflink.datastream.connectors.file_system import BucketAssigner, FileSink, 
 from pyflink.table import DataTypes, Schema, StreamTableEnvironment
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure
-from riverrank.operators.flink.process import Output, Outputs
-from riverrank.state import uids as descriptors
+from riverrank.operators.flink.channels import Outputs
+from riverrank.state import uids
+from riverrank.state.outputs import OUTPUTS
 
 from .sources import table_options, with_clause
 
@@ -32,30 +33,19 @@ SWEEP_SECONDS = 1.0
 TRANSACTION_TIMEOUT_MS = 600_000  # below the 900,000 that a broker allows unless told otherwise
 
 
-def targets(config: Config) -> dict[Output, str]:
-    """The file of each output that has one."""
-    files = config.files
-    paths = {
-        Output.SLATES: files.slates,
-        Output.PREDICTIONS: files.predictions,
-        Output.RECEIPTS: files.receipts,
-        Output.DEAD_LETTERS: files.dead_letters,
-    }
-    return {output: path for output, path in paths.items() if path}
+def targets(config: Config) -> dict[str, str]:
+    """The file of each output that has one, by the output's name."""
+    paths = {name: config.files.of(output) for name, output in OUTPUTS.items()}
+    return {name: path for name, path in paths.items() if path}
 
 
-def topics(config: Config) -> dict[Output, str]:
-    """The topic of each output that has one and is not written to a file."""
+def topics(config: Config) -> dict[str, str]:
+    """The topic of each output that has one and is not written to a file, by the output's name."""
     if not config.kafka.bootstrap:
         return {}
-    kafka, files = config.kafka, targets(config)
-    names = {
-        Output.SLATES: kafka.slates,
-        Output.PREDICTIONS: kafka.predictions,
-        Output.RECEIPTS: kafka.receipts,
-        Output.DEAD_LETTERS: kafka.dead_letters,
-    }
-    return {output: name for output, name in names.items() if name and output not in files}
+    files = targets(config)
+    names = {name: config.kafka.of(output) for name, output in OUTPUTS.items()}
+    return {name: topic for name, topic in names.items() if topic and name not in files}
 
 
 def outputs(config: Config) -> Outputs:
@@ -63,7 +53,7 @@ def outputs(config: Config) -> Outputs:
     return Outputs(lines=frozenset(targets(config)), records=frozenset(topics(config)))
 
 
-def to_parts(lines: DataStream, directory: Path, output: Output) -> None:
+def to_parts(lines: DataStream, directory: Path, output: str) -> None:
     """Write lines as part files to `directory`, one writer a subtask."""
     sink = (
         FileSink.for_row_format(directory.absolute().as_uri(), Encoder.simple_string_encoder("UTF-8"))
@@ -72,11 +62,11 @@ def to_parts(lines: DataStream, directory: Path, output: Output) -> None:
         .with_output_file_config(OutputFileConfig.builder().with_part_prefix("part").build())
         .build()
     )
-    uid = descriptors.SINK.format(output=output, kind="file")
+    uid = uids.SINK.format(output=output, kind="file")
     lines.sink_to(sink).name(uid).uid(uid)
 
 
-def to_topic(tables: StreamTableEnvironment, records: DataStream, config: Config, output: Output, topic: str) -> None:
+def to_topic(tables: StreamTableEnvironment, records: DataStream, config: Config, output: str, topic: str) -> None:
     """Write records of a key and a value to `topic`."""
     options = table_options(config) | {
         "topic": topic,
@@ -98,7 +88,7 @@ def to_topic(tables: StreamTableEnvironment, records: DataStream, config: Config
     statements = tables.create_statement_set()
     statements.add_insert(table, tables.from_data_stream(records, schema))
     statements.attach_as_datastream()
-    _name_sinks(records.get_execution_environment(), newest, descriptors.SINK.format(output=output, kind="topic"))
+    _name_sinks(records.get_execution_environment(), newest, uids.SINK.format(output=output, kind="topic"))
 
 
 class Assembly:
@@ -108,15 +98,15 @@ class Assembly:
     the folders away.
     """
 
-    def __init__(self, wanted: dict[Output, str]) -> None:
+    def __init__(self, wanted: dict[str, str]) -> None:
         self._wanted = wanted
-        self._targets: dict[Output, _Target] = {}
+        self._targets: dict[str, _Target] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sweep, name="assembly", daemon=True)
         self._fault: OSError | None = None
 
     @property
-    def directories(self) -> dict[Output, Path]:
+    def directories(self) -> dict[str, Path]:
         """Where each output's parts go."""
         return {output: target.directory for output, target in self._targets.items()}
 

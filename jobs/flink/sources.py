@@ -1,9 +1,8 @@
-"""Where records come from: files, or Kafka through Flink's Table API, as DataStreams; and the catalogue, read at once.
+"""Where records come from: files, or Kafka through Flink's Table API, as DataStreams.
 
-What a record means is decided in `operators.flink.process`; here only where it lies and in what order it is read.
+What a record means is decided in `operators.flink.parse`; here only where it lies and in what order it is read.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from pyflink.common import WatermarkStrategy
@@ -11,10 +10,8 @@ from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors.file_system import FileSource, StreamFormat
 from pyflink.table import StreamTableEnvironment
 from riverrank.jobs.config.schema import Config
-from riverrank.jobs.local.reading import read_lines, read_topic
 from riverrank.operators.flink.arrivals import Lines, kafka_record
-from riverrank.operators.flink.process import Read
-from riverrank.state.records import Item, decode_item
+from riverrank.operators.flink.parse import Read
 
 STARTUP = {"earliest": "earliest-offset", "latest": "latest-offset", "committed": "group-offsets"}
 
@@ -38,20 +35,6 @@ def items(
     if tables is None or not config.kafka.items:
         return None
     return _topic(tables, config, config.kafka.items, "earliest-offset", uid), kafka_record
-
-
-def read_items(config: Config) -> Iterator[Item]:
-    """The catalogue as it stands now, in the order of the file or of each partition; what is no item is passed over."""
-    if config.files.items:
-        arrivals = read_lines(config.files.items)
-    elif config.kafka.bootstrap and config.kafka.items:
-        arrivals = read_topic(config.kafka, config.kafka.items)
-    else:
-        return
-    for arrival in arrivals:
-        item = decode_item(arrival.value, arrival.key, arrival.ts)
-        if isinstance(item, Item):
-            yield item
 
 
 def uses_kafka(config: Config) -> bool:

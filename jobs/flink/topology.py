@@ -3,40 +3,44 @@
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pyflink.common import Types
 from pyflink.datastream import DataStream, KeyedStream, OutputTag, StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
 from pyflink.table import StreamTableEnvironment
 from riverrank.jobs.config.schema import Config
+from riverrank.jobs.local.reading import read_items
 from riverrank.operators.cache.redis_cache import Cache
-from riverrank.operators.flink.process import (
-    BYTES,
-    KEYED,
-    LINES,
-    PAIRS,
-    RECORDS,
-    SAMPLE,
-    WRITES,
-    CacheFunction,
-    CacheRoute,
-    Output,
-    ParseEvents,
-    ParseItems,
-    RankerFunction,
-    RecommendFunction,
-    SendReceipts,
-    SessionFunction,
-    SignalsFunction,
-    broadcast_state,
-)
-from riverrank.state import uids as descriptors
+from riverrank.operators.flink.cache import CacheFunction, SendReceipts
+from riverrank.operators.flink.channels import BYTES, KEYED, PAIRS, SAMPLE, WRITES, lines_of, map_state, records_of
+from riverrank.operators.flink.parse import ParseEvents, ParseItems
+from riverrank.operators.flink.ranker import RankerFunction
+from riverrank.operators.flink.recommend import CacheRoute, RecommendFunction
+from riverrank.operators.flink.session import SessionFunction
+from riverrank.operators.flink.signals import SignalsFunction
+from riverrank.state import uids
+from riverrank.state.outputs import OUTPUTS, Origin
 
 from . import sinks, sources
 
 
-def build(env: StreamExecutionEnvironment, config: Config, parts: Mapping[Output, Path]) -> None:
-    """Build the job of `config` on `env`; `parts` are the folders of the outputs that go to files.
+class Operators(NamedTuple):
+    """The adapters with logic of their own; for a measurement, others with the same hops."""
+
+    session: type[SessionFunction] = SessionFunction
+    signals: type[SignalsFunction] = SignalsFunction
+    ranker: type[RankerFunction] = RankerFunction
+    recommend: type[RecommendFunction] = RecommendFunction
+
+
+def build(
+    env: StreamExecutionEnvironment,
+    config: Config,
+    parts: Mapping[str, Path],
+    operators: Operators = Operators(),  # noqa: B008 - immutable
+) -> None:
+    """Build the job of `config` on `env`; `parts` are the folders of the outputs that go to files, by name.
 
     Broadcast to RANKER are the catalogue and the signals, to RECOMMEND also the ranker's weights.
     """
@@ -45,62 +49,70 @@ def build(env: StreamExecutionEnvironment, config: Config, parts: Mapping[Output
     env.set_max_parallelism(job.max_parallelism)
     tables = StreamTableEnvironment.create(env) if sources.uses_kafka(config) else None
     outputs = sinks.outputs(config)
-    catalogue = functools.partial(sources.read_items, config)
+    catalogue = functools.partial(read_items, config)
 
     events = _events(env, tables, config)
     updates = _items(env, tables, config)
-    session = SessionFunction(behaviour, _topic(config, "events"), outputs, job.state_ttl)
-    feedback = _placed(_keyed(events).process(session, KEYED), descriptors.SESSION, job.parallelism)
+    session = operators.session(behaviour, _topic(config, "events"), outputs, job.state_ttl)
+    feedback = _placed(_keyed(events, job.parallelism).process(session, KEYED), uids.SESSION, job.parallelism)
+    shards = min(job.parallelism, behaviour.signals.shards)
     signals = _placed(
-        _keyed(feedback.get_side_output(PAIRS)).process(SignalsFunction(behaviour), BYTES),
-        descriptors.SIGNALS,
-        min(job.parallelism, behaviour.signals.shards),
+        _keyed(_side(feedback, PAIRS), job.parallelism).process(operators.signals(behaviour), BYTES),
+        uids.SIGNALS,
+        shards,
     )
     known = signals.union(updates) if updates is not None and _follows(config) else signals
     weights = _placed(
-        _keyed(feedback.get_side_output(SAMPLE))
-        .connect(known.broadcast(broadcast_state(descriptors.RANKER_VIEW)))
-        .process(RankerFunction(behaviour, catalogue), BYTES),
-        descriptors.RANKER,
+        _keyed(_side(feedback, SAMPLE), job.parallelism)
+        .connect(known.broadcast(map_state(uids.RANKER_VIEW)))
+        .process(operators.ranker(behaviour, catalogue), BYTES),
+        uids.RANKER,
         1,
     )
     cache = CacheRoute(config.cache.buckets, config.cache.popular_every) if config.redis.url else None
     answers = _placed(
-        _keyed(feedback)
-        .connect(known.union(weights).broadcast(broadcast_state(descriptors.RECOMMEND_VIEW)))
-        .process(RecommendFunction(behaviour, catalogue, outputs, job.state_ttl, cache), BYTES),
-        descriptors.RECOMMEND,
+        _still_keyed(feedback)
+        .connect(known.union(weights).broadcast(map_state(uids.RECOMMEND_VIEW)))
+        .process(operators.recommend(behaviour, catalogue, outputs, job.state_ttl, cache), BYTES),
+        uids.RECOMMEND,
         job.parallelism,
     )
     receipts = answers if cache is None else _cache(answers, config)
-    leaving = {
-        Output.SLATES: [answers],
-        Output.PREDICTIONS: [answers],
-        Output.RECEIPTS: [receipts],
-        Output.DEAD_LETTERS: [events, feedback, *([updates] if updates is not None else [])],
-    }
+    rejecting = [events, feedback, *([updates] if updates is not None else [])]
+    leaving = {Origin.ANSWER: [answers], Origin.RECEIPT: [receipts], Origin.REJECT: rejecting}
+    _write(leaving, tables, config, parts)
+
+
+def _write(
+    leaving: Mapping[Origin, list[DataStream]],
+    tables: StreamTableEnvironment | None,
+    config: Config,
+    parts: Mapping[str, Path],
+) -> None:
+    """Each wanted output from the operators that emit what it is made of, to its file or topic."""
     for output, directory in parts.items():
-        sinks.to_parts(_united(leaving[output], LINES[output]), directory, output)
+        sinks.to_parts(_united(leaving[OUTPUTS[output].origin], lines_of(output)), directory, output)
     for output, topic in sinks.topics(config).items():
         assert tables is not None, "topics need the tables"
-        sinks.to_topic(tables, _united(leaving[output], RECORDS[output]), config, output, topic)
+        records = _united(leaving[OUTPUTS[output].origin], records_of(output))
+        sinks.to_topic(tables, records, config, output, topic)
 
 
 def _events(env: StreamExecutionEnvironment, tables: StreamTableEnvironment | None, config: Config) -> DataStream:
-    """Parsed events, keyed by user; forward from the source, so that a user's events stay in order."""
-    stream, read = sources.events(env, tables, config, descriptors.EVENTS_SOURCE)
+    """Events with the key of their user; forward from the source, so that a user's events stay in order."""
+    stream, read = sources.events(env, tables, config, uids.EVENTS_SOURCE)
     parse = ParseEvents(read, _topic(config, "events"), sinks.outputs(config))
-    return _placed(stream.process(parse, KEYED), descriptors.EVENTS_PARSE, _readers(config, config.files.events))
+    return _placed(stream.process(parse, KEYED), uids.EVENTS_PARSE, _readers(config, config.files.events))
 
 
 def _items(env: StreamExecutionEnvironment, tables: StreamTableEnvironment | None, config: Config) -> DataStream | None:
     """Parsed items as catalogue updates."""
-    source = sources.items(env, tables, config, descriptors.ITEMS_SOURCE)
+    source = sources.items(env, tables, config, uids.ITEMS_SOURCE)
     if source is None:
         return None
     stream, read = source
     parse = ParseItems(read, _topic(config, "items"), sinks.outputs(config), updates=_follows(config))
-    return _placed(stream.process(parse, BYTES), descriptors.ITEMS_PARSE, _readers(config, config.files.items))
+    return _placed(stream.process(parse, BYTES), uids.ITEMS_PARSE, _readers(config, config.files.items))
 
 
 def _cache(answers: DataStream, config: Config) -> DataStream:
@@ -108,11 +120,11 @@ def _cache(answers: DataStream, config: Config) -> DataStream:
     connect = functools.partial(Cache, redis.url, redis.prefix, settings.ttl, redis.timeout)
     cache = CacheFunction(connect, settings.flush_every, settings.drain)
     written = _placed(
-        _keyed(answers.get_side_output(WRITES)).process(cache, KEYED), descriptors.CACHE, config.job.parallelism
+        _keyed(_side(answers, WRITES), config.job.parallelism).process(cache, KEYED),
+        uids.CACHE,
+        config.job.parallelism,
     ).start_new_chain()  # a thread of its own: it waits for Redis
-    return _placed(
-        written.process(SendReceipts(sinks.outputs(config)), BYTES), descriptors.RECEIPTS, config.job.parallelism
-    )
+    return _placed(written.process(SendReceipts(sinks.outputs(config)), BYTES), uids.RECEIPTS, config.job.parallelism)
 
 
 def _follows(config: Config) -> bool:
@@ -134,13 +146,38 @@ def _placed(stream: DataStream, uid: str, parallelism: int) -> DataStream:
     return stream.name(uid).uid(uid).set_parallelism(parallelism)
 
 
-def _keyed(stream: DataStream) -> KeyedStream:
-    """`stream` of `KEYED` rows by their key. `DataStream.key_by` would call Python once more for each record."""
-    selector = get_gateway().jvm.KeyByKeySelector()
-    key_type = Types.ROW([Types.STRING()]).get_java_type_info()
+def _keyed(stream: DataStream, parallelism: int) -> KeyedStream:
+    """`stream` of `KEYED` rows by their key. `DataStream.key_by` would call Python once more for each record.
+
+    In a job of `parallelism` 1 every key is in its place, and there is no need of a shuffle, nor of a thread of its
+    own for who comes after: a hop costs 40 us an event.
+    """
+    if parallelism == 1:
+        return _still_keyed(stream)
+    selector, key_type = _by_first_field()
     return KeyedStream(stream._j_data_stream.keyBy(selector, key_type), BYTES, stream)
 
 
+def _still_keyed(stream: DataStream) -> KeyedStream:
+    """`stream` of `KEYED` rows, keyed as what made it was, in as many subtasks: each record stays in its own."""
+    jvm = get_gateway().jvm
+    selector, key_type = _by_first_field()
+    as_keyed = jvm.org.apache.flink.streaming.api.datastream.DataStreamUtils.reinterpretAsKeyedStream
+    return KeyedStream(as_keyed(stream._j_data_stream, selector, key_type), BYTES, stream)
+
+
+def _by_first_field() -> tuple[object, object]:
+    """Java's key selector of `KEYED` rows, and the type of the key."""
+    return get_gateway().jvm.KeyByKeySelector(), Types.ROW([Types.STRING()]).get_java_type_info()
+
+
+def _side(stream: DataStream, tag: OutputTag) -> DataStream:
+    """A side output as it is. `DataStream.get_side_output` puts a Python function behind each, which returns what it is
+    given: 20 us a record, and one more operator in a thread that may have but one with kernels (`flink.native`).
+    """
+    return DataStream(stream._j_data_stream.getSideOutput(tag.get_java_output_tag()))
+
+
 def _united(streams: list[DataStream], tag: OutputTag) -> DataStream:
-    first, *others = [stream.get_side_output(tag) for stream in streams]
+    first, *others = [_side(stream, tag) for stream in streams]
     return first.union(*others) if others else first

@@ -149,6 +149,7 @@ class Cache:
         self._timeout_seconds = timeout_ms / 1000
         self._pool = connection_pool(url, timeout_ms)
         self._loaded = False
+        self.refused: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"Cache({self.where!r}, prefix={self._prefix!r})"
@@ -157,7 +158,8 @@ class Cache:
         """Put or erase what `writes` say, in their order, in one pipelined round trip.
 
         Returns the keys that are settled: they hold what was asked for, or something newer. A key that is missing
-        was refused by the server for a reason of its own, which is logged; it may be tried again.
+        was refused by the server for a reason of its own, which is logged and in `refused` until the next call; it
+        may be tried again.
 
         An erasure takes whatever was written in its epoch or before: when in doubt it deletes.
 
@@ -166,6 +168,7 @@ class Cache:
         """
         deadline = time.monotonic() + self._timeout_seconds
         settled: set[str] = set()
+        self.refused = {}
         failed: list[redis.ResponseError] = []
         left = list(writes)
         for _ in range(2):  # again after NOSCRIPT: the server was restarted or flushed
@@ -207,6 +210,7 @@ class Cache:
             elif _server_wide(reply):
                 failed.append(reply)
             else:
+                self.refused[write.key] = _reason(reply)
                 _log.warning("Redis at %s refuses %s: %s", self.where, self._prefix + write.key, reply)
         if again:
             self._loaded = False

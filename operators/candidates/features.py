@@ -15,7 +15,8 @@ SHAPES = ("root", "share", "log")  # of a score: its root, its share of the best
 SMALLEST_SHARE = 0.01  # what the logarithm of a share is cut off at
 LEAST = 1e-9  # a best score below counts as this much
 STEPS = 4096  # of the table of logarithms
-_LOGARITHMS = np.log1p(np.arange(STEPS + 2) / (STEPS * SMALLEST_SHARE)) / math.log1p(1.0 / SMALLEST_SHARE)
+# Rounded, as the last bits depend on the CPU, and the table goes with the compiled kernels into numba's cache.
+_LOGARITHMS = (np.log1p(np.arange(STEPS + 2) / (STEPS * SMALLEST_SHARE)) / math.log1p(1.0 / SMALLEST_SHARE)).round(9)
 
 
 class FeatureSpace(NamedTuple):

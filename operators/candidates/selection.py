@@ -29,6 +29,9 @@ class Allowed:
         self.mask = 0
         if seen is None or not len(seen):
             return
+        if seen.flags.writeable:  # numba compiles for arrays that may be written to and for others: here one of them
+            seen = seen.view()
+            seen.flags.writeable = False
         size = 1 << (2 * len(seen)).bit_length()
         if len(self.table) < size:
             self.table = np.full(size, EMPTY, np.int64)

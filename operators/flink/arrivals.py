@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from riverrank.state.records import DeadLetter, Reject, dead_letter
 
 
 class Arrival(msgspec.Struct, frozen=True, array_like=True):
@@ -35,3 +36,8 @@ def kafka_record(row: Iterable[Any]) -> Arrival:
     """A row of the Kafka table: key, value, partition, offset, timestamp."""
     key, value, partition, offset, ts = row
     return Arrival(partition, offset, ts, value, key)
+
+
+def letter_of(arrival: Arrival, reject: Reject, topic: str) -> DeadLetter:
+    """The dead letter of a record of that topic."""
+    return dead_letter(arrival.value, reject, topic, arrival.partition, arrival.offset, arrival.ts)

@@ -1,31 +1,74 @@
-"""Imports River, and the C extensions that come with it, where that can't hang: in a thread that Python made itself.
+"""Imports and compiles, where that can't hang, what the operators run on: in a thread that Python made itself.
 
 In thread mode Flink's Java threads run Python, and one that runs several operators of a chain holds a Python thread
 state for each. An extension that asks for the interpreter's lock while it is imported (all of pybind11's do, and
 scipy has some, which River imports) then waits for itself for ever: PyGILState_Ensure knows the first state only.
-To be imported before any module that imports River.
+`operators.flink` imports this first in a Flink process.
+
+The same holds for every call of a kernel with an array: numba asks for the lock when it lets go of the array. So a
+chain may hold one operator that calls kernels, the last of the chain: Flink opens that one first. `make_ready` refuses
+any other.
 """
 
+import ctypes
 import importlib
+import sys
 import threading
+from collections.abc import Callable
+
+from riverrank.operators.settings import Behaviour
+
+LOGIC = (
+    "riverrank.operators.models.ranker",
+    "riverrank.operators.session.session",
+    "riverrank.operators.signals.signals",
+    "riverrank.operators.slate.recommend",
+)
+_ready: set[bytes] = set()
+_one_at_a_time = threading.Lock()
 
 
-def import_apart(*names: str) -> None:
-    """Import modules in a thread of their own; raises what the import raised."""
+def apart(work: Callable[[], object]) -> None:
+    """Run `work` in a thread of its own, and wait; raises what it raised."""
     faults: list[BaseException] = []
 
-    def import_all() -> None:
+    def run() -> None:
         try:
-            for name in names:
-                importlib.import_module(name)
+            work()
         except BaseException as fault:  # raised again below: a thread has nobody to raise it to
             faults.append(fault)
 
-    thread = threading.Thread(target=import_all, name="imports")
+    thread = threading.Thread(target=run, name="native")
     thread.start()
     thread.join()
     if faults:
         raise faults[0]
 
 
-import_apart("river.compose", "river.linear_model", "river.optim", "river.preprocessing")
+def import_logic() -> None:
+    """Import the operators' logic, and with it numba, River and scipy."""
+    for name in LOGIC:
+        importlib.import_module(name)
+
+
+def make_ready(behaviour: Behaviour) -> None:
+    """Load all that an operator with these settings calls, compiled kernels too, once a process; for `open()`.
+
+    Else the first event waits for it: some tenths of a second from numba's cache, many seconds without.
+    """
+    from riverrank.operators.warm import warm  # noqa: PLC0415 (the logic, which is imported apart)
+    from riverrank.state.messages import encode  # noqa: PLC0415
+
+    if "pemja" in sys.modules and not ctypes.pythonapi.PyGILState_Check():
+        raise RuntimeError(
+            "this operator calls kernels, and another of its chain was opened before it: numba would wait for ever for "
+            "a lock that this thread has; start a new chain after it (jobs.flink.topology)"
+        )
+    key = encode(behaviour)
+    with _one_at_a_time:
+        if key not in _ready:
+            apart(lambda: warm(behaviour))
+            _ready.add(key)
+
+
+apart(import_logic)

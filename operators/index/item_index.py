@@ -14,8 +14,6 @@ from riverrank.state.hashing import hash32
 from riverrank.state.item_tables import (
     DECAYED,
     POPULARITY,
-    STATS,
-    TOGETHER,
     ItemTable,
     decay_of,
 )
@@ -27,10 +25,10 @@ from riverrank.state.messages import (
     Weights,
     decode_update,
     encode,
-    from_bfloat16,
 )
 from riverrank.state.records import Item
 
+from .apply_updates import apply_signals, apply_vectors
 from .lists import POPULAR, Lists
 from .pool import Pool
 from .vocabulary import Vocabulary
@@ -165,7 +163,9 @@ class ItemIndex:
         return keys - at * self._log_decay[which]
 
     def popular(self) -> np.ndarray:
-        """The 4,096 most popular servable rows, most popular first; of equals the first that was known: int32."""
+        """The 4,096 most popular servable rows (a sixteenth fewer where some went), most popular first; of equals the
+        lowest row: int32.
+        """
         self.lists.refresh()
         return self.lists.popular.rows[: self.lists.popular.n]
 
@@ -189,6 +189,8 @@ class ItemIndex:
 
     def best_of(self, token: int) -> np.ndarray:
         """The 60 most popular servable rows that have `token`: int32."""
+        if len(self.meta.events) > 1:  # of one shard, no list grows old
+            self.lists.refresh()
         return self.lists.best_of(token)
 
     def by_popularity(self) -> np.ndarray:
@@ -299,44 +301,10 @@ class ItemIndex:
         return True
 
     def _apply_signals(self, update: SignalUpdate) -> None:
-        table = self.table
-        self._make_room(len(update.ids))
-        rows_of = np.array([self._row(item_id) for item_id in update.ids], np.int64)
-        counted = rows_of[np.frombuffer(update.counted, "<i4")]
-        table.stats[counted] = np.frombuffer(update.stats, "<f4").reshape(-1, STATS)
-        table.at[counted] = update.events
-        table.shard[counted] = update.shard
-        rows = rows_of[np.frombuffer(update.rows, "<i4")]
-        forgot = np.float32(self.behaviour.signals.forgetting) ** np.frombuffer(update.renewals, "<i4")
-        table.weights[rows, :, :TOGETHER] *= forgot[:, None, None].astype(np.float32)
-        cells = np.frombuffer(update.cells, "<i4").reshape(-1, 3)
-        if len(cells):
-            lists, positions = rows_of[cells[:, 0]], cells[:, 1]
-            table.neighbours[lists, positions] = rows_of[cells[:, 2]]
-            table.weights[lists, positions] = np.frombuffer(update.weights, "<f4").reshape(-1, 3)
-        table.touch(counted)
-        table.touch(rows)
-        taken = np.append(rows_of, -1)[np.frombuffer(update.taken, "<i4")]
-        self.sessions.take(np.frombuffer(update.keys, "<u4").tolist(), taken.tolist())
-        meta = self.meta
-        meta.events[update.shard] = update.events
-        self._set_clock()
-        self.lists.count(counted)
-        meta.ratings[update.shard] = update.ratings
-        meta.ts = max(meta.ts, update.ts)
+        apply_signals(self, update)
 
     def _apply_vectors(self, update: VectorUpdate) -> None:
-        table = self.table
-        self._make_room(len(update.ids))
-        rows = np.array([self._row(item_id) for item_id in update.ids], np.int64)
-        taken, following = (rows[np.frombuffer(of, "<i4")] for of in (update.context_of, update.target_of))
-        d = self.behaviour.embedding.dimensions
-        table.context[taken] = from_bfloat16(update.context).reshape(-1, d)
-        table.target[following] = from_bfloat16(update.target).reshape(-1, d)
-        table.bias[following] = np.frombuffer(update.bias, "<f4")
-        self._pool.update(following)
-        table.touch(rows)
-        self.meta.ts = max(self.meta.ts, update.ts)
+        apply_vectors(self, update)
 
 
 @njit(cache=True, nogil=True)

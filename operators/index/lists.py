@@ -65,7 +65,15 @@ class Lists:
             ranked.fit(index.table.capacity)
             keys = index.keys_of(rows, column)
             ranked.n = count_popular(
-                rows, keys, index.servable, ranked.rows, ranked.keys, ranked.listed, ranked.n, ranked.size
+                rows,
+                keys,
+                index.servable,
+                ranked.rows,
+                ranked.keys,
+                ranked.listed,
+                ranked.n,
+                ranked.size,
+                ranked.left_out,
             )
             if column == POPULARITY and self._tokens:
                 count_by_token(
@@ -102,9 +110,9 @@ class Lists:
     def refresh(self) -> None:
         """Make the lists again where they have to be: to be called before one is read."""
         index = self.index
-        several = len(index.meta.events) > 1 and index.events - self._made_at >= REFRESH_EVENTS
+        several = len(index.meta.events) > 1
         short = self.popular.is_short or self.trending.is_short or self.newest.is_short
-        if not (self._stale or several or short):
+        if not (self._stale or short or (several and index.events - self._made_at >= REFRESH_EVENTS)):
             return
         n, capacity = len(index.table), index.table.capacity
         rows = np.flatnonzero(index.servable[:n])
@@ -154,4 +162,5 @@ class Lists:
     def _drop_slots(self) -> None:
         self.index.vocabulary.slots[self._tokens] = -1
         self._tokens.clear()
+        self._rows = np.zeros_like(self._rows)  # another array, as whoever asked for a list before may still read it
         self._counts[:] = -1

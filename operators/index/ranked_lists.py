@@ -11,7 +11,9 @@ ABSENT = np.nan  # the key of a row that is not listed
 
 
 class RankedList:
-    """The `size` rows with the highest keys: `rows[:n]` int32, `keys[:n]` float64, of equal keys the lowest row first.
+    """The rows with the highest keys, `size` at most: `rows[:n]` int32, `keys[:n]` float64, of equal keys the lowest
+    row first. No row that is left out stands before one that is listed; so a row that falls below all that are listed
+    is left out, and the list has a gap, since some other may belong there.
 
     >>> ranked = RankedList(size=2)
     >>> ranked.rebuild(np.array([4, 5, 6]), np.array([1.0, 3.0, 2.0]), capacity=8)
@@ -26,13 +28,12 @@ class RankedList:
         self.keys = np.zeros(size + 1)
         self.listed = np.zeros(0)  # by row, the key under which it is listed, ABSENT where it isn't
         self.n = 0
-        self.left_out = False  # whether there are rows beside the list, which a gap would have to be filled from
-        self.gaps = 0
+        self.left_out = False  # whether there may be rows beside the list, which a gap would have to be filled from
 
     def rebuild(self, rows: np.ndarray, keys: np.ndarray, capacity: int) -> None:
         """List the best of `rows`, int (m,), ascending, with `keys`, float64 (m,)."""
         order = np.argsort(-keys, kind="stable")[: self.size]
-        self.n, self.left_out, self.gaps = len(order), len(rows) > len(order), 0
+        self.n, self.left_out = len(order), len(rows) > len(order)
         self.rows[: self.n], self.keys[: self.n] = rows[order], keys[order]
         self.listed = np.full(capacity, ABSENT)
         self.listed[self.rows[: self.n]] = self.keys[: self.n]
@@ -44,19 +45,18 @@ class RankedList:
 
     @property
     def is_short(self) -> bool:
-        """Whether so many rows left the list that it is to be rebuilt."""
-        return self.left_out and self.gaps > self.size // 16
+        """Whether so many rows left the list, a sixteenth of its size, that it is to be rebuilt."""
+        return self.left_out and self.n < self.size - self.size // 16
 
     def put(self, row: int, key: float) -> None:
         """List `row` under `key`, or under another than before."""
-        self.n = move(self.rows, self.keys, self.listed, self.n, self.size, row, key)
+        self.n = move(self.rows, self.keys, self.listed, self.n, self.size, self.left_out, row, key)
         self.left_out |= self.n == self.size
 
     def remove(self, row: int) -> None:
         """Take `row` off the list."""
         if row < len(self.listed) and self.listed[row] == self.listed[row]:
             self.n = take_out(self.rows, self.keys, self.listed, self.n, row)
-            self.gaps += 1
 
 
 @njit(cache=True, nogil=True)
@@ -85,14 +85,17 @@ def take_out(rows, keys, listed, n, row):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def move(rows, keys, listed, n, size, row, key):  # type: ignore[no-untyped-def]
-    """List `row` under `key`, and where there is no room drop the last; how many are listed then. About 0.1 us."""
+def move(rows, keys, listed, n, size, left_out, row, key):  # type: ignore[no-untyped-def]
+    """List `row` under `key`, and where there is no room drop the last; how many are listed then. About 0.1 us.
+
+    Where rows are `left_out`, one that would be the last is left out too: another may belong before it.
+    """
     if listed[row] == listed[row]:
         if listed[row] == key:
             return n
         n = take_out(rows, keys, listed, n, row)
     position = position_of(rows, keys, n, row, key)
-    if position >= size:
+    if position >= size or (left_out and position == n):
         return n
     for k in range(n, position, -1):
         rows[k] = rows[k - 1]
@@ -108,11 +111,11 @@ def move(rows, keys, listed, n, size, row, key):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def count_popular(counted, keys, servable, rows, listed_keys, listed, n, size):  # type: ignore[no-untyped-def]
+def count_popular(counted, keys, servable, rows, listed_keys, listed, n, size, left_out):  # type: ignore[no-untyped-def]
     """List the servable of `counted`, int (m,), under their new `keys`, float64 (m,); how many are listed then."""
     for k in range(len(counted)):
         if servable[counted[k]]:
-            n = move(rows, listed_keys, listed, n, size, counted[k], keys[k])
+            n = move(rows, listed_keys, listed, n, size, left_out, counted[k], keys[k])
     return n
 
 
@@ -132,6 +135,7 @@ def count_by_token(counted, keys, servable, tokens, slot_of, rows, listed_keys, 
             if slot < 0 or counts[slot] < 0:
                 continue
             n = counts[slot]
+            was_full = n == size
             for j in range(n):
                 if rows[slot, j] == row:
                     for i in range(j, n - 1):
@@ -140,7 +144,9 @@ def count_by_token(counted, keys, servable, tokens, slot_of, rows, listed_keys, 
                     n -= 1
                     break
             position = position_of(rows[slot], listed_keys[slot], n, row, keys[k])
-            if position < size:
+            if was_full and position == n < size:  # it fell to the end, where a row that is not listed may belong
+                n = -1
+            elif position < size:
                 for i in range(n, position, -1):
                     rows[slot, i] = rows[slot, i - 1]
                     listed_keys[slot, i] = listed_keys[slot, i - 1]

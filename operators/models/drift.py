@@ -6,10 +6,11 @@ learner's own order; else 0.
 
 import math
 from collections.abc import Sequence
-from itertools import chain, islice
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
+from numba import njit
 from riverrank.state.learners import LearnerState
 from riverrank.state.messages import Feedback, History
 
@@ -19,10 +20,8 @@ LEAST = 5  # losses on either side of a change
 GRACE = 10  # losses before the first look
 ROWS = 8  # sizes of buckets, doubling from 1: the sum of the largest is a byte
 MOST_TAKEN = 255  # interactions counted of a bucket: a byte
-HEAD = 1 + ROWS
-
-
-_Bucket = tuple[int, int]  # the sum of its losses, and the interactions from its first loss to the next bucket's
+HEAD = 1 + ROWS  # bytes before the buckets
+MOST_BYTES = HEAD + 2 * ROWS * BUCKETS
 
 
 class Change(NamedTuple):
@@ -30,87 +29,6 @@ class Change(NamedTuple):
 
     worse: bool
     taken: int
-
-
-class Adwin:
-    """The last losses of a user, in buckets of doubling size: `rows[k]` are those of 2 ** k losses, oldest first.
-
-    River's `drift.ADWIN(clock=CLOCK)` for losses of 0 or 1, with the same result loss by loss, in 90 bytes at most:
-    what River keeps of a bucket follows from its size and its sum. As River's it begins anew after a change, but it
-    remembers no more than ROWS rows. Bifet and Gavaldà, Learning from time-changing data with adaptive windowing, 2007.
-
-    >>> adwin = Adwin(b"", 0.1)
-    >>> [change for loss in 50 * [0] + 30 * [1] if (change := adwin.add(loss))]
-    [Change(worse=True, taken=0)]
-    """
-
-    def __init__(self, raw: bytes, significance: float) -> None:
-        """`raw` is what `dump` gave, b"" for none; `significance` above 0: the greater, the sooner and the falser."""
-        self.significance = significance
-        self.rows: list[list[_Bucket]] = [[] for _ in range(ROWS)]
-        self.tick = 0
-        if raw:
-            self.tick = raw[0]
-            buckets = iter(zip(raw[HEAD::2], raw[HEAD + 1 :: 2], strict=True))
-            for row, size in zip(self.rows, raw[1:HEAD], strict=True):
-                row.extend(islice(buckets, size))
-
-    def add(self, loss: int) -> Change | None:
-        """Take a loss; the change that it completes."""
-        bucket = (loss, 0)
-        for row in self.rows:
-            row.append(bucket)
-            if len(row) <= BUCKETS:
-                break
-            (losses, taken), (more, took) = row[:2]
-            del row[:2]
-            bucket = (losses + more, min(MOST_TAKEN, taken + took))  # of the largest size it is forgotten
-        self.tick += 1
-        if self.tick < CLOCK:
-            return None
-        self.tick = 0
-        change = self._change()
-        if change is not None:
-            self.rows = [[] for _ in range(ROWS)]
-        return change
-
-    def take(self) -> None:
-        """Count an interaction, with the loss that came last."""
-        for row in self.rows:
-            if row:
-                losses, taken = row[-1]
-                row[-1] = losses, min(MOST_TAKEN, taken + 1)
-                break
-
-    def dump(self) -> bytes:
-        """The tick, the lengths of the rows, and of each bucket the losses and the interactions, each a byte."""
-        buckets = chain.from_iterable(chain.from_iterable(self.rows))
-        return bytes([self.tick, *map(len, self.rows), *buckets])
-
-    def _change(self) -> Change | None:
-        """Where the means before and after differ by more than chance allows, if anywhere: there where most so."""
-        n = sum(len(row) << k for k, row in enumerate(self.rows))
-        if n <= GRACE:
-            return None
-        total = sum(losses for row in self.rows for losses, _ in row)
-        confidence = math.log(2 * math.log(n) / self.significance)
-        spread, bound = 2 * total * (n - total) / (n * n) * confidence, 2 / 3 * confidence
-        after, lost, taken = 0, 0, 0  # of the newer side
-        most, change = 0.0, None
-        for k, row in enumerate(self.rows):
-            for losses, took in reversed(row):
-                after += 1 << k
-                lost += losses
-                taken += took
-                before = n - after
-                if after < LEAST or before < LEAST:
-                    continue
-                step = lost / after - (total - lost) / before
-                parts = 1 / (after - LEAST + 1) + 1 / (before - LEAST + 1)
-                excess = abs(step) - bound * parts
-                if excess > most and (excess := excess - math.sqrt(spread * parts)) > most:
-                    most, change = excess, Change(step > 0, taken)
-        return change
 
 
 def watch(user: LearnerState, losses: Sequence[int], history: History, *, took: bool, significance: float) -> bool:
@@ -121,14 +39,10 @@ def watch(user: LearnerState, losses: Sequence[int], history: History, *, took: 
     """
     if not significance or not (losses or took):
         return False
-    adwin = Adwin(user.losses, significance)
-    changes = [change for loss in losses if (change := adwin.add(loss)) is not None and change.worse]
-    if took:
-        adwin.take()
-    user.losses = adwin.dump()
-    if not changes:
+    user.losses, change = take(user.losses, losses, took=took, significance=significance)
+    if change is None or not change.worse:
         return False
-    taken = changes[-1].taken + took
+    taken = change.taken + took
     if taken < len(history):
         user.since = history[-taken].ts if taken else history[-1].ts + 1
     return True
@@ -137,6 +51,128 @@ def watch(user: LearnerState, losses: Sequence[int], history: History, *, took: 
 def recent(feedback: Feedback, since: int) -> Feedback:
     """The feedback with what its history holds from `since` on, in epoch milliseconds."""
     history = feedback.history
-    if not history or history[0].ts >= since:
+    if not since or not history or history[0].ts >= since:
         return feedback
     return msgspec.structs.replace(feedback, history=history.since(since))
+
+
+def take(raw: bytes, losses: Sequence[int], *, took: bool, significance: float) -> tuple[bytes, Change | None]:
+    """Take losses, each 0 or 1, and then an interaction where one `took` place: what is kept now, and the last change
+    that a loss completed, of those for the worse where there was any. 2 us for one loss.
+
+    What is kept are the last losses of a user, in buckets of doubling size: row k holds those of 2 ** k losses, oldest
+    first. It is a byte of losses since the last look, one each for the lengths of the rows, and for each bucket the sum
+    of its losses and the number of interactions from its first loss to the next bucket's: 89 bytes at most. `raw` is
+    that, b"" for none; `significance` is above 0: the greater, the sooner and the falser.
+
+    River's `drift.ADWIN(clock=CLOCK)` for losses of 0 or 1, with the same result loss by loss: what River keeps of a
+    bucket follows from its size and its sum. As River's it begins anew after a change, but it remembers no more than
+    ROWS rows. Bifet and Gavalda, Learning from time-changing data with adaptive windowing, 2007.
+
+    >>> kept, change = take(b"", 50 * [0] + 30 * [1], took=False, significance=0.1)
+    >>> change
+    Change(worse=True, taken=0)
+    """
+    kept = np.zeros(MOST_BYTES, np.uint8)
+    new = np.frombuffer(bytes(losses), np.uint8)
+    size, found, taken = _take(np.frombuffer(raw, np.uint8), new, took, significance, kept)
+    return kept[:size].tobytes(), Change(found > 0, int(taken)) if found else None
+
+
+@njit(cache=True, nogil=True)
+def _take(raw, losses, took, significance, kept):  # type: ignore[no-untyped-def]
+    """See `take`. Writes what is kept to `kept`. Its size; 1 for a change for the worse, -1 for another, 0 for
+    none; and the interactions since.
+    """
+    lengths = np.zeros(ROWS, np.int64)
+    buckets = np.zeros((ROWS, BUCKETS + 1, 2), np.int64)  # losses, interactions
+    tick, at = np.int64(0), HEAD
+    if len(raw):
+        tick = np.int64(raw[0])
+        for row in range(ROWS):
+            lengths[row] = raw[1 + row]
+            for position in range(lengths[row]):
+                buckets[row, position, 0], buckets[row, position, 1] = raw[at], raw[at + 1]
+                at += 2
+    found, taken = 0, 0
+    for loss in losses:
+        _add(np.int64(loss), lengths, buckets)
+        tick += 1
+        if tick < CLOCK:
+            continue
+        tick = np.int64(0)
+        change, since = _change(lengths, buckets, significance)
+        if change:
+            lengths[:] = 0
+            if change > 0 or found <= 0:
+                found, taken = change, since
+    if took:
+        _count(lengths, buckets)
+    kept[0], at = tick, HEAD
+    for row in range(ROWS):
+        kept[1 + row] = lengths[row]
+        for position in range(lengths[row]):
+            kept[at], kept[at + 1] = buckets[row, position, 0], buckets[row, position, 1]
+            at += 2
+    return at, found, taken
+
+
+@njit(cache=True, nogil=True)
+def _add(loss, lengths, buckets):  # type: ignore[no-untyped-def]
+    """Add a bucket of one loss, and where there are too many of a size, merge the two oldest into one of the next."""
+    losses, taken = loss, 0
+    for row in range(len(lengths)):
+        buckets[row, lengths[row], 0], buckets[row, lengths[row], 1] = losses, taken
+        lengths[row] += 1
+        if lengths[row] <= BUCKETS:
+            break
+        losses = buckets[row, 0, 0] + buckets[row, 1, 0]
+        taken = min(MOST_TAKEN, buckets[row, 0, 1] + buckets[row, 1, 1])  # of the largest size it is forgotten
+        lengths[row] -= 2
+        for position in range(lengths[row]):
+            buckets[row, position, 0] = buckets[row, position + 2, 0]
+            buckets[row, position, 1] = buckets[row, position + 2, 1]
+
+
+@njit(cache=True, nogil=True)
+def _count(lengths, buckets):  # type: ignore[no-untyped-def]
+    """Count an interaction, with the loss that came last."""
+    for row in range(len(lengths)):
+        if lengths[row]:
+            last = lengths[row] - 1
+            buckets[row, last, 1] = min(MOST_TAKEN, buckets[row, last, 1] + 1)
+            break
+
+
+@njit(cache=True, nogil=True)
+def _change(lengths, buckets, significance):  # type: ignore[no-untyped-def]
+    """Where the means before and after differ by more than chance allows, if anywhere: there where most so. 1 where the
+    later mean is worse, -1 where it is better, 0 for none; and the interactions since.
+    """
+    n, total = 0, 0
+    for row in range(len(lengths)):
+        n += lengths[row] << row
+        for position in range(lengths[row]):
+            total += buckets[row, position, 0]
+    found, since = 0, 0
+    if n <= GRACE:
+        return found, since
+    confidence = math.log(2 * math.log(n) / significance)
+    spread, bound = 2 * total * (n - total) / (n * n) * confidence, 2 / 3 * confidence
+    after, lost, taken, most = 0, 0, 0, 0.0  # of the newer side
+    for row in range(len(lengths)):
+        for position in range(lengths[row] - 1, -1, -1):
+            after += 1 << row
+            lost += buckets[row, position, 0]
+            taken += buckets[row, position, 1]
+            before = n - after
+            if after < LEAST or before < LEAST:
+                continue
+            step = lost / after - (total - lost) / before
+            parts = 1 / (after - LEAST + 1) + 1 / (before - LEAST + 1)
+            excess = abs(step) - bound * parts
+            if excess > most:
+                excess -= math.sqrt(spread * parts)
+                if excess > most:
+                    most, found, since = excess, 1 if step > 0 else -1, taken
+    return found, since

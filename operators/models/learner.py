@@ -1,64 +1,42 @@
 """The per-user learner: a River classifier as a residual on the ranker's logit.
 
 Its coordinates are the ranker's logit (whose weight starts at 1), the features, and the content tokens that the user
-met. A linear learner runs on numpy vectors and equals River's own; any other River class runs as it is.
+met. A linear learner runs on arrays and equals River's own; any other River class runs as it is.
 """
 
 import importlib
 import pickle
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from river import base, compose, linear_model, optim, preprocessing
-from riverrank.operators.candidates.feature_space import FEATURES, F
-from riverrank.operators.candidates.retrieve import Candidates
+from riverrank.operators.candidates import registry
+from riverrank.operators.candidates.features import FeatureSpace, feature_space
+from riverrank.operators.candidates.retrieval import Candidates
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import LearnerSettings
 from riverrank.state.hashing import hash32
 from riverrank.state.learners import LearnerState
 
-from .linear import Linear, probability
+from . import linear_kernels as kernels
+from .inputs import RANKER, Inputs
+from .linear import Linear, arrays_of, is_plain, probability
+from .river_learner import RiverLearner
+from .weights import RankerWeights, by_name
 
-DENSE = F + 1  # the ranker's logit, then the features
-_DENSE_NAMES = ("ranker", *FEATURES)
-PRIOR_PRECISION = 1.0  # of a weight that nothing was learned of
-
-
-class Inputs:
-    """Candidates as a learner sees them: `dense` float64 (c, DENSE), and the token numbers int32 (c, t) of each."""
-
-    def __init__(self, index: ItemIndex, candidates: Candidates, logits: np.ndarray) -> None:
-        self.index = index
-        self.dense = np.concatenate([logits[:, None], candidates.features], axis=1)
-        self.tokens = index.tokens[candidates.rows]
-
-    def pick(self, positions: list[int]) -> "Inputs":
-        """Those at `positions` alone."""
-        return self._of(self.dense[positions], self.tokens[positions])
-
-    def against(self, row: int, positions: np.ndarray) -> "Inputs":
-        """An item of which no more than its content is known, by its row, and after it those at `positions`."""
-        dense = np.concatenate([np.zeros((1, DENSE)), self.dense[positions]])
-        return self._of(dense, np.concatenate([self.index.tokens[row][None], self.tokens[positions]]))
-
-    def _of(self, dense: np.ndarray, tokens: np.ndarray) -> "Inputs":
-        made = Inputs.__new__(Inputs)
-        made.index, made.dense, made.tokens = self.index, dense, tokens
-        return made
-
-    def named(self, position: int, buckets: int) -> dict[str, float]:
-        """One candidate as River's classes take it; its tokens share `buckets` features."""
-        x = dict(zip(_DENSE_NAMES, self.dense[position].tolist(), strict=True))
-        names = self.index.token_names
-        held = (number for number in self.tokens[position].tolist() if number >= 0)
-        return x | {f"token {hash32(names[number]) % buckets}": 1.0 for number in held}
+_FLOAT, _MARK, _DOUBLE = np.dtype("<f4"), np.dtype("<u4"), np.dtype("<f8")
 
 
 class Learner(Protocol):
     """One user's model, taken out of the user's state, and put back by `store`."""
 
+    def score(
+        self, index: ItemIndex, candidates: Candidates, ranker: RankerWeights, segment: int
+    ) -> tuple[Inputs, np.ndarray]: ...
     def logits(self, inputs: Inputs) -> np.ndarray: ...
     def learn(self, inputs: Inputs, position: int, label: bool, weight: float) -> None: ...
+    def learn_each(self, inputs: Inputs, labels: Sequence[bool], weight: float) -> None: ...
     def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None: ...
     def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
     def store(self, state: LearnerState) -> None: ...
@@ -67,15 +45,27 @@ class Learner(Protocol):
 class Learners:
     """Makes the learner of a user from settings and state; raises ValueError where a name is not one of River's.
 
-    `measured`: whether learners keep how sure they are of each weight, which only linear ones can.
+    `features` are those that candidates come with. `measured`: whether learners keep how sure they are of each weight,
+    which only linear ones can.
     """
 
-    def __init__(self, settings: LearnerSettings, *, measured: bool = False) -> None:
+    def __init__(
+        self, settings: LearnerSettings, features: FeatureSpace | None = None, *, measured: bool = False
+    ) -> None:
         self.settings = settings
         self.measured = measured
         self.prototype = _river(settings)
+        self.names = (features or feature_space(registry.SOURCES)).names
+        self.marks = np.array([hash32(name) for name in (RANKER, *self.names)], _MARK).tobytes()
         self.linear = isinstance(self.prototype, linear_model.LogisticRegression) and _has_vector_form(self.prototype)
-        self.plain_sgd = self.linear and type(self.prototype.optimizer) is optim.SGD
+        self.plain = self.linear and is_plain(self.prototype)
+        self.arrays = arrays_of(self.prototype) if self.linear else ()
+        self.clip = float(self.prototype.clip_gradient) if self.linear else 0.0
+        self.constant = _constant_rates(self.prototype) if self.plain else None
+        optimizer = settings.optimizer.removeprefix("river.")
+        model = settings.model.removeprefix("river.")
+        self.optimizer_mark = hash32(optimizer)
+        self.model_mark = hash32(f"linear {model}" if self.linear else f"pickled {model} {optimizer}")
         if measured and not self.linear:
             raise ValueError(
                 f'exploration.kind = "thompson" needs a linear learner, and {settings.model} (with its optimizer and '
@@ -83,173 +73,241 @@ class Learners:
             )
 
     def of(self, state: LearnerState) -> Learner:
-        """The learner that `state` holds; a new one where it holds none."""
+        """The learner that `state` holds, a new one where it holds none. One of another class is given up, and with it
+        the count of what it learned from.
+        """
+        if state.model_of != self.model_mark and not (state.model_of == 0 and self._reads(state)):
+            state.forget_learner()
         if self.linear:
-            river = self.prototype if self.plain_sgd else self.prototype.clone()
-            return LinearLearner(self.settings, state, river, measured=self.measured)
-        model = pickle.loads(state.model) if state.model else self.prototype.clone()
-        return RiverLearner(model, max(1, self.settings.tokens))
+            return LinearLearner(self, state)
+        return RiverLearner(self.prototype, self.model_mark, self.names, max(1, self.settings.tokens), state)
+
+    def _reads(self, state: LearnerState) -> bool:
+        """Whether a state that does not say what wrote it, as those of layout 1, can be this class's."""
+        if self.linear:
+            return bool(state.weights) or not state.model
+        return not state.model or _classes(pickle.loads(state.model)) == _classes(self.prototype)
 
 
 class LinearLearner:
-    """River's logistic regression, on vectors.
+    """River's logistic regression, on arrays: with plain SGD all of it compiled, else with River's own optimiser.
 
-    Where it is `measured`, the posterior of its weights is kept as well: independent Gaussians, whose precision grows
+    Where it is measured, the posterior of its weights is kept as well: independent Gaussians, whose precision grows
     by p (1 - p) x^2 with each step. Chapelle and Li, An empirical evaluation of Thompson sampling (2011), algorithm 3.
     """
 
-    def __init__(
-        self, settings: LearnerSettings, state: LearnerState, river: linear_model.LogisticRegression, *, measured: bool
-    ) -> None:
-        self.limit = settings.tokens
-        self.tokens = np.frombuffer(state.tokens, "<u4").tolist()
-        weights = np.zeros(DENSE + len(self.tokens))
-        if len(state.weights) == 4 * DENSE:
-            weights[:DENSE] = np.frombuffer(state.weights, "<f4")
-            weights[DENSE:] = np.frombuffer(state.token_weights, "<f4")
-        else:  # new, or from a version with other features: start from the ranker alone
-            weights[0] = 1.0
-        self.model = Linear(river, weights, state.intercept)
-        self.model.recall({"n_iterations": 0} | state.memory)
-        self.precision: np.ndarray | None = None
-        if measured:
-            kept = np.frombuffer(state.precision, "<f4").astype(float)
-            self.precision = kept if len(kept) == len(weights) else np.full(len(weights), PRIOR_PRECISION)
+    def __init__(self, made_by: Learners, state: LearnerState) -> None:
+        """As `state` has it, by the names of features: a new one starts at 0, the ranker's logit at 1."""
+        self._by = made_by
+        self._state = state
+        self._changed = False
+        self.intercept = state.intercept if state.weights else float(made_by.prototype.intercept)
+        self.steps = 0
+        self._held = len(state.tokens) // 4
+        self._dense = 1 + len(made_by.names)
+        # Rows: weights, precision where it is measured, then the optimiser's arrays.
+        shape = 1 + made_by.measured + len(made_by.arrays), self._dense + max(made_by.settings.tokens, self._held)
+        self._values = np.zeros(shape)
+        self._values[0, 0] = 1.0
+        if made_by.measured:
+            self._values[1] = kernels.PRIOR_PRECISION
+        self._tokens = np.zeros(shape[1] - self._dense, np.uint32)
+        if state.weights:
+            self._load(state)
+
+    def _load(self, state: LearnerState) -> None:
+        by, held, dense = self._by, self._held, self._dense
+        self._take(0, np.frombuffer(state.weights, _FLOAT), state.features)
+        if held:
+            self._tokens[:held] = np.frombuffer(state.tokens, _MARK)
+            self._values[0, dense : dense + held] = np.frombuffer(state.token_weights, _FLOAT)
+        if by.measured and len(state.precision) == len(state.features) + 4 * held:
+            self._take(1, np.frombuffer(state.precision, _FLOAT), state.features)
+        kept = {name for name, value in state.memory.items() if isinstance(value, bytes)}
+        if state.memory_of == by.optimizer_mark or (state.memory_of == 0 and kept == set(by.arrays)):
+            self.steps = state.memory.get("n_iterations", 0)
+            for row, name in enumerate(by.arrays, 1 + by.measured):
+                self._take(row, np.frombuffer(state.memory.get(name, b""), _DOUBLE), state.features)
+
+    def _take(self, row: int, kept: np.ndarray, marks: bytes) -> None:
+        """Fill a row of the values with what was kept by the features of `marks`, and after them by token."""
+        dense, n = self._dense, len(marks) // 4
+        if marks == self._by.marks:
+            self._values[row, : len(kept)] = kept
+        elif len(kept) >= n:
+            wanted = np.frombuffer(self._by.marks, _MARK).tolist()
+            prior = self._values[row, :dense]
+            self._values[row, :dense] = by_name(kept[:n], np.frombuffer(marks, _MARK).tolist(), wanted, prior)
+            self._values[row, dense : dense + len(kept) - n] = kept[n:]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Of the ranker's logit, the features, and the tokens: float64 (D + tokens,), with D = 1 + F."""
+        return self._values[0, : self._dense + self._held]
+
+    @property
+    def precision(self) -> np.ndarray | None:
+        """Of each weight, where it is measured."""
+        return self._values[1, : self._dense + self._held] if self._by.measured else None
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """The hashes of the tokens that have a weight: uint32."""
+        return self._tokens[: self._held]
+
+    def score(
+        self, index: ItemIndex, candidates: Candidates, ranker: RankerWeights, segment: int
+    ) -> tuple[Inputs, np.ndarray]:
+        """Candidates as a learner sees them, and its logits of them, float64 (c,)."""
+        out = np.empty((2, len(candidates.rows)))
+        kernels.score(
+            candidates.features,
+            candidates.rows,
+            ranker.weights[segment],
+            ranker.bias,
+            index.tokens,
+            index.token_hashes,
+            self._values,
+            self._tokens,
+            self._held,
+            self.intercept,
+            out,
+        )
+        return Inputs(index, candidates, out[0]), out[1]
 
     def logits(self, inputs: Inputs) -> np.ndarray:
-        dense = inputs.dense @ self.model.weights[:DENSE] + self.model.intercept
-        return dense + self._token_parts(inputs).sum(axis=1) if self.tokens else dense
+        return kernels.logits_of(*inputs.arrays(), self._values, self._tokens, self._held, self.intercept)
 
     def learn(self, inputs: Inputs, position: int, label: bool, weight: float) -> None:
         """One step on the candidate at `position`; where the label is positive its tokens become coordinates."""
-        if label:
-            self._meet(self._hashes(inputs, position))
-        self._step(self._vectors(inputs.pick([position]))[0], label, weight)
+        self.learn_each(inputs.pick([position]), [label], weight)
+
+    def learn_each(self, inputs: Inputs, labels: Sequence[bool], weight: float) -> None:
+        """A step on each of `inputs`, in their order, as `learn`."""
+        self._changed = True
+        if not self._by.plain:
+            for position, label in enumerate(labels):
+                one = inputs.pick([position])
+                if label:
+                    self._meet(one)
+                self._river_steps(self._vectors(one), label, weight)
+            return
+        rates, intercept_rates = self._rates(len(labels))
+        self.intercept, self._held = kernels.learn(
+            *inputs.arrays(),
+            self._values,
+            self._tokens,
+            self._held,
+            self._by.settings.tokens,
+            self._by.measured,
+            self.intercept,
+            np.array(labels, np.bool_),
+            weight,
+            self._by.clip,
+            rates,
+            intercept_rates,
+        )
+        self.steps += len(labels)
 
     def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None:
         """One step for each candidate but the first, on the difference between the first and it.
 
         With `content_only` the signals' coordinates are left out: what no source proposed was never theirs to order.
         """
-        self._meet(self._hashes(inputs, 0))
-        x = self._vectors(inputs)
-        differences = x[0] - x[1:]
-        if content_only:
-            differences[:, :DENSE] = 0.0
-        intercept = self.model.intercept
-        for difference in differences:
-            self._step(difference, True, weight)
-        self.model.intercept = intercept  # a difference has none
+        self._changed = True
+        others = len(inputs) - 1
+        if not self._by.plain:
+            self._meet(inputs)
+            x = self._vectors(inputs)
+            differences = x[0] - x[1:]
+            if content_only:
+                differences[:, : self._dense] = 0.0
+            intercept = self.intercept
+            self._river_steps(differences, True, weight)
+            self.intercept = intercept  # a difference has none
+            return
+        rates, intercept_rates = self._rates(others)
+        self._held = kernels.prefer(
+            *inputs.arrays(),
+            self._values,
+            self._tokens,
+            self._held,
+            self._by.settings.tokens,
+            self._by.measured,
+            self.intercept,
+            content_only,
+            weight,
+            self._by.clip,
+            rates,
+            intercept_rates,
+        )
+        self.steps += others
+
+    def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What each coordinate adds to the logit of the candidates at `positions`: (p, D), and by token (p, t)."""
+        picked = inputs.pick(positions)
+        return kernels.contributions(*picked.arrays(), self._values, self._tokens, self._held)
 
     def deviations(self, inputs: Inputs, positions: np.ndarray) -> np.ndarray:
         """The standard deviation of the logits of the candidates at `positions`: float64 (p,).
 
         Of their difference from the average of them, since what all have in common orders nothing.
         """
-        if self.precision is None:
+        if not self._by.measured:
             raise ValueError("how sure this learner is was not kept: make it with measured=True")
-        variance = 1.0 / self.precision
-        dense = inputs.dense[positions]
-        spread = (dense - dense.mean(axis=0)) ** 2 @ variance[:DENSE]
-        tokens = inputs.tokens[positions]
-        by_token = self._by_token(inputs.index, variance[DENSE:], 1.0 / PRIOR_PRECISION)
-        return np.sqrt(spread + np.where(tokens >= 0, by_token[tokens], 0.0).sum(axis=1))
+        picked = inputs.pick(positions)
+        return kernels.deviations(*picked.arrays(), self._values[1], self._tokens, self._held)
 
-    def _step(self, x: np.ndarray, label: bool, weight: float) -> None:
-        if self.precision is not None:
-            p = probability(float(x @ self.model.weights) + self.model.intercept)
-            self.precision += weight * p * (1.0 - p) * x * x
-        self.model.learn(x, label, weight)
+    def store(self, state: LearnerState) -> None:
+        """Put all of it into `state`; nothing where it came from there and learned nothing."""
+        if state is self._state and not self._changed:
+            return
+        by, held, size = self._by, self._held, self._dense + self._held
+        weights = self._values[0, :size].astype(_FLOAT).tobytes()
+        split = 4 * self._dense
+        state.model_of, state.memory_of, state.features = by.model_mark, by.optimizer_mark, by.marks
+        state.intercept = float(self.intercept)
+        state.weights, state.token_weights = weights[:split], weights[split:]
+        state.tokens = self._tokens[:held].tobytes()
+        state.memory = {"n_iterations": self.steps}
+        for row, name in enumerate(by.arrays, 1 + by.measured):
+            state.memory[name] = self._values[row, :size].tobytes()
+        state.precision = self._values[1, :size].astype(_FLOAT).tobytes() if by.measured else b""
 
-    def _hashes(self, inputs: Inputs, position: int) -> list[int]:
-        return inputs.index.token_hashes[inputs.tokens[position][inputs.tokens[position] >= 0]].tolist()
+    def _rates(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rates of the next steps, and those of the intercept; one for all of them where they never change."""
+        if self._by.constant is not None:
+            return self._by.constant
+        river, numbers = self._by.prototype, range(self.steps, self.steps + max(1, steps))
+        rates, intercept_rates = (
+            np.array([float(schedule.get(n)) for n in numbers]) for schedule in (river.optimizer.lr, river.intercept_lr)
+        )
+        return rates, intercept_rates
+
+    def _meet(self, inputs: Inputs) -> None:
+        c = int(inputs.picks[0])
+        row, index, by = int(inputs.rows[c]) if c >= 0 else inputs.extra, inputs.index, self._by
+        arrays = index.tokens, index.token_hashes, self._values, self._tokens
+        self._held = kernels.meet(row, *arrays, self._held, by.settings.tokens, by.measured)
 
     def _vectors(self, inputs: Inputs) -> np.ndarray:
-        """Each candidate in the learner's coordinates: float64 (c, DENSE + tokens)."""
-        x = np.zeros((len(inputs.dense), DENSE + len(self.tokens) + 1))  # the last is for tokens without a coordinate
-        x[:, :DENSE] = inputs.dense
-        coordinates = self._by_token(inputs.index, np.arange(DENSE, x.shape[1] - 1), x.shape[1] - 1)
-        x[np.arange(len(x))[:, None], coordinates[inputs.tokens]] = 1.0
-        return x[:, :-1]
+        return kernels.vectors(*inputs.arrays(), self._tokens, self._held)
 
-    def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What each coordinate adds to the logit of the candidates at `positions`: (p, DENSE), and by token (p, t)."""
-        by_token = self._by_token(inputs.index, self.model.weights[DENSE:], 0.0)
-        return inputs.dense[positions] * self.model.weights[:DENSE], by_token[inputs.tokens[positions]]
-
-    def store(self, state: LearnerState) -> None:
-        state.intercept = float(self.model.intercept)
-        state.weights = self.model.weights[:DENSE].astype("<f4").tobytes()
-        state.tokens = np.array(self.tokens, "<u4").tobytes()
-        state.token_weights = self.model.weights[DENSE:].astype("<f4").tobytes()
-        state.memory = self.model.memory()
-        state.precision = b"" if self.precision is None else self.precision.astype("<f4").tobytes()
-
-    def _token_parts(self, inputs: Inputs) -> np.ndarray:
-        """The weight of each candidate's tokens, float64 (c, t), 0 for what the learner has no weight for."""
-        return self._by_token(inputs.index, self.model.weights[DENSE:], 0.0)[inputs.tokens]
-
-    def _by_token(self, index: ItemIndex, values: np.ndarray, default: float) -> np.ndarray:
-        """`values` of the learner's tokens by the index's numbers, `default` for all others and, at the end, for -1."""
-        lookup = np.full(len(index.token_names) + 1, default, values.dtype)
-        for token, value in zip(self.tokens, values.tolist(), strict=True):
-            for number in index.tokens_of_hash.get(token, ()):
-                lookup[number] = value
-        return lookup
-
-    def _meet(self, hashes: list[int]) -> None:
-        """Give new tokens a coordinate; where there is no room, in place of the one with the smallest weight."""
-        for token in hashes[: self.limit]:
-            if token in self.tokens:
-                continue
-            if len(self.tokens) >= self.limit:
-                weakest = int(np.abs(self.model.weights[DENSE:]).argmin())
-                del self.tokens[weakest]
-                self.model.drop(DENSE + weakest)
-                if self.precision is not None:
-                    self.precision = np.delete(self.precision, DENSE + weakest)
-            self.tokens.append(token)
-            self.model.extend(1)
-            if self.precision is not None:
-                self.precision = np.append(self.precision, PRIOR_PRECISION)
-
-
-class RiverLearner:
-    """Any River classifier. Its log-odds are added to the ranker's logit."""
-
-    def __init__(self, model: base.Classifier, buckets: int) -> None:
-        """`buckets`: how many features all content tokens share, which bounds a model that keeps something of each."""
-        self.model = model
-        self.buckets = buckets
-
-    def logits(self, inputs: Inputs) -> np.ndarray:
-        return inputs.dense[:, 0] + np.array(
-            [self._log_odds(inputs.named(k, self.buckets)) for k in range(len(inputs.dense))]
-        )
-
-    def learn(self, inputs: Inputs, position: int, label: bool, weight: float) -> None:
-        """One `learn_one`; the weight is left out, since not every River class takes one."""
-        self.model.learn_one(inputs.named(position, self.buckets), label)
-
-    def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None:
-        """A `learn_one` for each: a class of any kind has no use for differences."""
-        self.learn(inputs, 0, True, weight)
-        for other in range(1, 1 if content_only else len(inputs.dense)):
-            self.learn(inputs, other, False, weight)
-
-    def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A model of any kind has no parts but the ranker's logit, and itself, which stands in the last column."""
-        parts = np.zeros((len(positions), DENSE))
-        parts[:, 0] = inputs.dense[positions, 0]
-        return parts, np.zeros((len(positions), inputs.tokens.shape[1]))
-
-    def store(self, state: LearnerState) -> None:
-        state.model = pickle.dumps(self.model, protocol=5)
-
-    def _log_odds(self, x: dict[str, float]) -> float:
-        p = self.model.predict_proba_one(x).get(True, 0.5)
-        p = min(max(p, 1e-6), 1 - 1e-6)
-        return float(np.log(p / (1 - p)))
+    def _river_steps(self, vectors: np.ndarray, label: bool, weight: float) -> None:
+        """A step of River's optimiser on each of `vectors`, float64 (n, D + room), all of the same label."""
+        by = self._by
+        rows = range(1 + by.measured, len(self._values))
+        model = Linear(by.prototype.clone(), self._values[0].copy(), self.intercept)
+        model.recall(self.steps, dict(zip(by.arrays, self._values[rows.start :], strict=True)))
+        for x in vectors:
+            if by.measured:
+                p = probability(float(x @ model.weights) + model.intercept)
+                self._values[1] += weight * p * (1.0 - p) * x * x
+            model.learn(x, label, weight)
+        self._values[0] = model.weights
+        for row, name in zip(rows, by.arrays, strict=True):
+            self._values[row] = getattr(model.optimizer, name)
+        self.intercept, self.steps = float(model.intercept), model.optimizer.n_iterations
 
 
 def _river(settings: LearnerSettings) -> Any:
@@ -280,6 +338,20 @@ def _named(name: str, kind: type) -> Any:
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ValueError(f"{name!r} is no River {kind.__name__}")
     return found
+
+
+def _constant_rates(river: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """The rate of all steps, and that of the intercept, each float64 (1,); None where one of them changes."""
+    schedules = river.optimizer.lr, river.intercept_lr
+    if any(type(schedule) is not optim.schedulers.Constant for schedule in schedules):
+        return None
+    rate, intercept_rate = (np.array([float(schedule.get(0))]) for schedule in schedules)
+    return rate, intercept_rate
+
+
+def _classes(model: Any) -> list[type]:
+    """The class of a model, or those of the steps of a pipeline."""
+    return [type(step) for step in model.steps.values()] if isinstance(model, compose.Pipeline) else [type(model)]
 
 
 def _has_vector_form(model: linear_model.LogisticRegression) -> bool:

@@ -4,6 +4,7 @@ The optimiser and the loss are River's objects; only the dicts are gone. Nothing
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,6 @@ class Linear:
         self.intercept_lr = river.intercept_lr
         self.weights = weights
         self.intercept = intercept
-        self._plain = (
-            type(river.optimizer) is optim.SGD
-            and type(river.loss) is optim.losses.Log
-            and river.loss.weight_pos == river.loss.weight_neg == 1.0
-            and not river.l2
-        )
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """The logits of `inputs`, float64 (n, d): float64 (n,)."""
@@ -45,8 +40,6 @@ class Linear:
 
     def learn(self, x: np.ndarray, y: bool, w: float = 1.0) -> None:
         """One step on `x`, float64 (d,), as River's `learn_one`."""
-        if self._plain:
-            return self._step(x, y, w)
         self.optimizer.look_ahead(w=self.weights)
         slope = self.loss.gradient(y_true=y, y_pred=float(x @ self.weights) + self.intercept) * w
         slope = max(-self.clip, min(self.clip, slope))
@@ -55,60 +48,33 @@ class Linear:
             gradient += self.l2 * self.weights
         self.intercept -= self.intercept_lr.get(self.optimizer.n_iterations) * slope
         self.weights = self.optimizer.step(w=self.weights, g=gradient)
-        return None
 
-    def choose(self, inputs: np.ndarray, position: int, w: float = 1.0) -> None:
-        """One step of the optimiser up the log probability that, of `inputs`, float64 (n, d), the one at `position` is
-        chosen: the softmax of their logits (Cao et al., ListNet, 2007). Of two, it is `learn` on their difference.
+    def recall(self, steps: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from where the optimiser had made `steps`, with the arrays that it kept, float64 (d,), by name."""
+        self.optimizer.n_iterations = steps
+        for name, values in arrays.items():
+            setattr(self.optimizer, name, values.copy())
 
-        >>> chosen, learned = (Linear(linear_model.LogisticRegression(optim.SGD(0.1)), np.ones(2)) for _ in range(2))
-        >>> chosen.choose(np.array([[1.0, 0.0], [0.0, 2.0]]), 0), learned.learn(np.array([1.0, -2.0]), True)
-        (None, None)
-        >>> bool(np.allclose(chosen.weights, learned.weights))
-        True
-        """
-        logits = inputs @ self.weights
-        chances = np.exp(logits - logits.max())
-        gradient = (chances / chances.sum()) @ inputs - inputs[position]
-        self.weights = self.optimizer.step(w=self.weights, g=w * gradient)
 
-    def _step(self, x: np.ndarray, y: bool, w: float) -> None:
-        """The same for plain SGD on the log loss, which is what nearly always runs: River's formulas, written out."""
-        optimizer = self.optimizer
-        z = float(x @ self.weights) + self.intercept
-        z = z if y else -z
-        slope = (math.exp(-z) if z > 18.0 else 1.0 if z < -18.0 else 1.0 / (math.exp(z) + 1.0)) * (-w if y else w)
-        slope = max(-self.clip, min(self.clip, slope))
-        self.intercept -= self.intercept_lr.get(optimizer.n_iterations) * slope
-        self.weights -= optimizer.lr.get(optimizer.n_iterations) * (slope * x)
-        optimizer.n_iterations += 1
+def arrays_of(river: linear_model.LogisticRegression) -> tuple[str, ...]:
+    """The names of the arrays that the optimiser keeps, one number a weight: those it has after a step.
 
-    def extend(self, n: int) -> None:
-        """Add `n` coordinates of weight 0 at the end."""
-        self.weights = np.append(self.weights, np.zeros(n))
-        for name, value in self._arrays():
-            setattr(self.optimizer, name, np.append(value, np.zeros(n)))
+    >>> arrays_of(linear_model.LogisticRegression(optim.Adam()))
+    ('m', 'v')
+    """
+    model = Linear(river.clone(), np.zeros(1))
+    model.learn(np.zeros(1), True)
+    return tuple(name for name, value in vars(model.optimizer).items() if isinstance(value, np.ndarray))
 
-    def drop(self, position: int) -> None:
-        """Take out the coordinate at `position`."""
-        self.weights = np.delete(self.weights, position)
-        for name, value in self._arrays():
-            setattr(self.optimizer, name, np.delete(value, position))
 
-    def _arrays(self) -> list[tuple[str, np.ndarray]]:
-        return [(name, value) for name, value in vars(self.optimizer).items() if isinstance(value, np.ndarray)]
-
-    def memory(self) -> dict[str, Any]:
-        """What the optimiser remembers beside its settings: its step number, and arrays (as bytes) by name."""
-        kept: dict[str, Any] = {"n_iterations": self.optimizer.n_iterations}
-        for name, value in self._arrays():
-            kept[name] = value.astype("<f8").tobytes()
-        return kept
-
-    def recall(self, kept: dict[str, Any]) -> None:
-        """Put back what `memory` gave."""
-        for name, value in kept.items():
-            setattr(self.optimizer, name, np.frombuffer(value, "<f8").copy() if isinstance(value, bytes) else value)
+def is_plain(river: Any) -> bool:
+    """Whether it is plain SGD on the log loss, which nearly always runs, and `linear_kernels` has compiled."""
+    return (
+        type(river.optimizer) is optim.SGD
+        and type(river.loss) is optim.losses.Log
+        and river.loss.weight_pos == river.loss.weight_neg == 1.0
+        and not (river.l1 or river.l2)
+    )
 
 
 def probability(logit: float) -> float:

@@ -5,13 +5,12 @@ It finds candidates as RECOMMEND does, and learns that what a user took belongs 
 an item's id is never a feature.
 """
 
-from collections.abc import Sequence
+import math
 
-import msgspec
 import numpy as np
-from riverrank.operators.candidates.feature_space import PRIOR, SEGMENTS
+from riverrank.operators.candidates.context import context_of
 from riverrank.operators.candidates.last_served import LastServed
-from riverrank.operators.candidates.retrieve import Candidates, Context, Retriever, context_of
+from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.session.session import drawn
 from riverrank.operators.settings import Behaviour
@@ -19,31 +18,15 @@ from riverrank.operators.signals.embedding import Embedding
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.journal import Journal
 from riverrank.state.messages import Feedback, History, VectorUpdate, Weights, decode_feedback, encode
+from riverrank.state.rankers import RANKER, RankerState
 
-from .ensemble import Ensemble
-from .linear import probability
+from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, Ensemble
+from .weights import by_name
 
 _MODEL = "model"
-LAYOUT = 1
 EVENTS_PER_UPDATE_STEP = 16  # feedbacks by which the next weights are one later, until `flush_events`
 AVERAGED = 1000  # feedbacks, by which rewards are averaged
 MOST_WEIGHT = 3.0  # of a choice, that is worth as many of the usual
-BIAS_RATE = 0.01  # of the bias that makes logits those of clicks on shown items
-
-
-class RankerState(msgspec.Struct, array_like=True):
-    """A shard's ranker, kept under `model`: layout 1, a MessagePack array.
-
-    `weights` float64 (SEGMENTS, models, F) and `losses` float64 (SEGMENTS, models) are those of each ensemble;
-    `reward` is what is usual.
-    """
-
-    layout: int = LAYOUT
-    version: int = 0
-    weights: bytes = b""
-    bias: float = 0.0
-    losses: bytes = b""
-    reward: float = 1.0
 
 
 class Ranker:
@@ -58,7 +41,7 @@ class Ranker:
         self.retriever = Retriever(behaviour, index)
         self.served: LastServed[tuple[int, Candidates]] = LastServed(index)
         self.version = 0
-        self.models = [Ensemble(self.settings.rate, prior) for prior in PRIOR]  # by segment
+        self.models = [Ensemble(self.settings.rate, prior) for prior in self.retriever.features.prior]  # by segment
         self.bias = 0.0
         self.reward = 1.0  # the mean of those above 0
         self.embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
@@ -71,7 +54,7 @@ class Ranker:
         ranker = cls(behaviour, index, shard)
         base, log = journal.load()
         if _MODEL in base:
-            ranker._recall(msgspec.msgpack.decode(base[_MODEL], type=RankerState))
+            ranker._recall(RANKER.decode(base[_MODEL]))
         ranker.embedding.table.load(base)
         for record in log:
             ranker.learn(decode_feedback(record))
@@ -100,7 +83,9 @@ class Ranker:
         if not self._pending:
             return []
         self._pending = 0
-        updates: list[Weights | VectorUpdate] = [Weights(self.shard, self.version, self._weights(), self.bias)]
+        published = b"".join(model.publish().tobytes() for model in self.models)
+        weights = Weights(self.shard, self.version, published, self.bias, self.retriever.features.names)
+        updates: list[Weights | VectorUpdate] = [weights]
         if self._compact:
             self.embedding.settle()  # what is kept of it is the table
         moved = self.embedding.moved(self.shard)
@@ -108,9 +93,7 @@ class Ranker:
             updates.append(moved)
             self.index.apply(moved)
         if self.journal is not None and self._compact:
-            weights, losses = (b"".join(parts) for parts in zip(*(m.dump() for m in self.models), strict=True))
-            state = RankerState(LAYOUT, self.version, weights, self.bias, losses, self.reward)
-            self.journal.compact({_MODEL: encode(state), **self.embedding.table.dump()})
+            self.journal.compact({_MODEL: RANKER.encode(self._state()), **self.embedding.table.dump()})
             self._compact = False
         return [encode(update) for update in updates]
 
@@ -119,9 +102,7 @@ class Ranker:
         event = feedback.event
         sampled = drawn(self.settings, self.version, self.behaviour.seed, f"ranked:{event.event_id}")
         if feedback.outcomes and sampled:
-            context = context_of(self.index, feedback.history, feedback.attributes, event.user_id)
-            for outcome in feedback.outcomes:
-                self._learn_shown(context, outcome.items, outcome.labels)
+            self._learn_shown(feedback)
         if feedback.reward <= 0:
             return
         self.reward += (feedback.reward - self.reward) / min(self.version, AVERAGED)
@@ -148,29 +129,41 @@ class Ranker:
         seen = None if self.behaviour.slate.repeat else self.index.hash[known]
         return context.segment, self.retriever.find(context, seen)
 
-    def _recall(self, state: RankerState) -> None:
-        if state.layout != LAYOUT:
-            raise ValueError(f"ranker state of layout {state.layout}: this version reads {LAYOUT}")
-        self.version, self.bias, self.reward = state.version, state.bias, state.reward
-        weights, losses = len(state.weights) // SEGMENTS, len(state.losses) // SEGMENTS
-        for k, model in enumerate(self.models):
-            model.load(state.weights[k * weights : (k + 1) * weights], state.losses[k * losses : (k + 1) * losses])
-
-    def _learn_shown(self, context: Context, items: Sequence[str], labels: Sequence[int]) -> None:
+    def _learn_shown(self, feedback: Feedback) -> None:
+        """Learn from the impressions that the feedback resolved: all of them from candidates that are found once."""
         find = self.index.table.rows.get
-        known = {row: label for i, label in zip(items, labels, strict=True) if (row := find(i)) is not None}
-        shown = np.fromiter(known, np.int32, len(known))
-        candidates = self.retriever.find(context, None, shown)
-        truth = np.fromiter(known.values(), np.int64, len(known))
-        if not len(shown):
+        labels = [
+            {row: label for i, label in zip(outcome.items, outcome.labels, strict=True) if (row := find(i)) is not None}
+            for outcome in feedback.outcomes
+        ]
+        shown = list(dict.fromkeys(row for label_of in labels for row in label_of))
+        if not shown:
             return
-        positions = candidates.positions(shown)
-        logits = self.models[context.segment].logits(candidates.features[positions]).tolist()
-        for logit, label in zip(logits, truth, strict=True):
-            self.bias += BIAS_RATE * (float(label) - probability(logit + self.bias))
-        refused = positions[truth == 0]
-        for position in positions[truth == 1].tolist():
-            self.models[context.segment].choose(candidates.features[[position, *refused]], 0)
+        context = context_of(self.index, feedback.history, feedback.attributes, feedback.event.user_id)
+        rows = np.array(shown, np.int32)
+        candidates = self.retriever.find(context, None, rows)
+        position_of = dict(zip(shown, candidates.positions(rows).tolist(), strict=True))
+        for label_of in labels:
+            positions = np.array([position_of[row] for row in label_of], np.int64)
+            taken = np.array([label > 0 for label in label_of.values()], np.bool_)
+            self.bias = self.models[context.segment].learn_shown(candidates.features, positions, taken, self.bias)
 
-    def _weights(self) -> bytes:
-        return np.concatenate([model.publish() for model in self.models]).astype("<f8").tobytes()
+    def _state(self) -> RankerState:
+        weights, losses = (
+            b"".join(map(np.ndarray.tobytes, kept)) for kept in zip(*(m.dump() for m in self.models), strict=True)
+        )
+        names = self.retriever.features.names
+        return RankerState(self.version, weights, self.bias, losses, self.reward, names, RATE_MULTIPLIERS)
+
+    def _recall(self, state: RankerState) -> None:
+        """Put back what `_state` gave: a weight where its feature and its model are, others begin as new ones do."""
+        self.version, self.bias, self.reward = state.version, state.bias, state.reward
+        features, shape = self.retriever.features, (len(self.models), len(state.rates), len(state.names))
+        if len(state.weights) != 8 * math.prod(shape) or not state.weights:
+            return
+        weights = np.frombuffer(state.weights, "<f8").reshape(shape)
+        losses = np.frombuffer(state.losses, "<f8").reshape(shape[:2])
+        for model, kept, lost, prior in zip(self.models, weights, losses, features.prior, strict=True):
+            named = by_name(kept, state.names, features.names, prior)
+            rated = by_name(named.T, state.rates, RATE_MULTIPLIERS, prior[:, None]).T
+            model.load(rated, by_name(lost, state.rates, RATE_MULTIPLIERS, np.array(INITIAL_LOSSES)))

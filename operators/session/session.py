@@ -167,7 +167,7 @@ class Session:
         """Mark what the event answers, and close the impressions that are over: by time, or for want of room."""
         if not session.impressions:
             return ()
-        window, most = self.behaviour.impression.window, self.behaviour.impression.open
+        window, most = self.behaviour.impression.window, self.behaviour.impression.max_open
         if event.item_id is not None and reward > 0:
             for impression in session.impressions:
                 if impression.ts <= event.ts <= impression.ts + window and event.item_id in impression.items:

@@ -1,12 +1,15 @@
-"""Vectors of items, learned from what users take after what. Knows items by id; of users only their histories.
+"""Embeddings of items, learned from what users take after what. Knows items by id; of users only their histories.
 
-Each item has two: what having taken it says of a user, and what makes it the next one. A user's vector is the mean of
-the first over the history, the newer the more, so a user needs no vector of their own.
+Each item has two: its context embedding is what having taken it says of a user, its target embedding what makes it the
+next one. A user's vector is the weighed mean of the context embeddings of the history, the newer the more, so a user
+needs no vector of their own.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
+from numba import njit
 from riverrank.operators.settings import Behaviour
 from riverrank.state.hashing import uniforms
 from riverrank.state.item_tables import VectorTable
@@ -15,7 +18,7 @@ from riverrank.state.messages import Feedback, History, Seen, VectorUpdate, to_b
 USER_RECENCY = 0.8  # weight of an interaction beside the next newer one
 START_SCALE = 0.17  # of the numbers that a vector starts with
 FIRST_STEP = 1e-3  # sum of squared gradients that a vector starts with
-TOLERANCE = 0.02  # a vector that moved by less than this share of its length since it was told is not told again
+TOLERANCE = 0.02  # a vector that moved by less than this share of its length since it was published is not published
 BLOCK = 16  # feedbacks that are learned from at once
 MAX_PUBLISHED = 4096  # vectors of an update; the others wait for the next
 CONTEXT, TARGET, BIAS = range(3)  # columns of `steps`
@@ -43,7 +46,7 @@ def last_items(history: Iterable[Seen], window: int) -> list[str]:
 
 
 class Embedding:
-    """The learner of the vectors, in `table`.
+    """The learner of the embeddings, in `table`.
 
     A block of feedbacks at once: for each, the softmax over the block's items and a sample of all others of the dot
     product with the user's vector, plus the item's bias (Covington et al., Deep neural networks for YouTube
@@ -56,10 +59,14 @@ class Embedding:
         self.settings = behaviour.embedding
         self.table = table
         self.newest = 0  # event time
+        self._recencies = [recency(n) for n in range(behaviour.signals.window + 1)]
+        self._block: list[Feedback] = []  # not yet learned from
         self._published_context = np.zeros((0, self.settings.dimensions), np.float32)
         self._published_target = self._published_context
-        self._moved: list[np.ndarray] = []  # rows that may have to be told
-        self._block: list[Feedback] = []  # yet to be learned from
+        self._moved = np.zeros(0, np.int32)  # rows that moved and may have to be published, the first `_moves`
+        self._moves = 0
+        self._has_moved = np.zeros(0, np.bool_)  # by row, whether it is among these
+        self._number = np.zeros(0, np.int32)  # by row, 0 between calls
 
     def take(self, feedback: Feedback) -> None:
         """Take a feedback; with BLOCK of them, learn."""
@@ -74,87 +81,82 @@ class Embedding:
 
     def learn(self, block: Sequence[Feedback]) -> None:
         """Learn from the positive interactions among `block`, all at once."""
-        taken = [f for f in block if f.reward > 0 and f.event.item_id is not None]
+        positive = [f for f in block if f.reward > 0 and f.event.item_id is not None]
         window = self.behaviour.signals.window
-        histories = [last_items(feedback.history, window) for feedback in taken]
-        self._make_room(len(taken) * (window + 1))
-        lists = [[self._row(item_id) for item_id in items] for items in histories]
-        targets = np.array([self._row(feedback.event.item_id or "") for feedback in taken], np.int64)
-        led = np.array([k for k, rows in enumerate(lists) if rows], np.int64)  # those that something led to
+        self._make_room(len(positive) * (window + 1))
+        histories = [self._rows(last_items(feedback.history, window)) for feedback in positive]
+        targets = [self._row(feedback.event.item_id or "") for feedback in positive]
         self.newest = max([self.newest, *(feedback.event.ts for feedback in block)])
-        if len(led):
-            self._step([lists[k] for k in led], targets[led], f"vectors:{taken[int(led[-1])].event.event_id}")
+        led = [k for k, rows in enumerate(histories) if rows]  # those that something led to
+        if led:
+            draw = f"vectors:{positive[led[-1]].event.event_id}"
+            self._step([histories[k] for k in led], np.array([targets[k] for k in led], np.int32), draw)
 
     def moved(self, shard: int) -> VectorUpdate | None:
-        """The vectors that moved since they were last told; None where none did."""
+        """The embeddings that moved since they were last published; None where none did."""
         table = self.table
-        if not self._moved:
+        if not self._moves:
             return None
-        self._fit_published(len(table))
-        rows = np.unique(np.concatenate(self._moved))
-        rows = rows[table.steps[rows, TARGET] > 0]
-        taken = rows[_far(table.context[rows], self._published_context[rows])]
-        following = rows[_far(table.target[rows], self._published_target[rows])]
-        self._moved = [part for part in (taken[MAX_PUBLISHED:], following[MAX_PUBLISHED:]) if len(part)]
-        taken, following = taken[:MAX_PUBLISHED], following[:MAX_PUBLISHED]
-        if not len(taken) and not len(following):
+        self._fit()
+        rows = np.sort(self._moved[: self._moves])
+        most, d = min(len(rows), MAX_PUBLISHED), self.settings.dimensions
+        named, context_of, target_of = np.empty(2 * most, np.int32), np.empty(most, np.int32), np.empty(most, np.int32)
+        contexts, targets = np.empty((most, d), np.float32), np.empty((most, d), np.float32)
+        i, m, n, self._moves = _publish(
+            rows, table.steps, table.context, table.target, self._published_context, self._published_target,
+            named, context_of, contexts, target_of, targets, self._moved, self._has_moved,
+        )  # fmt: skip
+        if not i:
             return None
-        named = np.union1d(taken, following)
-        self._published_context[taken] = table.context[taken]
-        self._published_target[following] = table.target[following]
-        ids = table.ids
         return VectorUpdate(
             shard=shard,
-            ids=tuple([ids[row] for row in named.tolist()]),
-            context_of=np.searchsorted(named, taken).astype("<i4").tobytes(),
-            context=to_bfloat16(table.context[taken]),
-            target_of=np.searchsorted(named, following).astype("<i4").tobytes(),
-            target=to_bfloat16(table.target[following]),
-            bias=table.bias[following].astype("<f4").tobytes(),
+            ids=tuple(map(table.ids.__getitem__, named[:i].tolist())),
+            context_of=context_of[:m].tobytes(),
+            context=to_bfloat16(contexts[:m]),
+            target_of=target_of[:n].tobytes(),
+            target=to_bfloat16(targets[:n]),
+            bias=table.bias[named[target_of[:n]]].tobytes(),
             ts=self.newest,
         )
 
     def publish_all(self) -> None:
-        """After a restore nobody knows what was told: tell every vector."""
-        self._moved = [np.fromiter(self.table.rows.values(), np.int64, len(self.table.rows))]
+        """Take every embedding for one that moved: what was published before a restore is not known."""
+        self._fit()
+        self._note(np.fromiter(self.table.rows.values(), np.int32, len(self.table.rows)))
 
-    def _step(self, lists: list[list[int]], targets: np.ndarray, draw: str) -> None:
-        """One step on users whose history is `lists` and who took `targets`, int64 (b,)."""
-        table, rate = self.table, self.settings.rate
-        width, b = max(map(len, lists)), len(lists)
-        weights = np.zeros((b, width), np.float32)
-        rows = np.zeros((b, width), np.int64)
-        for k, history in enumerate(lists):
-            rows[k, : len(history)] = history
-            weights[k, : len(history)] = recency(len(history))
-        users = np.matmul(weights[:, None, :], table.context[rows])[:, 0]
-        sampled = (uniforms(self.behaviour.seed, draw, self.settings.negatives) * len(table)).astype(np.int64)
-        sampled = sampled[table.steps[sampled, TARGET] > 0]  # the others are free rows
-        against, position = np.unique(np.concatenate([targets, sampled]), return_inverse=True)
-        vectors = table.target[against]
-        slope = users @ vectors.T + table.bias[against]
+    def _step(self, histories: list[list[int]], targets: np.ndarray, draw: str) -> None:
+        """One step on users whose history is `histories`, newest first, and who took `targets`, int32 (b,)."""
+        self._fit()
+        table, b = self.table, len(histories)
+        lengths = [len(rows) for rows in histories]
+        rows = np.fromiter(chain.from_iterable(histories), np.int32, sum(lengths))
+        weights = np.concatenate([self._recencies[length] for length in lengths])
+        owners = np.repeat(np.arange(b, dtype=np.int32), lengths)
+        draws = uniforms(self.behaviour.seed, draw, self.settings.negatives)
+        gathered = _gather(
+            table.context, table.target, table.bias, table.steps, rows, weights, owners, targets, draws, len(table),
+            self._number,
+        )  # fmt: skip
+        users, sampled, positions, vectors, bias = gathered
+        slope = users @ vectors.T
+        slope += bias
         slope -= slope.max(axis=1, keepdims=True)
         np.exp(slope, out=slope)
-        slope /= -slope.sum(axis=1, keepdims=True)
-        slope[np.arange(b), position[:b]] += 1.0
-        held = weights > 0
-        lengths = held.sum(axis=1)
-        pulls = np.repeat(slope @ vectors, lengths, axis=0) * weights[held][:, None]
-        changed, into = np.unique(rows[held], return_inverse=True)
-        gradient = np.zeros((len(changed), pulls.shape[1]), np.float32)
-        np.add.at(gradient, into, pulls)
-        table.context[changed] += self._scaled(changed, gradient, CONTEXT) * rate
-        table.target[against] += self._scaled(against, slope.T @ users, TARGET) * rate
-        table.bias[against] += self._scaled(against, slope.sum(axis=0)[:, None], BIAS)[:, 0] * rate
-        table.touch(changed)
-        table.touch(against)
-        self._moved += [changed, against]
+        slope *= -1 / slope.sum(axis=1, keepdims=True)
+        slope[np.arange(b), positions] += 1.0
+        self._moves = _descend(
+            table.context, table.target, table.bias, table.steps, rows, weights, owners, slope @ vectors, sampled,
+            slope.T @ users, slope.sum(axis=0), np.float32(self.settings.rate), self._number, self._moved,
+            self._has_moved, self._moves,
+        )  # fmt: skip
+        table.touch(_one_of_each_block(rows, table.block_rows, self._number))
+        table.touch(_one_of_each_block(sampled, table.block_rows, self._number))
 
-    def _scaled(self, rows: np.ndarray, gradient: np.ndarray, kind: int) -> np.ndarray:
-        """The gradient over the root of the sum of all before it and itself."""
-        steps = self.table.steps
-        steps[rows, kind] += np.square(gradient).mean(axis=1)
-        return gradient / np.sqrt(steps[rows, kind])[:, None]
+    def _rows(self, items: list[str]) -> list[int]:
+        try:
+            return list(map(self.table.rows.__getitem__, items))
+        except KeyError:
+            return list(map(self._row, items))
 
     def _row(self, item_id: str) -> int:
         """The row of the item; a new one starts with small numbers that depend on its id alone."""
@@ -182,17 +184,180 @@ class Embedding:
         order = used[np.argsort(table.steps[used, CONTEXT], kind="stable")]
         table.release(order[: max(rows, len(order) // 32)])
 
-    def _fit_published(self, n: int) -> None:
-        held = len(self._published_context)
-        if n > held:
-            more = ((0, 2 * n - held), (0, 0))
-            self._published_context, self._published_target = (
-                np.pad(self._published_context, more),
-                np.pad(self._published_target, more),
-            )
+    def _note(self, rows: np.ndarray) -> None:
+        """Note that `rows`, int32 (n,), moved."""
+        self._moves = _note(rows, self._moved, self._has_moved, self._moves)
+
+    def _fit(self) -> None:
+        """Make the arrays by row as long as the table."""
+        capacity, held = self.table.capacity, len(self._number)
+        if capacity != held:
+            more = capacity - held
+            self._number, self._moved = np.zeros(capacity, np.int32), np.pad(self._moved, (0, more))
+            self._has_moved = np.pad(self._has_moved, (0, more))
+            self._published_context = np.pad(self._published_context, ((0, more), (0, 0)))
+            self._published_target = np.pad(self._published_target, ((0, more), (0, 0)))
 
 
-def _far(vectors: np.ndarray, told: np.ndarray) -> np.ndarray:
-    """Which of the vectors are away from what was told by more than TOLERANCE of their length: bool (n,)."""
-    away = vectors - told
-    return np.einsum("ij,ij->i", away, away) > TOLERANCE**2 * np.einsum("ij,ij->i", vectors, vectors)
+@njit(cache=True, nogil=True)
+def _gather(context, target, bias, steps, rows, weights, owners, targets, draws, size, number):  # type: ignore[no-untyped-def]
+    """What a step needs of the table: the users' vectors, float32 (b, d); the distinct rows of `targets`, int32 (b,),
+    and of the sample, int32 (n,), where each of `targets` stands there, their embeddings, float32 (n, d), and biases.
+
+    The interaction k of a history is with `rows[k]`, by the user `owners[k]`, and weighs `weights[k]`. `draws` float64
+    in [0, 1) sample among the first `size` rows. `number` int32 by row is 0 before and after.
+    """
+    users = np.zeros((len(targets), context.shape[1]), np.float32)
+    for k in range(len(rows)):
+        user, row = owners[k], rows[k]
+        for column in range(context.shape[1]):
+            users[user, column] += weights[k] * context[row, column]
+    sampled = np.empty(len(targets) + len(draws), np.int32)
+    positions = np.empty(len(targets), np.int64)
+    n = 0
+    for k in range(len(sampled)):
+        row = targets[k] if k < len(targets) else np.int32(draws[k - len(targets)] * size)
+        if number[row] == 0 and steps[row, TARGET] > 0:  # 0 in free rows
+            sampled[n] = row
+            n += 1
+            number[row] = n
+        if k < len(targets):
+            positions[k] = number[row] - 1
+    vectors = np.empty((n, target.shape[1]), np.float32)
+    biases = np.empty(n, np.float32)
+    for k in range(n):
+        row = sampled[k]
+        number[row] = 0
+        vectors[k] = target[row]
+        biases[k] = bias[row]
+    return users, sampled[:n], positions, vectors, biases
+
+
+@njit(cache=True, nogil=True)
+def _descend(  # type: ignore[no-untyped-def]
+    context, target, bias, steps, rows, weights, owners, pulls, sampled, gradient, bias_gradient, rate, number, moved,
+    has_moved, moves,
+):  # fmt: skip
+    """AdaGrad steps on the context embeddings of `rows`, which got `pulls`, float32 (b, d), of their users each by its
+    weight, and on the target embeddings and biases of `sampled`, int32 (n,) distinct: `gradient` float32 (n, d) and
+    `bias_gradient` float32 (n,). Notes all these as moved; returns how many rows are noted.
+    """
+    distinct = np.empty(len(rows), np.int32)
+    sums = np.zeros((len(rows), context.shape[1]), np.float32)
+    n = 0
+    for k in range(len(rows)):
+        if number[rows[k]] == 0:
+            distinct[n] = rows[k]
+            n += 1
+            number[rows[k]] = n
+        into = number[rows[k]] - 1
+        for column in range(context.shape[1]):
+            sums[into, column] += weights[k] * pulls[owners[k], column]
+    for k in range(n):
+        number[distinct[k]] = 0
+        _move(context, steps, CONTEXT, distinct[k], sums[k], rate)
+    for k in range(len(sampled)):
+        row = sampled[k]
+        _move(target, steps, TARGET, row, gradient[k], rate)
+        steps[row, BIAS] += bias_gradient[k] * bias_gradient[k]
+        bias[row] += rate * bias_gradient[k] / np.sqrt(steps[row, BIAS])
+    moves = _note(distinct[:n], moved, has_moved, moves)
+    return _note(sampled, moved, has_moved, moves)
+
+
+@njit(cache=True, nogil=True)
+def _move(vectors, steps, kind, row, gradient, rate):  # type: ignore[no-untyped-def]
+    """One AdaGrad step: the gradient over the root of the sum of the mean squares of all before it and itself."""
+    steps[row, kind] += _square(gradient) / np.float32(len(gradient))
+    scale = rate / np.sqrt(steps[row, kind])
+    for column in range(len(gradient)):
+        vectors[row, column] += scale * gradient[column]
+
+
+@njit(cache=True, nogil=True)
+def _square(vector):  # type: ignore[no-untyped-def]
+    """The sum of squares, in four sums that a processor can add at once."""
+    a = b = c = d = np.float32(0)
+    whole = len(vector) - len(vector) % 4
+    for k in range(0, whole, 4):
+        a += vector[k] * vector[k]
+        b += vector[k + 1] * vector[k + 1]
+        c += vector[k + 2] * vector[k + 2]
+        d += vector[k + 3] * vector[k + 3]
+    for k in range(whole, len(vector)):
+        a += vector[k] * vector[k]
+    return (a + b) + (c + d)
+
+
+@njit(cache=True, nogil=True)
+def _note(rows, moved, has_moved, moves):  # type: ignore[no-untyped-def]
+    """Add `rows` to the first `moves` of `moved`, each once; returns how many there are."""
+    for row in rows:
+        if not has_moved[row]:
+            has_moved[row] = True
+            moved[moves] = row
+            moves += 1
+    return moves
+
+
+@njit(cache=True, nogil=True)
+def _one_of_each_block(rows, block_rows, number):  # type: ignore[no-untyped-def]
+    """Of `rows`, int32 (n,), one for each block of `block_rows` that they are in; `number` is 0 before and after."""
+    first = np.empty(len(rows), np.int32)
+    n = 0
+    for row in rows:
+        if number[row // block_rows] == 0:
+            number[row // block_rows] = 1
+            first[n] = row
+            n += 1
+    for row in first[:n]:
+        number[row // block_rows] = 0
+    return first[:n]
+
+
+@njit(cache=True, nogil=True)
+def _publish(  # type: ignore[no-untyped-def]
+    rows, steps, context, target, published_context, published_target,
+    named, context_of, contexts, target_of, targets, moved, has_moved,
+):  # fmt: skip
+    """Of `rows`, ascending, those whose context or target embedding is away from what was published, to be published.
+
+    Up to `len(contexts)` of each kind are copied to `contexts` and `targets`; `context_of` and `target_of` say whose by
+    position in `named`, which lists their rows. Those for which there is no room are noted in `moved` again. Returns
+    how many are named, contexts, targets, noted. Costs 0.1 us a row.
+    """
+    i = m = n = left = 0
+    for row in rows:
+        has_moved[row] = False
+        if steps[row, TARGET] == 0:  # a free row
+            continue
+        for_context = _is_far(context[row], published_context[row])
+        for_target = _is_far(target[row], published_target[row])
+        if (for_context and m == len(contexts)) or (for_target and n == len(targets)):
+            has_moved[row] = True
+            moved[left] = row
+            left += 1
+        put_context, put_target = for_context and m < len(contexts), for_target and n < len(targets)
+        if put_context:
+            published_context[row] = context[row]
+            contexts[m] = context[row]
+            context_of[m] = i
+            m += 1
+        if put_target:
+            published_target[row] = target[row]
+            targets[n] = target[row]
+            target_of[n] = i
+            n += 1
+        if put_context or put_target:
+            named[i] = row
+            i += 1
+    return i, m, n, left
+
+
+@njit(cache=True, nogil=True)
+def _is_far(vector, published):  # type: ignore[no-untyped-def]
+    """Whether `vector` is away from `published` by more than TOLERANCE of its length."""
+    away = np.float32(0)
+    for k in range(len(vector)):
+        away += (vector[k] - published[k]) * (vector[k] - published[k])
+    return away > np.float32(TOLERANCE**2) * _square(vector)

@@ -1,13 +1,14 @@
-"""Session neighbours: what those took of late who took what the user took of late.
+"""Session neighbours: what users took lately who took what this user took lately.
 
-A session is what one user took last, told by SIGNALS as pairs of a user's key and an item. Of all users the most recent
-sessions are kept; of a user no more is known here than the hash of their id, and that until they are erased.
+A session is what one user took last; SIGNALS sends it as pairs of a user's key and an item. Of all users the most
+recent sessions are kept; of a user no more is known here than the hash of their id, and that until they are erased.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from riverrank.operators.settings import MOST_WINDOW
 from riverrank.state.hashing import session_key
 from riverrank.state.item_tables import SESSION_ITEMS, SessionTable
@@ -16,11 +17,12 @@ RECENT = 32  # sessions kept of each item: those that took it last
 NEAREST = 32  # sessions that are a user's neighbours
 SESSION_RECENCY = 0.8  # weight of an interaction of the user's beside the next newer one
 NEARNESS, ANYWHERE = 0.9, 0.3  # weight of an item beside the next nearer one to what is shared; weight of the farthest
-SHRINKAGE = 0.1  # similarity of nobody
+SHRINKAGE = 0.1  # similarity to the user that is added to that of all neighbours
 MIN_RELATIVE_SCORE = 0.03  # share of the most that any neighbour gives; what gets less from one gets nothing from it
+MOST_GIVEN = NEAREST * SESSION_ITEMS  # rows that neighbours can give, each as often as it is given
 _RECENCIES = (SESSION_RECENCY ** np.arange(MOST_WINDOW)).astype(np.float32)
-_PLACES = np.arange(SESSION_ITEMS)
-_NEARNESS = ANYWHERE + (1 - ANYWHERE) * NEARNESS ** np.abs(_PLACES[:, None] - _PLACES).astype(np.float32)
+_POSITIONS = np.arange(SESSION_ITEMS)
+_NEARNESS = ANYWHERE + (1 - ANYWHERE) * NEARNESS ** np.abs(_POSITIONS[:, None] - _POSITIONS).astype(np.float32)
 
 
 class Near(NamedTuple):
@@ -38,7 +40,7 @@ class Sessions:
 
     >>> sessions = Sessions(most=100, capacity=8)
     >>> sessions.take([7, 7, 9], [4, 5, 4])  # one user took 4 and 5, another 4 alone
-    >>> sessions.near(np.array([4]), np.ones(1, np.float32), own=sessions.table.rows["00000009"]).rows.tolist()
+    >>> sessions.near(np.array([4]), np.ones(1), own=sessions.table.rows["00000009"]).rows.tolist()
     [5]
     """
 
@@ -48,8 +50,9 @@ class Sessions:
         self.table = SessionTable()
         self.clock = 0  # pairs that were taken
         self.recent = np.zeros((0, RECENT), np.int32)  # by row, slots of the table counted from 1; 0 is none
-        self._next = np.zeros(0, np.int32)  # by row, the place of `recent` that is written next
+        self._next = np.zeros(0, np.int32)  # by row, the position of `recent` that is written next
         self._weight = np.zeros(0, np.float32)  # by row, 0 between calls
+        self._similarity = np.zeros(0)  # by slot, 0 between calls
         self.fit(capacity)
 
     def fit(self, capacity: int) -> None:
@@ -57,7 +60,7 @@ class Sessions:
         if more := capacity - len(self.recent):
             self.recent = np.pad(self.recent, ((0, more), (0, 0)))
             self._next = np.pad(self._next, (0, more))
-            self._weight = np.zeros(capacity + 1, np.float32)  # the last is that of row -1
+            self._weight = np.zeros(capacity, np.float32)
 
     def slot(self, user_id: str) -> int:
         """The slot of the user's session, -1 where none is held."""
@@ -74,37 +77,30 @@ class Sessions:
 
     def release(self, rows: np.ndarray) -> None:
         """Forget `rows`: other items will have them."""
-        gone = np.isin(self.table.items, rows)
+        released = np.zeros(len(self.recent) + 1, np.bool_)  # the last is that of row -1
+        released[rows] = True
+        gone = released[self.table.items]
         self.table.items[gone] = -1
         self.table.touch(np.flatnonzero(gone.any(axis=1)))
         self.recent[rows] = 0
         self._next[rows] = 0
 
     def near(self, rows: np.ndarray, likes: np.ndarray, own: int) -> Near:
-        """What those took who share most with `rows`, int (h,), newest first, of which all took `likes`, float32 (h,).
+        """What the neighbours of a user took whose history is `rows`: see `near_into`."""
+        given, scores = np.empty(MOST_GIVEN, np.int32), np.empty(MOST_GIVEN, np.float32)
+        n = self.near_into(rows.astype(np.int32), likes.astype(np.float32), own, given, scores)
+        return Near(given[:n], scores[:n])
 
-        `own` is the slot of the user's own session, which tells nothing new, -1 for none. A row weighs less the older
-        and the more liked it is. Each of the NEAREST gives the weights of what it shares to what else it took, the more
-        the nearer that stands (Garg et al., Sequence and time aware neighborhood for session-based recommendations,
-        2019), by the root of its length, as a share of the sum.
+    def near_into(self, rows: np.ndarray, likes: np.ndarray, own: int, given: np.ndarray, scores: np.ndarray) -> int:
+        """What those took who share most with `rows`, int32 (h,), newest first, that `likes`, float32 (h,), users took.
+
+        Written to `given`, int32 (MOST_GIVEN,), and `scores`, float32 (MOST_GIVEN,); returns how many are. `own` is the
+        slot of the user's own session, which says nothing new, -1 for none.
         """
-        weights = _RECENCIES[: len(rows)] / np.sqrt(likes)
-        similarity = np.bincount(self.recent[rows].ravel(), np.repeat(weights, RECENT), len(self.table) + 1)
-        similarity[0] = similarity[own + 1] = 0.0
-        slots = (similarity > 0).nonzero()[0]
-        if len(slots) > NEAREST:
-            slots = slots[np.argpartition(-similarity[slots], NEAREST)[:NEAREST]]
-        items = self.table.items[slots - 1]
-        held = items >= 0
-        self._weight[rows] = weights
-        shared = self._weight[items]
-        self._weight[rows] = 0.0
-        given = shared @ _NEARNESS
-        roots = np.sqrt(held.sum(axis=1))
-        given *= (1.0 / (roots * ((similarity[slots] / roots).sum() + SHRINKAGE))).astype(np.float32)[:, None]
-        given *= held & (shared == 0)
-        kept = given > MIN_RELATIVE_SCORE * given.max(initial=0.0)
-        return Near(items[kept], given[kept])
+        if len(self._similarity) != self.table.capacity:
+            self._similarity = np.zeros(self.table.capacity)
+        scratch = (self._weight, self._similarity)
+        return int(neighbours_of(self.recent, self.table.items, *scratch, rows, likes, own, given, scores))
 
     def dump(self) -> dict[str, bytes]:
         """What changed since the last dump, by the key it is kept under."""
@@ -116,47 +112,193 @@ class Sessions:
         table.load(base)
         slots = sorted(table.rows.values(), key=table.at.__getitem__)
         for slot in slots:
-            for row in reversed(table.items[slot].tolist()):
-                if row >= 0:
-                    self._list(row, slot)
+            _list_all(table.items[slot], self.recent, self._next, slot)
             self.clock = int(table.at[slot]) + 1
         for slot in slots[: -self.most]:  # the configuration says fewer now
             self._end(slot)
 
     def _add(self, name: str, row: int) -> None:
-        """Put the row in front of the session; the oldest leaves where there is no room."""
+        """Put the row in front of the session; where there is no room for one more, the oldest session ends."""
         table = self.table
-        if name not in table.rows and len(table.rows) >= self.most:
-            self._end(int(table.at[: len(table)].argmin()))
-        slot = table.row(name)
-        items = table.items[slot]
-        held = items.tolist()
-        position = held.index(row) if row in held else held.index(-1) if -1 in held else len(held) - 1
-        if held[position] not in (row, -1):
-            self._unlist(held[position], slot)
-        items[1 : position + 1] = held[:position]
-        items[0] = row
+        slot = table.rows.get(name)
+        if slot is None:
+            if len(table.rows) >= self.most:
+                self._end(int(table.at[: len(table)].argmin()))
+            slot = table.row(name)
+        _put_first(table.items, self.recent, self._next, slot, row)
         table.at[slot] = self.clock
         self.clock += 1
         table.changed.add(slot // table.block_rows)
-        self._list(row, slot)
 
     def _end(self, slot: int) -> None:
-        for row in self.table.items[slot].tolist():
-            if row >= 0:
-                self._unlist(row, slot)
+        _unlist_all(self.table.items[slot], self.recent, slot)
         self.table.release(np.array([slot]))
-
-    def _list(self, row: int, slot: int) -> None:
-        slots = self.recent[row]
-        if slot + 1 not in slots:
-            slots[self._next[row]] = slot + 1
-            self._next[row] = (self._next[row] + 1) % RECENT
-
-    def _unlist(self, row: int, slot: int) -> None:
-        slots = self.recent[row]
-        slots[slots == slot + 1] = 0
 
 
 def _name(key: int) -> str:
     return f"{key:08x}"
+
+
+@njit(cache=True, nogil=True)
+def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, scores):  # type: ignore[no-untyped-def]
+    """See `Sessions.near_into`; `recent` int32 (rows, RECENT) and `items` int32 (slots, SESSION_ITEMS) are as there.
+
+    A row weighs less the older and the more liked it is. Each of the NEAREST gives the weights of what it shares to
+    what else it took, the more the nearer that stands (Garg et al., Sequence and time aware neighborhood for
+    session-based recommendations, 2019), by the root of its length, as a share of the sum. `weight` float32 by row and
+    `similarity` float64 by slot are 0 before and after. Costs 8 us for a history of 20.
+    """
+    for k in range(len(rows)):
+        weight[rows[k]] = _RECENCIES[k] / np.sqrt(likes[k])
+    slots, similarities = _nearest(recent, weight, similarity, rows, own)
+    shares = np.zeros((len(slots), items.shape[1]), np.float32)
+    total, most = SHRINKAGE, np.float32(0)
+    for k in range(len(slots)):
+        root, highest = _share(items[slots[k]], weight, shares[k])
+        total += similarities[k] / root
+        most = max(most, highest)
+    least = np.float32(MIN_RELATIVE_SCORE) * most
+    scale = np.float32(1 / total)
+    n = 0
+    for k in range(len(slots)):
+        for position in range(items.shape[1]):
+            if shares[k, position] > least:
+                given[n] = items[slots[k], position]
+                scores[n] = shares[k, position] * scale
+                n += 1
+    for row in rows:
+        weight[row] = 0
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _share(items, weight, shares):  # type: ignore[no-untyped-def]
+    """Write what one session gives to each of its items to `shares`, which are zeros; the root of its length, and the
+    most that it gives.
+    """
+    shared = np.empty(len(items), np.int64)
+    length = m = 0
+    for position in range(len(items)):
+        row = items[position]
+        if row >= 0:
+            length += 1
+            if weight[row] > 0:
+                shared[m] = position
+                m += 1
+    root = np.sqrt(length)
+    for position in shared[:m]:
+        amount = weight[items[position]] / np.float32(root)
+        for other in range(len(items)):
+            shares[other] += amount * _NEARNESS[position, other]
+    for position in shared[:m]:
+        shares[position] = 0  # what is shared says nothing new
+    most = np.float32(0)
+    for position in range(len(items)):
+        if items[position] < 0:
+            shares[position] = 0
+        elif shares[position] > most:
+            most = shares[position]
+    return root, most
+
+
+@njit(cache=True, nogil=True)
+def _nearest(recent, weight, similarity, rows, own):  # type: ignore[no-untyped-def]
+    """The NEAREST slots that share most with `rows`, ascending, of equals the first; and how much they share."""
+    touched = np.empty(recent.shape[1] * len(rows), np.int32)
+    m = 0
+    for row in rows:
+        for number in recent[row]:
+            slot = number - 1
+            if number > 0 and slot != own:
+                if similarity[slot] == 0:
+                    touched[m] = slot
+                    m += 1
+                similarity[slot] += weight[row]
+    n = min(m, NEAREST)
+    heap = touched[:n].copy()  # the farthest of the nearest so far is its root
+    for start in range(n // 2 - 1, -1, -1):
+        _sift(heap, start, heap[start], similarity)
+    for slot in touched[n:m]:
+        if _is_farther(similarity, heap[0], slot):
+            _sift(heap, 0, slot, similarity)
+    heap.sort()
+    similarities = similarity[heap]
+    for slot in touched[:m]:
+        similarity[slot] = 0
+    return heap, similarities
+
+
+@njit(cache=True, nogil=True)
+def _is_farther(similarity, slot, other):  # type: ignore[no-untyped-def]
+    """Whether `slot` is less similar than `other`; of equals the later is."""
+    return similarity[slot] < similarity[other] or (similarity[slot] == similarity[other] and slot > other)
+
+
+@njit(cache=True, nogil=True)
+def _sift(heap, parent, slot, similarity):  # type: ignore[no-untyped-def]
+    """Put `slot` at `parent` of the heap or below, under none that is less far."""
+    while 2 * parent + 1 < len(heap):
+        child = 2 * parent + 1
+        if child + 1 < len(heap) and _is_farther(similarity, heap[child + 1], heap[child]):
+            child += 1
+        if not _is_farther(similarity, heap[child], slot):
+            break
+        heap[parent] = heap[child]
+        parent = child
+    heap[parent] = slot
+
+
+@njit(cache=True, nogil=True)
+def _put_first(items, recent, following, slot, row):  # type: ignore[no-untyped-def]
+    """Put `row` in front of the items of `slot`: those before its old position, else before the first free one or the
+    last, move up.
+    """
+    held = items[slot]
+    position, free = -1, -1
+    for k in range(len(held) - 1, -1, -1):
+        if held[k] == row:
+            position = k
+        elif held[k] < 0:
+            free = k
+    if position < 0:
+        position = free if free >= 0 else len(held) - 1
+        if held[position] >= 0:
+            _unlist(recent, held[position], slot)
+    for k in range(position, 0, -1):
+        held[k] = held[k - 1]
+    held[0] = row
+    _list(recent, following, row, slot)
+
+
+@njit(cache=True, nogil=True)
+def _list_all(items, recent, following, slot):  # type: ignore[no-untyped-def]
+    """Note for each of `items` that the session of `slot` took it."""
+    for row in items:
+        if row >= 0:
+            _list(recent, following, row, slot)
+
+
+@njit(cache=True, nogil=True)
+def _unlist_all(items, recent, slot):  # type: ignore[no-untyped-def]
+    """Forget that the session of `slot` took `items`."""
+    for row in items:
+        if row >= 0:
+            _unlist(recent, row, slot)
+
+
+@njit(cache=True, nogil=True)
+def _list(recent, following, row, slot):  # type: ignore[no-untyped-def]
+    """Note that the session of `slot` took `row`, in place of what was noted RECENT ago; what is noted stays."""
+    for number in recent[row]:
+        if number == slot + 1:
+            return
+    recent[row, following[row]] = slot + 1
+    following[row] = (following[row] + 1) % recent.shape[1]
+
+
+@njit(cache=True, nogil=True)
+def _unlist(recent, row, slot):  # type: ignore[no-untyped-def]
+    """Forget that the session of `slot` took `row`."""
+    for k in range(recent.shape[1]):
+        if recent[row, k] == slot + 1:
+            recent[row, k] = 0

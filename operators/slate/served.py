@@ -1,14 +1,14 @@
-"""What users were answered with of late: the candidates and their features, kept in memory for the next feedback.
+"""What users were last answered with: the candidates and their features, kept in memory for the next feedback.
 
 What a user prefers is learned against what was there to be preferred, with the features it was ordered by; to find
-both again would double the work. It is no state: where it is missing, candidates are found anew.
+both again would double the work. It is no state: where it is missing, candidates are found again.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from riverrank.operators.candidates.retrieve import Candidates
-from riverrank.operators.models.learner import Inputs
+from riverrank.operators.candidates.retrieval import Candidates
+from riverrank.operators.models.inputs import Inputs
 
 
 class Served(NamedTuple):
@@ -19,12 +19,11 @@ class Served(NamedTuple):
     logits: np.ndarray
 
     def proposed(self) -> "Served":
-        """Without what no source proposed: a pin is nothing that a user's choice can be held against."""
+        """Without what no source proposed: a user's choice says nothing against a pin."""
         positions = self.candidates.proposed.nonzero()[0]
         if len(positions) == len(self.candidates.rows):
             return self
-        candidates = self.candidates.at(positions)
-        return Served(candidates, self.inputs.pick(positions.tolist()), self.logits[positions])
+        return Served(self.candidates.at(positions), self.inputs.pick(positions.tolist()), self.logits[positions])
 
     def missed(self, position: int, size: int) -> bool:
         """Whether what stands at `position`, -1 for nowhere, is not among the first `size` of the learner's order."""

@@ -79,9 +79,9 @@ def wish(history, weights, content, tokens, sizes, stated, numbers, weight):  # 
     """The user's content vector and the WANTED tokens with the most weight beside the root of how many items have them.
 
     `history` int32 (h,) with `weights` float32 (h,); `stated` float32 (d,) and the tokens `numbers` count `weight`.
-    About 2 us for 20 items.
+    Fewer tokens where there are fewer that weigh anything. About 2 us for 20 items.
     """
-    vector = weight * stated
+    vector = np.float32(weight) * stated
     most = len(history) * tokens.shape[1] + len(numbers)
     found = np.empty(most, np.int32)
     shares = np.zeros(most)
@@ -100,8 +100,9 @@ def wish(history, weights, content, tokens, sizes, stated, numbers, weight):  # 
                 found[k] = token
                 n = max(n, k + 1)
                 shares[k] += weight if own else weights[h]
-    best = np.empty(min(n, WANTED), np.int32)
-    for w in range(len(best)):
+    best = np.empty(WANTED, np.int32)
+    wanted = 0
+    while wanted < WANTED:
         pick = -1
         highest = -1.0
         for k in range(n):
@@ -109,10 +110,13 @@ def wish(history, weights, content, tokens, sizes, stated, numbers, weight):  # 
             if shares[k] > 0.0 and (rarity > highest or (rarity == highest and found[k] < found[pick])):
                 pick = k
                 highest = rarity
-        best[w] = found[pick]
+        if pick < 0:
+            break
+        best[wanted] = found[pick]
+        wanted += 1
         shares[pick] = 0.0
     length = np.sqrt(dot_of(vector, vector))
-    return (vector / length if length > 0.0 else vector).astype(np.float32), best
+    return (vector / length if length > 0.0 else vector), best[:wanted]
 
 
 @njit(cache=True, nogil=True)

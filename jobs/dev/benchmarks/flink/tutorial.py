@@ -20,7 +20,7 @@ from pyflink.datastream.connectors.file_system import FileSource, StreamFormat
 from pyflink.datastream.state import ValueStateDescriptor
 from river import compose, linear_model, preprocessing
 from riverrank.jobs.flink.sinks import to_parts
-from riverrank.operators.flink.process import Output
+from riverrank.state.outputs import SLATES
 
 CANDIDATES = 100
 SLATE_SIZE = 20
@@ -44,7 +44,7 @@ def run(events: str, items: str, slates: str) -> None:
         .key_by(_user_of, Types.STRING())
         .process(RankForUser(items), Types.STRING())
     )
-    to_parts(ranked, Path(slates), Output.SLATES)
+    to_parts(ranked, Path(slates), SLATES.name)
     env.execute("tutorial")
 
 

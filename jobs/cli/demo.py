@@ -1,0 +1,20 @@
+"""`riverrank demo`."""
+
+from typing import Annotated
+
+from .flags import Option
+
+
+def demo(
+    *,
+    seconds: Annotated[
+        float, Option(metavar="S", help="How long customers shop from the first slate on, in seconds. Default: 60.")
+    ] = 60.0,
+    plain: Annotated[
+        bool, Option("--plain", help="Lines in place of a live display, as where there is no terminal.")
+    ] = False,
+) -> None:
+    """Run a simulated shop on a real Kafka broker, the job and a real Redis, all started and ended here."""
+    from riverrank.jobs.demo import demo as demonstration
+
+    demonstration.demo(seconds, plain=plain)

@@ -1,0 +1,24 @@
+"""`riverrank drift`."""
+
+from typing import Annotated
+
+from riverrank.jobs.config.schema import Config
+
+from .flags import AsJson, Option, configured
+
+
+@configured()
+def drift(
+    config: Config,
+    customers: Annotated[int, Option(metavar="N", min=2, help="Customers of each shop. Default: 60.")] = 60,
+    shops: Annotated[int, Option(metavar="N", min=1, help="Shops, which differ by seed. Default: 3.")] = 3,
+    json: AsJson = False,
+) -> None:
+    """Measure how soon slates follow when all customers of a simulated shop come to like other things: docs/drift.md.
+    The job's operators run in this process, with nothing else.
+    """
+    from riverrank.jobs.config import preflight
+    from riverrank.jobs.evaluation import drift as drifting
+
+    preflight.check_learner(config)
+    drifting.run(config, customers, shops, as_json=json)

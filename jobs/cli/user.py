@@ -1,0 +1,36 @@
+"""`riverrank get`, `explain` and `erase`: what is asked about one user."""
+
+import msgspec
+import typer
+from riverrank.jobs.config.schema import Config
+
+from .flags import KAFKA, REDIS, AsJson, User, configured
+
+
+@configured(REDIS)
+def get(config: Config, user: User) -> None:
+    """Print the slate (JSON) that Redis holds for USER, else the popular one. Exit code 1 where there is neither."""
+    from riverrank.jobs.serving import slates
+
+    slate = slates.get(config, user)
+    if slate is None:
+        raise typer.Exit(1)
+    print(slate.decode())
+
+
+@configured(REDIS)
+def explain(config: Config, user: User, json: AsJson = False) -> None:
+    """Print why each item is on the slate that Redis holds for USER; weights are in units of the score."""
+    from riverrank.jobs.serving import slates
+
+    slates.explain(config, user, as_json=json)
+
+
+@configured(KAFKA)
+def erase(config: Config, user: User, json: AsJson = False) -> None:
+    """Ask for the erasure of USER: an event on the events topic, its id printed. Without Kafka, print the event."""
+    from riverrank.jobs.serving import slates
+
+    event_id = slates.erase(config, user)
+    if config.kafka.bootstrap:
+        print(msgspec.json.encode({"event_id": event_id}).decode() if json else event_id)

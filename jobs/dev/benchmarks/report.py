@@ -1,0 +1,199 @@
+"""What was measured, as text: the ratios for a terminal, and all of it as `docs/benchmarks.md` with its picture."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .contest import Ratio, Round, Row, ratios, rows
+from .figures import Spread
+from .growth import ACTIVE, BASE, Point
+from .learning import Rate
+from .parts import ALL, PartTime
+from .sizes import Sizes
+
+ATTENTION = 0.05  # share of an event from which a part is marked
+HEAD = """# Benchmarks
+
+Written by `make bench`; `make bench-quick` gives the ratios alone in some three minutes. A figure is the median of
+{rounds} rounds, with the lowest and the highest in brackets.
+
+{machine}
+"""
+CONTEST = """## Slates a second
+
+The same {count:,} events of a simulated shop (2,000 items, 500 users, each event answered with a slate of 20), from
+files to files, in turn. `job` is `riverrank run`, `replay` is `riverrank replay`, `tutorial` is the way that tutorials
+show a recommender on PyFlink (one pickled River model a user, process mode), `empty` is the job's own graph with no
+logic in it: its messages and its keyed state, a slate from memory. The rate is that after the first {short:,} events,
+the difference of two runs, so that what a run costs once is not in it. A contestant that lost an event, or answered one
+twice or with less than a whole slate, would have no figure.
+"""
+LEARNING = """## Learning alone
+
+Rows a second on one core; a row is one candidate with its features and whether it was taken. Ours are timed inside the
+running operators, with all that a call costs there. Vowpal Wabbit runs its own loop (plain SGD, logistic loss) over the
+same rows from its binary cache, River over dictionaries that were made before.
+"""
+GROWTH = """## What makes an event dearer
+
+Microseconds of an event in one process, without Flink, after {warm_up:,} events. One thing grows at a time, the others
+stay at {items:,} items, {users:,} users, a history of {history} and {candidates} candidates. Items are taken by Zipf's
+law (the item of rank r in proportion to 1/r). Of more than {active:,} users the further ones are copies of these, who
+all come equally often. The slope says by how much an event is dearer than at the first value.
+
+![Microseconds an event over items, users, history and candidates](benchmarks.svg)
+"""
+SIZES = """## Bytes a user and an item
+"""
+LATENCY = """## From an event in Kafka to its slate in Redis
+
+Milliseconds at 200 events a second, with checkpoints, broker and Redis on the same machine, by `jobs.dev.latency`; the
+empty job has the same hops.
+"""
+PARTS = """## Where the time of one event goes
+
+By part, in microseconds of an event, in one process without Flink, after {warm_up:,} events of the stream above. Parts
+within a part are listed below it, and are not in its own figure. What the stop-watches cost is subtracted; the last
+line is the same without any. Parts of {attention:.0%} or more are marked.
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that a full run found."""
+
+    machine: Mapping[str, str]
+    rounds: Sequence[Round]
+    count: int
+    short: int
+    rates: Sequence[Rate]
+    missing: str  # what learning could not be compared with
+    points: Sequence[Point]
+    growth_warm_up: int
+    sizes: Sizes
+    latency: Mapping[str, Mapping[str, Spread]] | str  # milliseconds by job and percentile, or why there are none
+    parts: Sequence[PartTime]
+    parts_warm_up: int
+
+
+def document(measured: Measured) -> str:
+    """The Markdown of it."""
+    machine = ", ".join(f"{name} {value}" for name, value in measured.machine.items())
+    fields = {**vars(BASE), "active": ACTIVE}
+    parts = [
+        HEAD.format(rounds=len(measured.rounds), machine=f"Machine: {machine}."),
+        CONTEST.format(count=measured.count, short=measured.short),
+        _markdown(*contest_table(rows(measured.rounds))),
+        _markdown(*ratio_table(ratios(measured.rounds))),
+        LEARNING,
+        _markdown(*_learning(measured.rates)),
+        *([f"{measured.missing}.\n"] if measured.missing else []),
+        GROWTH.format(warm_up=measured.growth_warm_up, **fields),
+        _markdown(*_growth(measured.points)),
+        SIZES,
+        _markdown(*_sizes(measured.sizes)),
+        LATENCY,
+        f"{measured.latency}.\n" if isinstance(measured.latency, str) else _markdown(*_latency(measured.latency)),
+        PARTS.format(warm_up=measured.parts_warm_up, attention=ATTENTION),
+        _markdown(*_parts(measured.parts)),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+Table = tuple[Sequence[str], list[list[str]]]  # the names of the columns, and the rows
+
+
+def contest_table(rows: Sequence[Row]) -> Table:
+    """Contestants."""
+    return ("contestant", "slates a second", "slates a CPU second", "seconds to the first slate"), [
+        [row.contestant, row.per_second.text(), row.per_cpu_second.text(), row.first_slate_seconds.text(1)]
+        for row in rows
+    ]
+
+
+def ratio_table(ratios: Sequence[Ratio]) -> Table:
+    """Ratios within rounds."""
+    return ("ratio", "by the clock", "by CPU time"), [
+        [ratio.name, ratio.per_second.text(2), ratio.per_cpu_second.text(2)] for ratio in ratios
+    ]
+
+
+def plain(names: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal.
+
+    >>> print(plain(["a", "bb"], [["ccc", "d"]]))
+    a    bb
+    ccc  d
+    """
+    widths = [max(map(len, column)) for column in zip(names, *lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in (names, *lines)
+    )
+
+
+def _markdown(names: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (names, ["---"] * len(names), *lines)) + "\n"
+
+
+def _learning(rates: Sequence[Rate]) -> Table:
+    return ("learner", "on the rows of", "rows", "features a row", "rows a second"), [
+        [rate.learner, f"the {rate.rows_of}", f"{rate.rows:,}", f"{rate.features:.1f}", rate.per_second.text()]
+        for rate in rates
+    ]
+
+
+def _growth(points: Sequence[Point]) -> Table:
+    first: dict[str, float] = {}
+    lines = []
+    for point in points:
+        cost = point.microseconds.median
+        slope = cost / first.setdefault(point.axis, cost)
+        lines.append(
+            [point.axis, f"{point.value:,}", point.microseconds.text(), f"{slope:.2f}", f"{point.megabytes:,.0f}"]
+        )
+    return ("what grows", "to", "microseconds an event", "slope", "process, MB"), lines
+
+
+def _sizes(sizes: Sizes) -> Table:
+    return ("what", "bytes"), [
+        [f"a user after {sizes.interactions} interactions, in Flink's state", sizes.user.text()],
+        ["of these, history and event ids (SESSION)", sizes.session.text()],
+        ["of these, the learner (RECOMMEND)", sizes.learner.text()],
+        ["an item of the catalogue, in broadcast state", f"{sizes.item_stored:,.0f}"],
+        ["an item of the catalogue, in memory, an index", f"{sizes.item:,.0f}"],
+        ["an item that was met, in memory, all operators: further", f"{sizes.item_met:,.0f}"],
+    ]
+
+
+def _latency(found: Mapping[str, Mapping[str, Spread]]) -> Table:
+    columns = next(iter(found.values()))
+    return ("job", *columns), [[job, *(figures[name].text(1) for name in columns)] for job, figures in found.items()]
+
+
+def _parts(parts: Sequence[PartTime]) -> Table:
+    inside = [part for part in parts if part.part != ALL]
+    total = sum(part.microseconds.median for part in inside)
+    lines = []
+    for part in inside:
+        share = part.microseconds.median / total
+        name = f"{part.outer}: {part.part}" if part.outer else part.part
+        mark = "**" if share >= ATTENTION else ""
+        calls = f"{part.calls:.2f}" if part.calls else ""
+        lines.append([f"{mark}{name}{mark}", calls, part.microseconds.text(1), f"{share:.0%}"])
+    lines.append(["sum of the medians", "", f"{total:,.1f}", ""])
+    lines += [[part.part, "", part.microseconds.text(1), ""] for part in parts if part.part == ALL]
+    return ("part", "calls an event", "microseconds", "share"), lines
+
+
+def as_json(measured: Measured) -> dict[str, Any]:
+    """All figures, for a program."""
+    return {
+        "machine": dict(measured.machine),
+        "rounds": [{name: vars(pace) for name, pace in paces.items()} for paces in measured.rounds],
+        "learning": [rate._asdict() for rate in measured.rates],
+        "growth": [point._asdict() for point in measured.points],
+        "sizes": measured.sizes._asdict(),
+        "latency": measured.latency,
+        "parts": [part._asdict() for part in measured.parts],
+    }

@@ -1,0 +1,221 @@
+"""The job's operators in one process, without Flink: the one place that wires them, for `replay`, `evaluate`, `drift`,
+`starters`, `check` and tests.
+
+What is broadcast in the job is applied here at once. Records and outputs are handed in: it opens nothing.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from riverrank.operators.cache.redis_cache import slate_key
+from riverrank.operators.flink.arrivals import Arrival
+from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.models.ranker import Ranker
+from riverrank.operators.session.session import Accepted, Session
+from riverrank.operators.settings import Behaviour
+from riverrank.operators.signals.signals import Signals
+from riverrank.operators.slate.recommend import Answer, Recommend, receipt_of
+from riverrank.state.messages import POPULAR, CacheWrite, CatalogueUpdate, Feedback, decode_update
+from riverrank.state.outputs import PREDICTIONS, Origin, Records
+from riverrank.state.records import Event, Item, Reject, dead_letter, decode_event, decode_item
+
+Write = Callable[[str, bytes], None]  # takes the key and the JSON of one record
+
+
+class CacheWriter(Protocol):
+    """Where slates are cached: `jobs.local.cache.LocalCache`."""
+
+    def put(self, write: CacheWrite) -> None: ...
+
+
+class Intake:
+    """SESSION for all users.
+
+    >>> intake = Intake(Behaviour())
+    >>> click = Event("e-1", "click", "u", 1000, "i")
+    >>> intake.accept(click).feedback.reward, intake.accept(click).feedback
+    (1.0, None)
+    """
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.session = Session(behaviour)
+        self.states: dict[str, bytes] = {}  # by user
+
+    def accept(self, event: Event) -> Accepted:
+        """What an event means."""
+        accepted = self.session.accept(event, self.states.get(event.user_id))
+        _keep(self.states, event.user_id, accepted.state)
+        return accepted
+
+
+class Lessons:
+    """SIGNALS and RANKER, and the index that takes what they learned as soon as they tell it."""
+
+    def __init__(self, behaviour: Behaviour, session: Session) -> None:
+        self.session = session
+        self.index = ItemIndex(behaviour)
+        self.signals = [Signals(behaviour, shard) for shard in range(behaviour.signals.shards)]
+        self.ranker = Ranker(behaviour, self.index)
+
+    def item(self, item: Item) -> None:
+        """Take an item of the catalogue."""
+        self.index.apply(CatalogueUpdate(item))
+
+    def learn(self, feedback: Feedback) -> None:
+        """Learn what a feedback tells of items, and of their order."""
+        if self.session.sampled(feedback):
+            self.ranker.learn(feedback)
+        for shard in self.session.routes(feedback):
+            self.signals[shard].learn(feedback)
+
+    def flush_signals(self) -> bool:
+        """Apply the signals where there are enough for an update; whether there were."""
+        flushed = [signals for signals in self.signals if signals.due()]
+        for signals in flushed:
+            self._apply(signals.flush())
+        return bool(flushed)
+
+    def flush_ranker(self) -> None:
+        """Apply the weights and vectors where enough was learned for an update."""
+        if self.ranker.due():
+            self._apply(self.ranker.flush())
+
+    def finish(self) -> None:
+        """Apply all that was learned."""
+        self.ranker.embedding.settle()
+        for signals in self.signals:
+            self._apply(signals.flush())
+        self._apply(self.ranker.flush())
+        while (moved := self.ranker.embedding.moved(self.ranker.shard)) is not None:
+            self.index.apply(moved)
+
+    def _apply(self, updates: list[bytes]) -> None:
+        for update in updates:
+            self.index.apply(decode_update(update))
+
+
+class Pipeline:
+    """All operators in a row, for one record at a time.
+
+    >>> slates = []
+    >>> pipeline = Pipeline(Behaviour(), {"slates": lambda key, value: slates.append(key)})
+    >>> answer = pipeline.event(Arrival(0, 0, 0, b'{"event_id":"e","type":"request","user_id":"u","ts":1}'))
+    >>> answer.version, slates
+    (1, ['u'])
+    """
+
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        outputs: Mapping[str, Write] | None = None,
+        cache: CacheWriter | None = None,
+        popular_every: int = 10_000,
+    ) -> None:
+        """`outputs` are those of `state.outputs.OUTPUTS` that go anywhere, by name; `popular_every` in milliseconds."""
+        self.outputs = dict(outputs or {})
+        self.cache = cache
+        self.intake = Intake(behaviour)
+        self.lessons = Lessons(behaviour, self.intake.session)
+        self.index = self.lessons.index
+        predict = PREDICTIONS.name in self.outputs
+        self.recommend = Recommend(behaviour, self.index, predict=predict, popular_every=popular_every)
+        self.users: dict[str, bytes] = {}  # what RECOMMEND keeps, by user
+        self.slates = self.redeliveries = 0
+        self.dead_letters: Counter[str] = Counter()  # by reason
+        self.first_dead_letter = ""
+        self._answers, self._rejects, self._receipts = (
+            Records(origin, self.outputs) for origin in (Origin.ANSWER, Origin.REJECT, Origin.RECEIPT)
+        )
+
+    def item(self, arrival: Arrival) -> None:
+        """Take a record of the items stream."""
+        item = decode_item(arrival.value, arrival.key, arrival.ts)
+        if isinstance(item, Item):
+            self.lessons.item(item)
+        else:
+            self._reject(arrival, item, "items")
+
+    def event(self, arrival: Arrival) -> Answer | None:
+        """Take a record of the events stream; None where it is not to be answered, or cannot be used."""
+        event = decode_event(arrival.value)
+        if isinstance(event, Reject):
+            self._reject(arrival, event, "events")
+            return None
+        return self.take(event, arrival)
+
+    def take(self, event: Event, arrival: Arrival) -> Answer | None:
+        """Take an event, which came as `arrival`."""
+        accepted = self.intake.accept(event)
+        if accepted.reject is not None:
+            self._reject(arrival, accepted.reject, "events")
+        feedback = accepted.feedback
+        if feedback is None:
+            if accepted.reject is None:
+                self.redeliveries += 1
+            return None
+        user_id = event.user_id
+        answer = self.recommend.answer(feedback, self.users.get(user_id))
+        _keep(self.users, user_id, answer.state)
+        self._write(self._answers, user_id, answer)
+        if answer.slate is not None:
+            self.slates += 1
+            if self.cache is not None:
+                self.cache.put(CacheWrite(slate_key(user_id), feedback.epoch, answer.version, answer.slate))
+        if answer.erased:
+            self._erase(event, feedback.epoch)
+        self.lessons.learn(feedback)
+        if self.lessons.flush_signals():
+            self.refresh_popular()
+        self.lessons.flush_ranker()
+        return answer
+
+    def refresh_popular(self) -> None:
+        """Put the slate of users who have none in the cache, where it is time for it."""
+        slate = self.recommend.popular(self.index.meta.ts) if self.cache is not None else None
+        if slate is not None and self.cache is not None:
+            self.cache.put(CacheWrite(POPULAR, 0, self.index.events + 1, slate))
+
+    def learners_digest(self) -> str:
+        """The digest of all learners."""
+        return learners_digest(self.users)
+
+    def _erase(self, event: Event, epoch: int) -> None:
+        receipt = receipt_of(event, cached=self.cache is not None)
+        if self.cache is None:
+            self._write(self._receipts, event.user_id, receipt)
+        else:
+            self.cache.put(CacheWrite(slate_key(event.user_id), epoch, 0, None, receipt))
+
+    def _reject(self, arrival: Arrival, reject: Reject, topic: str) -> None:
+        self.dead_letters[reject.reason] += 1
+        self.first_dead_letter = self.first_dead_letter or f"{topic} {arrival.offset}: {reject.detail}"
+        if self._rejects:
+            letter = dead_letter(arrival.value, reject, topic, arrival.partition, arrival.offset, arrival.ts)
+            self._write(self._rejects, "", letter)
+
+    def _write(self, records: Records, user_id: str, thing: object) -> None:
+        for name, key, value in records.of(user_id, thing):
+            self.outputs[name](key, value)
+
+
+def learners_digest(users: Mapping[str, bytes]) -> str:
+    """SHA-256 over what RECOMMEND keeps of all users: two runs with the same learners have the same.
+
+    >>> learners_digest({"u": b"1", "v": b"2"}) == learners_digest({"v": b"2", "u": b"1"})
+    True
+    """
+    digest = hashlib.sha256()
+    for user_id in sorted(users):
+        name = user_id.encode("utf-8", "surrogatepass")
+        for part in (name, users[user_id]):
+            digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
+
+
+def _keep(states: dict[str, bytes], user_id: str, state: bytes | None) -> None:
+    if state is None:
+        states.pop(user_id, None)
+    else:
+        states[user_id] = state

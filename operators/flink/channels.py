@@ -1,0 +1,89 @@
+"""What travels between operators and out of the job, and how it is kept: types, tags and state descriptors of Flink."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import msgspec
+from pyflink.common import Row, Time, Types
+from pyflink.datastream import OutputTag
+from pyflink.datastream.state import MapStateDescriptor, StateTtlConfig, ValueStateDescriptor
+from riverrank.state.outputs import Origin, Records
+
+# Between operators bytes travel as byte[], which pemja hands over as they are. In state the same type comes back as a
+# tuple of numbers; a pickled byte array does not.
+BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
+KEYED = Types.ROW([Types.STRING(), BYTES])  # the key, and what the function is called with
+LINE = Types.STRING()
+STORED = Types.PICKLED_BYTE_ARRAY()
+
+PAIRS = OutputTag("pairs", KEYED)
+SAMPLE = OutputTag("sample", KEYED)
+WRITES = OutputTag("writes", KEYED)
+
+
+@cache
+def lines_of(output: str) -> OutputTag:
+    """Where the records of that output leave an operator as lines of a file."""
+    return OutputTag(f"{output}-lines", LINE)
+
+
+@cache
+def records_of(output: str) -> OutputTag:
+    """Where they leave it with a key, for a topic."""
+    return OutputTag(f"{output}-records", KEYED)
+
+
+class Outputs(msgspec.Struct, frozen=True):
+    """Names of the outputs that go somewhere: as lines of a file, as records of a topic."""
+
+    lines: frozenset[str] = frozenset()
+    records: frozenset[str] = frozenset()
+
+    def __contains__(self, output: str) -> bool:
+        return output in self.lines or output in self.records
+
+
+class Emitter:
+    """Emits the outputs of one origin, and only those that go somewhere: a tag without a consumer is an error."""
+
+    def __init__(self, outputs: Outputs, origin: Origin) -> None:
+        self._outputs = outputs
+        self._records = Records(origin, outputs.lines | outputs.records)
+
+    def emit(self, user_id: str, thing: Any) -> Iterator[tuple[OutputTag, Any]]:
+        """What an operator yields for `thing`, which is of that origin and about that user."""
+        for output, key, value in self._records.of(user_id, thing):
+            if output in self._outputs.lines:
+                yield lines_of(output), value.decode()
+            if output in self._outputs.records:
+                yield records_of(output), Row(key, value)
+
+
+def keep(state: Any, held: bytes | None, new: bytes | None) -> None:
+    """Write `new` to a ValueState that holds `held`; None clears it."""
+    if new is None:
+        if held is not None:
+            state.clear()
+    elif new is not held:
+        state.update(new)
+
+
+def value_state(name: str, ttl_ms: int) -> ValueStateDescriptor:
+    """A value of bytes a key, dropped when it was not written for `ttl_ms` milliseconds."""
+    ttl = (
+        StateTtlConfig.new_builder(Time.milliseconds(ttl_ms))
+        .set_update_type(StateTtlConfig.UpdateType.OnCreateAndWrite)
+        # As by default for state on the heap. The default itself also makes a `Duration` for RocksDB, and that by
+        # Flink's client, which inside a TaskManager starts another Java, for seconds and for good.
+        .disable_cleanup_in_background()
+        .cleanup_incrementally(5, False)
+    )
+    descriptor = ValueStateDescriptor(name, STORED)
+    descriptor.enable_time_to_live(ttl.build())
+    return descriptor
+
+
+def map_state(name: str) -> MapStateDescriptor:
+    """A map of strings to bytes a key; as broadcast state, one for all."""
+    return MapStateDescriptor(name, Types.STRING(), STORED)

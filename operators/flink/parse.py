@@ -1,0 +1,69 @@
+"""Records as they arrive, on their way to an operator: events get their key, items become catalogue updates."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from pyflink.common import Row
+from pyflink.datastream import ProcessFunction, RuntimeContext
+from riverrank.state.messages import CatalogueUpdate, encode
+from riverrank.state.outputs import Origin
+from riverrank.state.records import Reject, decode_event, decode_item
+
+from .arrivals import Arrival, letter_of
+from .channels import Emitter, Outputs
+
+Read = Callable[[Any], Arrival | None]
+
+
+class _Keyed(msgspec.Struct):
+    """Of an event, what it is keyed by."""
+
+    user_id: str
+
+
+_key_of = msgspec.json.Decoder(_Keyed).decode
+
+
+class ParseEvents(ProcessFunction):
+    """Keys each event by its user. SESSION decodes and checks it; what has no key becomes a dead letter here."""
+
+    def __init__(self, read: Read, topic: str, outputs: Outputs) -> None:
+        self.read, self.topic, self.outputs = read, topic, outputs
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self.letters = Emitter(self.outputs, Origin.REJECT)
+
+    def process_element(self, value: Any, ctx: ProcessFunction.Context) -> Iterator[Any]:
+        arrival = self.read(value)
+        if arrival is None:
+            return
+        try:
+            user_id = _key_of(arrival.value or b"").user_id
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            reject = decode_event(arrival.value)
+            assert isinstance(reject, Reject), "an event has a user"
+            yield from self.letters.emit("", letter_of(arrival, reject, self.topic))
+        else:
+            yield Row(user_id, encode(arrival))
+
+
+class ParseItems(ProcessFunction):
+    """Makes a catalogue update of each item; what is none becomes a dead letter."""
+
+    def __init__(self, read: Read, topic: str, outputs: Outputs, *, updates: bool) -> None:
+        """`updates`: whether catalogue updates are wanted, not the dead letters alone."""
+        self.read, self.topic, self.outputs, self.updates = read, topic, outputs, updates
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self.letters = Emitter(self.outputs, Origin.REJECT)
+
+    def process_element(self, value: Any, ctx: ProcessFunction.Context) -> Iterator[Any]:
+        arrival = self.read(value)
+        if arrival is None:
+            return
+        item = decode_item(arrival.value, arrival.key, arrival.ts)
+        if isinstance(item, Reject):
+            yield from self.letters.emit("", letter_of(arrival, item, self.topic))
+        elif self.updates:
+            yield encode(CatalogueUpdate(item))

@@ -1,0 +1,100 @@
+"""RECOMMEND as Flink sees it. Everything it emits goes to side outputs, and only where there is a consumer."""
+
+from collections.abc import Iterator
+from typing import Any
+from zlib import crc32
+
+import msgspec
+from pyflink.common import Row
+from pyflink.datastream import OutputTag, RuntimeContext
+from pyflink.datastream.functions import KeyedBroadcastProcessFunction
+from riverrank.operators.cache.redis_cache import slate_key
+from riverrank.operators.settings import Behaviour
+from riverrank.operators.slate.recommend import Recommend, receipt_of
+from riverrank.state import uids
+from riverrank.state.messages import POPULAR, CacheWrite, SignalUpdate, decode_feedback, encode
+from riverrank.state.outputs import PREDICTIONS, Origin
+from riverrank.state.records import Slate
+
+from .broadcast_index import BroadcastIndex, Catalogue
+from .channels import WRITES, Emitter, Outputs, keep, map_state, value_state
+from .flushes import INTERPRETER_LOCK
+from .native import make_ready
+
+
+class CacheRoute(msgspec.Struct, frozen=True):
+    """How RECOMMEND reaches CACHE: the number of buckets that keys fall into, and how often `popular` is written."""
+
+    buckets: int
+    popular_every_ms: int
+
+    def write(
+        self, key: str, epoch: int, version: int, slate: bytes | None, receipt: bytes | None = None
+    ) -> tuple[OutputTag, Row]:
+        """The side output that asks for one write."""
+        bucket = crc32(key.encode()) % self.buckets
+        return WRITES, Row(str(bucket), encode(CacheWrite(key, epoch, version, slate, receipt)))
+
+
+class RecommendFunction(KeyedBroadcastProcessFunction):
+    """RECOMMEND, keyed by user: keeps a value of bytes a user, and the index of its subtask."""
+
+    Logic = Recommend
+
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        catalogue: Catalogue,
+        outputs: Outputs,
+        ttl_ms: int,
+        cache: CacheRoute | None,
+    ) -> None:
+        self.behaviour, self.catalogue, self.outputs = behaviour, catalogue, outputs
+        self.ttl_ms, self.cache = ttl_ms, cache
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        make_ready(self.behaviour)
+        self.state = runtime_context.get_state(value_state(uids.LEARNER_VALUE, self.ttl_ms))
+        self.index = BroadcastIndex(self.behaviour, map_state(uids.RECOMMEND_VIEW), self.catalogue, INTERPRETER_LOCK)
+        self.answers = Emitter(self.outputs, Origin.ANSWER)
+        self.receipts = Emitter(self.outputs, Origin.RECEIPT)
+        self.recommend: Recommend | None = None
+
+    def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Any]:
+        feedback = decode_feedback(value)
+        user_id = feedback.event.user_id
+        held = self.state.value()
+        recommend = self._logic(ctx)
+        self.index.read(ctx, feedback.event.ts)
+        with INTERPRETER_LOCK:
+            answer = recommend.answer(feedback, held)
+        keep(self.state, held, answer.state)
+        cache = self.cache
+        if cache is not None and answer.slate is not None:  # first: whoever waits for it waits for Redis
+            yield cache.write(slate_key(user_id), feedback.epoch, answer.version, answer.slate)
+        yield from self.answers.emit(user_id, answer)
+        if answer.erased:
+            receipt = receipt_of(feedback.event, cached=cache is not None)
+            if cache is not None:
+                yield cache.write(slate_key(user_id), feedback.epoch, 0, None, receipt)
+            else:
+                yield from self.receipts.emit(user_id, receipt)
+
+    def process_broadcast_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[Any]:
+        update = self.index.take(value, ctx)
+        if self.cache is not None:
+            logic = self._logic(ctx)
+            popular = logic.popular(update.ts if isinstance(update, SignalUpdate) else logic.index.meta.ts)
+            if popular is not None:
+                version = msgspec.json.decode(popular, type=Slate).version
+                yield self.cache.write(POPULAR, 0, version, popular)
+
+    def _logic(self, ctx: Any) -> Recommend:
+        if self.recommend is None:
+            self.recommend = self.Logic(
+                self.behaviour,
+                self.index.read(ctx),
+                predict=PREDICTIONS.name in self.outputs,
+                popular_every=self.cache.popular_every_ms if self.cache else 0,
+            )
+        return self.recommend

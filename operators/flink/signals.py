@@ -1,0 +1,44 @@
+"""SIGNALS as Flink sees it: one learner a shard, its updates on the main output."""
+
+from collections.abc import Iterator
+
+from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from riverrank.operators.settings import Behaviour
+from riverrank.operators.signals.signals import Signals
+from riverrank.state import uids
+from riverrank.state.journal import Journal
+from riverrank.state.messages import decode_feedback
+
+from .channels import map_state
+from .entries import MapEntries
+from .flushes import INTERPRETER_LOCK, Flushes
+from .native import make_ready
+
+
+class SignalsFunction(KeyedProcessFunction):
+    """SIGNALS, keyed by shard: the learner lives in the instance, restored from its journal at its first record."""
+
+    Logic = Signals
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        make_ready(self.behaviour)
+        self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.SIGNALS_JOURNAL)))
+        self.shards: dict[str, Signals] = {}
+        self.flushes = Flushes(self.behaviour.signals.flush_every)
+
+    def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[bytes]:
+        signals = self._shard(ctx.get_current_key())
+        with INTERPRETER_LOCK:
+            signals.learn(decode_feedback(value))
+        yield from self.flushes.after(signals, ctx)
+
+    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[bytes]:
+        yield from self.flushes.on_timer(self._shard(ctx.get_current_key()), ctx)
+
+    def _shard(self, shard: str) -> Signals:
+        if shard not in self.shards:
+            self.shards[shard] = self.Logic.restore(self.behaviour, int(shard), Journal(self.entries))
+        return self.shards[shard]

@@ -1,0 +1,79 @@
+"""A learner of any River class, as it is: dicts by name, one candidate at a time."""
+
+import pickle
+from collections.abc import Sequence
+
+import numpy as np
+from river import base
+from riverrank.operators.candidates.retrieval import Candidates
+from riverrank.operators.index.item_index import ItemIndex
+from riverrank.state.learners import LearnerState
+
+from .inputs import Inputs
+from .weights import RankerWeights
+
+
+class RiverLearner:
+    """Any River classifier. Its log-odds are added to the ranker's logit.
+
+    That content tokens share a number of features bounds a model that keeps something of each.
+    """
+
+    def __init__(
+        self, prototype: base.Classifier, mark: int, names: Sequence[str], buckets: int, state: LearnerState
+    ) -> None:
+        """As `state` has it, else as `prototype`. `mark` says of which class it is; `names` are those of the features,
+        and `buckets` is how many more all content tokens share.
+        """
+        self.model: base.Classifier = pickle.loads(state.model) if state.model else prototype.clone()
+        self._mark = mark
+        self._names = names
+        self._buckets = buckets
+        self._state = state
+        self._changed = False
+
+    def score(
+        self, index: ItemIndex, candidates: Candidates, ranker: RankerWeights, segment: int
+    ) -> tuple[Inputs, np.ndarray]:
+        """Candidates as a learner sees them, and its logits of them, float64 (c,)."""
+        inputs = Inputs(index, candidates, ranker.logits(candidates.features, segment))
+        return inputs, self.logits(inputs)
+
+    def logits(self, inputs: Inputs) -> np.ndarray:
+        return inputs.dense[:, 0] + np.array([self._log_odds(self._named(inputs, k)) for k in range(len(inputs))])
+
+    def learn(self, inputs: Inputs, position: int, label: bool, weight: float) -> None:
+        """One `learn_one`; the weight is left out, since not every River class takes one."""
+        self._changed = True
+        self.model.learn_one(self._named(inputs, position), label)
+
+    def learn_each(self, inputs: Inputs, labels: Sequence[bool], weight: float) -> None:
+        for position, label in enumerate(labels):
+            self.learn(inputs, position, label, weight)
+
+    def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None:
+        """A `learn_one` for each: a class of any kind has no use for differences."""
+        self.learn(inputs, 0, True, weight)
+        for other in range(1, 1 if content_only else len(inputs)):
+            self.learn(inputs, other, False, weight)
+
+    def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A model of any kind has no parts but the ranker's logit, and itself, which no column tells."""
+        picked = inputs.pick(positions)
+        parts = np.zeros((len(picked), 1 + len(self._names)))
+        parts[:, 0] = picked.dense[:, 0]
+        return parts, np.zeros(picked.tokens.shape)
+
+    def store(self, state: LearnerState) -> None:
+        if state is self._state and not self._changed:
+            return
+        state.model_of = self._mark
+        state.model = pickle.dumps(self.model, protocol=5)
+
+    def _named(self, inputs: Inputs, position: int) -> dict[str, float]:
+        return inputs.named(position, self._names, self._buckets)
+
+    def _log_odds(self, x: dict[str, float]) -> float:
+        p = self.model.predict_proba_one(x).get(True, 0.5)
+        p = min(max(p, 1e-6), 1 - 1e-6)
+        return float(np.log(p / (1 - p)))

@@ -1,0 +1,158 @@
+"""Kernels on the rows of an ItemTable: what one interaction adds to counts and to lists of neighbours.
+
+Which rows these are, and whose they are, is the business of SIGNALS; what changed is noted in the arrays of a
+`Changes`, which every kernel here takes last and returns how many entries of are in use.
+"""
+
+import numpy as np
+from numba import njit
+from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, RATING_SUM, RATINGS, TOGETHER
+
+
+@njit(cache=True, nogil=True)
+def count(stats, at, decay, targets, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
+    """Count one interaction of `reward` with each of `targets`, int32 (t,), at event number `now`.
+
+    `decay` float64 (2,) is what popularity and trend keep over one event. `rated` says that `value` is a rating. Costs
+    1.5 us, a call included, for one target.
+    """
+    for row in targets:
+        age = now - at[row]
+        for column in range(len(decay)):  # DECAYED begins at 0
+            stats[row, column] = stats[row, column] * decay[column] ** age + max(0.0, reward)
+        stats[row, POSITIVES if reward > 0 else NEGATIVES] += np.float32(1)
+        if rated:
+            stats[row, RATING_SUM] += value
+            stats[row, RATINGS] += np.float32(1)
+        at[row] = now
+        entry, n = enter(row, entry_of, rows, counted, renewals, cells, n)
+        counted[entry] = True
+    return n
+
+
+@njit(cache=True, nogil=True)
+def pair(neighbours, weights, forgetting, row, past, own, amounts, taken, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
+    """Tell the lists of `past`, int32 (p,), of `row`, and the list of `row` of the first `taken` of `past`, which are
+    what the user took before it; the others are the user's cohorts.
+
+    `own` bool (p + 1,) says which lists are of this shard, that of `row` last; `amounts` float32 (taken,) is what each
+    pair weighs, with a cohort 1. Both may be longer. A list forgets a little each time. On a full list a newcomer first
+    wears down the weakest, and takes its position once nothing of it is left, so that what comes often stays (Yang et
+    al., HeavyKeeper, 2018, without its dice). Costs 4 us for 20 lists of 60 neighbours.
+    """
+    held = np.zeros(neighbours.shape[1], np.bool_)  # positions that a newcomer may not have
+    for k in range(len(past)):
+        if own[k]:
+            of = past[k]
+            amount = amounts[k] if k < taken else np.float32(1)
+            entry, n = enter(of, entry_of, rows, counted, renewals, cells, n)
+            renewals[entry] += 1
+            forget(weights[of], forgetting)
+            position = find(neighbours[of], row)
+            if position >= 0:
+                strengthen(weights[of], position, AFTER, amount)
+            else:
+                position = weakest(neighbours[of], weights[of], held)
+                challenge(neighbours[of], weights[of], position, row, AFTER, amount)
+            cells[entry, position] = True
+    if taken > 0 and own[len(past)]:
+        entry, n = enter(row, entry_of, rows, counted, renewals, cells, n)
+        renewals[entry] += 1
+        forget(weights[row], forgetting)
+        pair_own(neighbours[row], weights[row], past[:taken], amounts, held, cells[entry])
+    return n
+
+
+@njit(cache=True, nogil=True)
+def pair_own(neighbours, weights, past, amounts, held, cells):  # type: ignore[no-untyped-def]
+    """Tell one list, int32 (width,) and float32 (width, 3), of all of `past`; positions that changed are set in
+    `cells`. Those it holds first: of the others none has the position of another of `past`.
+    """
+    new = np.empty(len(past), np.int64)
+    missing = 0
+    for k in range(len(past)):
+        position = find(neighbours, past[k])
+        if position >= 0:
+            strengthen(weights, position, BEFORE, amounts[k])
+            held[position] = True
+            cells[position] = True
+        else:
+            new[missing] = k
+            missing += 1
+    for k in new[:missing]:
+        position = weakest(neighbours, weights, held)
+        if position < 0:
+            break
+        challenge(neighbours, weights, position, past[k], BEFORE, amounts[k])
+        held[position] = True
+        cells[position] = True
+
+
+@njit(cache=True, nogil=True)
+def enter(row, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
+    """The entry of `row` among what changed, begun where there is none; and how many entries there are now."""
+    entry = entry_of[row] - 1
+    if entry < 0:
+        entry = n
+        n += 1
+        entry_of[row] = n
+        rows[entry] = row
+        counted[entry] = False
+        renewals[entry] = 0
+        cells[entry, :] = False
+    return entry, n
+
+
+@njit(cache=True, nogil=True)
+def forget(weights, forgetting):  # type: ignore[no-untyped-def]
+    """Multiply what one list says of order, of float32 (width, 3), by `forgetting`, float32."""
+    for position in range(len(weights)):
+        weights[position, AFTER] *= forgetting
+        weights[position, BEFORE] *= forgetting
+
+
+@njit(cache=True, nogil=True)
+def find(neighbours, other):  # type: ignore[no-untyped-def]
+    """The position of `other` in one list, -1 where it is not there. Without an early exit, so that it vectorises."""
+    found = -1
+    for position in range(len(neighbours)):
+        if neighbours[position] == other:
+            found = position
+    return found
+
+
+@njit(cache=True, nogil=True)
+def strengthen(weights, position, order, amount):  # type: ignore[no-untyped-def]
+    """Add `amount` to a neighbour that the list holds."""
+    weights[position, order] += amount
+    weights[position, TOGETHER] += np.float32(1)
+
+
+@njit(cache=True, nogil=True)
+def weakest(neighbours, weights, held):  # type: ignore[no-untyped-def]
+    """The first free position of one list, else that of the weakest neighbour; -1 where all are `held`."""
+    found, least = -1, np.float32(np.inf)
+    for position in range(len(neighbours)):
+        strength = weights[position, AFTER] + weights[position, BEFORE]
+        if neighbours[position] < 0:
+            strength = np.float32(-1)
+        if strength < least and not held[position]:
+            found, least = position, strength
+    return found
+
+
+@njit(cache=True, nogil=True)
+def challenge(neighbours, weights, position, other, order, amount):  # type: ignore[no-untyped-def]
+    """Wear down the neighbour at `position` by `amount`; where nothing of it is left, `other` takes the position."""
+    strength = np.float32(0)
+    if neighbours[position] >= 0:
+        strength = weights[position, AFTER] + weights[position, BEFORE]
+    left = strength - amount
+    if left > 0:
+        weights[position, AFTER] *= left / strength
+        weights[position, BEFORE] *= left / strength
+    else:
+        neighbours[position] = other
+        weights[position, :] = 0
+        weights[position, order] = -left
+        weights[position, TOGETHER] = 1

@@ -1,0 +1,163 @@
+"""What a user's learner learns from a feedback, after it predicted it: from outcomes of impressions, and from choices.
+
+Features are those that the user was served by; what was not served is described beside them.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from riverrank.operators.candidates.context import Context, context_of
+from riverrank.operators.candidates.retrieval import Candidates, Retriever
+from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.models.learner import Learner
+from riverrank.operators.models.linear import probability
+from riverrank.operators.models.ratings import Ratings
+from riverrank.operators.models.weights import RankerWeights
+from riverrank.operators.settings import Behaviour
+from riverrank.state.event_types import INTERACTIONS
+from riverrank.state.hashing import uniforms
+from riverrank.state.learners import LearnerState
+from riverrank.state.messages import Feedback, Outcome
+from riverrank.state.records import Event, Prediction
+
+from .served import Served
+
+UNKNOWN = 0.5  # the prediction of an item of which nothing is known
+
+
+class User(NamedTuple):
+    """The user of a feedback as a model sees them before it: `state`, the `learner` in it, and the `ranker` of all."""
+
+    state: LearnerState
+    learner: Learner
+    ranker: RankerWeights
+
+    def serve(self, index: ItemIndex, candidates: Candidates, context: Context) -> Served:
+        """The `candidates` for this user, with the learner's logits of them."""
+        return Served(candidates, *self.learner.score(index, candidates, self.ranker, context.segment))
+
+
+@dataclass(slots=True)
+class Lesson:
+    """A feedback of `user`, to whom `served` was served last, None where that is not known; and what came of learning
+    from it: the `predictions` from before it, and the `losses` (see models.drift), 0 or 1 each.
+    """
+
+    feedback: Feedback
+    user: User
+    served: Served | None
+    predictions: list[Prediction] = field(default_factory=list)
+    losses: list[int] = field(default_factory=list)
+    context: Context | None = None  # before the feedback, once it was asked for
+
+
+class Learning:
+    """Predicts, then learns, over the items of `index`. `predict`: whether anyone reads the predictions."""
+
+    def __init__(self, behaviour: Behaviour, index: ItemIndex, retriever: Retriever, *, predict: bool) -> None:
+        self.behaviour = behaviour
+        self.index = index
+        self.retriever = retriever
+        self.predict = predict
+
+    def learn(self, lesson: Lesson) -> None:
+        """Predict, then learn from, each item of the outcomes, then the interaction."""
+        state, event = lesson.user.state, lesson.feedback.event
+        for outcome in lesson.feedback.outcomes:
+            self._learn_outcome(outcome, lesson)
+            state.examples += len(outcome.items)
+        if event.type in INTERACTIONS:
+            self._learn_interaction(lesson)
+            state.examples += 1
+
+    def _learn_outcome(self, outcome: Outcome, lesson: Lesson) -> None:
+        """Predict, then learn from, each item of a resolved impression."""
+        rows = [self.index.row(item_id) for item_id in outcome.items]
+        known = np.array([row for row in dict.fromkeys(rows) if row >= 0], np.int32)
+        positions = {row: position for position, row in enumerate(known.tolist())}
+        shown = self._described(known, lesson) if len(known) else None
+        chances = {row: probability(float(shown.logits[position])) for row, position in positions.items() if shown}
+        if shown is not None:
+            steps = [(positions[row], bool(label)) for row, label in zip(rows, outcome.labels, strict=True) if row >= 0]
+            picks, labels = zip(*steps, strict=True)
+            lesson.user.learner.learn_each(shown.inputs.pick(picks), labels, 1.0)
+        for item_id, row, label in zip(outcome.items, rows, outcome.labels, strict=True):
+            lesson.predictions.append(
+                _of_click(outcome.event_id, lesson.feedback.event, item_id, chances.get(row, UNKNOWN), label)
+            )
+            lesson.losses.append(1 - label)
+
+    def _learn_interaction(self, lesson: Lesson) -> None:
+        """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to.
+
+        There is a loss where the item was taken: whether it was missed.
+        """
+        feedback, user = lesson.feedback, lesson.user
+        event, label = feedback.event, feedback.reward > 0
+        row = self.index.row(event.item_id or "")
+        rated = event.type == "rate" and event.value is not None
+        chance = UNKNOWN
+        if row >= 0:
+            served = self._served(lesson)
+            position = served.position(row)
+            asked = self.predict and not rated
+            tried, at = served, position
+            if position < 0 and (asked or not label or not len(served.logits)):
+                tried, at = self._described(np.array([row], np.int32), lesson), 0
+            if asked:
+                chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
+            if label and not (feedback.history and feedback.history[-1].item_id == event.item_id):  # else it is one act
+                lesson.losses.append(int(served.missed(position, self.behaviour.slate.size)))
+            if label and len(served.logits) > (position >= 0):
+                self._prefer(feedback, row, served, position, user.learner)
+            else:
+                user.learner.learn(tried.inputs, at, label, _weight(feedback))
+        if event.value is not None and rated:
+            ratings = Ratings(self.index, user.state, self.behaviour.reward.rate_from - 0.5)
+            rating = round(ratings.learn(row, event.value), 6)
+            ratings.store(user.state)
+            lesson.predictions.append(
+                Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")
+            )
+        else:
+            lesson.predictions.append(_of_click(event.event_id, event, event.item_id or "", chance, label))
+
+    def _prefer(self, feedback: Feedback, row: int, served: Served, position: int, learner: Learner) -> None:
+        """Learn that the item of `row`, at `position` in what was served (-1: not in it), was preferred to a few."""
+        others = len(served.logits) - (position >= 0)
+        draws = uniforms(self.behaviour.seed, f"against:{feedback.event.event_id}", self.behaviour.learner.negatives)
+        against = np.unique((draws * others).astype(np.int64))
+        against += (against >= position) & (position >= 0)
+        known = position >= 0
+        inputs = served.inputs.pick([position, *against]) if known else served.inputs.against(row, against)
+        learner.prefer(inputs, _weight(feedback), content_only=not known)
+
+    def _served(self, lesson: Lesson) -> Served:
+        """What the user was served last; where that is not known, what would be served now."""
+        if lesson.served is None:
+            seen = None if self.behaviour.slate.repeat else np.frombuffer(lesson.user.state.seen, "<u4")
+            context = self._context(lesson)
+            lesson.served = lesson.user.serve(self.index, self.retriever.find(context, seen), context)
+        return lesson.served
+
+    def _described(self, rows: np.ndarray, lesson: Lesson) -> Served:
+        """`rows`, distinct, int32, as candidates beside what was served."""
+        context, best = self._context(lesson), self._served(lesson).candidates.best
+        features = self.retriever.describe(context, rows, best)
+        return lesson.user.serve(self.index, Candidates(rows, features, np.zeros(len(rows), np.uint32), best), context)
+
+    def _context(self, lesson: Lesson) -> Context:
+        if lesson.context is None:
+            feedback = lesson.feedback
+            lesson.context = context_of(self.index, feedback.history, feedback.attributes, feedback.event.user_id)
+        return lesson.context
+
+
+def _weight(feedback: Feedback) -> float:
+    return min(1.0, abs(feedback.reward))
+
+
+def _of_click(event_id: str, event: Event, item_id: str, chance: float, label: int) -> Prediction:
+    """That of whether the user of `event` takes the item."""
+    return Prediction(event_id, event.user_id, item_id, round(chance, 6), float(label), "click")

@@ -1,0 +1,57 @@
+"""Runs every operator's logic over a tiny stream, so that what is loaded or compiled at its first call is there."""
+
+from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.models.ranker import Ranker
+from riverrank.operators.session.session import Session
+from riverrank.operators.settings import Behaviour
+from riverrank.operators.signals.signals import Signals
+from riverrank.operators.slate.recommend import Recommend
+from riverrank.state.messages import CatalogueUpdate, decode_feedback, decode_update, encode
+from riverrank.state.records import Event, Item
+
+ITEMS, USERS, EVENTS = 24, 3, 48
+_TYPES = ("view", "click", "like", "rate", "purchase", "request", "impression", "dislike")
+
+
+def warm(behaviour: Behaviour) -> int:
+    """Answer a few events of every kind with these settings, and forget them; how many slates came of it.
+
+    Messages and states pass through their bytes, as between Flink's operators: they have types of their own.
+    """
+    index = ItemIndex(behaviour)
+    for number in range(ITEMS):
+        text = f"warm item number {number}"
+        item = Item(f"w{number}", number, text, text, (f"c{number % 3}",), {"brand": f"b{number % 4}", "price": number})
+        index.apply(CatalogueUpdate(item))
+    session, ranker = Session(behaviour), Ranker(behaviour, index)
+    signals, recommend = Signals(behaviour, 0), Recommend(behaviour, index)
+    sessions: dict[str, bytes | None] = {}
+    users: dict[str, bytes | None] = {}
+    slates = 0
+    for event in _events():
+        accepted = session.accept(event, sessions.get(event.user_id))
+        sessions[event.user_id] = accepted.state
+        if accepted.feedback is None:
+            continue
+        feedback = decode_feedback(encode(accepted.feedback))
+        answer = recommend.answer(feedback, users.get(event.user_id))
+        users[event.user_id] = answer.state
+        slates += answer.slate is not None
+        ranker.learn(feedback)
+        signals.learn(feedback)
+        for update in (*signals.flush(), *ranker.flush()):
+            index.apply(decode_update(update))
+        recommend.popular(event.ts)
+    return slates
+
+
+def _events() -> list[Event]:
+    made = []
+    for number in range(EVENTS):
+        kind = _TYPES[number % len(_TYPES)]
+        ts, item = 1_000_000 + 400_000 * number, f"w{number * 7 % ITEMS}"
+        shown = tuple(f"w{(number + k) % ITEMS}" for k in range(4)) if kind == "impression" else None
+        of_item = None if kind in ("impression", "request") else item
+        value = 1.0 + number % 5 if kind == "rate" else None
+        made.append(Event(f"warm-{number}", kind, f"u{number % USERS}", ts, of_item, value, shown))  # type: ignore[arg-type]
+    return made

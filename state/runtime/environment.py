@@ -1,0 +1,59 @@
+"""What every process of the project does before numpy and numba are imported: one thread each, a place for kernels.
+
+Imported by `state`, `operators` and `jobs` themselves, so before any module in them. Nothing here takes long.
+"""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+# Threads that numpy's BLAS or numba would start for themselves: with cores short they cost 5 to 10 times what they
+# gain, and Flink runs as many tasks as there are cores anyway. What the environment says already, holds.
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+LOCATORS = (
+    "riverrank.state.runtime.kernels.Locator",
+    "UserProvidedCacheLocator",
+    "InTreeCacheLocator",
+    "UserWideCacheLocator",
+    "ZipCacheLocator",
+)
+_SET_THREADS = ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads", "openblas_set_num_threads")
+
+
+def cache_dir() -> Path:
+    """Where jars and compiled kernels are kept: `$RIVERRANK_CACHE`, else `riverrank` in `$XDG_CACHE_HOME` or
+    `~/.cache`."""
+    if own := os.environ.get("RIVERRANK_CACHE"):
+        return Path(own).absolute()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).absolute() / "riverrank"
+    return Path(os.path.expanduser("~")) / ".cache" / "riverrank"  # as it is where there is no home
+
+
+def prepare() -> None:
+    """Set the environment of this process and of those it starts; where it comes too late, mend what can be."""
+    wanted = [name for name in THREADS if name not in os.environ]
+    os.environ |= dict.fromkeys(wanted, "1")
+    if "OPENBLAS_NUM_THREADS" in wanted and "numpy" in sys.modules:  # PyFlink imports it first on a TaskManager
+        single_blas_thread()
+    os.environ.setdefault("NUMBA_CACHE_LOCATOR_CLASSES", ",".join(LOCATORS))
+    if (numba := sys.modules.get("numba")) is not None and hasattr(numba, "config"):
+        numba.config.CACHE_LOCATOR_CLASSES = os.environ["NUMBA_CACHE_LOCATOR_CLASSES"]
+
+
+def single_blas_thread() -> int:
+    """Make every OpenBLAS that is loaded compute in the thread that calls it; how many that were."""
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:
+        return 0  # not Linux
+    found = 0
+    for path in {line.split(maxsplit=5)[5] for line in maps.splitlines() if "openblas" in line}:
+        library = ctypes.CDLL(path)
+        for name in _SET_THREADS:
+            if hasattr(library, name):
+                getattr(library, name)(1)
+                found += 1
+                break
+    return found

@@ -1,0 +1,472 @@
+"""Retrieval: each kernel does what its twin in plain Python does, reads and writes within its arrays, and is compiled
+once; a source or a feature is added in one place; finding candidates costs no more in a large catalogue.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import test_index
+import test_sources
+from hypothesis import given
+from hypothesis import strategies as st
+from kernels import kernels_of, missing_twins
+from riverrank.operators.candidates import features, merging, registry
+from riverrank.operators.candidates.context import WARM, context_of
+from riverrank.operators.candidates.features import LEAST, SMALLEST_SHARE, STEPS
+from riverrank.operators.candidates.reached import Reached, add
+from riverrank.operators.candidates.retrieval import Retriever
+from riverrank.operators.candidates.selection import Allowed, is_allowed, is_before, push, sift, sort
+from riverrank.operators.candidates.source import Feature, Score, Source
+from riverrank.operators.candidates.vectors import dot_of
+from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.models.ranker import Ranker
+from riverrank.operators.models.weights import RankerWeights
+from riverrank.operators.settings import Behaviour
+from riverrank.state.item_tables import POPULARITY, POSITIVES
+from riverrank.state.messages import Feedback, Seen, decode_update
+from riverrank.state.records import Event
+from riverrank.state.runtime.environment import cache_dir
+from test_recommend import PLAIN, Shop, ids
+
+ROWS = 12
+ROW = st.integers(0, ROWS - 1)
+GIVEN = st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0])  # few, so that there are ties; sums are exact
+PAIRS = st.lists(st.tuples(ROW, GIVEN), max_size=15)
+
+
+@given(st.lists(st.tuples(PAIRS, st.integers(0, 1)), max_size=5), st.integers(1, ROWS), st.booleans())
+def test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what_they_were_given(calls, few, again):
+    reached = Reached(columns=2)
+    reached.fit(few, 0)
+    for _ in range(1 + again):  # nothing of the first time is there the second time
+        twin: dict[int, list[float]] = {}
+        for pairs, column in calls:
+            reached.fit(ROWS if any(row >= few for row, _ in pairs) else few, 0)  # more rows while some are reached
+            reached.add(
+                np.array([row for row, _ in pairs], np.int32), np.array([g for _, g in pairs], np.float32), column
+            )
+            for row, share in pairs:
+                twin.setdefault(row, [0.0, 0.0])[column] += share
+        assert reached.rows[: reached.n].tolist() == list(twin)
+        assert reached.scores[: reached.n].tolist() == list(twin.values())
+        slots = {row: slot for row, slot in enumerate(reached.slot.tolist()) if slot >= 0}
+        assert slots == {row: slot for slot, row in enumerate(twin)}
+        reached.clear()
+        assert reached.n == 0 and (reached.slot == -1).all()
+
+
+# Of a table of 4, 8 or 16 places most of these begin at the same one, the last ones at its end.
+HASH = st.sampled_from([0, 1, 16, 17, 32, 48, 64, 7, 15, 31, 2**31, 2**32 - 1, 2**32 - 2, 2**32 - 17])
+
+
+@given(
+    st.lists(HASH, min_size=ROWS, max_size=ROWS),
+    st.lists(st.booleans(), min_size=ROWS, max_size=ROWS),
+    st.lists(st.none() | st.lists(HASH, max_size=10), min_size=1, max_size=4),
+)
+def test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before(marks, servable, seens):
+    allowed = Allowed()
+    for seen in seens:
+        hashes = None if seen is None else np.array(seen, np.uint32)
+        allowed.ask(np.array(servable), np.array(marks, np.uint32), hashes)
+        found = [is_allowed(row, *allowed.arrays) for row in range(ROWS)]
+        assert found == [servable[row] and marks[row] not in (seen or ()) for row in range(ROWS)]
+
+
+@given(st.lists(GIVEN, max_size=30), st.integers(1, 8))
+def test_the_best_few_are_those_of_sorting_of_equals_the_first(given_, most):
+    values, orders = np.empty(most, np.float32), np.empty(most, np.int32)
+    n = 0
+    for order, value in enumerate(np.array(given_, np.float32)):
+        if n < most or value > values[0]:
+            n = push(values, orders, n, most, value, order)
+            heap = list(zip((-values[:n]).tolist(), orders[:n].tolist(), strict=True))
+            assert all(heap[(k - 1) // 2] >= heap[k] for k in range(1, n))
+    sort(values, orders, n)
+    expected = sorted(range(len(given_)), key=lambda order: (-given_[order], order))[:most]
+    assert orders[:n].tolist() == expected and values[:n].tolist() == [given_[order] for order in expected]
+
+
+@given(st.lists(GIVEN, min_size=1, max_size=9))
+def test_a_root_sinks_to_where_it_belongs(given_):
+    """A heap of all but the root is one of all afterwards, the worst at the root, of the same pairs."""
+    rest = sorted(((-value, order) for order, value in enumerate(given_[1:], start=1)), reverse=True)
+    pairs = [(-given_[0], 0), *rest]
+    values, orders = np.array([-v for v, _ in pairs], np.float32), np.array([order for _, order in pairs], np.int32)
+    sift(values, orders, len(pairs))
+    heap = list(zip((-values).tolist(), orders.tolist(), strict=True))
+    assert sorted(heap) == sorted(pairs)
+    assert all(heap[(k - 1) // 2] >= heap[k] for k in range(1, len(heap)))
+
+
+@given(GIVEN, ROW, GIVEN, ROW)
+def test_the_higher_stands_before_of_equals_the_first(value, order, other, other_order):
+    assert is_before(np.float32(value), order, np.float32(other), other_order) == (
+        (-value, order) < (-other, other_order)
+    )
+
+
+PROPOSAL = st.one_of(
+    st.tuples(st.integers(0, 1), st.integers(1, 4), st.just(())),
+    st.tuples(st.just(-1), st.integers(1, 4), st.lists(ROW, max_size=8)),
+)
+
+
+def merged(proposals, reached, scores, allowed, limit, always):
+    """The twin of `merge`: by row, in order, the bits of who proposed it."""
+    found: dict[int, int] = {}
+    for number, (column, quota, ranked) in enumerate(proposals):
+        if column >= 0:
+            by_score = sorted(range(len(reached)), key=lambda k: -scores[k][column])
+            ranked = [reached[k] for k in by_score if scores[k][column] > 0]  # noqa: PLW2901
+        for row in [row for row in ranked if allowed[row]][:quota]:
+            if row in found or len(found) < limit:
+                found[row] = found.get(row, 0) | 1 << number
+    return found | {row: 0 for row in always if row not in found}
+
+
+@given(
+    st.lists(PROPOSAL, min_size=1, max_size=5),
+    st.dictionaries(ROW, st.tuples(GIVEN, GIVEN)),
+    st.lists(st.booleans(), min_size=ROWS, max_size=ROWS),
+    st.none() | st.sets(ROW, max_size=6),
+    st.integers(1, ROWS),
+    st.lists(ROW, unique=True, max_size=4),
+)
+def test_merged_are_the_best_of_each_proposal_once_and_what_must_be_among_them(
+    proposals, reached, servable, seen, limit, always
+):
+    lists = [np.array(ranked, np.int32) for *_, ranked in proposals]
+    ends = np.cumsum([len(ranked) for ranked in lists])
+    marks = np.arange(ROWS, dtype=np.uint32) * 16
+    allowed = Allowed()
+    allowed.ask(np.array(servable), marks, None if seen is None else marks[list(seen)])
+    marked = np.full(ROWS, -1, np.int32)
+    rows, proposed = merging.merge(
+        np.array([column for column, *_ in proposals]),
+        np.array([quota for _, quota, _ in proposals]),
+        np.array([1 << number for number in range(len(proposals))], np.uint32),
+        np.concatenate(lists),
+        ends - [len(ranked) for ranked in lists],
+        ends,
+        np.array([*reached, 99], np.int32),  # the last place is free
+        np.array([*reached.values(), (9, 9)], np.float32),
+        len(reached),
+        *allowed.arrays,
+        marked,
+        limit,
+        np.array(always, np.int32),
+    )
+    may = [servable[row] and row not in (seen or ()) for row in range(ROWS)]
+    expected = merged(proposals, list(reached), list(reached.values()), may, limit, always)
+    assert dict(zip(rows.tolist(), proposed.tolist(), strict=True)) == expected
+    assert rows.tolist() == list(expected) and (rows.dtype, proposed.dtype) == (np.int32, np.uint32)
+    assert (marked == -1).all()
+
+
+@given(st.lists(st.tuples(ROW, st.integers(0, 3))), st.integers(0, 6))
+def test_a_row_is_taken_where_there_is_room_and_noted_where_it_is(takes, room):
+    rows, proposed, marked = np.empty(room, np.int32), np.zeros(room, np.uint32), np.full(ROWS, -1, np.int32)
+    twin: dict[int, int] = {}
+    n = 0
+    for row, number in takes:
+        n = merging.take(row, np.uint32(1 << number), rows, proposed, n, marked)
+        if row in twin or len(twin) < room:
+            twin[row] = twin.get(row, 0) | 1 << number
+    assert rows[:n].tolist() == list(twin) and proposed[:n].tolist() == list(twin.values())
+    assert {row: k for row, k in enumerate(marked.tolist()) if k >= 0} == {row: k for k, row in enumerate(twin)}
+
+
+@given(st.dictionaries(ROW, st.tuples(GIVEN, GIVEN)), st.lists(ROW, unique=True), st.permutations(range(4)))
+def test_gathered_scores_stand_in_their_columns(reached, rows, columns):
+    slot = np.full(ROWS, -1, np.int32)
+    slot[list(reached)] = range(len(reached))
+    scores = np.array(list(reached.values()), np.float32).reshape(-1, 2)
+    found = merging.gather(np.array(rows, np.int32), slot, scores, np.array(columns[:2], np.int32), 4)
+    expected = np.zeros((len(rows), 4), np.float32)
+    for k, row in enumerate(rows):
+        expected[k, columns[:2]] = reached.get(row, (0.0, 0.0))
+    assert found.tolist() == expected.tolist() and found.dtype == np.float32
+
+
+SCORES = st.lists(st.tuples(*[st.sampled_from([0.0, -1.0, 1e-12, 0.3, 1.0, 40.0])] * 2), max_size=6)
+
+
+@given(SCORES, st.integers(0, 6))
+def test_the_best_of_each_score_is_of_what_is_proposed(scores, proposed):
+    found = features.best_of(np.array(scores, np.float32).reshape(-1, 2), min(proposed, len(scores)))
+    expected = [max([LEAST, *(row[column] for row in scores[:proposed])]) for column in range(2)]
+    assert found.tolist() == pytest.approx(expected, rel=1e-6) and found.dtype == np.float64
+
+
+@given(SCORES, st.tuples(st.sampled_from([LEAST, 0.5, 7.0]), st.sampled_from([1.0, 40.0])), st.booleans())
+def test_shapes_are_the_root_the_share_and_its_logarithm(scores, best, relative):
+    held = np.array(scores, np.float32).reshape(-1, 2)
+    found = np.full((len(scores), 7), 99.0)
+    features.shape(held, np.array(best), np.array([relative, not relative]), found)
+    expected = []
+    for row in held.astype(float).tolist():
+        shapes: list[float] = []
+        for score, most, is_share in zip(row, best, (relative, not relative), strict=True):
+            share = max(score, 0.0) / most
+            log = math.log1p(min(share, 1.0) / SMALLEST_SHARE) / math.log1p(1 / SMALLEST_SHARE)
+            shapes += [math.sqrt(share if is_share else max(score, 0.0)), min(share, 1.0), log]
+        expected.append([*shapes, 99.0])  # what follows is none of its business
+    assert np.ravel(found) == pytest.approx(np.ravel(expected), rel=1e-12, abs=1e-4)
+    assert found[:, [0, 1, 3, 4]].ravel() == pytest.approx(np.array(expected).reshape(-1, 7)[:, [0, 1, 3, 4]].ravel())
+
+
+def test_the_table_of_logarithms_is_near_the_logarithm_everywhere():
+    shares = np.concatenate([np.linspace(0, 1, 30_001), np.arange(STEPS + 1) / STEPS])
+    found = np.array([features.logarithm(share) for share in shares.tolist()])
+    assert np.abs(found - np.log1p(shares / SMALLEST_SHARE) / np.log1p(1 / SMALLEST_SHARE)).max() < 1e-4
+    assert (np.diff(found[:30_001]) > 0).all() and (found[0], found[30_000]) == (0.0, 1.0)
+
+
+@given(st.lists(st.tuples(*[st.floats(-4, 4, width=32)] * 2), max_size=11))
+def test_a_dot_product_is_the_sum_of_products_in_four_parts(pairs):
+    a, b = np.array(pairs, np.float32).reshape(-1, 2).T.copy()
+    found, whole = dot_of(a, b), len(pairs) // 4 * 4
+    sums = [np.float32(0.0)] * 4
+    for d in range(whole):
+        sums[d % 4] += a[d] * b[d]
+    for d in range(whole, len(pairs)):
+        sums[0] += a[d] * b[d]
+    assert found == (sums[0] + sums[1]) + (sums[2] + sums[3])
+    assert found == pytest.approx(math.fsum(float(x) * float(y) for x, y in zip(a, b, strict=True)), abs=1e-4)
+
+
+TWINS = {
+    "features.best_of": test_the_best_of_each_score_is_of_what_is_proposed,
+    "features.logarithm": test_the_table_of_logarithms_is_near_the_logarithm_everywhere,
+    "features.shape": test_shapes_are_the_root_the_share_and_its_logarithm,
+    "merging.gather": test_gathered_scores_stand_in_their_columns,
+    "merging.merge": test_merged_are_the_best_of_each_proposal_once_and_what_must_be_among_them,
+    "merging.take": test_a_row_is_taken_where_there_is_room_and_noted_where_it_is,
+    "reached.add": test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what_they_were_given,
+    "reached.forget": test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what_they_were_given,
+    "reached.slot_of": test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what_they_were_given,
+    "selection.fill_table": test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before,
+    "selection.is_allowed": test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before,
+    "selection.is_before": test_the_higher_stands_before_of_equals_the_first,
+    "selection.push": test_the_best_few_are_those_of_sorting_of_equals_the_first,
+    "selection.sift": test_a_root_sinks_to_where_it_belongs,
+    "selection.sort": test_the_best_few_are_those_of_sorting_of_equals_the_first,
+    "vectors.dot_of": test_a_dot_product_is_the_sum_of_products_in_four_parts,
+}
+
+
+def test_every_kernel_has_a_twin():
+    assert missing_twins("candidates", TWINS, globals()) == set()
+
+
+# Compiled as they are meant to be.
+
+TESTS = Path(__file__).parent
+RETRIEVAL = ("candidates", "candidates/sources", "index")
+
+
+def python(*arguments: str, **environment: str) -> str:
+    """What a Python process that compiles kernels writes."""
+    compiling = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=compiling | environment,
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_kernel_is_compiled_for_one_set_of_types():
+    """Arrays that may not be written to, columns of others and int64 for int32 are other types, and a kernel that is
+    asked with them is compiled once more: seconds, in the middle of a job. What only other kernels ask is compiled with
+    them.
+    """
+    answer = json.loads(python("tests/kernels.py", "300", "all-kinds", "rules", "thompson", "bounds"))
+    if answer["misses"]:
+        answer = json.loads(python("tests/kernels.py", "300", "all-kinds", "rules", "thompson", "bounds"))
+    types = {name: of for name, of in answer["signatures"].items() if name.startswith(("candidates.", "index."))}
+    expected = {f"{folder.replace('/', '.')}.{name}" for folder in RETRIEVAL for name in kernels_of(folder)}
+    assert answer["slates"] > 800 and answer["misses"] == 0
+    assert types.keys() == expected
+    assert {name: of for name, of in types.items() if len(of) > 1} == {}
+    asked = {name for name, of in types.items() if of}
+    assert {"candidates.merging.merge", "candidates.selection.fill_table", "index.ranked_lists.count_by_token"} <= asked
+    assert len(asked) > 25
+
+
+@pytest.mark.skipif("NUMBA_BOUNDSCHECK" not in os.environ, reason="asked by the test that follows")
+def test_an_access_out_of_bounds_is_an_error():
+    rows, slot, scores = np.zeros(2, np.int32), np.full(9, -1, np.int32), np.zeros((1, 1), np.float32)
+    with pytest.raises(IndexError):
+        add(np.array([1, 2, 3], np.int32), np.ones(3, np.float32), 0, slot, rows, scores, 0)
+
+
+def test_kernels_read_and_write_within_their_arrays():
+    """Compiled code does not look: what it writes beside an array is another's memory. Compiled to look, and kept
+    apart, are the kernels that read or write where data says.
+    """
+    looking = {
+        "test_candidates.py": (TWINS, ("merging", "reached", "selection")),
+        "test_index.py": (test_index.TWINS, ("apply_updates", "pool", "ranked_lists", "vocabulary")),
+        "test_sources.py": (test_sources.TWINS, ("cohort", "content.wish", "cosine", "covisit.reach", "covisit.str")),
+    }
+    asked = {"test_candidates.py::test_an_access_out_of_bounds_is_an_error"}
+    for file, (twins, kernels) in looking.items():
+        asked |= {f"{file}::{test.__name__}" for name, test in twins.items() if name.startswith(kernels)}
+    checked = {"NUMBA_BOUNDSCHECK": "1", "RIVERRANK_CACHE": str(cache_dir() / "checked")}
+    written = python("-m", "pytest", "-p", "no:cacheprovider", *(f"tests/{test}" for test in sorted(asked)), **checked)
+    assert len(asked) > 15 and "skipped" not in written and "100%" in written
+
+
+# One place for a source, and for a feature.
+
+
+class Toy(Source):
+    """Two items, whoever asks; only this test knows of it."""
+
+    name = "toy"
+    meaning = "what lies on top"
+    reason = "on_top"
+    quota = 0.05
+    scores = (Score("toy", prior=9.0),)
+    ranks = describes = True
+
+    def __init__(self):
+        self.features = (Feature("evenness", _fill_evenness, prior=0.25),)
+
+    def rank(self, query):
+        return query.index.table.rows_of(["i57", "i58"])
+
+    def describe(self, query, rows, proposed, scores, column):
+        scores[np.isin(rows, self.rank(query)), column] = 1.0
+
+
+def _fill_evenness(query, rows, features, column):
+    features[:, column] = rows % 2
+
+
+class ReachingToy(Toy):
+    """The same by what it reaches."""
+
+    ranks = describes = False
+    reaches = True
+
+    def reach(self, query, column):
+        query.reached.add(self.rank(query), np.ones(2, np.float32), column)
+
+
+TOYS = pytest.mark.parametrize("toy", [Toy(), ReachingToy()], ids=["ranks", "reaches"])
+
+
+@TOYS
+def test_a_source_of_one_line_in_the_registry_proposes_and_describes_candidates(toy, monkeypatch):
+    before = Retriever(PLAIN, Shop().index).features
+    monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES, toy))
+    retriever = Retriever(PLAIN, Shop().index)
+    space, index = retriever.features, retriever.index
+    added = [name for name in space.names if name not in before.names]
+    assert added == ["toy:root", "toy:share", "toy:log", "evenness"]
+    assert [space.sources[space.source_of[space.names.index(name)]] for name in added] == ["toy"] * 4
+    assert [space.prior[WARM][space.names.index(name)] for name in added] == [9.0, 0.0, 0.0, 0.25]
+    assert space.reasons[space.sources.index("toy")] == "on_top"
+    found = retriever.find(context_of(index, [Seen("i1", 1, 1.0)], {}), None)
+    proposed = found.rows[found.proposed >> space.sources.index("toy") & 1 > 0]
+    assert proposed.tolist() == index.table.rows_of(["i57", "i58"]).tolist()
+    assert (found.features[:, space.names.index("toy:root")] == np.isin(found.rows, proposed)).all()
+    assert (found.features[:, space.names.index("evenness")] == found.rows % 2).all()
+
+
+def test_a_feature_of_one_line_in_its_source_has_a_column_and_learns_a_weight(monkeypatch):
+    source = next(source for source in registry.SOURCES if source.name == "popular")
+    toy = Feature("evenness", _fill_evenness, prior=0.25)
+    monkeypatch.setattr(source, "features", (*source.features, toy))
+    shop = Shop()
+    ranker, index = Ranker(PLAIN, shop.index), shop.index
+    column = ranker.retriever.features.names.index("evenness")
+    assert ranker.retriever.features.sources[ranker.retriever.features.source_of[column]] == "popular"
+    assert RankerWeights.of({}, ranker.retriever.features).weights[:, column].tolist() == [0.25, 0.25]
+    history: tuple[Seen, ...] = ()
+    for k in range(60):  # one who takes what has an odd row
+        item = f"i{(2 * k * k + 1) % 60}"
+        assert index.row(item) % 2
+        ranker.learn(Feedback(Event(f"e{k}", "click", f"u{k % 3}", k, item), 1.0, history))
+        history = (*history[-5:], Seen(item, 1, 1.0))
+    weights = next(decode_update(update) for update in ranker.flush())
+    learned = RankerWeights.of({0: weights}, ranker.retriever.features).weights
+    assert learned[WARM, column] > 0.3 and weights.names[column] == "evenness"
+
+
+@pytest.mark.xfail(reason="slates still go by the features and sources that there were when they were imported")
+@TOYS
+def test_a_source_of_one_line_in_the_registry_is_on_slates(toy, monkeypatch):
+    monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES, toy))
+    shop = Shop()
+    shop.crowd(events=3)
+    for slate in (shop.send("cold", "request"), shop.send("warm", "click", "i2")):
+        assert set(ids(slate)[:2]) == {"i57", "i58"} and len(slate.items) == 20
+        for slot in slate.items[:2]:
+            assert "toy" in slot.sources and slot.reasons[0].code == "on_top" and slot.reasons[0].weight > 2.0
+        assert all("toy" not in slot.sources for slot in slate.items[2:])
+
+
+# As large as it may be.
+
+EVENTS, HISTORY = 40, 20
+
+
+def large_index(items: int) -> tuple[ItemIndex, list[list[Seen]]]:
+    """An index of as many made items, with full lists, and histories of users. Each thousand items is a world of its
+    own, so that as many are reached, however many thousands there are.
+    """
+    index, rng = ItemIndex(Behaviour()), np.random.default_rng(1)
+    table = index.table
+    table.grow(1 << items.bit_length())
+    index._fit()
+    tokens = [index.vocabulary.number(f"category=c{k}") for k in range(50)]
+    for k in range(items):
+        row = index._row(f"i{k}")
+        index.tokens[row, 0] = tokens[k % 50]
+        index.vocabulary.link(row, index.tokens[row])
+    table.stats[:items, [POPULARITY, POSITIVES]] = (1 + 100 * rng.random(items) ** 3)[:, None]
+    thousand = np.arange(items)[:, None] // 1000 * 1000
+    table.neighbours[:items] = thousand + 1000 * rng.random((items, table.width)) ** 2
+    table.weights[:items] = rng.random((items, table.width, 3), np.float32)
+    for array in (index.content, index.text, table.context, table.target):
+        array[:items] = rng.standard_normal((items, array.shape[1]), np.float32) / array.shape[1] ** 0.5
+    users = rng.integers(items // 1000, size=(EVENTS, 1)) * 1000 + 1000 * rng.random((EVENTS, HISTORY)) ** 2
+    return index, [[Seen(f"i{k}", 1, 1.0) for k in user] for user in users.astype(int).tolist()]
+
+
+def test_finding_costs_no_more_in_a_large_catalogue():
+    """From 1,000 to 100,000 items at most 1.6 times as much: what is read lies farther apart, and the embedding looks
+    among 4,096 instead of 1,000.
+    """
+    sides = []
+    for items in (1_000, 100_000):
+        index, histories = large_index(items)
+        contexts = [context_of(index, history, {"likes": ["c3"]}) for history in histories]
+        sides.append((Retriever(index.behaviour, index), contexts, index.hash[: HISTORY * 10].copy()))
+    least = [math.inf, math.inf]  # seconds of the processor, on a machine that does other things as well
+    for _ in range(100):
+        for number, (retriever, contexts, seen) in enumerate(sides):
+            started = time.thread_time()
+            for context in contexts:
+                assert len(retriever.find(context, seen).rows) == 120
+            least[number] = min(least[number], (time.thread_time() - started) / EVENTS)
+        if least[1] < 1.6 * least[0]:
+            break
+    else:
+        pytest.fail(f"{least[0] * 1e6:.0f} us with 1,000 items, {least[1] * 1e6:.0f} us with 100,000")

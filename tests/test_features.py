@@ -1,0 +1,82 @@
+"""A feature's name says what its column holds: weights are stored by names, so one under another's name spoils them."""
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+from riverrank.operators.candidates import registry
+from riverrank.operators.candidates.context import context_of
+from riverrank.operators.candidates.retrieval import Candidates, Retriever
+from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.settings import Behaviour, SlateSettings
+from riverrank.operators.signals.signals import Signals
+from riverrank.state.item_tables import NEGATIVES, POSITIVES
+from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, decode_update
+from riverrank.state.records import Event, Item
+
+BEHAVIOUR = Behaviour(slate=SlateSettings(repeat=True))
+HISTORY = (Seen("i4", 1, 1.0), Seen("i0", 2, 1.0))
+ATTRIBUTES = {"age_band": "25-34"}
+
+
+@pytest.fixture(scope="module")
+def index() -> ItemIndex:
+    """Items that users of one cohort take in the order of their numbers, with vectors and texts."""
+    index, signals = ItemIndex(BEHAVIOUR), Signals(BEHAVIOUR, 0)
+    for k in range(40):
+        text = ("snow and ice", "sun and sand")[k % 2]
+        index.apply(CatalogueUpdate(Item(f"i{k}", 1, f"thing {k}", text, (f"c{k % 4}",), {"brand": f"b{k % 5}"})))
+    past: dict[int, tuple[Seen, ...]] = {}
+    for k in range(400):
+        user, item, reward = k % 8, f"i{(k // 8 + k % 8) % 40}", -1.0 if k % 9 == 0 else 1.0
+        event = Event(f"e{k}", "click", f"u{user}", k, item)
+        signals.learn(Feedback(event, reward, past.get(user, ()), (), ATTRIBUTES))
+        past[user] = (*past.get(user, ()), Seen(item, k, reward))[-20:]
+    for update in signals.flush():
+        index.apply(decode_update(update))
+    rng = np.random.default_rng(1)
+    index.table.context[:40] = rng.normal(size=index.table.context[:40].shape)
+    index.table.target[:40] = rng.normal(size=index.table.target[:40].shape)
+    return index
+
+
+def found(index: ItemIndex, behaviour: Behaviour = BEHAVIOUR) -> tuple[Candidates, dict[str, np.ndarray]]:
+    """Candidates, and their columns by name."""
+    retriever = Retriever(behaviour, index)
+    candidates = retriever.find(context_of(index, HISTORY, ATTRIBUTES, "u1"), None)
+    assert len(candidates.rows) >= 20
+    return candidates, dict(zip(retriever.features.names, candidates.features.T, strict=True))
+
+
+@pytest.mark.parametrize("source", registry.SOURCES, ids=lambda source: source.name)
+def test_the_columns_of_a_source_that_is_not_asked_are_those_that_are_empty(index: ItemIndex, source) -> None:
+    without = msgspec.structs.replace(BEHAVIOUR.sources, **{source.name: False})
+    _, columns = found(index)
+    _, fewer = found(index, msgspec.structs.replace(BEHAVIOUR, sources=without))
+    empty = {name for name in columns if columns[name].any() and not fewer[name].any()}
+    assert empty == {f"{score.name}:{shape}" for score in source.scores for shape in ("root", "share", "log")}
+
+
+def test_the_shapes_of_a_score_are_its_root_its_share_and_the_logarithm_of_that(index: ItemIndex) -> None:
+    _, columns = found(index)
+    for score in (score for source in registry.SOURCES for score in source.scores):
+        root, share, log = (columns[f"{score.name}:{shape}"] for shape in ("root", "share", "log"))
+        assert share.max() == 1.0 and len(set(share.tolist())) > 1, score.name
+        assert log == pytest.approx(np.log1p(share / 0.01) / math.log(101.0), abs=1e-3)
+        assert root**2 == pytest.approx(share * (root.max() ** 2), rel=1e-5, abs=1e-12)
+
+
+def test_what_came_after_is_told_from_what_came_before(index: ItemIndex) -> None:
+    candidates, columns = found(index)
+    names = [index.table.ids[row] for row in candidates.rows.tolist()]
+    after, before = (dict(zip(names, columns[f"{score}:share"].tolist(), strict=True)) for score in ("after", "before"))
+    assert after["i5"] > before["i5"] and before["i39"] > after["i39"]
+
+
+def test_likes_and_newness_are_those_of_the_items(index: ItemIndex) -> None:
+    candidates, columns = found(index)
+    stats = index.table.stats[candidates.rows]
+    liked = stats[:, POSITIVES] + 3.0
+    assert columns["likes"] == pytest.approx(liked / (liked + stats[:, NEGATIVES] + 1.0), rel=1e-6)
+    assert columns["new"] == pytest.approx(1.0 / (1.0 + stats[:, POSITIVES]), rel=1e-6)

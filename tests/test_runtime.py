@@ -1,0 +1,136 @@
+"""What holds for every process of the project: no hidden threads, and kernels that are compiled once, wherever."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from riverrank.jobs.dev import bundle
+from riverrank.state.runtime import environment as runtime
+from riverrank.state.runtime import kernels
+
+THREADS = "import json, os; import numpy; numpy.ones((600, 600)) @ numpy.ones((600, 600)); print(json.dumps([{}]))"
+COUNT = "len(os.listdir('/proc/self/task'))"
+KERNELS = """
+from numba import njit
+from {package}riverrank_dependency import LIMIT, double
+
+@njit(cache=True)
+def quadruple(x):
+    return double(double(x)) + LIMIT
+"""
+
+
+def python(code: str, *, cwd: Path | None = None, **environment: str) -> str:
+    """What a Python process prints, which has only that of the thread settings which is given."""
+    clean = {k: v for k, v in os.environ.items() if k not in (*runtime.THREADS, "NUMBA_CACHE_LOCATOR_CLASSES")}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=clean | environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing would start a thread")
+def test_numpy_starts_threads_of_its_own_unless_a_package_of_the_project_comes_first() -> None:
+    assert json.loads(python(THREADS.format(COUNT)))[0] > 1, "nothing to prevent: this test is void"
+    for package in ("state", "operators", "jobs", "jobs.cli.main"):
+        assert json.loads(python(f"import riverrank.{package}; " + THREADS.format(COUNT))) == [1]
+
+
+def test_blas_that_was_loaded_before_computes_in_the_callers_thread() -> None:
+    code = """
+        import ctypes, numpy
+        import riverrank.state
+        loaded = {line.split()[-1] for line in open("/proc/self/maps") if "openblas" in line}
+        print([ctypes.CDLL(path).scipy_openblas_get_num_threads64_() for path in loaded])
+    """
+    assert python(code) == "[1]"
+
+
+def test_what_the_environment_says_of_threads_holds() -> None:
+    assert python("import os, riverrank.jobs; print(os.environ['OMP_NUM_THREADS'])", OMP_NUM_THREADS="3") == "3"
+
+
+def test_numba_has_one_thread() -> None:
+    assert python("import riverrank.state, numba; print(numba.config.NUMBA_NUM_THREADS)") == "1"
+
+
+WARM = """
+    import json, numba, sys
+    sys.path[:0] = {path!r}
+    from riverrank.operators.warm import warm
+    from riverrank.operators.settings import Behaviour
+    from riverrank.operators.candidates import merging
+    slates = warm(Behaviour())
+    stats = merging.merge.stats
+    print(json.dumps([merging.__file__, slates, sum(stats.cache_hits.values()), sum(stats.cache_misses.values())]))
+"""
+
+
+def test_kernels_of_a_zip_are_found_again_in_another_zip_elsewhere(tmp_path: Path) -> None:
+    """`-pyfs` puts the zip into a new folder for each job; numba by itself would compile anew each time."""
+    compiled = []
+    for number in range(2):
+        zipped = tmp_path / f"job-{number}" / "riverrank.zip"
+        zipped.parent.mkdir()
+        bundle.bundle(zipped)
+        file, slates, hits, misses = json.loads(
+            python(WARM.format(path=[str(zipped)]), cwd=tmp_path, RIVERRANK_CACHE=str(tmp_path / "cache"))
+        )
+        assert file.startswith(str(zipped)) and slates > 10
+        compiled.append((hits > 0, misses > 0))
+    assert compiled == [(False, True), (True, False)]
+    assert list((tmp_path / "cache" / "kernels").rglob("*.nbc"))
+
+
+def test_kernels_of_a_cache_that_can_only_be_read_are_taken_from_it(tmp_path: Path) -> None:
+    if os.getuid() == 0:
+        pytest.skip("root can write everywhere")
+    image = tmp_path / "image"
+    python(WARM.format(path=[]), RIVERRANK_CACHE=str(image))
+    for path in (image, *image.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    environment = {"RIVERRANK_CACHE": str(image), "TMPDIR": str(tmp_path)}
+    _, _, hits, misses = json.loads(python(WARM.format(path=[]), **environment))
+    assert hits > 0 and misses == 0
+
+
+def test_a_kernel_for_another_cpu_is_compiled_again(tmp_path: Path) -> None:
+    environment = {"RIVERRANK_CACHE": str(tmp_path)}
+    python(WARM.format(path=[]), **environment)
+    _, slates, hits, misses = json.loads(python(WARM.format(path=[]), NUMBA_CPU_NAME="generic", **environment))
+    assert slates > 10 and hits == 0 and misses > 0
+
+
+def test_a_kernels_digest_changes_with_what_it_calls_and_the_constants_it_names(tmp_path: Path) -> None:
+    """Not with what stands beside it in its module."""
+
+    def digest(dependency: str, more: str = "") -> str:
+        (tmp_path / "riverrank_dependency.py").write_text(dependency)
+        (tmp_path / "riverrank_kernels.py").write_text(KERNELS.format(package="") + more)
+        code = "import riverrank.state.runtime.kernels as k; k.OURS = 'riverrank'; import riverrank_kernels as m;"
+        code += "print(k.digest(m.quadruple.py_func))"
+        return python(code, cwd=tmp_path, NUMBA_CACHE_LOCATOR_CLASSES="InTreeCacheLocator", PYTHONDONTWRITEBYTECODE="1")
+
+    plain = "from numba import njit\nLIMIT = 3\n@njit(cache=True)\ndef double(x):\n    return 2 * x\n"
+    first = digest(plain)
+    assert first == digest(plain + "\nOTHER = 4\n") == digest(plain, "\ndef other():\n    pass\n")
+    assert len({first, digest(plain.replace("3", "4")), digest(plain.replace("2 * x", "x + x"))}) == 3
+
+
+def test_digest_names_what_a_kernel_of_ours_calls() -> None:
+    from riverrank.operators.candidates import merging, selection  # noqa: PLC0415
+
+    parts: dict[str, str] = {}
+    kernels._collect(merging.merge.py_func, parts)
+    assert "def push" in parts[f"{selection.__name__}.push"]

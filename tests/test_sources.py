@@ -1,0 +1,355 @@
+"""The sources of candidates: the kernels of each do what their twins in plain Python do, and each source says of itself
+what it does.
+"""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kernels import missing_twins
+from riverrank.operators.candidates import registry
+from riverrank.operators.candidates.context import Context
+from riverrank.operators.candidates.query import Query
+from riverrank.operators.candidates.reached import Reached
+from riverrank.operators.candidates.selection import Allowed
+from riverrank.operators.candidates.source import Source
+from riverrank.operators.candidates.sources import (
+    cohort,
+    content,
+    cosine,
+    covisit,
+    embedding,
+    interest,
+    new,
+    popular,
+    repeat,
+    text,
+)
+from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.settings import Behaviour, SourceSettings
+from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, STATS, TOGETHER
+
+ROWS, WIDTH = 8, 4
+ROW = st.integers(0, ROWS - 1)
+WEIGHT = st.sampled_from([0.0, 0.25, 1.0, 3.0])
+CELL = st.tuples(st.integers(-1, ROWS - 1), WEIGHT, WEIGHT, WEIGHT)  # a neighbour, -1 for a free place, and its weights
+LISTS = st.lists(
+    st.lists(CELL, min_size=WIDTH, max_size=WIDTH, unique_by=lambda cell: cell[0] if cell[0] >= 0 else object()),
+    min_size=ROWS,
+    max_size=ROWS,
+)
+HISTORY = st.lists(ROW, unique=True, max_size=5)
+COUNTS = st.lists(st.sampled_from([0.0, 1.0, 4.0, 100.0]), min_size=ROWS, max_size=ROWS)
+
+
+def tables(lists):
+    """Neighbours and weights as ItemTable has them; a free place has no weight."""
+    neighbours = np.array([[cell[0] for cell in row] for row in lists], np.int32)
+    weights = np.array([[cell[1:] for cell in row] for row in lists], np.float32)
+    weights[neighbours < 0] = 0
+    return neighbours, weights
+
+
+def stats_of(column, counts):
+    stats = np.zeros((ROWS, STATS), np.float32)
+    stats[:, column] = counts
+    return stats
+
+
+def reach(kernel, columns, *arguments):
+    """What a kernel that reaches rows gives them, by row, in columns 1 and following of a wider array, where row 0 was
+    reached before.
+    """
+    reached = Reached(columns + 2)
+    reached.fit(ROWS, ROWS + 1)
+    reached.add(np.zeros(1, np.int32), np.full(1, 5.0, np.float32), 0)
+    n = kernel(*arguments, 1, reached.slot, reached.rows, reached.scores, reached.n)
+    found = dict(zip(reached.rows[:n].tolist(), reached.scores[:n].tolist(), strict=True))
+    assert len(found) == n and [reached.slot[row] for row in found] == list(range(n))
+    assert all((given[0], given[-1]) == (5.0 if row == 0 else 0.0, 0.0) for row, given in found.items())
+    found = {row: given[1:-1] for row, given in found.items()}
+    if not any(found[0]):
+        del found[0]
+    return found
+
+
+def same(found, expected):
+    """The same rows with the same numbers; of those that get nothing it does not matter whether they are reached."""
+    assert found.keys() <= expected.keys()
+    assert np.ravel([found.get(row, np.zeros_like(given)) for row, given in expected.items()]) == pytest.approx(
+        np.ravel(list(expected.values())), rel=1e-5, abs=1e-7
+    )
+
+
+@given(st.lists(ROW, unique=True, min_size=1, max_size=3), LISTS)
+def test_cohorts_give_the_mean_share_of_their_lists(members, lists):
+    neighbours, weights = tables(lists)
+    expected: dict[int, list[float]] = {}
+    for member in members:
+        total = 1.0 + sum(weights[member, :, AFTER].tolist())
+        for other, given_ in zip(neighbours[member].tolist(), weights[member, :, AFTER].tolist(), strict=True):
+            if other >= 0:
+                expected.setdefault(other, [0.0])[0] += given_ / total / len(members)
+    same(reach(cohort.reach, 1, np.array(members, np.int32), neighbours, weights), expected)
+
+
+@given(HISTORY, LISTS, COUNTS)
+def test_cosines_are_of_how_often_two_are_taken_together_shrunk(history, lists, likes):
+    neighbours, weights = tables(lists)
+    expected: dict[int, list[float]] = {}
+    for row in history:
+        for other, together in zip(neighbours[row].tolist(), weights[row, :, TOGETHER].tolist(), strict=True):
+            if other >= 0 and together > 0:
+                root = math.sqrt(max(likes[row], 1.0) * max(likes[other], 1.0))
+                given_ = together / (root + cosine.SHRINKAGE) / len(history)
+                expected.setdefault(other, [0.0])[0] += given_
+    found = reach(cosine.reach, 1, np.array(history, np.int32), stats_of(POSITIVES, likes), neighbours, weights)
+    same(found, expected)
+    assert found.keys() == expected.keys()
+
+
+def given_by_lists(history, neighbours, weights):
+    """For each position in the history: what its list gives after and before, by row."""
+    recency = [0.7**h for h in range(len(history))]
+    for h, row in enumerate(history):
+        shares = [recency[h] / sum(recency) / (1.0 + sum(weights[row, :, side].tolist())) for side in (AFTER, BEFORE)]
+        yield {
+            other: (shares[0] * float(weights[row, k, AFTER]), shares[1] * float(weights[row, k, BEFORE]))
+            for k, other in enumerate(neighbours[row].tolist())
+            if other >= 0
+        }
+
+
+@given(HISTORY, LISTS)
+def test_covisit_gives_the_shares_of_each_list_the_newer_the_more(history, lists):
+    neighbours, weights = tables(lists)
+    expected: dict[int, np.ndarray] = {}
+    for given_ in given_by_lists(history, neighbours, weights):
+        for other, pair in given_.items():
+            expected[other] = expected.get(other, np.zeros(2)) + pair
+    same(reach(covisit.reach, 2, np.array(history, np.int32), covisit.RECENCY, neighbours, weights), expected)
+
+
+@given(HISTORY, LISTS, st.lists(ROW, unique=True))
+def test_the_strongest_of_the_history_is_whose_list_gives_most(history, lists, wanted):
+    neighbours, weights = tables(lists)
+    slot = np.full(ROWS, -1, np.int32)
+    found = covisit.strongest(
+        np.array(history, np.int32), covisit.RECENCY, neighbours, weights, np.array(wanted, np.int32), slot
+    )
+    by_list = [{row: sum(pair) for row, pair in one.items()} for one in given_by_lists(history, neighbours, weights)]
+    for row, position in zip(wanted, found.tolist(), strict=True):
+        most = max((one.get(row, 0.0) for one in by_list), default=0.0)
+        best = [h for h, one in enumerate(by_list) if most > 0 and one.get(row, 0.0) > most * (1 - 1e-6)]
+        assert position in (best or [-1])
+    assert (slot == -1).all() and len(found) == len(wanted)
+
+
+@given(st.integers(0, 200))
+def test_the_total_of_recencies_is_their_sum(n):
+    assert covisit.total_of(0.7, n) == pytest.approx(sum(0.7**k for k in range(n)), rel=1e-12)
+
+
+@given(LISTS)
+def test_shares_leave_one_for_what_is_in_no_list(lists):
+    _, weights = tables(lists)
+    after, before = covisit.shares(np.int32(2), 0.5, 4.0, weights)
+    assert after == pytest.approx(0.125 / (1.0 + weights[2, :, AFTER].sum()), rel=1e-6)
+    assert before == pytest.approx(0.125 / (1.0 + weights[2, :, BEFORE].sum()), rel=1e-6)
+
+
+@given(st.lists(ROW, max_size=12))
+def test_a_repeat_counts_the_more_the_newer_and_the_oftener(again):
+    query = Query(ItemIndex(Behaviour()), 120, 2)
+    nobody = np.zeros(0, np.int32)
+    query.ask(Context(nobody, np.zeros(0, np.float32), {}, (), np.array(again, np.int32)), None)
+    source = repeat.Repeat()
+    assert source.applies(query) is bool(again)
+    source.reach(query, 1)
+    reached = query.reached
+    expected: dict[int, float] = {}
+    for k, row in enumerate(again):
+        expected[row] = expected.get(row, 0.0) + 0.9**k
+    assert reached.rows[: reached.n].tolist() == list(expected)
+    assert reached.scores[: reached.n].tolist() == [[0.0, pytest.approx(share)] for share in expected.values()]
+
+
+VECTOR = st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=5, max_size=5)  # sums are exact
+VECTORS = st.lists(VECTOR, min_size=ROWS, max_size=ROWS)
+WEIGHTED = st.lists(st.tuples(ROW, WEIGHT), unique_by=lambda pair: pair[0], max_size=5)
+PLACES = st.lists(ROW, max_size=10)
+NO_ROWS = np.zeros(0, np.int32)
+
+
+def arrays(*columns):
+    """Arrays of pairs: int32 rows and float32 weights, which cannot be written to, as those of a context."""
+    rows, weights = np.array([c[0] for c in columns], np.int32), np.array([c[1] for c in columns], np.float32)
+    weights.flags.writeable = False
+    return rows, weights
+
+
+def weighed(pairs, vectors):
+    return [sum(weight * vectors[row][d] for row, weight in pairs) for d in range(5)]
+
+
+@given(WEIGHTED, VECTORS)
+def test_a_users_vectors_are_weighed_sums_of_the_historys(pairs, vectors):
+    rows, weights = arrays(*pairs)
+    held = np.array(vectors, np.float32)
+    for found in (embedding.user_vector(rows, weights.copy(), held), text.mean_of(rows, weights, held)):
+        assert found.tolist() == weighed(pairs, vectors) and found.dtype == np.float32
+
+
+TOKEN_ROWS = st.lists(st.lists(st.integers(-1, 5), min_size=3, max_size=3), min_size=ROWS, max_size=ROWS)
+
+
+@given(
+    WEIGHTED,
+    VECTORS,
+    TOKEN_ROWS,
+    VECTOR,
+    st.lists(st.integers(0, 5), max_size=4),
+    st.sampled_from([0.5, 1.0]),
+    st.lists(st.integers(0, 3), min_size=6, max_size=6),
+)
+def test_a_wish_is_a_direction_and_the_tokens_with_most_weight_for_how_common_they_are(
+    pairs, vectors, tokens, stated, numbers, weight, sizes
+):
+    vector, found = content.wish(
+        *arrays(*pairs),
+        *(np.array(vectors, np.float32), np.array(tokens, np.int32), np.array(sizes, np.int32)),
+        *(np.array(stated, np.float32), np.array(numbers, np.int32), weight),
+    )
+    total = np.array(weighed(pairs, vectors)) + weight * np.array(stated)
+    length = np.linalg.norm(total)
+    assert vector == pytest.approx(total / length if length else total, abs=1e-6) and vector.dtype == np.float32
+    shares: dict[int, float] = {}
+    for token, share in [(t, w) for row, w in pairs for t in tokens[row]] + [(t, weight) for t in numbers]:
+        if token >= 0:
+            shares[token] = shares.get(token, 0.0) + share
+    rarity = {token: share / math.sqrt(1.0 + sizes[token]) for token, share in shares.items()}
+    best = sorted((t for t in rarity if shares[t] > 0), key=lambda token: (-rarity[token], token))
+    assert found.tolist() == best[: content.WANTED]
+
+
+@given(PLACES, VECTORS, VECTOR)
+def test_likeness_is_the_dot_product_or_nothing(rows, vectors, vector):
+    scores = np.zeros((len(rows), 3), np.float32)
+    content.likeness(np.array(rows, np.int32), np.array(vectors, np.float32), np.array(vector, np.float32), scores, 1)
+    expected = [max(0.0, sum(a * b for a, b in zip(vectors[row], vector, strict=True))) for row in rows]
+    assert scores.tolist() == [[0.0, value, 0.0] for value in expected]
+
+
+@given(st.lists(ROW, unique=True), VECTORS, VECTOR, st.integers(1, 6), st.sets(ROW), st.sets(ROW))
+def test_the_nearest_are_those_allowed_with_the_highest_logits_of_equals_the_first_of_the_pool(
+    pool, vectors, user, most, unservable, seen
+):
+    allowed = Allowed()
+    marks, servable = np.arange(ROWS, dtype=np.uint32), np.array([row not in unservable for row in range(ROWS)])
+    allowed.ask(servable, marks, marks[list(seen)])
+    columns = np.array([vectors[row] for row in pool], np.float32).reshape(-1, 5).T.copy()
+    biases = np.array([row % 2 for row in pool], np.float32)
+    found = embedding.nearest(
+        *(np.array(pool, np.int32), columns, biases, np.array(user, np.float32), most, *allowed.arrays)
+    )
+    logit = {row: row % 2 + sum(a * b for a, b in zip(vectors[row], user, strict=True)) for row in pool}
+    may = [row for row in pool if row not in unservable | seen]
+    assert found.tolist() == sorted(may, key=lambda row: -logit[row])[:most] and found.dtype == np.int32
+
+
+@given(PLACES, VECTORS, VECTOR, st.integers(0, 10))
+def test_likeliness_is_beside_the_most_likely_that_is_proposed(rows, vectors, user, proposed):
+    proposed = min(proposed, len(rows))
+    scores, bias = np.zeros((len(rows), 3), np.float32), np.arange(ROWS, dtype=np.float32) / 4
+    target = np.array(vectors, np.float32)
+    embedding.likeliness(np.array(rows, np.int32), proposed, target, bias, np.array(user, np.float32), scores, 1)
+    logits = [row / 4 + sum(a * b for a, b in zip(vectors[row], user, strict=True)) for row in rows]
+    expected = [math.exp(min(0.0, logit - max(logits[:proposed], default=-math.inf))) for logit in logits]
+    assert scores[:, 1] == pytest.approx(expected, rel=1e-5) and not scores[:, [0, 2]].any()
+
+
+@pytest.mark.parametrize("size", [5, 4, 1])
+@given(rows=PLACES, pairs=WEIGHTED, vectors=VECTORS)
+def test_interest_is_the_normal_density_of_the_historys_content(size, rows, pairs, vectors):
+    held = np.array(vectors, np.float32)[:, :size].copy()
+    scores = np.zeros((len(rows), 3), np.float32)
+    interest.density(np.array(rows, np.int32), *arrays(*pairs), held, scores, 1)
+    mean = [sum(w * vectors[row][d] for row, w in pairs) for d in range(size)]
+    variance = [0.05 / size + sum(w * (vectors[row][d] - mean[d]) ** 2 for row, w in pairs) for d in range(size)]
+    away = [sum((vectors[row][d] - mean[d]) ** 2 / variance[d] for d in range(size)) for row in rows]
+    expected = [math.exp(-a / size) for a in away]
+    assert scores[:, 1] == pytest.approx(expected, rel=1e-4, abs=1e-7) and not scores[:, [0, 2]].any()
+
+
+@given(PLACES, COUNTS, COUNTS)
+def test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known(rows, liked, disliked):
+    stats = stats_of(POSITIVES, liked) + stats_of(NEGATIVES, disliked)
+    features = np.full((len(rows), 3), 99.0)
+    popular.likes(np.array(rows, np.int32), stats, features, 0)
+    new.newness(np.array(rows, np.int32), stats, features, 2)
+    expected = [((liked[row] + 3) / (liked[row] + 3 + disliked[row] + 1), 99.0, 1 / (1 + liked[row])) for row in rows]
+    assert np.ravel(features) == pytest.approx(np.ravel(expected), rel=1e-6)
+
+
+def test_sources_are_asked_in_this_order():
+    """The proposals of the first are taken first, so the last ones' are cut where there is no room: another order makes
+    other slates.
+    """
+    assert " ".join(source.name for source in registry.SOURCES) == (
+        "new trending popular cohort content repeat embedding sessions covisit cosine text interest"
+    )
+
+
+def test_quotas_leave_room_for_each_source():
+    quotas = {source.name: source.quota for source in registry.SOURCES}
+    assert {name for name, quota in quotas.items() if quota} == {
+        *("new", "trending", "popular", "cohort", "content", "repeat", "embedding", "sessions", "covisit", "cosine")
+    }
+    assert all(0.0 <= quota <= 0.35 for quota in quotas.values())
+    proposals = sum(source.quota * (len(source.scores) if source.reaches else 1) for source in registry.SOURCES)
+    assert 1.0 < proposals < 3.0  # many propose the same; together they fill the room
+    first = ["new", "trending", "popular", "cohort", "content"]  # what needs no history, and must not crowd it out
+    assert sum(quotas[name] for name in first) < 0.5
+
+
+@pytest.mark.parametrize("source", registry.SOURCES, ids=lambda source: source.name)
+def test_a_source_says_of_itself_what_it_does(source):
+    own = type(source)
+    for flag, method in (("reaches", "reach"), ("ranks", "rank"), ("describes", "describe")):
+        assert getattr(source, flag) is (getattr(own, method) is not getattr(Source, method))
+    assert source.meaning and source.reason and source.name in SourceSettings.__struct_fields__
+    assert source.scores or source.features
+    assert bool(source.quota) is (source.ranks or source.reaches)
+    assert (own.__doc__ or "").strip() and own.__doc__ != Source.__doc__
+
+
+def test_names_of_sources_and_scores_are_one_each():
+    names = [source.name for source in registry.SOURCES]
+    scores = [score.name for source in registry.SOURCES for score in source.scores]
+    assert len(names) == len(set(names)) == len(SourceSettings.__struct_fields__)
+    assert len(scores) == len(set(scores)) > 10
+
+
+TWINS = {
+    "cohort.reach": test_cohorts_give_the_mean_share_of_their_lists,
+    "content.likeness": test_likeness_is_the_dot_product_or_nothing,
+    "content.wish": test_a_wish_is_a_direction_and_the_tokens_with_most_weight_for_how_common_they_are,
+    "cosine.reach": test_cosines_are_of_how_often_two_are_taken_together_shrunk,
+    "covisit.reach": test_covisit_gives_the_shares_of_each_list_the_newer_the_more,
+    "covisit.shares": test_shares_leave_one_for_what_is_in_no_list,
+    "covisit.strongest": test_the_strongest_of_the_history_is_whose_list_gives_most,
+    "covisit.total_of": test_the_total_of_recencies_is_their_sum,
+    "embedding.likeliness": test_likeliness_is_beside_the_most_likely_that_is_proposed,
+    "embedding.nearest": test_the_nearest_are_those_allowed_with_the_highest_logits_of_equals_the_first_of_the_pool,
+    "embedding.user_vector": test_a_users_vectors_are_weighed_sums_of_the_historys,
+    "interest.density": test_interest_is_the_normal_density_of_the_historys_content,
+    "new.newness": test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known,
+    "popular.likes": test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known,
+    "text.mean_of": test_a_users_vectors_are_weighed_sums_of_the_historys,
+}
+
+
+def test_every_kernel_has_a_twin():
+    assert missing_twins("candidates/sources", TWINS, globals()) == set()
