@@ -194,7 +194,7 @@ def plain_csv(columns: Mapping[str, str], unit: str, type_: str, separator: str)
                 collector.event(
                     Event(
                         event_id=given.get("event", str(k)),
-                        type=given.get("type", type_),  # type: ignore[arg-type] # checked with the record
+                        type=given.get("type", type_),  # checked with the record
                         user_id=given.get("user", ""),
                         item_id=item_id,
                         ts=timestamp(given.get("ts", ""), unit),
