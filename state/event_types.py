@@ -1,6 +1,5 @@
-"""The types of events, one entry each: all that tells one from another is said here. To add one, add an entry.
-
-What an event does beyond that (`impression`, `profile` and `erase` are no interactions) stands in SESSION.
+"""The types of events, one entry each: to add an interaction, add an entry. What `impression`, `profile` and `erase` do
+stands in SESSION.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -17,8 +16,7 @@ class EventType(msgspec.Struct, frozen=True):
         needs: the fields of a record that it cannot be without.
         interaction: whether by it a user shows interest in the item it names.
         answered: whether a slate answers it.
-        reward: what it is worth unless `reward.<name>` says otherwise; None: it has no such setting. An interaction
-            without one is judged by its `value`, against `reward.rate_from`.
+        reward: what it is worth unless `reward.<name>` says otherwise; None: it has no such setting.
         verb: what the user did, in the reason `because_you_<verb>`.
     """
 
@@ -29,6 +27,15 @@ class EventType(msgspec.Struct, frozen=True):
     answered: bool = False
     reward: float | None = None
     verb: str = ""
+
+    @property
+    def is_rating(self) -> bool:
+        """Whether it is judged by its `value`, against `reward.rate_from`: an interaction without a reward of its own.
+
+        >>> [entry.name for entry in EVENT_TYPES.values() if entry.is_rating]
+        ['rate']
+        """
+        return self.interaction and self.reward is None
 
 
 def interaction(name: str, code: int, verb: str, reward: float) -> EventType:

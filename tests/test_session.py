@@ -2,14 +2,15 @@
 
 import dataclasses
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour, HistorySettings, ImpressionSettings, SignalSettings
-from riverrank.state.hashing import hash32
-from riverrank.state.messages import History
-from riverrank.state.records import Event
-from riverrank.state.sessions import decode_session
+from riverrank.state.hashing import hash32, hash64
+from riverrank.state.messages import Feedback, History, Seen, decode_feedback, encode
+from riverrank.state.records import MAX_TS, Event
+from riverrank.state.sessions import SessionState, decode_session
 
 HOUR = 3_600_000
 
@@ -147,3 +148,98 @@ def test_state_bytes_carry_everything(sent, cut):
     second = feed(events[cut:], state=first.state)
     assert [*first.feedbacks, *second.feedbacks] == whole.feedbacks
     assert second.state == whole.state
+
+
+class Plain:
+    """What becomes of a user's events, with every id that is too old forgotten at once."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.lateness, self.room = behaviour.allowed_lateness, behaviour.history.event_ids - 1
+        self.known: list[tuple[str, int]] = []
+        self.newest = self.floor = -1
+
+    def accept(self, event: Event) -> str:
+        if event.event_id in dict(self.known):
+            return "again"
+        late = event.ts < self.newest - self.lateness or event.ts <= self.floor
+        self.newest = self.newest if late else max(self.newest, event.ts)
+        self.known = [(name, ts) for name, ts in self.known if ts + self.lateness >= self.newest]
+        if (over := len(self.known) - self.room) > 0:
+            self.known.sort(key=lambda each: each[1])
+            self.floor = max(self.floor, self.known[over - 1][1])
+            del self.known[:over]
+        self.known.append((event.event_id, self.newest if late else event.ts))
+        return "late" if late else "accepted"
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40)), min_size=1, max_size=150), st.sampled_from([16, 64]))
+def test_ids_that_are_forgotten_where_it_costs_little_are_known_as_long_as_they_should_be(sent, room):
+    behaviour = Behaviour(allowed_lateness=12, history=HistorySettings(event_ids=room))
+    session, plain, state = Session(behaviour), Plain(behaviour), None
+    for n, ts in sent:
+        accepted = session.accept(click(n, ts), state)
+        state = accepted.state
+        found = "late" if accepted.reject else "accepted" if accepted.feedback else "again"
+        assert found == plain.accept(click(n, ts))
+        kept = decode_session(state)
+        assert (kept.newest, kept.floor) == (plain.newest, plain.floor)
+        assert len(kept.hashes) == len(kept.times) <= 8 * room
+
+
+def test_an_id_whose_bytes_lie_across_two_others_is_not_known():
+    pair = hash64("e-1").to_bytes(8, "little") + hash64("e-2").to_bytes(8, "little")
+    session = Session(Behaviour())
+    state = SessionState(newest=5, hashes=pair, times=2 * (5).to_bytes(8, "little"))
+    assert session._is_known(state, pair[:8]) and session._is_known(state, pair[8:])
+    assert not session._is_known(state, pair[4:12])
+    twice = SessionState(
+        newest=10 * HOUR, hashes=pair[:8] + pair[:8], times=bytes(8) + (10 * HOUR).to_bytes(8, "little")
+    )
+    assert session._is_known(twice, pair[:8])
+
+
+ENTRIES = st.lists(
+    st.builds(
+        Seen,
+        st.text(st.characters(codec="utf-8"), min_size=1, max_size=9),
+        st.integers(0, MAX_TS),
+        st.floats(allow_nan=False),
+        st.integers(0, 255),
+    ),
+    max_size=12,
+)
+
+
+@given(ENTRIES, st.integers(-14, 14), st.integers(-14, 14))
+def test_a_history_is_the_sequence_of_its_entries(entries, start, stop):
+    history = History.of(entries)
+    assert (list(history), len(history), bool(history)) == (entries, len(entries), bool(entries))
+    assert list(reversed(history)) == entries[::-1]
+    assert list(history.newest_first()) == [(seen.item_id, seen.reward, seen.kind) for seen in entries[::-1]]
+    assert history[start:stop] == History.of(entries[start:stop]) and list(history[::-2]) == entries[::-2]
+    if -len(entries) <= start < len(entries):
+        assert history[start] == entries[start]
+    else:
+        with pytest.raises(IndexError):
+            history[start]
+    grown = history
+    for seen in entries:
+        grown = grown.appended(seen)
+    assert grown == History.of([*entries, *entries])
+    assert History.of(iter(entries)) == history and History.of(history) is history
+
+
+@given(ENTRIES, st.integers(0, MAX_TS))
+def test_a_history_since_a_time_is_what_came_then_and_later(entries, ts):
+    entries.sort(key=lambda seen: seen.ts)
+    assert list(History.of(entries).since(ts)) == [seen for seen in entries if seen.ts >= ts]
+    assert not entries or list(History.of(entries).since(entries[-1].ts))
+
+
+@given(ENTRIES)
+def test_a_feedback_carries_its_history_however_it_was_given(entries):
+    click = Event("e", "click", "u", 9, "i")
+    feedback = Feedback(click, 1.0, tuple(entries))
+    assert feedback == Feedback(click, 1.0, History.of(entries))
+    assert decode_feedback(encode(feedback)) == feedback
+    assert list(feedback.history_after()) == [*entries, Seen("i", 9, 1.0, 1)]

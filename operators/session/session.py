@@ -38,7 +38,7 @@ def reward_of(event: Event, settings: RewardSettings) -> float:
     entry = EVENT_TYPES[event.type]
     if not entry.interaction:
         return 0.0
-    if entry.reward is None:
+    if entry.is_rating:
         return 1.0 if (event.value or 0.0) >= settings.rate_from else -1.0
     return float(getattr(settings, event.type, entry.reward))
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from riverrank.operators.catalogue.tokens import COHORT, MAX_COHORTS, cohorts
 from riverrank.operators.settings import Behaviour
-from riverrank.state.event_types import INTERACTIONS
+from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import hash32, session_key
 from riverrank.state.item_tables import DECAYED, POPULARITY, ItemTable, decay_of
 from riverrank.state.journal import Journal
@@ -100,7 +100,7 @@ class Signals:
         own = self._owns(item_id)
         if own:
             row = self.table.row(item_id)
-            rated = event.type == "rate" and event.value is not None
+            rated = EVENT_TYPES[event.type].is_rating and event.value is not None
             self._count(np.array([row], np.int32), feedback.reward, event.value or 0.0, rated=rated)
             if feedback.reward > 0:
                 self._taken.append((session_key(event.user_id), row))

@@ -15,7 +15,7 @@ from riverrank.operators.models.linear import probability
 from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
 from riverrank.operators.settings import Behaviour
-from riverrank.state.event_types import INTERACTIONS
+from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import uniforms
 from riverrank.state.learners import LearnerState
 from riverrank.state.messages import Feedback, Outcome
@@ -96,7 +96,7 @@ class Learning:
         feedback, user = lesson.feedback, lesson.user
         event, label = feedback.event, feedback.reward > 0
         row = self.index.row(event.item_id or "")
-        rated = event.type == "rate" and event.value is not None
+        rated = EVENT_TYPES[event.type].is_rating and event.value is not None
         chance = UNKNOWN
         if row >= 0:
             served = self._served(lesson)

@@ -1,0 +1,63 @@
+"""Rows by item id: found, freed, grown and kept by blocks, as a plain dict would have them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from riverrank.state.table import Column, Table
+
+COLUMNS = {"count": Column("<f4"), "marks": Column("<i4", (2,), -1, "some.setting")}
+STEPS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["put", "release", "dump"])), max_size=80)
+
+
+@given(STEPS)
+def test_a_table_is_a_dict_of_rows_which_its_blocks_bring_back(steps):
+    table, meant, blocks = Table(COLUMNS, block_rows=4), {}, {}
+    for number, (k, what) in enumerate(steps):
+        name = f"i-{k}"
+        if what == "put":
+            row = table.row(name)
+            table.count[row], table.marks[row, 1] = number, k
+            table.touch(np.array([row]))
+            meant[name] = (float(number), [-1, k])
+        elif what == "release" and meant.pop(name, None):
+            table.release(table.rows_of([name]))
+        elif what == "dump":
+            blocks |= table.dump()
+    assert len(table.dump()) <= len(table) // 4 + 1
+    table.changed.update(range(-(-len(table) // 4)))
+    loaded = Table(COLUMNS, block_rows=4)
+    loaded.load({**blocks, **table.dump(), "other:00000000": b""})
+    for each in (table, loaded):
+        assert {name: (float(each.count[row]), each.marks[row].tolist()) for name, row in each.rows.items()} == meant
+        assert len(each) <= each.capacity and len(each) == len(meant) + len(each.free)
+        for row in (*each.free, *range(len(each), each.capacity)):
+            assert (each.count[row], each.marks[row].tolist()) == (0.0, [-1, -1])
+    assert loaded.rows == table.rows
+
+
+def test_rows_of_unknown_ids_are_left_out():
+    table = Table(COLUMNS, block_rows=4)
+    assert [table.row(name) for name in "abc"] == [0, 1, 2]
+    found = table.rows_of(iter(["c", "x", "a"]))
+    assert (found.tolist(), found.dtype) == ([2, 0], np.int32)
+
+
+def test_rows_double_as_they_grow():
+    table, capacities = Table(COLUMNS, block_rows=4), set()
+    for k in range(40):
+        table.row(f"i-{k}")
+        capacities.add(table.capacity)
+    assert capacities == {4, 8, 16, 32, 64}
+
+
+def test_a_column_that_blocks_lack_keeps_its_fill_and_a_shape_of_another_setting_is_refused():
+    table = Table({"count": COLUMNS["count"]}, block_rows=4)
+    table.count[table.row("a")] = 3
+    blocks = table.dump()
+    wider = Table(COLUMNS, block_rows=4)
+    wider.load(blocks)
+    assert (wider.count[0], wider.marks[0].tolist()) == (3.0, [-1, -1])
+    wider.changed.add(0)
+    with pytest.raises(ValueError, match=r"marks of shape \(2,\), the configuration says \(3,\): set some.setting = 2"):
+        Table({"marks": Column("<i4", (3,), -1, "some.setting")}, block_rows=4).load(wider.dump())
