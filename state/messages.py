@@ -148,7 +148,7 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, tag=2):
         return self.history.appended(Seen(event.item_id, event.ts, self.reward, entry.code))
 
 
-class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """What one shard of SIGNALS learned since its last update. Arrays are little-endian, items are indices into `ids`.
 
     `counted` int32 (m,) names the items whose `stats`, float32 (m, 6), follow. `lists` int32 (r, 2) is of the first r
@@ -232,13 +232,68 @@ def _by_columns(fields: Fields) -> Fields:
 FEEDBACK = Layout("feedback", Feedback, {1: _by_columns}, unnumbered=1)
 decode_feedback = FEEDBACK.decode
 
+class _SignalUpdate1(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A SignalUpdate as it was: `rows` int32 (r,) are the lists that changed, each `renewals` int32 (r,) times, and
+    `cells` int32 (c, 3) hold list, position and the neighbour now there.
+    """
+
+    shard: int
+    ids: tuple[str, ...]
+    counted: bytes
+    stats: bytes
+    rows: bytes
+    renewals: bytes
+    cells: bytes
+    weights: bytes
+    events: int
+    ts: int
+    ratings: tuple[float, float]
+    keys: bytes = b""
+    taken: bytes = b""
+
+    def by_lists(self) -> SignalUpdate:
+        """The same as it is now: items with lists stand first, and cells in the order of the lists."""
+        cells = np.frombuffer(self.cells, "<i4").reshape(-1, 3)
+        rows = np.frombuffer(self.rows, "<i4")
+        listed = [*dict.fromkeys([*rows.tolist(), *cells[:, 0].tolist()])]
+        order = [*dict.fromkeys([*listed, *range(len(self.ids))])]
+        now = np.full(len(order) + 1, -1, "<i4")  # by item; the last is -1's
+        now[order] = np.arange(len(order))
+        lists = np.zeros((len(listed), 2), "<i4")
+        lists[now[rows], 0] = np.frombuffer(self.renewals, "<i4")
+        lists[:, 1] = np.bincount(now[cells[:, 0]], minlength=len(listed))
+        by_list = np.argsort(now[cells[:, 0]], kind="stable")
+        return SignalUpdate(
+            shard=self.shard,
+            ids=tuple(self.ids[item] for item in order),
+            counted=now[np.frombuffer(self.counted, "<i4")].tobytes(),
+            stats=self.stats,
+            lists=lists.tobytes(),
+            positions=cells[by_list, 1].astype("<u2").tobytes(),
+            neighbours=now[cells[by_list, 2]].tobytes(),
+            weights=np.frombuffer(self.weights, "<f4").reshape(-1, 3)[by_list].tobytes(),
+            events=self.events,
+            ts=self.ts,
+            ratings=self.ratings,
+            keys=self.keys,
+            taken=now[np.frombuffer(self.taken, "<i4")].tobytes(),
+        )
+
+
 Learned = SignalUpdate | VectorUpdate  # what was learned from events up to a time
 Update = Learned | Weights | CatalogueUpdate
+_decode_update = msgspec.msgpack.Decoder(Update | _SignalUpdate1).decode
+
+
+def decode_update(raw: bytes) -> Update:
+    """The update that `raw` holds, as it is now or was before."""
+    update = _decode_update(raw)
+    return update.by_lists() if isinstance(update, _SignalUpdate1) else update
+
 
 _ENCODER = msgspec.msgpack.Encoder()
 encode = _ENCODER.encode
 decode_event = msgspec.msgpack.Decoder(Event).decode
-decode_update = msgspec.msgpack.Decoder(Update).decode
 decode_write = msgspec.msgpack.Decoder(CacheWrite).decode
 
 

@@ -133,13 +133,14 @@ class Table:
 
         Raises ValueError on a layout or on a shape that is not this table's.
         """
-        held = [BLOCK.decode(value) for key, value in blocks.items() if key.startswith(f"{self.prefix}:")]
-        held.sort(key=lambda block: block.first)
-        if held and (rows := held[-1].first + len(held[-1].ids)) > self.capacity:
-            self.grow(max(2 * self.capacity, rows))
-        for block in held:
+        for key in sorted((key for key in blocks if key.startswith(f"{self.prefix}:")), reverse=True):
+            block = BLOCK.decode(blocks[key])
             n = len(block.ids)
             part = slice(block.first, block.first + n)
+            if part.stop > len(self.ids):  # the last block comes first, so that there is room for all
+                self.ids += [""] * (part.stop - len(self.ids))
+                if part.stop > self.capacity:
+                    self.grow(max(2 * self.capacity, part.stop))
             self.ids[part] = block.ids
             for name, column in self.columns.items():
                 if name in block.columns:

@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 import test_golden_models
 import test_golden_session
-from riverrank.operators.index.item_index import Meta
+from riverrank.operators.index.item_index import META, ItemIndex, Meta
 from riverrank.operators.settings import Behaviour, SignalSettings
-from riverrank.operators.signals.signals import Counts, Signals
+from riverrank.operators.signals.signals import COUNTS, Counts, Signals
 from riverrank.state.item_tables import ItemTable, SessionTable, VectorTable
 from riverrank.state.messages import (
     CacheWrite,
     CatalogueUpdate,
     Feedback,
-    Seen,
-    SignalUpdate,
+    History,
     VectorUpdate,
     decode_update,
     decode_write,
@@ -32,24 +31,32 @@ from riverrank.state.records import Event, Item
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def signals_update(event: Event) -> SignalUpdate:
-    """What SIGNALS sends after a user, who took i-1 before, did that."""
-    signals = Signals(Behaviour(signals=SignalSettings(neighbours=4)), 1)
-    signals.learn(Feedback(event, 0.0 if event.type == "erase" else 1.0, (Seen("i-1", 4, 1.0),)))
+FOUR = Behaviour(signals=SignalSettings(neighbours=4))
+LEARNED = [
+    Event("e-1", "click", "u-1", 8, "i-1"),
+    Event("e-2", "rate", "u-1", 9, "i-2", 4.5),
+    Event("e-3", "click", "u-1", 10, "i-3"),
+    Event("e-4", "click", "u-1", 11, "i-1"),
+    Event("e-5", "erase", "u-1", 12),
+]
+
+
+def signals_update(events: list[Event]) -> bytes:
+    """What SIGNALS sends after a user did that."""
+    signals, history = Signals(FOUR, 1), History()
+    for event in events:
+        feedback = Feedback(event, 0.0 if event.type == "erase" else 1.0, history)
+        signals.learn(feedback)
+        history = feedback.history_after()
     (raw,) = signals.flush()
-    update = decode_update(raw)
-    assert isinstance(update, SignalUpdate)
-    return update
+    return raw
 
 
-SIGNALS = signals_update(Event("e-1", "rate", "u-1", 8, "i-2", 4.5))
-TAKEN = signals_update(Event("e-2", "erase", "u-1", 8))
 VECTORS = VectorUpdate(1, ("a", "b"), b"\0\0\0\0", b"\1" * 8, b"\1\0\0\0", b"\2" * 8, b"\3" * 4, 8)
 PLAIN = {  # name: (value, encode, decode)
-    "counts-1": (Counts(1, 9, (3.5, 2.0)), encode, lambda raw: msgspec.msgpack.decode(raw, type=Counts)),
-    "view-1": (Meta(1, 4, {0: 9}, {0: (3.5, 2.0)}), encode, lambda raw: msgspec.msgpack.decode(raw, type=Meta)),
-    "update-signals": (SIGNALS, encode, decode_update),
-    "update-signals-taken": (TAKEN, encode, decode_update),
+    "counts-1": (Counts(9, (3.5, 2.0)), COUNTS.encode, COUNTS.decode),
+    "view-1": (Meta(4, {0: 9}, {0: (3.5, 2.0)}), META.encode, META.decode),
+    "update-signals-5": (decode_update(signals_update(LEARNED)), encode, decode_update),
     "update-vectors": (VECTORS, encode, decode_update),
     "update-item": (
         CatalogueUpdate(Item("i", 5, "Alien", None, ("sci-fi",), {"year": 1979}, (0.5,), 4, False, False)),
@@ -112,6 +119,35 @@ def test_kept_bytes_are_read_as_they_were_meant(name):
     assert decode_one(encode_one(value)) == value
 
 
+def test_an_update_of_signals_from_before_its_lists_stood_first_tells_the_same():
+    updates = [decode_update(raw) for raw in ((GOLDEN / "update-signals-1.bin").read_bytes(), signals_update(LEARNED))]
+    indexes = ItemIndex(FOUR), ItemIndex(FOUR)
+    for index, update in zip(indexes, updates, strict=True):
+        index.apply(update)
+    old, new = (index.table for index in indexes)
+    assert set(old.rows) == set(new.rows) == {"i-1", "i-2", "i-3"}
+
+    def told(table, name):
+        row = table.rows[name]
+        cells = zip(table.neighbours[row].tolist(), table.weights[row].tolist(), strict=True)
+        lists = {table.ids[other]: weights for other, weights in cells if other >= 0}
+        return lists, table.stats[row].tolist(), table.at[row], table.shard[row]
+
+    for name in old.rows:
+        (lists, stats, *rest), (meant, counts, *others) = told(old, name), told(new, name)
+        assert lists.keys() == meant.keys() != set()
+        for other in lists:
+            assert lists[other] == pytest.approx(meant[other], rel=1e-6)
+        assert (stats, rest) == (pytest.approx(counts), others)
+    assert msgspec.structs.astuple(indexes[0].meta) == msgspec.structs.astuple(indexes[1].meta)
+    took = [[update.ids[item] for item in np.frombuffer(update.taken, "<i4") if item >= 0] for update in updates]
+    assert took == 2 * [["i-1", "i-2", "i-3", "i-1"]]
+
+
+def test_signals_write_as_they_did():
+    assert signals_update(LEARNED) == (GOLDEN / "update-signals-5.bin").read_bytes()
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_kept_blocks_are_read_as_they_were_meant(name):
     make, key, shape = TABLES[name]
@@ -144,7 +180,7 @@ def test_a_block_of_the_first_layout_is_refused():
 
 def test_every_golden_file_is_tested():
     names = {path.stem for path in GOLDEN.glob("*.bin")}
-    assert names == {*PLAIN, *TABLES, *test_golden_models.NAMES, *test_golden_session.NAMES}
+    assert names == {*PLAIN, *TABLES, "update-signals-1", *test_golden_models.NAMES, *test_golden_session.NAMES}
 
 
 def write(name: str) -> None:

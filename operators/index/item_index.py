@@ -10,6 +10,7 @@ from riverrank.operators.catalogue.tokens import COHORT, MAX_TOKENS, token_of, t
 from riverrank.operators.catalogue.vectors import DIMENSIONS, text_of, vector_of
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.sessions import Sessions
+from riverrank.state.codec import Layout
 from riverrank.state.hashing import hash32
 from riverrank.state.item_tables import (
     DECAYED,
@@ -24,7 +25,6 @@ from riverrank.state.messages import (
     VectorUpdate,
     Weights,
     decode_update,
-    encode,
 )
 from riverrank.state.records import Item
 
@@ -36,16 +36,17 @@ from .vocabulary import Vocabulary
 _META = "meta"
 ITEM = "item:"
 WEIGHTS = "weights:"
-LAYOUT = 1
 
 
-class Meta(msgspec.Struct, array_like=True):
+class Meta(msgspec.Struct, array_like=True, tag=1):
     """The numbers beside the table, kept under `meta`: layout 1. By shard: feedbacks learned from, and ratings."""
 
-    layout: int = LAYOUT
     ts: int = 0
     events: dict[int, int] = {}
     ratings: dict[int, tuple[float, float]] = {}
+
+
+META = Layout("index", Meta)
 
 
 class ItemIndex:
@@ -100,9 +101,7 @@ class ItemIndex:
         """The index that `dump` and records of items and weights, by their keys, tell of."""
         index = cls(behaviour)
         if _META in base:
-            index.meta = msgspec.msgpack.decode(base.pop(_META), type=Meta)
-            if index.meta.layout != LAYOUT:
-                raise ValueError(f"index of layout {index.meta.layout}: this version reads {LAYOUT}")
+            index.meta = META.decode(base.pop(_META))
             index._set_clock()
         index.table.load(base)
         index._fit()
@@ -116,7 +115,7 @@ class ItemIndex:
 
     def dump(self) -> dict[str, bytes]:
         """What the signals changed since the last dump, by the key it is kept under."""
-        return {_META: encode(self.meta), **self.table.dump(), **self.sessions.dump()}
+        return {_META: META.encode(self.meta), **self.table.dump(), **self.sessions.dump()}
 
     def apply(self, update: Update) -> bool:
         """Take an update; whether it changed anything."""

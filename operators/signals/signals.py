@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from riverrank.operators.catalogue.tokens import COHORT, MAX_COHORTS, cohorts
 from riverrank.operators.settings import Behaviour
+from riverrank.state.codec import Layout
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import hash32, session_key
 from riverrank.state.item_tables import DECAYED, POPULARITY, ItemTable, decay_of
@@ -20,15 +21,16 @@ from .neighbour_lists import count, pair
 ORDER_DECAY = 0.9  # of a pair's weight, for each interaction that lies between
 DUMPED_BYTES = 1 << 15  # of the table at most, for each record of the log that a dump replaces: some 10 us
 _COUNTS = "counts"
-LAYOUT = 1
 
 
-class Counts(msgspec.Struct, array_like=True):
-    """The numbers of a shard beside its table, kept under `counts`: layout 1, a MessagePack array."""
+class Counts(msgspec.Struct, array_like=True, tag=1):
+    """The numbers of a shard beside its table, kept under `counts`: layout 1."""
 
-    layout: int = LAYOUT
     events: int = 0
     ratings: tuple[float, float] = (0.0, 0.0)
+
+
+COUNTS = Layout("counts", Counts)
 
 
 class Signals:
@@ -64,9 +66,7 @@ class Signals:
         signals = cls(behaviour, shard)
         base, log = journal.load()
         if _COUNTS in base:
-            signals.counts = msgspec.msgpack.decode(base.pop(_COUNTS), type=Counts)
-            if signals.counts.layout != LAYOUT:
-                raise ValueError(f"counts of layout {signals.counts.layout}: this version reads {LAYOUT}")
+            signals.counts = COUNTS.decode(base.pop(_COUNTS))
         signals.table.load(base)
         for record in log:
             signals.learn(decode_feedback(record))
@@ -135,7 +135,7 @@ class Signals:
         self._taken = []
         if self.journal is not None and self._compact and self._is_worth_dumping(self.journal.length):
             # Only now: what is not in the log was sent.
-            self.journal.compact({_COUNTS: encode(self.counts), **self.table.dump()})
+            self.journal.compact({_COUNTS: COUNTS.encode(self.counts), **self.table.dump()})
             self._compact = False
         return [encode(update)]
 
