@@ -479,11 +479,11 @@ def test_an_output_is_added_by_one_entry(monkeypatch: pytest.MonkeyPatch) -> Non
 TOY = """
 from riverrank.state.outputs import OUTPUTS, Origin, Output
 OUTPUTS["toys"] = Output("toys", "toys", "toys", Origin.ANSWER, lambda answer: [])
-from riverrank.jobs.config.schema import parse
-from riverrank.jobs.flink import launch, sinks
+from riverrank.jobs.config.schema import FLAGS, parse
+from riverrank.jobs.flink import sinks
 for table in ({"files": {"toys": "t.jsonl"}}, {"kafka": {"bootstrap": "h:1"}}):
     wanted = sinks.outputs(parse(table))
-    print("toys" in wanted.lines, "toys" in wanted.records, "--toys" in launch.FLAGS)
+    print("toys" in wanted.lines, "toys" in wanted.records, "--toys" in FLAGS)
 """
 
 

@@ -409,7 +409,6 @@ def test_a_feature_of_one_line_in_its_source_has_a_column_and_learns_a_weight(mo
     assert learned[WARM, column] > 0.3 and weights.names[column] == "evenness"
 
 
-@pytest.mark.xfail(reason="slates still go by the features and sources that there were when they were imported")
 @TOYS
 def test_a_source_of_one_line_in_the_registry_is_on_slates(toy, monkeypatch):
     monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES, toy))
