@@ -40,7 +40,7 @@ def reward_of(event: Event, settings: RewardSettings) -> float:
         return 0.0
     if entry.is_rating:
         return 1.0 if (event.value or 0.0) >= settings.rate_from else -1.0
-    return float(getattr(settings, event.type, entry.reward))
+    return float(getattr(settings, event.type, entry.reward) or 0.0)
 
 
 class Session:
