@@ -232,6 +232,7 @@ def _by_columns(fields: Fields) -> Fields:
 FEEDBACK = Layout("feedback", Feedback, {1: _by_columns}, unnumbered=1)
 decode_feedback = FEEDBACK.decode
 
+
 class _SignalUpdate1(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A SignalUpdate as it was: `rows` int32 (r,) are the lists that changed, each `renewals` int32 (r,) times, and
     `cells` int32 (c, 3) hold list, position and the neighbour now there.

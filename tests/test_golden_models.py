@@ -23,9 +23,8 @@ from riverrank.operators.settings import Behaviour, ExplorationSettings, Learner
 from riverrank.operators.slate.recommend import Recommend
 from riverrank.state.hashing import hash32
 from riverrank.state.journal import DictEntries, Journal
-from riverrank.state.learners import LearnerState, decode_learner, encode_learner
+from riverrank.state.learners import FEATURES_1, RANKER, LearnerState, decode_learner, encode_learner
 from riverrank.state.messages import Feedback, Outcome, Seen, Weights, decode_update, encode
-from riverrank.state.rankers import FEATURES_1, RANKER
 from riverrank.state.records import Event
 from test_learner import shop
 

@@ -14,8 +14,8 @@ from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import LatestRanker, RankerWeights
 from riverrank.operators.settings import Behaviour, RankerSettings, SlateSettings
 from riverrank.state.journal import DictEntries, Journal
+from riverrank.state.learners import FEATURES_1, RANKER, RankerState
 from riverrank.state.messages import Feedback, Outcome, Seen, Weights, decode_update, encode
-from riverrank.state.rankers import FEATURES_1, RANKER, RankerState
 from riverrank.state.records import Event
 from test_learner import SPACE, shop
 

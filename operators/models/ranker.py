@@ -17,8 +17,8 @@ from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.embedding import Embedding
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.journal import Journal
+from riverrank.state.learners import RANKER, RankerState
 from riverrank.state.messages import Feedback, History, VectorUpdate, Weights, decode_feedback, encode
-from riverrank.state.rankers import RANKER, RankerState
 
 from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, Ensemble
 from .weights import by_name

@@ -7,8 +7,8 @@ import numpy as np
 from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import SEGMENTS
 from riverrank.operators.candidates.features import FeatureSpace, feature_space
+from riverrank.state.learners import FEATURES_1
 from riverrank.state.messages import Weights
-from riverrank.state.rankers import FEATURES_1
 
 from .linear_kernels import dots
 
