@@ -23,23 +23,9 @@ def take(row, bit, rows, proposed, n, marked):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def merge(  # type: ignore[no-untyped-def]
-    columns,
-    quotas,
-    bits,
-    ranked,
-    begins,
-    ends,
-    reached,
-    scores,
-    n_reached,
-    servable,
-    marks,
-    table,
-    mask,
-    marked,
-    limit,
-    always,
-):
+    columns, quotas, bits, ranked, begins, ends, reached, scores, n_reached,
+    servable, marks, table, mask, marked, limit, always,
+):  # fmt: skip
     """The first `limit` distinct rows that are proposed, best first within a proposal, then those of `always` which are
     not among them: int32 (c,), and the bits of who proposed each, uint32 (c,), 0 for nobody.
 

@@ -158,11 +158,9 @@ def write_slots(  # type: ignore[no-untyped-def]
     """
     out[0] = _ARRAY
     at = 1
-    for p in range(len(rows)):
-        row = rows[p]
-        room = room_of(
-            p, row, counts, phrases, items, tokens, id_lengths, token_lengths, source_lengths, phrase_lengths
-        )
+    lengths = id_lengths, token_lengths, source_lengths, phrase_lengths
+    for p, row in enumerate(rows):
+        room = room_of(p, row, counts, phrases, items, tokens, *lengths)
         if room == MISSING:
             return MISSING
         if at + room > len(out):
