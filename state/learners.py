@@ -1,4 +1,4 @@
-"""What RECOMMEND keeps of one user, and RANKER of a shard beside its vectors: weights by the names of their features."""
+"""What RECOMMEND keeps of one user, and RANKER of a shard beside its vectors: weights, by names of features."""
 
 from typing import Any
 
