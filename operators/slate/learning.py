@@ -1,6 +1,6 @@
 """What a user's learner learns from a feedback, after it predicted it: from outcomes of impressions, and from choices.
 
-Features are those that the user was served by; what was not served is described beside them.
+A choice is learned from with the features that the user was served by; what was not served is described beside them.
 """
 
 from dataclasses import dataclass, field
@@ -76,7 +76,7 @@ class Learning:
         rows = [self.index.row(item_id) for item_id in outcome.items]
         known = np.array([row for row in dict.fromkeys(rows) if row >= 0], np.int32)
         positions = {row: position for position, row in enumerate(known.tolist())}
-        shown = self._described(known, lesson) if len(known) else None
+        shown = self._shown(known, lesson) if len(known) else None
         chances = {row: probability(float(shown.logits[position])) for row, position in positions.items() if shown}
         if shown is not None:
             steps = [(positions[row], bool(label)) for row, label in zip(rows, outcome.labels, strict=True) if row >= 0]
@@ -140,6 +140,14 @@ class Learning:
             context = self._context(lesson)
             lesson.served = lesson.user.serve(self.index, self.retriever.find(context, seen), context)
         return lesson.served
+
+    def _shown(self, rows: np.ndarray, lesson: Lesson) -> Served:
+        """`rows`, distinct, int32, as candidates beside all that there are now: what they were shown beside may be long
+        ago, and with what was best then the learner predicts worse.
+        """
+        context = self._context(lesson)
+        candidates = self.retriever.find(context, None, rows)
+        return lesson.user.serve(self.index, candidates.at(candidates.positions(rows)), context)
 
     def _described(self, rows: np.ndarray, lesson: Lesson) -> Served:
         """`rows`, distinct, int32, as candidates beside what was served."""
