@@ -63,6 +63,29 @@ def test_zip_holds_every_module(tmp_path: Path) -> None:
     assert modules <= set(zipfile.ZipFile(tmp_path / "riverrank.zip").namelist())
 
 
+def test_a_taskmanager_keeps_all_modules_when_the_folder_of_its_first_job_is_gone(tmp_path: Path) -> None:
+    """Flink takes away the folder when the job's last task there ends; the next job finds its packages imported."""
+    code = tmp_path / "code"
+    bundle(tmp_path / "riverrank.zip")
+    zipfile.ZipFile(tmp_path / "riverrank.zip").extractall(code)
+    topology = ROOT / "jobs" / "flink" / "topology.py"
+    imported = {name for name in imports_of(topology) if is_module(name)}
+    handed_over = {name for name in imported if not name.startswith("riverrank.jobs.flink")}
+    assert {"riverrank.operators.flink.signals", "riverrank.jobs.local.reading"} <= handed_over
+    script = f"""
+import importlib, shutil, sys
+sys.path.insert(0, {str(code)!r})
+sys.modules["pemja"] = sys
+from riverrank.operators.flink import parse
+assert parse.__file__.startswith({str(code)!r}), parse.__file__
+shutil.rmtree({str(code)!r})
+for name in {sorted(handed_over)}:
+    importlib.import_module(name)
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_sdist_makes_a_wheel_that_imports(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for name in PACKAGES:
@@ -108,6 +131,12 @@ def module_of(path: Path) -> str:
     """The full name of the module in a file."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(("riverrank", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def is_module(name: str) -> bool:
+    """Whether a name of this project is a module, and not something in one."""
+    path = ROOT.joinpath(*name.split(".")[1:])
+    return name.startswith("riverrank.") and (path.is_dir() or path.with_suffix(".py").is_file())
 
 
 def imports_of(path: Path) -> set[str]:

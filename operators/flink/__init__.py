@@ -6,4 +6,6 @@ Everything is written for `python.execution-mode: thread`. A module an operator;
 import sys
 
 if "pemja" in sys.modules:  # in a Flink process: before any module here imports what must not be imported there
-    from . import native  # noqa: F401
+    from . import native
+
+    native.import_all()

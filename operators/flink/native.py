@@ -1,9 +1,13 @@
-"""Imports and compiles, where that can't hang, what the operators run on: in a thread that Python made itself.
+"""Imports all of it, and compiles, where that can't hang: in a thread that Python made itself.
 
 In thread mode Flink's Java threads run Python, and one that runs several operators of a chain holds a Python thread
 state for each. An extension that asks for the interpreter's lock while it is imported (all of pybind11's do, and
 scipy has some, which River imports) then waits for itself for ever: PyGILState_Ensure knows the first state only.
 `operators.flink` imports this first in a Flink process.
+
+All of it, because a TaskManager outlives the folder that Flink unpacked the code in: when a job's last task there ends,
+the folder goes, while packages that were imported from it stay and point to it. A module that no task had asked for by
+then would be missing in every later job of this TaskManager, a restart of the same one included.
 
 The same holds for every call of a kernel with an array: numba asks for the lock when it lets go of the array. So a
 chain may hold one operator that calls kernels, the last of the chain: Flink opens that one first. `make_ready` refuses
@@ -12,18 +16,15 @@ any other.
 
 import ctypes
 import importlib
+import pkgutil
 import sys
 import threading
 from collections.abc import Callable
 
 from riverrank.operators.settings import Behaviour
 
-LOGIC = (
-    "riverrank.operators.models.ranker",
-    "riverrank.operators.session.session",
-    "riverrank.operators.signals.signals",
-    "riverrank.operators.slate.recommend",
-)
+PACKAGES = ("riverrank.state", "riverrank.operators")
+HANDED_OVER = ("riverrank.jobs.local.reading",)  # jobs hand its functions to operators
 _ready: set[bytes] = set()
 _one_at_a_time = threading.Lock()
 
@@ -45,9 +46,14 @@ def apart(work: Callable[[], object]) -> None:
         raise faults[0]
 
 
-def import_logic() -> None:
-    """Import the operators' logic, and with it numba, River and scipy."""
-    for name in LOGIC:
+def import_all() -> None:
+    """Import every module that a task can ask for, and with them numba, River and scipy."""
+    logic, adapters = [*HANDED_OVER], []
+    for package in PACKAGES:
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            (adapters if module.name.startswith(__package__) else logic).append(module.name)
+    apart(lambda: [importlib.import_module(name) for name in logic])
+    for name in adapters:  # in this thread, which is importing their package; what they need is there
         importlib.import_module(name)
 
 
@@ -70,5 +76,3 @@ def make_ready(behaviour: Behaviour) -> None:
             apart(lambda: warm(behaviour))
             _ready.add(key)
 
-
-apart(import_logic)
