@@ -76,13 +76,14 @@ def test_a_taskmanager_keeps_all_modules_when_the_folder_of_its_first_job_is_gon
 import importlib, shutil, sys
 sys.path.insert(0, {str(code)!r})
 sys.modules["pemja"] = sys
-from riverrank.operators.flink import parse
-assert parse.__file__.startswith({str(code)!r}), parse.__file__
+import riverrank.operators.flink.arrivals as first
+assert first.__file__.startswith({str(code)!r}), first.__file__
 shutil.rmtree({str(code)!r})
 for name in {sorted(handed_over)}:
     importlib.import_module(name)
 """
-    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-I", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
 
 

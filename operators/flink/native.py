@@ -48,12 +48,12 @@ def apart(work: Callable[[], object]) -> None:
 
 def import_all() -> None:
     """Import every module that a task can ask for, and with them numba, River and scipy."""
-    logic, adapters = [*HANDED_OVER], []
+    logic, others = list[str](), list[str]()
     for package in PACKAGES:
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
-            (adapters if module.name.startswith(__package__) else logic).append(module.name)
+            (others if module.name.startswith(__package__) else logic).append(module.name)
     apart(lambda: [importlib.import_module(name) for name in logic])
-    for name in adapters:  # in this thread, which is importing their package; what they need is there
+    for name in (*others, *HANDED_OVER):  # in this thread, which has begun to import some of them: another would wait
         importlib.import_module(name)
 
 
