@@ -67,7 +67,7 @@ class ItemTable(Table):
         self.touch(_forget_neighbours(self.neighbours, self.weights, gone, len(self)))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _forget_neighbours(neighbours, weights, gone, n):  # type: ignore[no-untyped-def]
     """Free the cells of the first `n` lists whose neighbour is `gone`, bool by row; the rows of these lists, int64.
     Costs 1 ns a cell.

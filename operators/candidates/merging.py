@@ -6,7 +6,7 @@ from numba import njit
 from .selection import is_allowed, push, sort
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def take(row, bit, rows, proposed, n, marked):  # type: ignore[no-untyped-def]
     """Put `row` among the candidates, if there is room and it is not there yet, and note who proposed it."""
     position = marked[row]
@@ -21,7 +21,7 @@ def take(row, bit, rows, proposed, n, marked):  # type: ignore[no-untyped-def]
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def merge(  # type: ignore[no-untyped-def]
     columns, quotas, bits, ranked, begins, ends, reached, scores, n_reached,
     servable, marks, table, mask, marked, limit, always,
@@ -67,7 +67,7 @@ def merge(  # type: ignore[no-untyped-def]
     return rows[:n], proposed[:n]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def gather(rows, slot, reached, score_of, count):  # type: ignore[no-untyped-def]
     """The scores that lists gave to `rows`, int32 (c,), in the columns `score_of` of float32 (c, count); others 0."""
     scores = np.zeros((len(rows), count), np.float32)

@@ -44,7 +44,7 @@ class Reached:
         self.n = 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def slot_of(row, slot, rows, scores, n):  # type: ignore[no-untyped-def]
     """Where `row` stands among the reached; at the end, with scores of 0, where it was not reached: then it is `n`."""
     position = slot[row]
@@ -56,7 +56,7 @@ def slot_of(row, slot, rows, scores, n):  # type: ignore[no-untyped-def]
     return position
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def add(rows, given, column, slot, reached, scores, n):  # type: ignore[no-untyped-def]
     """Give each of `rows` what is `given` it; how many are reached then. About 4 ns a row."""
     for k in range(len(rows)):
@@ -66,7 +66,7 @@ def add(rows, given, column, slot, reached, scores, n):  # type: ignore[no-untyp
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def forget(slot, rows, n):  # type: ignore[no-untyped-def]
     """Make `slot` -1 for the reached rows."""
     for k in range(n):

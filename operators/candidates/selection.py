@@ -39,7 +39,7 @@ class Allowed:
         fill_table(self.table, self.mask, seen)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def fill_table(table, mask, seen):  # type: ignore[no-untyped-def]
     """Put the hashes `seen`, uint32, into the first `mask` + 1 places of `table`. About 3 ns each."""
     table[: mask + 1] = EMPTY
@@ -51,7 +51,7 @@ def fill_table(table, mask, seen):  # type: ignore[no-untyped-def]
         table[place] = mark
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def is_allowed(row, servable, marks, table, mask):  # type: ignore[no-untyped-def]
     """Whether `row` may be served."""
     if not servable[row]:
@@ -67,13 +67,13 @@ def is_allowed(row, servable, marks, table, mask):  # type: ignore[no-untyped-de
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def is_before(value, order, other, other_order):  # type: ignore[no-untyped-def]
     """Whether what has `value` stands before what has `other`: the higher first, of equals the one that came first."""
     return value > other or (value == other and order < other_order)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def sift(values, orders, n):  # type: ignore[no-untyped-def]
     """Let the root of a heap of `n`, of which the last stands at the root, sink to where it belongs."""
     value = values[0]
@@ -94,7 +94,7 @@ def sift(values, orders, n):  # type: ignore[no-untyped-def]
     orders[hole] = order
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def push(values, orders, n, most, value, order):  # type: ignore[no-untyped-def]
     """Keep `order` among the `most` with the highest values; how many there are then. The caller asks only what beats
     the root, once the heap is full, and asks in ascending `order`.
@@ -117,7 +117,7 @@ def push(values, orders, n, most, value, order):  # type: ignore[no-untyped-def]
     return n + 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def sort(values, orders, n):  # type: ignore[no-untyped-def]
     """Make of a heap of `n` a list, best first."""
     for last in range(n - 1, 0, -1):

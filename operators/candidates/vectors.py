@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def dot_of(a, b):  # type: ignore[no-untyped-def]
     """The dot product of two float32 vectors, in four sums."""
     first = np.float32(0.0)

@@ -3,7 +3,6 @@ and how it gets into broadcast state.
 """
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from typing import Any
 
 from riverrank.operators.index.event_time_buffer import EventTimeBuffer
@@ -16,7 +15,6 @@ from riverrank.state.records import Item
 from .entries import BroadcastEntries
 
 Catalogue = Callable[[], Iterable[Item]]
-Lock = AbstractContextManager[Any]
 
 
 class BroadcastIndex:
@@ -27,10 +25,10 @@ class BroadcastIndex:
     checkpoint before that lacks it, and the catalogue is read again.
     """
 
-    def __init__(self, behaviour: Behaviour, descriptor: Any, catalogue: Catalogue, turn: Lock) -> None:
-        """`descriptor` is of the broadcast state; `turn` is held while an update is applied."""
+    def __init__(self, behaviour: Behaviour, descriptor: Any, catalogue: Catalogue) -> None:
+        """`descriptor` is of the broadcast state."""
         self._behaviour, self._descriptor = behaviour, descriptor
-        self._catalogue, self._turn = catalogue, turn
+        self._catalogue = catalogue
         self._kept: EventTimeBuffer | None = None
         self._entries: BroadcastEntries | None = None
 
@@ -38,12 +36,10 @@ class BroadcastIndex:
         """The index, for either side; as of the event time `ts`, where that is given."""
         if self._kept is None:
             self._entries = BroadcastEntries(ctx.get_broadcast_state(self._descriptor))
-            with self._turn:
-                self._kept = EventTimeBuffer(self._behaviour, Journal(self._entries))
-                self._kept.read_catalogue(self._catalogue())
+            self._kept = EventTimeBuffer(self._behaviour, Journal(self._entries))
+            self._kept.read_catalogue(self._catalogue())
         if ts is not None:
-            with self._turn:
-                self._kept.release(ts)
+            self._kept.release(ts)
         return self._kept.index
 
     def take(self, encoded: bytes, ctx: Any) -> Update:
@@ -53,6 +49,5 @@ class BroadcastIndex:
         if not self._entries.writable:
             self._entries.make_writable(ctx.get_broadcast_state(self._descriptor))
         update: Update = decode_update(encoded)
-        with self._turn:
-            self._kept.take(update)
+        self._kept.take(update)
         return update

@@ -10,6 +10,7 @@ from riverrank.operators.cache.redis_cache import Cache
 from riverrank.state import uids
 from riverrank.state.messages import CacheWrite
 from riverrank.state.outputs import Origin
+from riverrank.state.runtime.environment import share_core
 
 from .channels import Emitter, Outputs, map_state
 from .entries import MapEntries
@@ -29,6 +30,7 @@ class CacheFunction(KeyedProcessFunction):
         self.connect, self.flush_every_ms, self.drain_ms = cache, flush_every_ms, drain_ms
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        share_core()
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.CACHE_OUTBOX)))
         self.cache = self.connect()
         self.sender = Sender(self.cache, self.drain_ms)
@@ -96,6 +98,7 @@ class SendReceipts(ProcessFunction):
         self.outputs = outputs
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        share_core()
         self.receipts = Emitter(self.outputs, Origin.RECEIPT)
 
     def process_element(self, value: Row, ctx: ProcessFunction.Context) -> Iterator[Any]:

@@ -1,13 +1,7 @@
-"""When SIGNALS and RANKER tell what they learned, and whose turn it is in the interpreter that all operators share."""
+"""When SIGNALS and RANKER tell what they learned."""
 
-import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
-
-# All subtasks of a TaskManager share one interpreter. numpy lets go of its lock in every call, and two threads that
-# hand it to and fro at each spend more time on that than on the work: so one at a time, never across a yield (a
-# thread that waits for its output to be taken must not hold up the one that takes it).
-INTERPRETER_LOCK = threading.Lock()
 
 
 class Learns(Protocol):
@@ -27,7 +21,7 @@ class Flushes:
     def after(self, learner: Learns, ctx: Any) -> Iterator[bytes]:
         """To be called after a feedback was learned."""
         if learner.due():
-            yield from _flushed(learner)
+            yield from learner.flush()
             return
         key = ctx.get_current_key()
         if key not in self._armed:
@@ -38,9 +32,4 @@ class Flushes:
     def on_timer(self, learner: Learns, ctx: Any) -> Iterator[bytes]:
         """To be called when the timer fires."""
         self._armed.discard(ctx.get_current_key())
-        yield from _flushed(learner)
-
-
-def _flushed(learner: Learns) -> list[bytes]:
-    with INTERPRETER_LOCK:
-        return learner.flush()
+        yield from learner.flush()

@@ -75,4 +75,3 @@ def make_ready(behaviour: Behaviour) -> None:
         if key not in _ready:
             apart(lambda: warm(behaviour))
             _ready.add(key)
-

@@ -9,6 +9,7 @@ from pyflink.datastream import ProcessFunction, RuntimeContext
 from riverrank.state.messages import CatalogueUpdate, encode
 from riverrank.state.outputs import Origin
 from riverrank.state.records import Reject, decode_event, decode_item
+from riverrank.state.runtime.environment import share_core
 
 from .arrivals import Arrival, letter_of
 from .channels import Emitter, Outputs
@@ -32,6 +33,7 @@ class ParseEvents(ProcessFunction):
         self.read, self.topic, self.outputs = read, topic, outputs
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        share_core()
         self.letters = Emitter(self.outputs, Origin.REJECT)
 
     def process_element(self, value: Any, ctx: ProcessFunction.Context) -> Iterator[Any]:
@@ -56,6 +58,7 @@ class ParseItems(ProcessFunction):
         self.read, self.topic, self.outputs, self.updates = read, topic, outputs, updates
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        share_core()
         self.letters = Emitter(self.outputs, Origin.REJECT)
 
     def process_element(self, value: Any, ctx: ProcessFunction.Context) -> Iterator[Any]:

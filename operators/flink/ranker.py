@@ -10,11 +10,12 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
 from riverrank.state.journal import Journal
 from riverrank.state.messages import decode_feedback
+from riverrank.state.runtime.environment import share_core
 
 from .broadcast_index import BroadcastIndex, Catalogue
 from .channels import map_state
 from .entries import MapEntries
-from .flushes import INTERPRETER_LOCK, Flushes
+from .flushes import Flushes
 from .native import make_ready
 
 
@@ -27,9 +28,10 @@ class RankerFunction(KeyedBroadcastProcessFunction):
         self.behaviour, self.catalogue = behaviour, catalogue
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        share_core()
         make_ready(self.behaviour)
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.RANKER_JOURNAL)))
-        self.index = BroadcastIndex(self.behaviour, map_state(uids.RANKER_VIEW), self.catalogue, INTERPRETER_LOCK)
+        self.index = BroadcastIndex(self.behaviour, map_state(uids.RANKER_VIEW), self.catalogue)
         self.shards: dict[str, Ranker] = {}
         self.flushes = Flushes(self.behaviour.ranker.flush_every)
 
@@ -37,8 +39,7 @@ class RankerFunction(KeyedBroadcastProcessFunction):
         feedback = decode_feedback(value)
         ranker = self._shard(ctx)
         self.index.read(ctx, feedback.event.ts)
-        with INTERPRETER_LOCK:
-            ranker.learn(feedback)
+        ranker.learn(feedback)
         yield from self.flushes.after(ranker, ctx)
 
     def process_broadcast_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[bytes]:

@@ -15,10 +15,10 @@ from riverrank.state import uids
 from riverrank.state.messages import POPULAR, CacheWrite, SignalUpdate, decode_feedback, encode
 from riverrank.state.outputs import PREDICTIONS, Origin
 from riverrank.state.records import Slate
+from riverrank.state.runtime.environment import share_core
 
 from .broadcast_index import BroadcastIndex, Catalogue
 from .channels import WRITES, Emitter, Outputs, keep, map_state, value_state
-from .flushes import INTERPRETER_LOCK
 from .native import make_ready
 
 
@@ -53,9 +53,10 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
         self.ttl_ms, self.cache = ttl_ms, cache
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        share_core()
         make_ready(self.behaviour)
         self.state = runtime_context.get_state(value_state(uids.LEARNER_VALUE, self.ttl_ms))
-        self.index = BroadcastIndex(self.behaviour, map_state(uids.RECOMMEND_VIEW), self.catalogue, INTERPRETER_LOCK)
+        self.index = BroadcastIndex(self.behaviour, map_state(uids.RECOMMEND_VIEW), self.catalogue)
         self.answers = Emitter(self.outputs, Origin.ANSWER)
         self.receipts = Emitter(self.outputs, Origin.RECEIPT)
         self.recommend: Recommend | None = None
@@ -66,8 +67,7 @@ class RecommendFunction(KeyedBroadcastProcessFunction):
         held = self.state.value()
         recommend = self._logic(ctx)
         self.index.read(ctx, feedback.event.ts)
-        with INTERPRETER_LOCK:
-            answer = recommend.answer(feedback, held)
+        answer = recommend.answer(feedback, held)
         keep(self.state, held, answer.state)
         cache = self.cache
         if cache is not None and answer.slate is not None:  # first: whoever waits for it waits for Redis

@@ -11,10 +11,10 @@ from riverrank.state import uids
 from riverrank.state.messages import encode
 from riverrank.state.outputs import Origin
 from riverrank.state.records import Reject, decode_event
+from riverrank.state.runtime.environment import share_core
 
 from .arrivals import decode_arrival, letter_of
 from .channels import PAIRS, SAMPLE, Emitter, Outputs, keep, value_state
-from .flushes import INTERPRETER_LOCK
 
 
 class SessionFunction(KeyedProcessFunction):
@@ -29,6 +29,7 @@ class SessionFunction(KeyedProcessFunction):
         self.behaviour, self.topic, self.outputs, self.ttl_ms = behaviour, topic, outputs, ttl_ms
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        share_core()
         self.session = self.Logic(self.behaviour)
         self.state = runtime_context.get_state(value_state(uids.SESSION_VALUE, self.ttl_ms))
         self.letters = Emitter(self.outputs, Origin.REJECT)
@@ -40,8 +41,7 @@ class SessionFunction(KeyedProcessFunction):
             yield from self.letters.emit("", letter_of(arrival, event, self.topic))
             return
         held = self.state.value()
-        with INTERPRETER_LOCK:
-            accepted = self.session.accept(event, held)
+        accepted = self.session.accept(event, held)
         keep(self.state, held, accepted.state)
         if accepted.reject is not None:
             yield from self.letters.emit(event.user_id, letter_of(arrival, accepted.reject, self.topic))

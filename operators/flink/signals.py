@@ -8,10 +8,11 @@ from riverrank.operators.signals.signals import Signals
 from riverrank.state import uids
 from riverrank.state.journal import Journal
 from riverrank.state.messages import decode_feedback
+from riverrank.state.runtime.environment import share_core
 
 from .channels import map_state
 from .entries import MapEntries
-from .flushes import INTERPRETER_LOCK, Flushes
+from .flushes import Flushes
 from .native import make_ready
 
 
@@ -24,6 +25,7 @@ class SignalsFunction(KeyedProcessFunction):
         self.behaviour = behaviour
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        share_core()
         make_ready(self.behaviour)
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.SIGNALS_JOURNAL)))
         self.shards: dict[str, Signals] = {}
@@ -31,8 +33,7 @@ class SignalsFunction(KeyedProcessFunction):
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[bytes]:
         signals = self._shard(ctx.get_current_key())
-        with INTERPRETER_LOCK:
-            signals.learn(decode_feedback(value))
+        signals.learn(decode_feedback(value))
         yield from self.flushes.after(signals, ctx)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[bytes]:

@@ -70,7 +70,7 @@ def _rows(index: Indexed, ids: Sequence[str]) -> np.ndarray:
         return np.array(list(map(index._row, ids)), np.int32)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _apply(  # type: ignore[no-untyped-def]
     stats, at, shard, neighbours, weights, rows, counted, new_stats, events, number, lists, positions, others, amounts,
     forgetting,

@@ -306,7 +306,7 @@ class ItemIndex:
         apply_vectors(self, update)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def decayed(rows, stats, which, at, shard, clock, log_decay, scores, column):  # type: ignore[no-untyped-def]
     """Column `which` of the stats of `rows`, int32 (c,), as of now, into a column of `scores`. About 10 ns a row."""
     for c in range(len(rows)):

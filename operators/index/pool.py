@@ -47,7 +47,7 @@ class Pool:
         self._column[:] = -1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def copy(rows, target, bias, column_of, columns, biases):  # type: ignore[no-untyped-def]
     """Copy what is in the pool; how many of `rows` are not. About 0.2 us a row."""
     missing = 0
@@ -63,7 +63,7 @@ def copy(rows, target, bias, column_of, columns, biases):  # type: ignore[no-unt
     return missing
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def logits(columns, biases, user):  # type: ignore[no-untyped-def]
     """The dot product of each column of float32 (d, n) and `user`, float32 (d,), and its bias: float32 (n,). 2 us a
     thousand items: the inner loop takes several items in one step of the CPU, each in the same order of sums.

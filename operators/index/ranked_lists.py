@@ -59,7 +59,7 @@ class RankedList:
             self.n = take_out(self.rows, self.keys, self.listed, self.n, row)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def position_of(rows, keys, n, row, key):  # type: ignore[no-untyped-def]
     """Where `row` stands, or belongs, under `key`: by key, highest first, then by row."""
     low = 0
@@ -73,7 +73,7 @@ def position_of(rows, keys, n, row, key):  # type: ignore[no-untyped-def]
     return low
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def take_out(rows, keys, listed, n, row):  # type: ignore[no-untyped-def]
     """Take `row` off the list; how many are listed then."""
     position = position_of(rows, keys, n, row, listed[row])
@@ -84,7 +84,7 @@ def take_out(rows, keys, listed, n, row):  # type: ignore[no-untyped-def]
     return n - 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def move(rows, keys, listed, n, size, left_out, row, key):  # type: ignore[no-untyped-def]
     """List `row` under `key`, and where there is no room drop the last; how many are listed then. About 0.1 us.
 
@@ -110,7 +110,7 @@ def move(rows, keys, listed, n, size, left_out, row, key):  # type: ignore[no-un
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def count_popular(counted, keys, servable, rows, listed_keys, listed, n, size, left_out):  # type: ignore[no-untyped-def]
     """List the servable of `counted`, int (m,), under their new `keys`, float64 (m,); how many are listed then."""
     for k in range(len(counted)):
@@ -119,7 +119,7 @@ def count_popular(counted, keys, servable, rows, listed_keys, listed, n, size, l
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def count_by_token(counted, keys, servable, tokens, slot_of, rows, listed_keys, counts):  # type: ignore[no-untyped-def]
     """The same in the lists of the items' tokens: `rows` int32 and `listed_keys` float64 (slots, size + 1), `counts`
     int32 (slots,), -1 for a list that is to be rebuilt; `slot_of` int32 by token, -1 for a token without a list.

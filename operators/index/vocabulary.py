@@ -71,7 +71,7 @@ class Vocabulary:
         return np.sort(chain(self.heads[number], self.after, self.sizes[number]))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def link(row, tokens, heads, after, before, sizes):  # type: ignore[no-untyped-def]
     """Put the links of `row` at the heads of its tokens' chains."""
     for t in range(len(tokens)):
@@ -87,7 +87,7 @@ def link(row, tokens, heads, after, before, sizes):  # type: ignore[no-untyped-d
             sizes[token] += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def unlink(row, tokens, heads, after, before, sizes):  # type: ignore[no-untyped-def]
     """Take the links of `row` out of its tokens' chains."""
     for t in range(len(tokens)):
@@ -103,7 +103,7 @@ def unlink(row, tokens, heads, after, before, sizes):  # type: ignore[no-untyped
             sizes[token] -= 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def chain(head, after, size):  # type: ignore[no-untyped-def]
     """The rows of a chain: int32 (size,)."""
     rows = np.empty(size, np.int32)

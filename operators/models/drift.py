@@ -79,7 +79,7 @@ def take(raw: bytes, losses: Sequence[int], *, took: bool, significance: float) 
     return kept[:size].tobytes(), Change(found > 0, int(taken)) if found else None
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _take(raw, losses, took, significance, kept):  # type: ignore[no-untyped-def]
     """See `take`. Writes what is kept to `kept`. Its size; 1 for a change for the worse, -1 for another, 0 for
     none; and the interactions since.
@@ -117,7 +117,7 @@ def _take(raw, losses, took, significance, kept):  # type: ignore[no-untyped-def
     return at, found, taken
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _add(loss, lengths, buckets):  # type: ignore[no-untyped-def]
     """Add a bucket of one loss, and where there are too many of a size, merge the two oldest into one of the next."""
     losses, taken = loss, 0
@@ -134,7 +134,7 @@ def _add(loss, lengths, buckets):  # type: ignore[no-untyped-def]
             buckets[row, position, 1] = buckets[row, position + 2, 1]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _count(lengths, buckets):  # type: ignore[no-untyped-def]
     """Count an interaction, with the loss that came last."""
     for row in range(len(lengths)):
@@ -144,7 +144,7 @@ def _count(lengths, buckets):  # type: ignore[no-untyped-def]
             break
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _change(lengths, buckets, significance):  # type: ignore[no-untyped-def]
     """Where the means before and after differ by more than chance allows, if anywhere: there where most so. 1 where the
     later mean is worse, -1 where it is better, 0 for none; and the interactions since.

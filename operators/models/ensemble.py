@@ -83,7 +83,7 @@ class Ensemble:
         return mean(self._published, self.losses)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def shares(losses):  # type: ignore[no-untyped-def]
     """See Ensemble."""
     least = losses.min()
@@ -91,7 +91,7 @@ def shares(losses):  # type: ignore[no-untyped-def]
     return found / found.sum()
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def mean(published, losses):  # type: ignore[no-untyped-def]
     """The models' weights, float64 (k, d), by their shares: float64 (d,)."""
     by_model, weights = shares(losses), np.zeros(published.shape[1])
@@ -100,7 +100,7 @@ def mean(published, losses):  # type: ignore[no-untyped-def]
     return weights
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _logits(columns, weights, logits):  # type: ignore[no-untyped-def]
     """The sums over d of `weights` float64 (d,) times `columns` float64 (d, m), into `logits` float64 (m,)."""
     size, m = columns.shape
@@ -116,7 +116,7 @@ def _logits(columns, weights, logits):  # type: ignore[no-untyped-def]
             logits[i] += weights[f] * columns[f, i]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _softmax(logits):  # type: ignore[no-untyped-def]
     """Put the chances in place of `logits` float64 (m,), each times their sum, which is returned with the highest."""
     most, total = logits[0], 0.0
@@ -128,7 +128,7 @@ def _softmax(logits):  # type: ignore[no-untyped-def]
     return most, total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def choose(inputs, picks, chosen, w, published, weights, losses, rates):  # type: ignore[no-untyped-def]
     """Learn that, of the rows of `inputs`, float64 (n, d), at `picks`, int64 (m,), that at `picks[chosen]` was chosen.
 
@@ -162,7 +162,7 @@ def choose(inputs, picks, chosen, w, published, weights, losses, rates):  # type
             weights[j, f] -= rates[j] * (w * (slopes[j, f] - inputs[picks[chosen], f]))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def learn_shown(inputs, positions, labels, bias, published, weights, losses, rates):  # type: ignore[no-untyped-def]
     """See Ensemble. 4 us for ten."""
     current = mean(published, losses)

@@ -17,7 +17,7 @@ PRIOR_PRECISION = 1.0  # of a weight that nothing was learned of
 _SPARSE = 8  # slots of the table of tokens to each, so that most are found at once
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _table(tokens, held):  # type: ignore[no-untyped-def]
     """The first `held` tokens by open addressing: keys int64, -1 where free, and the number of each, int32."""
     size = 16
@@ -34,7 +34,7 @@ def _table(tokens, held):  # type: ignore[no-untyped-def]
     return keys, numbers
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _find(keys, token):  # type: ignore[no-untyped-def]
     """Where `token` stands in the table, or a free place."""
     at = token & (len(keys) - 1)
@@ -43,7 +43,7 @@ def _find(keys, token):  # type: ignore[no-untyped-def]
     return at
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def dots(features, weights, bias):  # type: ignore[no-untyped-def]
     """The logits of a linear model, float64 (c,): 1.5 us for 120 candidates of 38 features."""
     c, size = features.shape
@@ -61,7 +61,7 @@ def dots(features, weights, bias):  # type: ignore[no-untyped-def]
     return logits
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def score(  # type: ignore[no-untyped-def]
     features, rows, ranker_weights, bias, item_tokens, token_hashes, values, tokens, held, intercept, out
 ):
@@ -92,7 +92,7 @@ def score(  # type: ignore[no-untyped-def]
         _add_tokens(rows, item_tokens, token_hashes, weights[1 + size :], tokens, held, logits)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _add_tokens(rows, item_tokens, token_hashes, weights, tokens, held, logits):  # type: ignore[no-untyped-def]
     """Add to `logits` what the tokens of each of `rows` are worth by `weights`, those of the user's tokens."""
     keys, numbers = _table(tokens, held)
@@ -112,7 +112,7 @@ def _add_tokens(rows, item_tokens, token_hashes, weights, tokens, held, logits):
         logits[k] += total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def logits_of(  # type: ignore[no-untyped-def]
     features, ranker, rows, picks, extra, item_tokens, token_hashes, values, tokens, held, intercept
 ):
@@ -137,7 +137,7 @@ def logits_of(  # type: ignore[no-untyped-def]
     return logits
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def vectors(  # type: ignore[no-untyped-def]
     features, ranker, rows, picks, extra, item_tokens, token_hashes, tokens, held
 ):
@@ -162,7 +162,7 @@ def vectors(  # type: ignore[no-untyped-def]
     return x
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def meet(row, item_tokens, token_hashes, values, tokens, held, limit, measured):  # type: ignore[no-untyped-def]
     """Give the tokens of the item of `row` a coordinate each, and where `limit` are held, in place of the one with the
     smallest weight. How many are held now: 0.3 us where all are known.
@@ -194,7 +194,7 @@ def meet(row, item_tokens, token_hashes, values, tokens, held, limit, measured):
     return held
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _step(  # type: ignore[no-untyped-def]
     x, values, size, measured, intercept, label, weight, clip, rate, intercept_rate
 ):
@@ -220,7 +220,7 @@ def _step(  # type: ignore[no-untyped-def]
     return intercept - intercept_rate * slope
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def learn(  # type: ignore[no-untyped-def]
     features,
     ranker,
@@ -257,7 +257,7 @@ def learn(  # type: ignore[no-untyped-def]
     return intercept, held
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def prefer(  # type: ignore[no-untyped-def]
     features,
     ranker,
@@ -295,7 +295,7 @@ def prefer(  # type: ignore[no-untyped-def]
     return held
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def contributions(  # type: ignore[no-untyped-def]
     features, ranker, rows, picks, extra, item_tokens, token_hashes, values, tokens, held
 ):
@@ -322,7 +322,7 @@ def contributions(  # type: ignore[no-untyped-def]
     return dense, by_token
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def deviations(  # type: ignore[no-untyped-def]
     features, ranker, rows, picks, extra, item_tokens, token_hashes, precision, tokens, held
 ):

@@ -82,7 +82,7 @@ class Ratings:
         return index.content, index.table.stats, self.mean, self.number, self.numbers, self.weights
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def describe(row, content, stats, mean, number, numbers):  # type: ignore[no-untyped-def]
     """An item as the models see it: its features, float64 (FEATURES,), its shrunk mean, and one more than its ratings.
 
@@ -103,7 +103,7 @@ def describe(row, content, stats, mean, number, numbers):  # type: ignore[no-unt
     return features, _limited(base), times
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def average(predictions, number, numbers):  # type: ignore[no-untyped-def]
     """The models' predictions, float64 (len(RATES),), as one, within the range of the user's ratings."""
     evidence = 0.5 * MEMORY * (1.0 - DISCOUNT**number)
@@ -121,7 +121,7 @@ def average(predictions, number, numbers):  # type: ignore[no-untyped-def]
     return min(numbers[GREATEST], max(numbers[LEAST], total / weight))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _predictions(features, base, weights):  # type: ignore[no-untyped-def]
     predictions = np.full(len(weights), base)
     for k in range(len(weights)):
@@ -132,14 +132,14 @@ def _predictions(features, base, weights):  # type: ignore[no-untyped-def]
     return predictions
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def predict(row, content, stats, mean, number, numbers, weights):  # type: ignore[no-untyped-def]
     """See Ratings. 1.5 us."""
     features, base, _ = describe(row, content, stats, mean, number, numbers)
     return average(_predictions(features, base, weights), number, numbers)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def learn(row, content, stats, mean, number, numbers, weights, value):  # type: ignore[no-untyped-def]
     """See Ratings. Changes `numbers` and `weights`; what was predicted before. 2 us."""
     features, base, times = describe(row, content, stats, mean, number, numbers)
@@ -156,7 +156,7 @@ def learn(row, content, stats, mean, number, numbers, weights, value):  # type: 
     return expected
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _limited(value):  # type: ignore[no-untyped-def]
     """`value` within LIMIT; also where it is no number, which sums of absurd ratings can be."""
     if not value > -LIMIT:

@@ -85,7 +85,7 @@ class Changes:
         return Packed(*(part[:size] for part, size in zip(packed, sizes, strict=True)))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _pack(  # type: ignore[no-untyped-def]
     stats, at, neighbours, weights, decay, now, entry_of, rows, counted, renewals, cells, n, local,
     named, of_counted, new_stats, lists, positions, others, amounts, taken,
@@ -136,7 +136,7 @@ def _pack(  # type: ignore[no-untyped-def]
     return i, m, r, c
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _name(row, local, named, i):  # type: ignore[no-untyped-def]
     """Give `row` a number, `local[row] - 1`, if it has none; returns how many have one."""
     if local[row] == 0:

@@ -199,7 +199,7 @@ class Embedding:
             self._published_target = np.pad(self._published_target, ((0, more), (0, 0)))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _gather(context, target, bias, steps, rows, weights, owners, targets, draws, size, number):  # type: ignore[no-untyped-def]
     """What a step needs of the table: the users' vectors, float32 (b, d); the distinct rows of `targets`, int32 (b,),
     and of the sample, int32 (n,), where each of `targets` stands there, their embeddings, float32 (n, d), and biases.
@@ -233,7 +233,7 @@ def _gather(context, target, bias, steps, rows, weights, owners, targets, draws,
     return users, sampled[:n], positions, vectors, biases
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _descend(  # type: ignore[no-untyped-def]
     context, target, bias, steps, rows, weights, owners, pulls, sampled, gradient, bias_gradient, rate, number, moved,
     has_moved, moves,
@@ -265,7 +265,7 @@ def _descend(  # type: ignore[no-untyped-def]
     return _note(sampled, moved, has_moved, moves)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _move(vectors, steps, kind, row, gradient, rate):  # type: ignore[no-untyped-def]
     """One AdaGrad step: the gradient over the root of the sum of the mean squares of all before it and itself."""
     steps[row, kind] += _square(gradient) / np.float32(len(gradient))
@@ -274,7 +274,7 @@ def _move(vectors, steps, kind, row, gradient, rate):  # type: ignore[no-untyped
         vectors[row, column] += scale * gradient[column]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _square(vector):  # type: ignore[no-untyped-def]
     """The sum of squares, in four sums that a processor can add at once."""
     a = b = c = d = np.float32(0)
@@ -289,7 +289,7 @@ def _square(vector):  # type: ignore[no-untyped-def]
     return (a + b) + (c + d)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _note(rows, moved, has_moved, moves):  # type: ignore[no-untyped-def]
     """Add `rows` to the first `moves` of `moved`, each once; returns how many there are."""
     for row in rows:
@@ -300,7 +300,7 @@ def _note(rows, moved, has_moved, moves):  # type: ignore[no-untyped-def]
     return moves
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _one_of_each_block(rows, block_rows, number):  # type: ignore[no-untyped-def]
     """Of `rows`, int32 (n,), one for each block of `block_rows` that they are in; `number` is 0 before and after."""
     first = np.empty(len(rows), np.int32)
@@ -315,7 +315,7 @@ def _one_of_each_block(rows, block_rows, number):  # type: ignore[no-untyped-def
     return first[:n]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _publish(  # type: ignore[no-untyped-def]
     rows, steps, context, target, published_context, published_target,
     named, context_of, contexts, target_of, targets, moved, has_moved,
@@ -354,7 +354,7 @@ def _publish(  # type: ignore[no-untyped-def]
     return i, m, n, left
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _is_far(vector, published):  # type: ignore[no-untyped-def]
     """Whether `vector` is away from `published` by more than TOLERANCE of its length."""
     away = np.float32(0)

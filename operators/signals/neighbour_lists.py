@@ -9,7 +9,7 @@ from numba import njit
 from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, RATING_SUM, RATINGS, TOGETHER
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def count(stats, at, decay, targets, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
     """Count one interaction of `reward` with each of `targets`, int32 (t,), at event number `now`.
 
@@ -30,7 +30,7 @@ def count(stats, at, decay, targets, reward, value, rated, now, entry_of, rows, 
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def pair(neighbours, weights, forgetting, row, past, own, amounts, taken, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
     """Tell the lists of `past`, int32 (p,), of `row`, and the list of `row` of the first `taken` of `past`, which are
     what the user took before it; the others are the user's cohorts.
@@ -63,7 +63,7 @@ def pair(neighbours, weights, forgetting, row, past, own, amounts, taken, entry_
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def pair_own(neighbours, weights, past, amounts, held, cells):  # type: ignore[no-untyped-def]
     """Tell one list, int32 (width,) and float32 (width, 3), of all of `past`; positions that changed are set in
     `cells`. Those it holds first: of the others none has the position of another of `past`.
@@ -88,7 +88,7 @@ def pair_own(neighbours, weights, past, amounts, held, cells):  # type: ignore[n
         cells[position] = True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def enter(row, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
     """The entry of `row` among what changed, begun where there is none; and how many entries there are now."""
     entry = entry_of[row] - 1
@@ -103,7 +103,7 @@ def enter(row, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-
     return entry, n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def forget(weights, forgetting):  # type: ignore[no-untyped-def]
     """Multiply what one list says of order, of float32 (width, 3), by `forgetting`, float32."""
     for position in range(len(weights)):
@@ -111,7 +111,7 @@ def forget(weights, forgetting):  # type: ignore[no-untyped-def]
         weights[position, BEFORE] *= forgetting
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def find(neighbours, other):  # type: ignore[no-untyped-def]
     """The position of `other` in one list, -1 where it is not there. Without an early exit, so that it vectorises."""
     found = -1
@@ -121,14 +121,14 @@ def find(neighbours, other):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def strengthen(weights, position, order, amount):  # type: ignore[no-untyped-def]
     """Add `amount` to a neighbour that the list holds."""
     weights[position, order] += amount
     weights[position, TOGETHER] += np.float32(1)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def weakest(neighbours, weights, held):  # type: ignore[no-untyped-def]
     """The first free position of one list, else that of the weakest neighbour; -1 where all are `held`."""
     found, least = -1, np.float32(np.inf)
@@ -141,7 +141,7 @@ def weakest(neighbours, weights, held):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def challenge(neighbours, weights, position, other, order, amount):  # type: ignore[no-untyped-def]
     """Wear down the neighbour at `position` by `amount`; where nothing of it is left, `other` takes the position."""
     strength = np.float32(0)

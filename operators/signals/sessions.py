@@ -139,7 +139,7 @@ def _name(key: int) -> str:
     return f"{key:08x}"
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, scores):  # type: ignore[no-untyped-def]
     """See `Sessions.near_into`; `recent` int32 (rows, RECENT) and `items` int32 (slots, SESSION_ITEMS) are as there.
 
@@ -171,7 +171,7 @@ def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, sc
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _share(items, weight, shares):  # type: ignore[no-untyped-def]
     """Write what one session gives to each of its items to `shares`, which are zeros; the root of its length, and the
     most that it gives.
@@ -201,7 +201,7 @@ def _share(items, weight, shares):  # type: ignore[no-untyped-def]
     return root, most
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _nearest(recent, weight, similarity, rows, own):  # type: ignore[no-untyped-def]
     """The NEAREST slots that share most with `rows`, ascending, of equals the first; and how much they share."""
     touched = np.empty(recent.shape[1] * len(rows), np.int32)
@@ -228,13 +228,13 @@ def _nearest(recent, weight, similarity, rows, own):  # type: ignore[no-untyped-
     return heap, similarities
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _is_farther(similarity, slot, other):  # type: ignore[no-untyped-def]
     """Whether `slot` is less similar than `other`; of equals the later is."""
     return similarity[slot] < similarity[other] or (similarity[slot] == similarity[other] and slot > other)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _sift(heap, parent, slot, similarity):  # type: ignore[no-untyped-def]
     """Put `slot` at `parent` of the heap or below, under none that is less far."""
     while 2 * parent + 1 < len(heap):
@@ -248,7 +248,7 @@ def _sift(heap, parent, slot, similarity):  # type: ignore[no-untyped-def]
     heap[parent] = slot
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _put_first(items, recent, following, slot, row):  # type: ignore[no-untyped-def]
     """Put `row` in front of the items of `slot`: those before its old position, else before the first free one or the
     last, move up.
@@ -270,7 +270,7 @@ def _put_first(items, recent, following, slot, row):  # type: ignore[no-untyped-
     _list(recent, following, row, slot)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _list_all(items, recent, following, slot):  # type: ignore[no-untyped-def]
     """Note for each of `items` that the session of `slot` took it."""
     for row in items:
@@ -278,7 +278,7 @@ def _list_all(items, recent, following, slot):  # type: ignore[no-untyped-def]
             _list(recent, following, row, slot)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _unlist_all(items, recent, slot):  # type: ignore[no-untyped-def]
     """Forget that the session of `slot` took `items`."""
     for row in items:
@@ -286,7 +286,7 @@ def _unlist_all(items, recent, slot):  # type: ignore[no-untyped-def]
             _unlist(recent, row, slot)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _list(recent, following, row, slot):  # type: ignore[no-untyped-def]
     """Note that the session of `slot` took `row`, in place of what was noted RECENT ago; what is noted stays."""
     for number in recent[row]:
@@ -296,7 +296,7 @@ def _list(recent, following, row, slot):  # type: ignore[no-untyped-def]
     following[row] = (following[row] + 1) % recent.shape[1]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def _unlist(recent, row, slot):  # type: ignore[no-untyped-def]
     """Forget that the session of `slot` took `row`."""
     for k in range(recent.shape[1]):

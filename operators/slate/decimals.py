@@ -13,7 +13,7 @@ _SPLITTER = 134217729.0  # 2 ** 27 + 1
 _ZERO, _POINT, _MINUS = (np.uint8(ord(sign)) for sign in "0.-")
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def write_whole(out, at, value):  # type: ignore[no-untyped-def]
     """Write `value`, an int64 of 0 or more, to `out`, uint8, from `at` on; where it ends."""
     length = 1
@@ -27,7 +27,7 @@ def write_whole(out, at, value):  # type: ignore[no-untyped-def]
     return at + length
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def write_decimal(out, at, whole, digits):  # type: ignore[no-untyped-def]
     """Write `whole` / 10 ** `digits`, 1 to MOST_DIGITS, with no more zeros at its end than one after the point; where
     it ends. About 20 ns.
@@ -47,7 +47,7 @@ def write_decimal(out, at, whole, digits):  # type: ignore[no-untyped-def]
     return at + 1 + digits
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def fixed(value, power):  # type: ignore[no-untyped-def]
     """`value` * `power`, a power of ten, as an int64, rounded as `numpy.round` does. What is no number counts as 0."""
     scaled = value * power
@@ -56,7 +56,7 @@ def fixed(value, power):  # type: ignore[no-untyped-def]
     return np.int64(np.rint(max(-LARGEST, min(LARGEST, scaled))))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def significant(value):  # type: ignore[no-untyped-def]
     """`value`, in (0, 1], to six digits that count, rounded as `f"{value:.6g}"` does, to the last digit: as a whole
     number, and how many of its digits stand after the point, MOST_DIGITS at most. Never 0.

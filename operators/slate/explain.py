@@ -179,7 +179,7 @@ class Explainer:
         return by_code
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def split(  # type: ignore[no-untyped-def]
     own,
     own_tokens,
@@ -225,7 +225,7 @@ def split(  # type: ignore[no-untyped-def]
     return weights, rest
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def name(  # type: ignore[no-untyped-def]
     weights, explored, exploration, by_code, of_history, nearest, kinds, because, history,
     of_rule, amounts, rule_numbers, by_rule, pins, tokens, rows,
@@ -266,7 +266,7 @@ def name(  # type: ignore[no-untyped-def]
         counts[p] = n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def next_strongest(weights, last):  # type: ignore[no-untyped-def]
     """The position of the strongest of `weights`, float64, after that of `last`, NONE for the first; of equals the
     first. NONE where there is none: what is 0 is none, but for the first of all, popularity, of which there is always

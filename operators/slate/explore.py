@@ -80,7 +80,7 @@ def explore(
     return Thompson(values, rate * deviations()).draw(draws, caps)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def has(categories, n, category):  # type: ignore[no-untyped-def]
     """Whether row `n` of `categories` has `category`."""
     for t in range(categories.shape[1]):
@@ -91,7 +91,7 @@ def has(categories, n, category):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def bar_full(held, n, categories, free, cap):  # type: ignore[no-untyped-def]
     """Make nothing `free`, bool (n,), of the categories that are full with the last of the first `n` rows of `held`."""
     for t in range(held.shape[1]):
@@ -107,7 +107,7 @@ def bar_full(held, n, categories, free, cap):  # type: ignore[no-untyped-def]
                     free[k] = False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def begin(n, slots, categories, pinned, cap):  # type: ignore[no-untyped-def]
     """What is free of `n` before anything is drawn, bool (n,), and the categories of what is on the slate, with room
     for `slots` more: int32.
@@ -121,7 +121,7 @@ def begin(n, slots, categories, pinned, cap):  # type: ignore[no-untyped-def]
     return free, held
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def take(position, on_slate, free, held, categories, cap):  # type: ignore[no-untyped-def]
     """Put `position` on the slate, behind `on_slate` others."""
     free[position] = False
@@ -130,7 +130,7 @@ def take(position, on_slate, free, held, categories, cap):  # type: ignore[no-un
         bar_full(held, on_slate + 1, categories, free, cap)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def first_of(free):  # type: ignore[no-untyped-def]
     """The first position that is free, NONE where none is."""
     for k in range(len(free)):
@@ -139,7 +139,7 @@ def first_of(free):  # type: ignore[no-untyped-def]
     return NONE
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def pick(chances, u):  # type: ignore[no-untyped-def]
     """The position that `u`, in [0, 1), falls on, and its share of `chances`, float64 (n,), which need not sum to 1."""
     total = 0.0
@@ -156,7 +156,7 @@ def pick(chances, u):  # type: ignore[no-untyped-def]
     return last, share
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def epsilon(n, rate, draws, categories, pinned, cap):  # type: ignore[no-untyped-def]
     """The arrays of Drawn, where each slot goes to the best that is left, but with probability `rate` to any, all with
     the same chance: the best has 1 - rate + rate / number left, any other rate / number left. About 1 us for 60.
@@ -185,7 +185,7 @@ def epsilon(n, rate, draws, categories, pinned, cap):  # type: ignore[no-untyped
     return positions, propensity, explored
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def softmax(values, temperature, draws, categories, pinned, cap):  # type: ignore[no-untyped-def]
     """The arrays of Drawn, where chances are in proportion to exp(value / temperature): slot by slot, the model of
     Plackett (1975) and Luce (1959). About 10 us for 20 of 60.
@@ -252,7 +252,7 @@ class Thompson:
         self._below, self._hazards = lay(x, self._values[near], self._deviations[near])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def log_phi(z):  # type: ignore[no-untyped-def]
     """The logarithm of the normal distribution function at `z`, at least _LOWEST: a cubic between the nodes of a table,
     within 1e-10.
@@ -266,7 +266,7 @@ def log_phi(z):  # type: ignore[no-untyped-def]
     return low + t * (high - low) + t * (1.0 - t) * (bend * (1.0 - t) + end * t)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def lay(x, values, deviations):  # type: ignore[no-untyped-def]
     """On the grid `x`, float64 (g,), of m Gaussians: the logarithm of Phi, float64 (m, g), and N / Phi, but for a
     factor that all have alike, float64 (g, m). About 7 ns a cell.
@@ -280,7 +280,7 @@ def lay(x, values, deviations):  # type: ignore[no-untyped-def]
     return below, hazards
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def lowest(free, low):  # type: ignore[no-untyped-def]
     """What the best of all that is free is above: the highest of `low`, float64 (n,)."""
     floor = -np.inf
@@ -290,7 +290,7 @@ def lowest(free, low):  # type: ignore[no-untyped-def]
     return floor
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def best_chances(free, near, below, hazards, chances):  # type: ignore[no-untyped-def]
     """Write the `chances`, float64 (n,), of those of `near`, int64 (m,), that are free; the others are 0 before.
 
@@ -311,7 +311,7 @@ def best_chances(free, near, below, hazards, chances):  # type: ignore[no-untype
         chances[near[m]] = found[m] if free[near[m]] else 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def draw_on_grid(  # type: ignore[no-untyped-def]
     slot, draws, low, start, near, below, hazards, free, held, categories, pinned, cap, positions, propensity, explored
 ):

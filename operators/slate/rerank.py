@@ -73,7 +73,7 @@ class Reranker:
         return Ranked(positions, propensity, explored, pins.rules[:size])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def ranked_pool(logits, rows, content, new, pinned, most, strength, size, tries):  # type: ignore[no-untyped-def]
     """What a slate is drawn from: positions among the candidates, int64 (n,), and what each is worth, float64 (n,).
 
@@ -98,7 +98,7 @@ def ranked_pool(logits, rows, content, new, pinned, most, strength, size, tries)
     return order, values
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def diversify(scores, content, rows, strength, size):  # type: ignore[no-untyped-def]
     """The order of `rows`, int (n,), by maximal marginal relevance, the first `size` diversified, the rest behind them,
     as positions int64 (n,); and what each is worth there, float64 (n,). `scores`, float64 (n,), are best first.
@@ -136,7 +136,7 @@ def diversify(scores, content, rows, strength, size):  # type: ignore[no-untyped
     return order, values
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def liken(vectors, one, likeness):  # type: ignore[no-untyped-def]
     """Write the products of column `one` of `vectors`, float32 (d, n), with each column to `likeness`, float32 (n,).
 
@@ -153,7 +153,7 @@ def liken(vectors, one, likeness):  # type: ignore[no-untyped-def]
             likeness[k] += vectors[j, one] * vectors[j, k]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def spread(content, rows):  # type: ignore[no-untyped-def]
     """How wide a taste is, 0 to 1: from the rows of `content`, float32 (all, d), of unit length or zero, of what the
     history holds, int (h,).

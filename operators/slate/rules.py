@@ -110,7 +110,7 @@ class Rules:
         self._known = len(names)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def add_amounts(tokens, rows, amounts, logits, added):  # type: ignore[no-untyped-def]
     """Add the `amounts`, float64 by token, of the tokens of `rows`, int32 (c,), to `logits` and `added`, float64 (c,).
 
@@ -126,7 +126,7 @@ def add_amounts(tokens, rows, amounts, logits, added):  # type: ignore[no-untype
         added[c] += amount
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def strongest_token(tokens, row, amounts):  # type: ignore[no-untyped-def]
     """The token of `row` to which rules add most, or from which they take most; of equals the first; NONE for none."""
     strongest = NONE
@@ -137,7 +137,7 @@ def strongest_token(tokens, row, amounts):  # type: ignore[no-untyped-def]
     return strongest
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def categories(tokens, rows, is_category):  # type: ignore[no-untyped-def]
     """The category tokens of each of `rows` before NONE: int32 (n, t)."""
     found = np.full((len(rows), tokens.shape[1]), NONE, np.int32)
@@ -151,7 +151,7 @@ def categories(tokens, rows, is_category):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def pin(tokens, rows, logits, wanted):  # type: ignore[no-untyped-def]
     """For each of the tokens `wanted`, the position among `rows` of the highest of `logits` that has it and is not
     pinned yet, of equals the first, NONE where there is none: int64.

@@ -95,7 +95,7 @@ _SLOT_ROOM = 3 * ROOM + sum(map(len, (_ITEM, _RANK, _SCORE, _PROPENSITY, _SOURCE
 _CAUSE_ROOM = ROOM + len(_CAUSE_ITEM) + len(_CAUSE_WEIGHT) + 4
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def copy(out, at, data, begin, length):  # type: ignore[no-untyped-def]
     """Copy bytes to `out` from `at` on; where they end.
 
@@ -107,7 +107,7 @@ def copy(out, at, data, begin, length):  # type: ignore[no-untyped-def]
     return at + length
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def room_of(p, row, counts, phrases, items, tokens, id_lengths, token_lengths, source_lengths, phrase_lengths):  # type: ignore[no-untyped-def]
     """The bytes that slot `p` takes at most; MISSING where a text of it is."""
     if id_lengths[row] == 0:
@@ -125,7 +125,7 @@ def room_of(p, row, counts, phrases, items, tokens, id_lengths, token_lengths, s
     return room
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def write_sources(out, at, bits, by_rule, sources, begins, lengths):  # type: ignore[no-untyped-def]
     """Write the names of the sources with a bit in `bits`, that of `by_rule` where there is none; where they end."""
     if bits == 0:
@@ -138,7 +138,7 @@ def write_sources(out, at, bits, by_rule, sources, begins, lengths):  # type: ig
     return at - 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def logistic(x):  # type: ignore[no-untyped-def]
     """1 / (1 + exp(-x)), without overflow."""
     if x >= 0.0:
@@ -147,7 +147,7 @@ def logistic(x):  # type: ignore[no-untyped-def]
     return raised / (1.0 + raised)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def write_slots(  # type: ignore[no-untyped-def]
     out, rows, logits, propensity, proposed, counts, phrases, items, tokens, weights, by_rule,
     ids, id_begins, id_lengths, token_data, token_begins, token_lengths,

@@ -33,7 +33,7 @@ class Cohort(Source):
             )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def reach(members, neighbours, weights, column, slot, rows, scores, n):  # type: ignore[no-untyped-def]
     """Give what is in the lists of `members`, int32 (m,), its shares in `column`; how many rows are reached then."""
     for m in range(len(members)):

@@ -74,7 +74,7 @@ def _stated(query: Query) -> tuple[np.ndarray, np.ndarray]:
     return vector / np.float32(np.sqrt(DIMENSIONS)), np.array(numbers, np.int32)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def wish(history, weights, content, tokens, sizes, stated, numbers, weight):  # type: ignore[no-untyped-def]
     """The user's content vector and the WANTED tokens with the most weight beside the root of how many items have them.
 
@@ -119,7 +119,7 @@ def wish(history, weights, content, tokens, sizes, stated, numbers, weight):  # 
     return (vector / length if length > 0.0 else vector), best[:wanted]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def likeness(rows, vectors, vector, scores, column):  # type: ignore[no-untyped-def]
     """The dot products, 0 at least, of `vector` and the vectors of `rows`, into the column of `scores`. 15 ns a row."""
     for c in range(len(rows)):

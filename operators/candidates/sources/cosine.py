@@ -41,7 +41,7 @@ class Cosine(Source):
         )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def reach(history, stats, neighbours, weights, column, slot, rows, scores, n):  # type: ignore[no-untyped-def]
     """Give the neighbours of `history`, int32 (h,), their cosines in `column` of `scores`; how many rows are reached
     then. Linden et al., Amazon.com recommendations (2003), shrunk. About 6 us for 20 lists of 60.

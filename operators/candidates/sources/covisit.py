@@ -47,7 +47,7 @@ class Covisit(Source):
         return strongest(history, RECENCY, table.neighbours, table.weights, rows, query.reached.slot)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def shares(row, recency, total, weights):  # type: ignore[no-untyped-def]
     """What a unit of weight in the list of `row` is worth, after and before, in a history whose recencies sum to
     `total`: an item's share of the list, of which one is left for what is in no list.
@@ -60,13 +60,13 @@ def shares(row, recency, total, weights):  # type: ignore[no-untyped-def]
     return recency / ((after + 1.0) * total), recency / ((before + 1.0) * total)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def total_of(recency, n):  # type: ignore[no-untyped-def]
     """The sum of the recencies of `n` interactions."""
     return (1.0 - recency**n) / (1.0 - recency)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def reach(history, recency, neighbours, weights, column, slot, rows, scores, n):  # type: ignore[no-untyped-def]
     """Give the neighbours of `history`, int32 (h,), newest first, their shares in `column` (after) and the next one
     (before) of `scores`; how many rows are reached then. About 6 us for 20 lists of 60.
@@ -87,7 +87,7 @@ def reach(history, recency, neighbours, weights, column, slot, rows, scores, n):
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def strongest(history, recency, neighbours, weights, wanted, slot):  # type: ignore[no-untyped-def]
     """The position in `history` of the list that gives each of `wanted`, int32 (p,), most: int64 (p,), -1 for none.
 

@@ -43,7 +43,7 @@ class Embedding(Source):
         return user
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def user_vector(history, weights, context):  # type: ignore[no-untyped-def]
     """The weighed sum of the context embeddings of `history`, int32 (h,): float32 (d,)."""
     user = np.zeros(context.shape[1], np.float32)
@@ -53,7 +53,7 @@ def user_vector(history, weights, context):  # type: ignore[no-untyped-def]
     return user
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def nearest(pool, columns, biases, user, most, servable, marks, table, mask):  # type: ignore[no-untyped-def]
     """The `most` rows of `pool`, int32 (n,), that may be served and have the highest logits, best first: int32.
 
@@ -73,7 +73,7 @@ def nearest(pool, columns, biases, user, most, servable, marks, table, mask):  #
     return rows
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def likeliness(rows, proposed, target, bias, user, scores, column):  # type: ignore[no-untyped-def]
     """exp(logit - the highest logit of the first `proposed`), 1 at most, of `rows`, into the column of `scores`."""
     highest = np.float32(-np.inf)

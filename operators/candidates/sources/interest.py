@@ -29,7 +29,7 @@ class Interest(Source):
         density(rows, context.rows, context.weights, query.index.content, scores, column)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def density(rows, history, weights, content, scores, column):  # type: ignore[no-untyped-def]
     """The density of the content of `rows`, int32 (c,), beside that of its mean over `history`, int32 (h,) with
     `weights`, float32 (h,), into the column of `scores`. About 30 ns a row.

@@ -28,7 +28,7 @@ def _fill_newness(query: Query, rows: np.ndarray, features: np.ndarray, column: 
     newness(rows, query.index.table.stats, features, column)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def newness(rows, stats, features, column):  # type: ignore[no-untyped-def]
     """1 / (1 + positive feedbacks) of `rows`, into the column of `features`."""
     for c in range(len(rows)):

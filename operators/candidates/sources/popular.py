@@ -35,7 +35,7 @@ def _fill_likes(query: Query, rows: np.ndarray, features: np.ndarray, column: in
     likes(rows, query.index.table.stats, features, column)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def likes(rows, stats, features, column):  # type: ignore[no-untyped-def]
     """The share of likes among the feedbacks of `rows`, shrunk to that of the prior, into the column of `features`."""
     for c in range(len(rows)):

@@ -25,7 +25,7 @@ class Text(Source):
         likeness(rows, text, mean_of(context.rows, context.weights, text), scores, column)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def mean_of(history, weights, vectors):  # type: ignore[no-untyped-def]
     """The sum of the vectors of `history`, int32 (h,), each with its weight, float32 (h,): float32 (d,)."""
     mean = np.zeros(vectors.shape[1], np.float32)

@@ -23,6 +23,7 @@ from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.flink.arrivals import decode_arrival
 from riverrank.operators.flink.channels import PAIRS, SAMPLE, STORED, Emitter, Outputs
 from riverrank.state.outputs import Origin
+from riverrank.state.runtime.environment import share_core
 
 SESSION_BYTES = 1_400  # kept of a user by SESSION
 FEEDBACK_BYTES = 900  # a message of SESSION
@@ -43,6 +44,7 @@ class EmptySession(KeyedProcessFunction):
         """Takes what the job's own function takes, for nothing; so do those below."""
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        share_core()
         self.state = runtime_context.get_state(ValueStateDescriptor("session", STORED))
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
@@ -91,6 +93,7 @@ class EmptyRecommend(KeyedBroadcastProcessFunction):
         self.rest = (f'","items":{json.dumps(items)},"filler":"'.ljust(SLATE_BYTES, "x") + '"}').encode()
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        share_core()
         self.state = runtime_context.get_state(ValueStateDescriptor("learner", STORED))
         self.answers = Emitter(self.outputs, Origin.ANSWER)
 
