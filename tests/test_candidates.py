@@ -33,7 +33,7 @@ from riverrank.state.item_tables import POPULARITY, POSITIVES
 from riverrank.state.messages import Feedback, Seen, decode_update
 from riverrank.state.records import Event
 from riverrank.state.runtime.environment import cache_dir
-from test_recommend import PLAIN, Shop, ids
+from shop_pipeline import PLAIN, Shop, ids
 
 ROWS = 12
 ROW = st.integers(0, ROWS - 1)

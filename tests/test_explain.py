@@ -21,7 +21,7 @@ from riverrank.state.event_types import verbs
 from riverrank.state.learners import LearnerState
 from riverrank.state.messages import CatalogueUpdate
 from riverrank.state.records import Cause, Item
-from test_recommend import PLAIN, Shop
+from shop_pipeline import PLAIN, Shop
 
 SCALE = st.sampled_from([1e-3, 1.0, 30.0])
 RULES = RulesSettings(pin=("category=c0",), boost={"brand=b1": 1.0, "category=c2": 0.5}, bury={"brand=b2": 0.25})

@@ -31,7 +31,7 @@ from riverrank.state.hashing import uniforms
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
 from scipy.special import log_ndtr, ndtr
 from scipy.stats import chi2
-from test_recommend import PLAIN, Shop
+from shop_pipeline import PLAIN, Shop
 
 DENSE = 1 + feature_space(registry.SOURCES).size  # the ranker's logit, then the features
 KINDS = ("epsilon", "softmax", "thompson")

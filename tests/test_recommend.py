@@ -2,57 +2,11 @@
 
 import msgspec
 import pytest
-from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import Learners
-from riverrank.operators.session.session import Session
-from riverrank.operators.settings import Behaviour, DiversitySettings, ExplorationSettings, SlateSettings
-from riverrank.operators.signals.signals import Signals
-from riverrank.operators.slate.recommend import Recommend
+from riverrank.operators.settings import Behaviour, ExplorationSettings, SlateSettings
 from riverrank.state.learners import decode_learner
-from riverrank.state.messages import CatalogueUpdate, decode_update
-from riverrank.state.records import Event, Item, Prediction, Slate
-
-PLAIN = Behaviour(exploration=ExplorationSettings(rate=0.0), diversity=DiversitySettings(strength=0.0))
-
-
-class Shop:
-    """Session, signals and recommend in a row, as replay has them, for tests that follow single users."""
-
-    def __init__(self, behaviour: Behaviour = PLAIN, items: int = 60) -> None:
-        self.index = ItemIndex(behaviour)
-        self.session, self.signals = Session(behaviour), Signals(behaviour, 0)
-        self.recommend = Recommend(behaviour, self.index)
-        self.sessions: dict[str, bytes | None] = {}
-        self.users: dict[str, bytes | None] = {}
-        self.predictions: list[Prediction] = []
-        self.sent = 0
-        for k in range(items):
-            self.item(f"i{k}", categories=(f"c{k % 6}",), attributes={"brand": f"b{k % 4}"})
-
-    def item(self, item_id: str, ts: int = 1, **fields) -> None:
-        self.index.apply(CatalogueUpdate(Item(item_id, ts, **fields)))
-
-    def send(self, user: str, type_: str, item: str | None = None, **fields) -> Slate | None:
-        self.sent += 1
-        event = Event(f"e{self.sent}", type_, user, 1000 * self.sent, item, **fields)
-        accepted = self.session.accept(event, self.sessions.get(user))
-        self.sessions[user] = accepted.state
-        answer = self.recommend.answer(accepted.feedback, self.users.get(user))
-        self.users[user] = answer.state
-        self.predictions += [msgspec.json.decode(p, type=Prediction) for p in answer.predictions]
-        self.signals.learn(accepted.feedback)
-        self.index.apply(decode_update(self.signals.flush()[0]))
-        return None if answer.slate is None else msgspec.json.decode(answer.slate, type=Slate)
-
-    def crowd(self, users: int = 12, events: int = 20) -> None:
-        """Users who each keep to one category."""
-        for k in range(events):
-            for user in range(users):
-                self.send(f"crowd{user}", "click", f"i{user % 6 + 6 * ((k * 7 + user) % 10)}")
-
-
-def ids(slate: Slate) -> list[str]:
-    return [slot.item_id for slot in slate.items]
+from riverrank.state.records import Slate
+from shop_pipeline import PLAIN, Shop, ids
 
 
 def test_a_click_brings_what_goes_with_it():
@@ -146,7 +100,7 @@ def test_erasure_leaves_no_state_and_the_next_slate_is_the_first():
     shop = Shop()
     shop.send("u", "click", "i1")
     assert shop.send("u", "erase") is None
-    assert shop.users["u"] is None
+    assert "u" not in shop.users
     slate = shop.send("u", "click", "i2")
     assert (slate.version, slate.model.examples) == (1, 1)
 

@@ -18,7 +18,7 @@ from riverrank.operators.slate.rerank import Ranked, Reranker, novelty, ranked_p
 from riverrank.operators.slate.rules import Rules
 from riverrank.state.messages import CatalogueUpdate, Feedback, Outcome, decode_update
 from riverrank.state.records import Event, Item
-from test_recommend import Shop
+from shop_pipeline import Shop
 
 NONE = ExplorationSettings(rate=0.0)
 

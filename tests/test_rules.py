@@ -15,7 +15,7 @@ from riverrank.operators.settings import Behaviour, RulesSettings
 from riverrank.operators.slate.rules import Rules, add_amounts, categories, pin, strongest_token
 from riverrank.state.messages import CatalogueUpdate
 from riverrank.state.records import Item, Slate
-from test_recommend import PLAIN, Shop, ids
+from shop_pipeline import PLAIN, Shop, ids
 
 
 def shop(items: int = 60, behaviour: Behaviour = PLAIN, **rules) -> Shop:
