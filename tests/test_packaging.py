@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from riverrank.jobs.dev.bundle import PACKAGES, bundle
+from riverrank.operators.flink.signals import SignalsFunction
+from riverrank.operators.settings import Behaviour
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("state", "operators", "jobs")  # each may import those before it
@@ -63,28 +66,47 @@ def test_zip_holds_every_module(tmp_path: Path) -> None:
     assert modules <= set(zipfile.ZipFile(tmp_path / "riverrank.zip").namelist())
 
 
-def test_a_taskmanager_keeps_all_modules_when_the_folder_of_its_first_job_is_gone(tmp_path: Path) -> None:
-    """Flink takes away the folder when the job's last task there ends; the next job finds its packages imported."""
-    code = tmp_path / "code"
-    bundle(tmp_path / "riverrank.zip")
-    zipfile.ZipFile(tmp_path / "riverrank.zip").extractall(code)
-    topology = ROOT / "jobs" / "flink" / "topology.py"
-    imported = {name for name in imports_of(topology) if is_module(name)}
-    handed_over = {name for name in imported if not name.startswith("riverrank.jobs.flink")}
-    assert {"riverrank.operators.flink.signals", "riverrank.jobs.local.reading"} <= handed_over
-    script = f"""
-import importlib, shutil, sys
+def taskmanager(code: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as a TaskManager's interpreter does that had its first task from the folder `code`, now gone."""
+    beginning = f"""
+import importlib, pickle, shutil, sys
 sys.path.insert(0, {str(code)!r})
 sys.modules["pemja"] = sys
 import riverrank.operators.flink.arrivals as first
 assert first.__file__.startswith({str(code)!r}), first.__file__
 shutil.rmtree({str(code)!r})
-for name in {sorted(handed_over)}:
-    importlib.import_module(name)
 """
-    command = [sys.executable, "-I", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-I", "-c", beginning + script]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """A folder such as Flink unpacks the zip of `-pyfs` in."""
+    bundle(tmp_path / "riverrank.zip")
+    zipfile.ZipFile(tmp_path / "riverrank.zip").extractall(tmp_path / "code")
+    return tmp_path / "code"
+
+
+def test_a_taskmanager_keeps_all_modules_when_the_folder_of_its_first_job_is_gone(code: Path) -> None:
+    """Flink takes away the folder when the job's last task there ends; the next job finds its packages imported."""
+    topology = ROOT / "jobs" / "flink" / "topology.py"
+    imported = {name for name in imports_of(topology) if is_module(name)}
+    handed_over = {name for name in imported if not name.startswith("riverrank.jobs.flink")}
+    assert {"riverrank.operators.flink.signals", "riverrank.jobs.local.reading"} <= handed_over
+    done = taskmanager(code, f"for name in {sorted(handed_over)}: importlib.import_module(name)")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_taskmanager_with_other_code_refuses_the_job(code: Path, changed: bool) -> None:
+    if changed:
+        with (code / "riverrank" / "state" / "uids.py").open("a") as module:
+            module.write("# another version\n")
+    function = pickle.dumps(SignalsFunction(Behaviour()))
+    done = taskmanager(code, f"print(pickle.loads({function!r}).behaviour)")
+    assert (done.returncode != 0) is changed, done.stderr
+    assert ("start the TaskManagers anew" in done.stderr) is changed
 
 
 def test_sdist_makes_a_wheel_that_imports(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 and how it gets into broadcast state.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from riverrank.operators.index.event_time_buffer import EventTimeBuffer
@@ -11,8 +11,6 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state.journal import Journal
 from riverrank.state.messages import Update, decode_update
 from riverrank.state.records import Item
-
-from .entries import BroadcastEntries
 
 Catalogue = Callable[[], Iterable[Item]]
 
@@ -51,3 +49,42 @@ class BroadcastIndex:
         update: Update = decode_update(encoded)
         self._kept.take(update)
         return update
+
+
+class BroadcastEntries:
+    """`state.journal.Entries` over broadcast state. While it can only be read, what is written waits in memory."""
+
+    def __init__(self, readable: Any) -> None:
+        self._readable = readable
+        self._writable: Any = None
+        self._waiting: dict[str, bytes | None] = {}  # None: to be removed
+
+    def make_writable(self, state: Any) -> None:
+        """Write what waits to `state`, and everything to come."""
+        self._writable = state
+        waiting, self._waiting = self._waiting, {}
+        for key, value in waiting.items():
+            if value is None:
+                state.remove(key)
+            else:
+                state.put(key, value)
+
+    @property
+    def writable(self) -> bool:
+        return self._writable is not None
+
+    def put(self, key: str, value: bytes) -> None:
+        if self._writable is None:
+            self._waiting[key] = value
+        else:
+            self._writable.put(key, value)
+
+    def remove(self, key: str) -> None:
+        if self._writable is None:
+            self._waiting[key] = None
+        else:
+            self._writable.remove(key)
+
+    def items(self) -> Iterator[tuple[str, bytes]]:
+        entries = dict(self._readable.items()) | self._waiting
+        return iter([(key, value) for key, value in entries.items() if value is not None])

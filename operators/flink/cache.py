@@ -12,14 +12,14 @@ from riverrank.state.messages import CacheWrite
 from riverrank.state.outputs import Origin
 from riverrank.state.runtime.environment import share_core
 
-from .channels import Emitter, Outputs, map_state
-from .entries import MapEntries
+from .channels import Emitter, MapEntries, Outputs, map_state
+from .shipped import Shipped
 
 END_OF_INPUT = 1 << 62  # an event time that only the last watermark reaches
 NEVER = END_OF_INPUT
 
 
-class CacheFunction(KeyedProcessFunction):
+class CacheFunction(Shipped, KeyedProcessFunction):
     """CACHE, keyed by bucket. Receipts of what is gone are on the main output, as a timer can reach no other.
 
     A write after a quiet while goes out at once, and never into state where Redis takes it; under load those of
@@ -91,7 +91,7 @@ def _receipts(settled: Iterable[CacheWrite]) -> Iterator[Row]:
             yield Row(write.key.partition(":")[2], write.receipt)
 
 
-class SendReceipts(ProcessFunction):
+class SendReceipts(Shipped, ProcessFunction):
     """Hands the receipts of CACHE to wherever they go."""
 
     def __init__(self, outputs: Outputs) -> None:

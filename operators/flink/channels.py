@@ -87,3 +87,19 @@ def value_state(name: str, ttl_ms: int) -> ValueStateDescriptor:
 def map_state(name: str) -> MapStateDescriptor:
     """A map of strings to bytes a key; as broadcast state, one for all."""
     return MapStateDescriptor(name, Types.STRING(), STORED)
+
+
+class MapEntries:
+    """`state.journal.Entries` over a keyed MapState; it holds the entries of whatever key is current."""
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+
+    def put(self, key: str, value: bytes) -> None:
+        self._state.put(key, value)
+
+    def remove(self, key: str) -> None:
+        self._state.remove(key)
+
+    def items(self) -> Iterator[tuple[str, bytes]]:
+        return iter(list(self._state.items()))

@@ -1,29 +1,29 @@
-"""Imports all of it, and compiles, where that can't hang: in a thread that Python made itself.
+"""What a TaskManager's interpreter has to hold before operators run in it: all of the code, and its kernels compiled.
 
-In thread mode Flink's Java threads run Python, and one that runs several operators of a chain holds a Python thread
-state for each. An extension that asks for the interpreter's lock while it is imported (all of pybind11's do, and
-scipy has some, which River imports) then waits for itself for ever: PyGILState_Ensure knows the first state only.
-`operators.flink` imports this first in a Flink process.
-
-All of it, because a TaskManager outlives the folder that Flink unpacked the code in: when a job's last task there ends,
-the folder goes, while packages that were imported from it stay and point to it. A module that no task had asked for by
-then would be missing in every later job of this TaskManager, a restart of the same one included.
+Imported and compiled in a thread that Python made itself. In thread mode Flink's Java threads run Python, and one that
+runs several operators of a chain holds a Python thread state for each. An extension that asks for the interpreter's
+lock while it is imported (all of pybind11's do, and scipy has some, which River imports) then waits for itself for
+ever: PyGILState_Ensure knows the first state only. `operators.flink` imports this first in a Flink process.
 
 The same holds for every call of a kernel with an array: numba asks for the lock when it lets go of the array. So a
 chain may hold one operator that calls kernels, the last of the chain: Flink opens that one first. `make_ready` refuses
 any other.
+
+All of the code, because a TaskManager outlives the folder that Flink unpacked it in: when a job's last task there ends,
+the folder goes, while packages that were imported from it stay and point to it. A module that no task had asked for by
+then would be missing in every later job of this TaskManager, a restart of the same one included.
 """
 
 import ctypes
 import importlib
-import pkgutil
 import sys
 import threading
 from collections.abc import Callable
 
 from riverrank.operators.settings import Behaviour
 
-PACKAGES = ("riverrank.state", "riverrank.operators")
+from .shipped import code_digest, modules
+
 HANDED_OVER = ("riverrank.jobs.local.reading",)  # jobs hand its functions to operators
 _ready: set[bytes] = set()
 _one_at_a_time = threading.Lock()
@@ -48,12 +48,11 @@ def apart(work: Callable[[], object]) -> None:
 
 def import_all() -> None:
     """Import every module that a task can ask for, and with them numba, River and scipy."""
-    logic, others = list[str](), list[str]()
-    for package in PACKAGES:
-        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
-            (others if module.name.startswith(__package__) else logic).append(module.name)
+    code_digest()  # while the files are there
+    adapters = [name for name in modules() if name.startswith(__package__)]
+    logic = [name for name in modules() if name not in adapters]
     apart(lambda: [importlib.import_module(name) for name in logic])
-    for name in (*others, *HANDED_OVER):  # in this thread, which has begun to import some of them: another would wait
+    for name in (*adapters, *HANDED_OVER):  # in this thread, which has begun to import some of them: another would wait
         importlib.import_module(name)
 
 

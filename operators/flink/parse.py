@@ -13,6 +13,7 @@ from riverrank.state.runtime.environment import share_core
 
 from .arrivals import Arrival, letter_of
 from .channels import Emitter, Outputs
+from .shipped import Shipped
 
 Read = Callable[[Any], Arrival | None]
 
@@ -26,7 +27,7 @@ class _Keyed(msgspec.Struct):
 _key_of = msgspec.json.Decoder(_Keyed).decode
 
 
-class ParseEvents(ProcessFunction):
+class ParseEvents(Shipped, ProcessFunction):
     """Keys each event by its user. SESSION decodes and checks it; what has no key becomes a dead letter here."""
 
     def __init__(self, read: Read, topic: str, outputs: Outputs) -> None:
@@ -50,7 +51,7 @@ class ParseEvents(ProcessFunction):
             yield Row(user_id, encode(arrival))
 
 
-class ParseItems(ProcessFunction):
+class ParseItems(Shipped, ProcessFunction):
     """Makes a catalogue update of each item; what is none becomes a dead letter."""
 
     def __init__(self, read: Read, topic: str, outputs: Outputs, *, updates: bool) -> None:

@@ -13,13 +13,13 @@ from riverrank.state.messages import decode_feedback
 from riverrank.state.runtime.environment import share_core
 
 from .broadcast_index import BroadcastIndex, Catalogue
-from .channels import map_state
-from .entries import MapEntries
+from .channels import MapEntries, map_state
 from .flushes import Flushes
 from .native import make_ready
+from .shipped import Shipped
 
 
-class RankerFunction(KeyedBroadcastProcessFunction):
+class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
     """RANKER, keyed by shard: restored as the learners of SIGNALS are."""
 
     Logic = Ranker

@@ -20,6 +20,7 @@ from riverrank.state.runtime.environment import share_core
 from .broadcast_index import BroadcastIndex, Catalogue
 from .channels import WRITES, Emitter, Outputs, keep, map_state, value_state
 from .native import make_ready
+from .shipped import Shipped
 
 
 class CacheRoute(msgspec.Struct, frozen=True):
@@ -36,7 +37,7 @@ class CacheRoute(msgspec.Struct, frozen=True):
         return WRITES, Row(str(bucket), encode(CacheWrite(key, epoch, version, slate, receipt)))
 
 
-class RecommendFunction(KeyedBroadcastProcessFunction):
+class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
     """RECOMMEND, keyed by user: keeps a value of bytes a user, and the index of its subtask."""
 
     Logic = Recommend

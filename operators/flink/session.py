@@ -15,9 +15,10 @@ from riverrank.state.runtime.environment import share_core
 
 from .arrivals import decode_arrival, letter_of
 from .channels import PAIRS, SAMPLE, Emitter, Outputs, keep, value_state
+from .shipped import Shipped
 
 
-class SessionFunction(KeyedProcessFunction):
+class SessionFunction(Shipped, KeyedProcessFunction):
     """SESSION, keyed by user: decodes the event, and keeps a value of bytes a user.
 
     Its logic calls no kernel: in a job of one subtask SIGNALS, which does, is in its chain (`native`).

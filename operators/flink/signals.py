@@ -10,13 +10,13 @@ from riverrank.state.journal import Journal
 from riverrank.state.messages import decode_feedback
 from riverrank.state.runtime.environment import share_core
 
-from .channels import map_state
-from .entries import MapEntries
+from .channels import MapEntries, map_state
 from .flushes import Flushes
 from .native import make_ready
+from .shipped import Shipped
 
 
-class SignalsFunction(KeyedProcessFunction):
+class SignalsFunction(Shipped, KeyedProcessFunction):
     """SIGNALS, keyed by shard: the learner lives in the instance, restored from its journal at its first record."""
 
     Logic = Signals

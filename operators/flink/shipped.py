@@ -1,0 +1,46 @@
+"""That a job runs with the code it was made with: a TaskManager that has had another job may hold other code."""
+
+import hashlib
+import importlib
+import pkgutil
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+PACKAGES = ("riverrank.state", "riverrank.operators")
+
+
+class Shipped:
+    """What is pickled to run in a TaskManager: it runs there with the code that it was made with, or not at all."""
+
+    def __getstate__(self) -> tuple[str, dict[str, Any]]:
+        return code_digest(), self.__dict__
+
+    def __setstate__(self, state: tuple[str, dict[str, Any]]) -> None:
+        made_with, fields = state
+        if made_with != code_digest():
+            raise RuntimeError(
+                "this job was submitted with other code of riverrank than this TaskManager imported for a job before "
+                "it, and Python does not import a module twice: start the TaskManagers anew, then submit the job"
+            )
+        self.__dict__.update(fields)
+
+
+@cache
+def code_digest() -> str:
+    """Of the source of every module that operators may use, as it was when this process first asked for it."""
+    digest = hashlib.sha256()
+    for name in modules():
+        spec = find_spec(name)
+        assert spec is not None, "the name was found in the package"
+        digest.update(f"{name}\0".encode() + spec.loader.get_data(spec.origin) + b"\0")  # type: ignore[union-attr]
+    return digest.hexdigest()
+
+
+def modules() -> list[str]:
+    """The names of all modules of PACKAGES; the packages in them are imported for it, which hold no code."""
+    found = list(PACKAGES)
+    for package in PACKAGES:
+        path = importlib.import_module(package).__path__
+        found += (module.name for module in pkgutil.walk_packages(path, f"{package}."))
+    return found
