@@ -18,18 +18,17 @@ class Flushes:
         self._every_ms = every_ms
         self._armed: set[str] = set()
 
-    def after(self, learner: Learns, ctx: Any) -> Iterator[bytes]:
-        """To be called after a feedback was learned."""
+    def after(self, learner: Learns, shard: str, ctx: Any) -> Iterator[bytes]:
+        """To be called after the learner of `shard`, which is the current key, learned from a feedback."""
         if learner.due():
             yield from learner.flush()
             return
-        key = ctx.get_current_key()
-        if key not in self._armed:
-            self._armed.add(key)
+        if shard not in self._armed:
+            self._armed.add(shard)
             timers = ctx.timer_service()
             timers.register_processing_time_timer(timers.current_processing_time() + self._every_ms)
 
-    def on_timer(self, learner: Learns, ctx: Any) -> Iterator[bytes]:
-        """To be called when the timer fires."""
-        self._armed.discard(ctx.get_current_key())
+    def on_timer(self, learner: Learns, shard: str) -> Iterator[bytes]:
+        """To be called when the timer of `shard` fires."""
+        self._armed.discard(shard)
         yield from learner.flush()

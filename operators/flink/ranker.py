@@ -13,14 +13,14 @@ from riverrank.state.messages import decode_feedback
 from riverrank.state.runtime.environment import share_core
 
 from .broadcast_index import BroadcastIndex, Catalogue
-from .channels import MapEntries, map_state
+from .channels import ONE_SHARD, MapEntries, map_state
 from .flushes import Flushes
 from .native import make_ready
 from .shipped import Shipped
 
 
 class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
-    """RANKER, keyed by shard: restored as the learners of SIGNALS are."""
+    """RANKER, under one key: restored as the learners of SIGNALS are."""
 
     Logic = Ranker
 
@@ -32,26 +32,25 @@ class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
         make_ready(self.behaviour)
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.RANKER_JOURNAL)))
         self.index = BroadcastIndex(self.behaviour, map_state(uids.RANKER_VIEW), self.catalogue)
-        self.shards: dict[str, Ranker] = {}
+        self.ranker: Ranker | None = None
         self.flushes = Flushes(self.behaviour.ranker.flush_every)
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[bytes]:
         feedback = decode_feedback(value)
-        ranker = self._shard(ctx)
+        ranker = self._restored(ctx)
         self.index.read(ctx, feedback.event.ts)
         ranker.learn(feedback)
-        yield from self.flushes.after(ranker, ctx)
+        yield from self.flushes.after(ranker, ONE_SHARD, ctx)
 
     def process_broadcast_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[bytes]:
         self.index.take(value, ctx)
         return iter(())
 
     def on_timer(self, timestamp: int, ctx: KeyedBroadcastProcessFunction.OnTimerContext) -> Iterator[bytes]:
-        yield from self.flushes.on_timer(self._shard(ctx), ctx)
+        yield from self.flushes.on_timer(self._restored(ctx), ONE_SHARD)
 
-    def _shard(self, ctx: Any) -> Ranker:
-        shard = ctx.get_current_key()
-        if shard not in self.shards:
+    def _restored(self, ctx: Any) -> Ranker:
+        if self.ranker is None:
             journal = Journal(self.entries)
-            self.shards[shard] = self.Logic.restore(self.behaviour, self.index.read(ctx), int(shard), journal)
-        return self.shards[shard]
+            self.ranker = self.Logic.restore(self.behaviour, self.index.read(ctx), int(ONE_SHARD), journal)
+        return self.ranker

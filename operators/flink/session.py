@@ -14,7 +14,7 @@ from riverrank.state.records import Reject, decode_event
 from riverrank.state.runtime.environment import share_core
 
 from .arrivals import decode_arrival, letter_of
-from .channels import PAIRS, SAMPLE, Emitter, Outputs, keep, value_state
+from .channels import ONE_SHARD, PAIRS, SAMPLE, Emitter, Outputs, keep, value_state
 from .shipped import Shipped
 
 
@@ -54,4 +54,4 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         for shard in self.session.routes(feedback):
             yield PAIRS, Row(str(shard), encoded)
         if self.session.sampled(feedback):
-            yield SAMPLE, Row("0", encoded)
+            yield SAMPLE, Row(ONE_SHARD, encoded)

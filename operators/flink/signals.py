@@ -10,7 +10,7 @@ from riverrank.state.journal import Journal
 from riverrank.state.messages import decode_feedback
 from riverrank.state.runtime.environment import share_core
 
-from .channels import MapEntries, map_state
+from .channels import ONE_SHARD, MapEntries, map_state
 from .flushes import Flushes
 from .native import make_ready
 from .shipped import Shipped
@@ -32,14 +32,17 @@ class SignalsFunction(Shipped, KeyedProcessFunction):
         self.flushes = Flushes(self.behaviour.signals.flush_every)
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[bytes]:
-        signals = self._shard(ctx.get_current_key())
+        # To ask for the key is a call to Java.
+        shard = ONE_SHARD if self.behaviour.signals.shards == 1 else ctx.get_current_key()
+        signals = self._signals(shard)
         signals.learn(decode_feedback(value))
-        yield from self.flushes.after(signals, ctx)
+        yield from self.flushes.after(signals, shard, ctx)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[bytes]:
-        yield from self.flushes.on_timer(self._shard(ctx.get_current_key()), ctx)
+        shard = ctx.get_current_key()
+        yield from self.flushes.on_timer(self._signals(shard), shard)
 
-    def _shard(self, shard: str) -> Signals:
+    def _signals(self, shard: str) -> Signals:
         if shard not in self.shards:
             self.shards[shard] = self.Logic.restore(self.behaviour, int(shard), Journal(self.entries))
         return self.shards[shard]
