@@ -94,26 +94,12 @@ class EmbeddingSettings(Section):
 
 
 class SourceSettings(Section):
-    """Which sources of candidates are asked; one that is not gives no score either."""
+    """Which sources of candidates are asked: all but those that are off."""
 
-    covisit: Annotated[bool, Meta(description="whether what was taken before and after is a source")] = True
-    cosine: Annotated[bool, Meta(description="whether items of the same users are a source")] = True
-    embedding: Annotated[bool, Meta(description="whether the items' learned vectors are a source")] = True
-    sessions: Annotated[bool, Meta(description="whether the recent items of users with similar ones are a source")] = (
-        True
-    )
-    content: Annotated[bool, Meta(description="whether categories, attributes and given embeddings are a source")] = (
-        True
-    )
-    text: Annotated[bool, Meta(description="whether the words of title and text are a source")] = True
-    interest: Annotated[bool, Meta(description="whether mean and spread of a user's content are a source")] = True
-    cohort: Annotated[bool, Meta(description="whether what users of the same attributes take is a source")] = True
-    popular: Annotated[bool, Meta(description="whether decayed popularity is a source")] = True
-    trending: Annotated[bool, Meta(description="whether recent popularity is a source")] = True
-    new: Annotated[bool, Meta(description="whether the newest items are a source")] = True
-    repeat: Annotated[bool, Meta(description="whether the user's own items are a source, where slate.repeat is on")] = (
-        True
-    )
+    off: Annotated[
+        tuple[str, ...],
+        Meta(description="sources of candidates that propose nothing and give no scores; docs/slates.md names all"),
+    ] = ()
 
 
 class RankerSettings(Section):

@@ -83,7 +83,7 @@ STREAMS: Mapping[str, Stream] = {
     ),
     "fewer-sources": Stream(
         "its beginning, without text and interest, which score and never propose",
-        ALL_KINDS + "[sources]\ntext = false\ninterest = false\n",
+        ALL_KINDS + "[sources]\noff = ['text', 'interest']\n",
         seed=1,
         events=300,
         users=6,

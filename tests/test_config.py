@@ -16,6 +16,7 @@ from msgspec import Meta
 from riverrank.jobs.config import text as config_text
 from riverrank.jobs.config.durations import duration, milliseconds
 from riverrank.jobs.config.fields import schema_of
+from riverrank.jobs.config.preflight import check_behaviour
 from riverrank.jobs.config.schema import Config, FileSettings, KafkaSettings, load, masked, parse
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.settings import Behaviour, Section, SlateSettings
@@ -133,6 +134,12 @@ def test_a_setting_is_added_by_one_field() -> None:
         parse({"slate": {"toyz": 5}}, kind=ToyConfig)
     with pytest.raises(UsageError, match=r"slate\.toys: no such key"):
         parse({"slate": {"toys": 5}})
+
+
+def test_a_source_that_is_not_there_is_named_with_those_that_are() -> None:
+    check_behaviour(parse({"sources": {"off": ["text"]}}))
+    with pytest.raises(UsageError, match=r"sources\.off: there is no source 'txt'; expected some of new, trending, "):
+        check_behaviour(parse({"sources": {"off": ["text", "txt"]}}))
 
 
 def test_a_section_made_at_run_time_is_a_table_like_any_other() -> None:

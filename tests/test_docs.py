@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+from riverrank.operators.candidates import registry
+
 ROOT = Path(__file__).resolve().parent.parent
 WALK = ROOT / "docs" / "architecture.md"
 
@@ -76,3 +78,9 @@ def test_links_between_documents_lead_somewhere() -> None:
     }
     assert len(links) > 10
     assert {f"{page.name} to {link}" for page, link in links if not (page.parent / link).exists()} == set()
+
+
+def test_every_source_of_candidates_is_in_the_page_on_slates() -> None:
+    page = (ROOT / "docs" / "slates.md").read_text("utf-8")
+    rows = [f"| `{source.name}` | {source.meaning} | `{source.reason}` |" for source in registry.SOURCES]
+    assert len(rows) > 10 and "\n".join(rows) in page

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import msgspec
 import numpy as np
 import pytest
 from riverrank.jobs.config.schema import Config, load
@@ -24,6 +25,8 @@ from riverrank.jobs.evaluation.metrics import MISS, Judged, Shown, auc, clicks_o
 from riverrank.jobs.evaluation.report import Report
 from riverrank.jobs.local import replay
 from riverrank.jobs.local.reading import read_lines
+from riverrank.operators.candidates import registry
+from riverrank.operators.settings import SourceSettings
 
 SCRIPT = Path(sys.executable).with_name("riverrank")
 T0 = 1_764_000_000_000
@@ -189,20 +192,16 @@ def test_an_erasure_is_one_for_the_baselines_too(files: Path, tmp_path: Path) ->
     assert evaluation.panel.ledger.liked("u3").tolist() == []
 
 
-def test_every_source_is_left_out_once_or_it_is_said_that_there_are_none(files: Path) -> None:
+def test_every_source_is_left_out_once_or_it_is_said_that_there_are_too_few(files: Path) -> None:
     config = settings(files)
-    sources = getattr(config.behaviour, "sources", None)
-    if sources is None:
-        with pytest.raises(UsageError, match=r"--without: expected two sources or more .* \[sources\] has 0 on"):
-            evaluate.without_each(config)
-        return
-    names = [name for name in sources.__struct_fields__ if getattr(sources, name) is True]
+    names = [source.name for source in registry.SOURCES]
     variants = evaluate.without_each(config)
-    assert list(variants) == [f"without {name}" for name in names] != []
-    for name, variant in zip(names, variants.values(), strict=True):
-        off = [field for field in sources.__struct_fields__ if getattr(variant.behaviour.sources, field) is False]
-        assert name in off
-        assert len(off) == 1 + sum(getattr(sources, field) is False for field in sources.__struct_fields__)
+    assert {name: variant.behaviour.sources.off for name, variant in variants.items()} == {
+        f"without {name}": (name,) for name in names
+    }
+    alone = msgspec.structs.replace(config.behaviour, sources=SourceSettings(off=tuple(names[1:])))
+    with pytest.raises(UsageError, match=r"--without: expected two sources or more .* sources.off leaves 1 on"):
+        evaluate.without_each(msgspec.structs.replace(config, behaviour=alone))
     report = evaluated(config, (), without=True).report()
     assert list(report.policies) == ["riverrank", *variants]
     assert {policy.all.n for policy in report.policies.values()} == {report.tests}

@@ -9,7 +9,7 @@ from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import context_of
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.settings import Behaviour, SlateSettings
+from riverrank.operators.settings import Behaviour, SlateSettings, SourceSettings
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.item_tables import NEGATIVES, POSITIVES
 from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, decode_update
@@ -51,7 +51,7 @@ def found(index: ItemIndex, behaviour: Behaviour = BEHAVIOUR) -> tuple[Candidate
 
 @pytest.mark.parametrize("source", registry.SOURCES, ids=lambda source: source.name)
 def test_the_columns_of_a_source_that_is_not_asked_are_those_that_are_empty(index: ItemIndex, source) -> None:
-    without = msgspec.structs.replace(BEHAVIOUR.sources, **{source.name: False})
+    without = SourceSettings(off=(source.name,))
     _, columns = found(index)
     _, fewer = found(index, msgspec.structs.replace(BEHAVIOUR, sources=without))
     empty = {name for name in columns if columns[name].any() and not fewer[name].any()}

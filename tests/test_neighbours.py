@@ -400,7 +400,7 @@ def test_finding_leaves_no_trace_and_finds_the_same_again():
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_slates_name_the_source_where_it_is_asked(asked):
-    behaviour = Behaviour(signals=BEHAVIOUR.signals, sources=SourceSettings(sessions=asked))
+    behaviour = Behaviour(signals=BEHAVIOUR.signals, sources=SourceSettings(off=() if asked else ("sessions",)))
     index, _ = shop(behaviour)
     slate = Recommend(behaviour, index).answer(taken("new", "i4", 900), None).slate
     assert (b'"sessions"' in slate) is asked

@@ -24,7 +24,7 @@ def check(
     from riverrank.jobs.data import check as checking
 
     preflight.check_files(config)
-    preflight.check_learner(config)
+    preflight.check_behaviour(config)
     if not json:
         print(text.render(config), flush=True)
     preflight.check_services(config)

@@ -20,5 +20,5 @@ def drift(
     from riverrank.jobs.config import preflight
     from riverrank.jobs.evaluation import drift as drifting
 
-    preflight.check_learner(config)
+    preflight.check_behaviour(config)
     drifting.run(config, customers, shops, as_json=json)

@@ -32,6 +32,6 @@ def evaluate(
     from riverrank.jobs.evaluation import evaluate as evaluating
 
     preflight.check_files(config)
-    preflight.check_learner(config)
+    preflight.check_behaviour(config)
     names = [name.strip() for name in baselines.split(",") if name.strip()]
     evaluating.run(config, names, without=without, picture=picture, as_json=json)

@@ -22,7 +22,7 @@ def preflight(config: Config) -> None:
     """Check all of it. Raises `UsageError` with the first fault and its mend."""
     check_inputs(config)
     check_files(config)
-    check_learner(config)
+    check_behaviour(config)
     check_services(config)
 
 
@@ -51,14 +51,21 @@ def check_files(config: Config) -> None:
             (_check_readable if name in INPUTS else _check_writable)(_flag(name), Path(path))
 
 
-def check_learner(config: Config) -> None:
-    """`learner.model` and `learner.optimizer` name classes of River, and the model takes `learner.parameters`."""
-    from riverrank.operators.models.learner import Learners  # noqa: PLC0415  River, which most commands need not load
+def check_behaviour(config: Config) -> None:
+    """`learner.model` and `learner.optimizer` name classes of River, the model takes `learner.parameters`, and
+    `sources.off` names sources.
+    """
+    from riverrank.operators.candidates import registry  # noqa: PLC0415  numba, which most commands need not load
+    from riverrank.operators.models.learner import Learners  # noqa: PLC0415  River, likewise
 
     try:
         Learners(config.behaviour.learner, measured=config.behaviour.exploration.kind == "thompson")
     except ValueError as error:
         raise UsageError(f"learner: {error}") from error
+    try:
+        registry.asked(config.behaviour.sources.off)
+    except ValueError as error:
+        raise UsageError(f"sources.off: {error}") from error
 
 
 def check_services(config: Config) -> None:

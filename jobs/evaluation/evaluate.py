@@ -19,10 +19,11 @@ from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.jobs.local.reading import STANDARD, read, read_lines
+from riverrank.operators.candidates import registry
 from riverrank.operators.catalogue.vectors import DIMENSIONS
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.session.session import reward_of
-from riverrank.operators.settings import Section
+from riverrank.operators.settings import SourceSettings
 from riverrank.state.outputs import PREDICTIONS
 from riverrank.state.records import Event, Prediction, Reject, decode_event
 
@@ -199,14 +200,16 @@ class Evaluation:
 
 def without_each(config: Config) -> dict[str, Config]:
     """The configuration with one source of candidates left out, for each that is on. Raises UsageError for none."""
-    sources: Section = getattr(config.behaviour, "sources", Section())
-    on = [name for name in sources.__struct_fields__ if getattr(sources, name) is True]
+    off = config.behaviour.sources.off
+    on = [source.name for source in registry.SOURCES if source.name not in off]
     if len(on) < 2:
-        raise UsageError(f"--without: expected two sources or more to leave one out of, [sources] has {len(on)} on")
+        raise UsageError(
+            f"--without: expected two sources or more to leave one out of, sources.off leaves {len(on)} on"
+        )
     changed = {}
     for name in on:
-        rest = msgspec.structs.replace(sources, **{name: False})
-        behaviour = msgspec.structs.replace(config.behaviour, sources=rest)
+        sources = SourceSettings(off=(*off, name))
+        behaviour = msgspec.structs.replace(config.behaviour, sources=sources)
         changed[WITHOUT + name] = msgspec.structs.replace(config, behaviour=behaviour)
     return changed
 

@@ -2,6 +2,8 @@
 line here; its number of order is nothing that is ever stored.
 """
 
+from collections.abc import Collection
+
 from .source import Source
 from .sources.cohort import Cohort
 from .sources.content import Content
@@ -30,3 +32,19 @@ SOURCES: tuple[Source, ...] = (
     Text(),
     Interest(),
 )
+
+
+def asked(off: Collection[str]) -> list[bool]:
+    """Of each source, whether it is asked where those named in `off` are not.
+
+    Raises:
+        ValueError: no source has such a name.
+
+    >>> asked(["text"]).count(False)
+    1
+    """
+    names = [source.name for source in SOURCES]
+    for name in off:
+        if name not in names:
+            raise ValueError(f"there is no source {name!r}; expected some of {', '.join(names)}")
+    return [name not in off for name in names]

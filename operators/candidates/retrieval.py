@@ -87,7 +87,7 @@ class Retriever:
 
     def _plan(self, sources: tuple[Source, ...]) -> None:
         """Say once which source is asked what, and in which columns its scores stand."""
-        asked = [bool(getattr(self.behaviour.sources, source.name, True)) for source in sources]
+        asked = registry.asked(self.behaviour.sources.off)
         starts = np.cumsum([0, *(len(source.scores) for source in sources)]).tolist()
         self._relative = np.array([score.relative for source in sources for score in source.scores])
         self._covisit = next((source for source in sources if isinstance(source, Covisit)), Covisit())
