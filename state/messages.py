@@ -210,7 +210,7 @@ class CatalogueUpdate(msgspec.Struct, frozen=True, array_like=True, tag=3):
     item: Item
 
 
-class CacheWrite(msgspec.Struct, frozen=True, array_like=True):
+class CacheWrite(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """What CACHE is asked to do with one key: put `slate` (JSON) there, or where it is None, erase the key.
 
     Order is by (`epoch`, `version`). `receipt` is the JSON that proves an erasure once the key is gone.
@@ -221,6 +221,10 @@ class CacheWrite(msgspec.Struct, frozen=True, array_like=True):
     version: int
     slate: bytes | None
     receipt: bytes | None = None
+
+
+WRITE = Layout("cache write", CacheWrite, {1: list}, unnumbered=1)  # layout 1 had no number and the same fields
+decode_write = WRITE.decode
 
 
 def _by_columns(fields: Fields) -> Fields:
@@ -295,7 +299,6 @@ def decode_update(raw: bytes) -> Update:
 _ENCODER = msgspec.msgpack.Encoder()
 encode = _ENCODER.encode
 decode_event = msgspec.msgpack.Decoder(Event).decode
-decode_write = msgspec.msgpack.Decoder(CacheWrite).decode
 
 
 def to_bfloat16(numbers: np.ndarray) -> bytes:

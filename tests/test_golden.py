@@ -64,6 +64,7 @@ PLAIN = {  # name: (value, encode, decode)
         decode_update,
     ),
     "cache-write": (CacheWrite("slate:u", 3, 42, b"{}", None), encode, decode_write),
+    "cache-write-2": (CacheWrite("slate:u", 3, 42, b"{}", None), encode, decode_write),
 }
 
 
@@ -142,6 +143,11 @@ def test_an_update_of_signals_from_before_its_lists_stood_first_tells_the_same()
     assert msgspec.structs.astuple(indexes[0].meta) == msgspec.structs.astuple(indexes[1].meta)
     took = [[update.ids[item] for item in np.frombuffer(update.taken, "<i4") if item >= 0] for update in updates]
     assert took == 2 * [["i-1", "i-2", "i-3", "i-1"]]
+
+
+def test_a_cache_write_is_written_as_it_was():
+    value, encode_one, _ = PLAIN["cache-write-2"]
+    assert encode_one(value) == (GOLDEN / "cache-write-2.bin").read_bytes()
 
 
 def test_signals_write_as_they_did():
