@@ -205,9 +205,10 @@ class VectorUpdate(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
 
 class CatalogueUpdate(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """An item of the `items` stream."""
+    """An item of the `items` stream; in state, also the `row` that the index has it in, so that it comes back there."""
 
     item: Item
+    row: int = -1
 
 
 class CacheWrite(msgspec.Struct, frozen=True, array_like=True, tag=2):

@@ -128,6 +128,19 @@ class Table:
         self.changed.clear()
         return blocks
 
+    def place(self, rows: Mapping[str, int]) -> None:
+        """Give each id the row that it had, where it has none yet; a row that another id has by now is not given."""
+        for item_id, row in rows.items():
+            if row >= len(self.ids):
+                self.ids += [""] * (row + 1 - len(self.ids))
+            if item_id not in self.rows and not self.ids[row]:
+                self.ids[row] = item_id
+                self.rows[item_id] = row
+                self.changed.add(row // self.block_rows)
+        if len(self.ids) > self.capacity:
+            self.grow(max(2 * self.capacity, len(self.ids)))
+        self.free = [row for row in reversed(range(len(self.ids))) if not self.ids[row]]  # the lowest is taken first
+
     def load(self, blocks: Mapping[str, bytes]) -> None:
         """Put back the dumped blocks among `blocks`, in any order; a column that a block lacks keeps its fill.
 

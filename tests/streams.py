@@ -9,18 +9,29 @@ from typing import Any
 import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from riverrank.jobs.dev import services
+from shop_pipeline import ALONE
 
 TIMEOUT_SECONDS = 150
 Record = dict[str, Any]
 
 
-def answers(slates: list[Record]) -> dict[str, list[tuple[int, str, int]]]:
-    """By user, in their order: version, trigger, and examples learned from."""
-    by_user: dict[str, list[tuple[int, str, int]]] = {}
+def answers(slates: list[Record], *, whole: bool = False) -> dict[str, list[tuple[Any, ...]]]:
+    """By user, in their order: version, trigger, and examples learned from; with `whole`, also every slot as it is,
+    which only is as `replay` has it where nothing is broadcast (ALONE).
+    """
+    by_user: dict[str, list[tuple[Any, ...]]] = {}
     for slate in slates:
         answer = (slate["version"], slate["trigger"], slate["model"]["examples"])
-        by_user.setdefault(slate["user_id"], []).append(answer)
+        by_user.setdefault(slate["user_id"], []).append((*answer, json.dumps(slate["items"])) if whole else answer)
     return by_user
+
+
+def alone() -> str:
+    """ALONE as tables of a configuration file."""
+    return "\n".join(
+        f"[{table}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
+        for table, settings in ALONE.items()
+    )
 
 
 def cached(valkey: services.Valkey, users: Iterable[str]) -> dict[str, int]:
@@ -32,14 +43,14 @@ def cached(valkey: services.Valkey, users: Iterable[str]) -> dict[str, int]:
 def topics(broker: services.KafkaBroker, folder: Path, name: str, *lines: str) -> Path:
     """Topics of that prefix, two partitions for what is keyed, and a configuration that names them.
 
-    `lines` go to the section [kafka].
+    `lines` follow those of the table [kafka].
     """
-    written = ["[job]", 'checkpoint_every = "1s"', "[kafka]", f'bootstrap = "{broker.bootstrap}"', *lines]
+    written = ["[job]", 'checkpoint_every = "1s"', "[kafka]", f'bootstrap = "{broker.bootstrap}"']
     for stream in ("events", "items", "slates", "dead-letters", "receipts"):
         broker.create_topic(f"{name}-{stream}", 2 if stream in ("events", "slates") else 1)
         written.append(f'{stream.replace("-", "_")} = "{name}-{stream}"')
     path = folder / f"{name}.toml"
-    path.write_text("\n".join(written))
+    path.write_text("\n".join([*written, *lines]))
     return path
 
 

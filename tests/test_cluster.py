@@ -1,16 +1,18 @@
 """The job on a standalone cluster, submitted by `flink run`: Kafka in and out, stopped with a savepoint, restored at
-another parallelism, and through the loss of a TaskManager, with nothing learned twice or lost.
+another parallelism, and through the loss of a TaskManager, with nothing learned twice or lost: with nothing broadcast,
+slates are those of `replay` to the last digit, and so are the learners that they are made with.
 """
 
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from riverrank.jobs.config import schema as config
 from riverrank.jobs.dev import bundle, services
 from riverrank.jobs.local import replay
-from streams import Record, answers, cached, received, send, topics, wait_until
+from streams import Record, alone, answers, cached, received, send, topics, wait_until
 
 JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 START_MS = 1_764_000_000_000
@@ -51,13 +53,14 @@ def zipped(tmp_path: Path) -> Path:
     return tmp_path / "riverrank.zip"
 
 
-def expected(events: list[Record], folder: Path) -> dict[str, list[tuple[int, str, int]]]:
-    """What replay answers to the same events."""
+def expected(events: list[Record], folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """What replay answers to the same events, with nothing broadcast, whole."""
+    (folder / "alone.toml").write_text(alone())
     (folder / "all.jsonl").write_text("\n".join(lines(events)) + "\n")
     (folder / "items.jsonl").write_text("\n".join(lines(CATALOGUE)) + "\n")
     names = {"files.events": "all.jsonl", "files.items": "items.jsonl", "files.slates": "slates.jsonl"}
-    replay.run(config.load(None, {key: str(folder / name) for key, name in names.items()}))
-    return answers([json.loads(line) for line in (folder / "slates.jsonl").read_bytes().splitlines()])
+    replay.run(config.load(str(folder / "alone.toml"), {key: str(folder / name) for key, name in names.items()}))
+    return answers([json.loads(line) for line in (folder / "slates.jsonl").read_bytes().splitlines()], whole=True)
 
 
 @pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
@@ -70,7 +73,7 @@ def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is
     tmp_path: Path,
 ) -> None:
     name = f"restored-{delivery}"
-    settings = topics(broker, tmp_path, name, f'delivery = "{delivery}"')
+    settings = topics(broker, tmp_path, name, f'delivery = "{delivery}"', alone())
     first, second = stream(400, 1), stream(400, 2)
     before = expected(first, tmp_path)
     after = expected([*first, *second], tmp_path)
@@ -82,11 +85,11 @@ def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is
         committed = received(broker, f"{name}-slates", isolation_level="read_committed")
         return [json.loads(value) for _, value in committed]
 
-    alone = cluster.run("-p", 1, *submitted)
-    cluster.wait_for(alone)
+    single = cluster.run("-p", 1, *submitted)
+    cluster.wait_for(single)
     wait_until(lambda: len(slates()) >= sum(map(len, before.values())))
-    savepoint = cluster.stop_with_savepoint(alone, tmp_path / "savepoints")
-    assert answers(slates()) == before
+    savepoint = cluster.stop_with_savepoint(single, tmp_path / "savepoints")
+    assert answers(slates(), whole=True) == before
 
     send(broker, f"{name}-events", lines([*first[-50:], *second]), key="user_id")  # redelivered across the restore
     both = cluster.run("-s", savepoint, "-p", 2, *submitted)
@@ -95,7 +98,7 @@ def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is
     wait_until(lambda: len(slates()) >= sum(map(len, after.values())))
     wait_until(lambda: cached(valkey, after) == {user: history[-1][0] for user, history in after.items()})
     cluster.stop_with_savepoint(both, tmp_path / "savepoints")
-    assert answers(slates()) == after
+    assert answers(slates(), whole=True) == after
     assert received(broker, f"{name}-dead-letters") == []
 
 
@@ -110,7 +113,7 @@ def test_after_the_loss_of_a_taskmanager_state_is_exactly_once_and_slates_come_a
 def lose_a_taskmanager(
     cluster: services.FlinkCluster, broker: services.KafkaBroker, valkey: services.Valkey, zipped: Path, tmp_path: Path
 ) -> None:
-    settings = topics(broker, tmp_path, "lossy")
+    settings = topics(broker, tmp_path, "lossy", alone())
     first, second = stream(300, 3), stream(300, 4)
     wanted = expected([*first, *second], tmp_path)
     send(broker, "lossy-items", lines(CATALOGUE))
@@ -124,7 +127,7 @@ def lose_a_taskmanager(
     wait_until(lambda: cached(valkey, wanted) == {user: history[-1][0] for user, history in wanted.items()})
     cluster.stop_with_savepoint(job, tmp_path / "savepoints")
     slates = [json.loads(value) for _, value in received(broker, "lossy-slates")]
-    distinct = {(user, *answer) for user, history in answers(slates).items() for answer in history}
+    distinct = {(user, *answer) for user, history in answers(slates, whole=True).items() for answer in history}
     assert distinct == {(user, *answer) for user, history in wanted.items() for answer in history}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from riverrank.jobs.dev import bundle, services
-from streams import TIMEOUT_SECONDS, Record, answers, cached, received, send, topics, wait_until
+from streams import TIMEOUT_SECONDS, Record, alone, answers, cached, received, send, topics, wait_until
 
 JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 START_MS = 1_764_000_000_000
@@ -58,6 +58,17 @@ def test_a_users_answers_do_not_depend_on_parallelism(inputs: Path, ran: Callabl
     assert len(expected) == USERS
     assert answers(read(ran(1) / "slates.jsonl")) == expected
     assert answers(read(ran(2) / "slates.jsonl")) == expected
+
+
+def test_learners_that_hear_nothing_of_others_make_the_slates_of_replay_to_the_last_digit(inputs: Path) -> None:
+    """So each learned what it learns in replay: the same weights, from the same examples."""
+    (inputs / "alone.toml").write_text(alone())
+    made = {}
+    for command, *flags in (("replay",), ("run", "--parallelism", "2")):
+        outputs = inputs / f"alone-{command}"
+        riverrank(command, *files(inputs, outputs), "--config", str(inputs / "alone.toml"), *flags)
+        made[command] = answers(read(outputs / "slates.jsonl"), whole=True)
+    assert len(made["replay"]) == USERS and made["run"] == made["replay"]
 
 
 def test_redelivered_event_is_answered_once(ran: Callable[[int], Path]) -> None:

@@ -14,6 +14,7 @@ from kernels import missing_twins
 from riverrank.operators.catalogue.tokens import COHORT, MAX_TOKENS
 from riverrank.operators.index import lists
 from riverrank.operators.index.apply_updates import _apply
+from riverrank.operators.index.event_time_buffer import EventTimeBuffer
 from riverrank.operators.index.item_index import ITEM, ItemIndex, decayed
 from riverrank.operators.index.lists import REFRESH_EVENTS
 from riverrank.operators.index.pool import Pool, copy, logits
@@ -23,6 +24,7 @@ from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSet
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.hashing import hash32
 from riverrank.state.item_tables import POPULARITY, TRENDING, ItemTable
+from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, VectorUpdate, decode_update, encode, to_bfloat16
 from riverrank.state.records import Event, Item
 
@@ -449,6 +451,27 @@ def test_what_is_restored_ranks_as_what_was_dumped():
         assert getattr(again, name)().tolist() == getattr(index, name)().tolist()
     for token, name in enumerate(index.token_names):
         assert again.best_of(again.token_numbers[name]).tolist() == index.best_of(token).tolist()
+
+
+def test_items_come_back_in_their_rows_in_whatever_order_state_holds_them():
+    """Of equals the lowest row comes first, so another order of rows would be another slate."""
+    entries = DictEntries()
+    kept = EventTimeBuffer(Behaviour(), Journal(entries, limit=3))
+    signals = Signals(Behaviour(), 0)
+    for k in range(12):
+        kept.take(CatalogueUpdate(Item(f"i{k:x}", 1, categories=(f"c{k % 3}",))))
+        signals.learn(Feedback(Event(f"e{k}", "click", f"u{k}", k, f"x{k // 4}"), 1.0, ()))
+        if k % 4 == 0:  # at 8 what is in the log is compacted
+            kept.take(decode_update(signals.flush()[0]))
+            kept.release(k + 1)
+    rows, newest, popular = kept.index.table.rows, kept.index.newest().tolist(), kept.index.popular().tolist()
+    assert rows["x0"] == 1 and len(rows) == 15
+    for seed in range(5):
+        held = list(entries.items())
+        random.Random(seed).shuffle(held)
+        again = EventTimeBuffer(Behaviour(), Journal(DictEntries(held), limit=3)).index
+        assert again.table.rows == rows
+        assert (again.newest().tolist(), again.popular().tolist()) == (newest, popular)
 
 
 TWINS = {

@@ -38,8 +38,11 @@ class EventTimeBuffer:
             if self._journal.append(encode(update)):
                 self._compact()
         elif self.index.apply(update):
-            key = ITEM + update.item.item_id if isinstance(update, CatalogueUpdate) else f"{WEIGHTS}{update.shard}"
-            entries.put(key, encode(update))
+            if isinstance(update, CatalogueUpdate):
+                item_id = update.item.item_id
+                entries.put(ITEM + item_id, encode(CatalogueUpdate(update.item, self.index.row(item_id))))
+            else:
+                entries.put(f"{WEIGHTS}{update.shard}", encode(update))
         while self.index.forgotten:
             entries.remove(ITEM + self.index.forgotten.pop())
 

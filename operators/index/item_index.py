@@ -104,13 +104,16 @@ class ItemIndex:
             index.meta = META.decode(base.pop(_META))
             index._set_clock()
         index.table.load(base)
+        kept = [decode_update(value) for key, value in base.items() if key.startswith((ITEM, WEIGHTS))]
+        items = [update for update in kept if isinstance(update, CatalogueUpdate)]
+        index.table.place({update.item.item_id: update.row for update in items if update.row >= 0})
         index._fit()
         index.sessions.load(base)
         for item_id, row in index.table.rows.items():
             index._enter(row, item_id)
-        for key, value in base.items():
-            if key.startswith((ITEM, WEIGHTS)):
-                index.apply(decode_update(value))
+        items.sort(key=lambda update: (update.row, update.item.item_id))
+        for update in (*items, *(update for update in kept if not isinstance(update, CatalogueUpdate))):
+            index.apply(update)
         return index
 
     def dump(self) -> dict[str, bytes]:
