@@ -266,10 +266,10 @@ def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted):
             ([(weight, 2 * weight, 1.0) for *_, weight in cells], "<f4"),
         )
     )
-    changed = np.frombuffer(np.array(counted, "<i4").tobytes(), "<i4")
+    changed, blocks = np.frombuffer(np.array(counted, "<i4").tobytes(), "<i4"), np.zeros(len(table.stats), np.bool_)
     _apply(
         *(table.stats, table.at, table.shard, table.neighbours, table.weights, rows, changed),
-        *(stats, 77.0, 1, counts, positions, items, amounts, 0.5),
+        *(stats, 77.0, 1, counts, positions, items, amounts, 0.5, 1, blocks),
     )
     for k, item in enumerate(counted):
         row = rows[item]

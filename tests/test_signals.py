@@ -10,7 +10,7 @@ from riverrank.operators.index.event_time_buffer import MOST_WAITING, EventTimeB
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
 from riverrank.operators.signals.changes import Changes
-from riverrank.operators.signals.neighbour_lists import count, pair
+from riverrank.operators.signals.neighbour_lists import count, learn, pair
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.hashing import hash32
 from riverrank.state.item_tables import (
@@ -339,7 +339,7 @@ def tables(draw: st.DrawFn) -> ItemTable:
         table.neighbours[row] = np.where(held, numbers.permutation(ROWS)[:WIDTH], -1)
         table.weights[row] = np.where(held[:, None], numbers.integers(1, 9, (WIDTH, 3)) / 4, 0.0)
         table.stats[row], table.at[row] = numbers.integers(0, 9, 6), numbers.integers(0, 5)
-    table.changed.clear()
+    table.changed[:] = False
     return table
 
 
@@ -429,6 +429,29 @@ def test_interactions_are_counted_as_plain_python_counts_them(table, rows, rewar
     assert changes.counted[: changes.n].all() and not changes.renewals[: changes.n].any()
 
 
+@given(tables(), tables(), st.permutations(range(ROWS)), st.integers(0, 6), st.booleans())
+def test_to_learn_is_to_count_and_to_pair(table, other, rows, taken, counts):
+    decay, own = np.array([0.5, 0.9]), np.ones(taken + 1, np.bool_)
+    row, past, amounts = rows[0], np.array(rows[1 : 1 + taken], np.int32), np.ones(taken, np.float32)
+    for name in table.columns:
+        getattr(other, name)[:] = getattr(table, name)
+    changes, others = changes_of(table), changes_of(other)
+    lists = (FORGETTING, row, past, own, amounts, taken)
+    changes.n = learn(
+        table.stats, table.at, decay, counts, 2.0, 3.5, True, 60, table.neighbours, table.weights, *lists,
+        *arrays_of(changes),
+    )  # fmt: skip
+    if counts:
+        one = np.array([row], np.int32)
+        others.n = count(other.stats, other.at, decay, one, 2.0, 3.5, True, 60, *arrays_of(others))
+    others.n = pair(other.neighbours, other.weights, *lists, *arrays_of(others))
+    for name in table.columns:
+        assert getattr(table, name).tolist() == getattr(other, name).tolist()
+    assert changes.rows[: changes.n].tolist() == others.rows[: others.n].tolist()
+    for name in ("counted", "renewals", "cells"):
+        assert getattr(changes, name)[: changes.n].tolist() == getattr(others, name)[: others.n].tolist()
+
+
 def unpacked(update: SignalUpdate) -> tuple[dict[str, list[float]], dict[str, int], dict[tuple[str, int], tuple]]:
     """By name: stats of what was counted, how often lists were renewed, and what stands in cells that changed."""
     ids = update.ids
@@ -483,4 +506,4 @@ def test_released_rows_are_in_no_list(table, gone):
     table.release(rows)
     assert table.neighbours.tolist() == expected[0].tolist()
     assert table.weights.tolist() == expected[1].tolist()
-    assert table.changed == {0}
+    assert np.flatnonzero(table.changed).tolist() == [0]

@@ -51,6 +51,10 @@ class Changes:
             self.rows, self.renewals = _longer(self.rows, size), _longer(self.renewals, size)
             self.counted, self.cells = _longer(self.counted, size), _longer(self.cells, size)
 
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+        """What kernels that change the table take last."""
+        return self.entry_of, self.rows, self.counted, self.renewals, self.cells, self.n
+
     def drop(self, rows: np.ndarray) -> None:
         """Forget what changed in `rows`: other items will have them."""
         self.fit(0)
@@ -76,29 +80,30 @@ class Changes:
             weights=np.empty((most, 3), np.float32),
             taken=np.array(taken, np.int32),
         )
-        tables = (table.stats, table.at, table.neighbours, table.weights, decay, now)
+        tables = (table.stats, table.at, table.neighbours, table.weights, decay, now, table.block_rows, table.changed)
         changed = (self.entry_of, self.rows, self.counted, self.renewals, self.cells, self.n)
         named, m, r, c = _pack(*tables, *changed, self._local, *packed)
         self.n = 0
-        table.touch(packed.named[:r])
         sizes = (named, m, m, r, c, c, c, len(taken))
         return Packed(*(part[:size] for part, size in zip(packed, sizes, strict=True)))
 
 
 @njit(cache=True)
 def _pack(  # type: ignore[no-untyped-def]
-    stats, at, neighbours, weights, decay, now, entry_of, rows, counted, renewals, cells, n, local,
+    stats, at, neighbours, weights, decay, now, block_rows, changed,
+    entry_of, rows, counted, renewals, cells, n, local,
     named, of_counted, new_stats, lists, positions, others, amounts, taken,
 ):  # fmt: skip
-    """Write the `n` entries as they stand in the table into the arrays of a Packed, and end them; `local` int32 by row
-    is 0 before and after. Returns how many items are named, counted, have an entry, and how many cells there are.
-    Costs 10 ns a cell.
+    """Write the `n` entries as they stand in the table into the arrays of a Packed, note their blocks in `changed`, and
+    end them; `local` int32 by row is 0 before and after. Returns how many items are named, counted, have an entry, and
+    how many cells there are. Costs 10 ns a cell.
     """
     r = m = c = 0
     for entry in range(n):
         row = rows[entry]
         if row >= 0:
             entry_of[row] = 0
+            changed[row // block_rows] = True
             named[r] = row
             r += 1
             local[row] = r

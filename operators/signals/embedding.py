@@ -14,6 +14,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state.hashing import uniforms
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.messages import Feedback, History, Seen, VectorUpdate, to_bfloat16
+from riverrank.state.table import mark_blocks
 
 USER_RECENCY = 0.8  # weight of an interaction beside the next newer one
 START_SCALE = 0.17  # of the numbers that a vector starts with
@@ -36,12 +37,12 @@ def recency(n: int) -> np.ndarray:
 
 def last_items(history: Iterable[Seen], window: int) -> list[str]:
     """The last `window` distinct items of the history (newest last) that were taken, newest first."""
-    items: dict[str, None] = {}
-    for item_id, reward, _ in History.of(history).newest_first():
-        if reward > 0:
-            items[item_id] = None
-            if len(items) == window:
-                break
+    taken = History.of(history).taken()
+    items = dict.fromkeys(taken[:window])
+    for item_id in taken[window:]:
+        if len(items) == window:
+            break
+        items[item_id] = None
     return list(items)
 
 
@@ -147,10 +148,8 @@ class Embedding:
         self._moves = _descend(
             table.context, table.target, table.bias, table.steps, rows, weights, owners, slope @ vectors, sampled,
             slope.T @ users, slope.sum(axis=0), np.float32(self.settings.rate), self._number, self._moved,
-            self._has_moved, self._moves,
+            self._has_moved, self._moves, table.block_rows, table.changed,
         )  # fmt: skip
-        table.touch(_one_of_each_block(rows, table.block_rows, self._number))
-        table.touch(_one_of_each_block(sampled, table.block_rows, self._number))
 
     def _rows(self, items: list[str]) -> list[int]:
         try:
@@ -236,11 +235,12 @@ def _gather(context, target, bias, steps, rows, weights, owners, targets, draws,
 @njit(cache=True)
 def _descend(  # type: ignore[no-untyped-def]
     context, target, bias, steps, rows, weights, owners, pulls, sampled, gradient, bias_gradient, rate, number, moved,
-    has_moved, moves,
+    has_moved, moves, block_rows, changed,
 ):  # fmt: skip
     """AdaGrad steps on the context embeddings of `rows`, which got `pulls`, float32 (b, d), of their users each by its
     weight, and on the target embeddings and biases of `sampled`, int32 (n,) distinct: `gradient` float32 (n, d) and
-    `bias_gradient` float32 (n,). Notes all these as moved; returns how many rows are noted.
+    `bias_gradient` float32 (n,). Notes all these as moved, and their blocks in `changed`; returns how many rows are
+    noted.
     """
     distinct = np.empty(len(rows), np.int32)
     sums = np.zeros((len(rows), context.shape[1]), np.float32)
@@ -261,6 +261,8 @@ def _descend(  # type: ignore[no-untyped-def]
         _move(target, steps, TARGET, row, gradient[k], rate)
         steps[row, BIAS] += bias_gradient[k] * bias_gradient[k]
         bias[row] += rate * bias_gradient[k] / np.sqrt(steps[row, BIAS])
+    mark_blocks(distinct[:n], block_rows, changed)
+    mark_blocks(sampled, block_rows, changed)
     moves = _note(distinct[:n], moved, has_moved, moves)
     return _note(sampled, moved, has_moved, moves)
 
@@ -298,21 +300,6 @@ def _note(rows, moved, has_moved, moves):  # type: ignore[no-untyped-def]
             moved[moves] = row
             moves += 1
     return moves
-
-
-@njit(cache=True)
-def _one_of_each_block(rows, block_rows, number):  # type: ignore[no-untyped-def]
-    """Of `rows`, int32 (n,), one for each block of `block_rows` that they are in; `number` is 0 before and after."""
-    first = np.empty(len(rows), np.int32)
-    n = 0
-    for row in rows:
-        if number[row // block_rows] == 0:
-            number[row // block_rows] = 1
-            first[n] = row
-            n += 1
-    for row in first[:n]:
-        number[row // block_rows] = 0
-    return first[:n]
 
 
 @njit(cache=True)

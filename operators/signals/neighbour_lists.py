@@ -10,23 +10,43 @@ from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, RAT
 
 
 @njit(cache=True)
+def learn(  # type: ignore[no-untyped-def]
+    stats, at, decay, counts, reward, value, rated, now,
+    neighbours, weights, forgetting, row, past, own, amounts, taken,
+    entry_of, rows, counted, renewals, cells, n,
+):  # fmt: skip
+    """`count` one interaction with `row`, if it `counts`, and `pair` it with `past`: both in one call."""
+    if counts:
+        n = count_one(stats, at, decay, row, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n)
+    return pair(
+        neighbours, weights, forgetting, row, past, own, amounts, taken, entry_of, rows, counted, renewals, cells, n
+    )
+
+
+@njit(cache=True)
 def count(stats, at, decay, targets, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
     """Count one interaction of `reward` with each of `targets`, int32 (t,), at event number `now`.
 
-    `decay` float64 (2,) is what popularity and trend keep over one event. `rated` says that `value` is a rating. Costs
-    1.5 us, a call included, for one target.
+    `decay` float64 (2,) is what popularity and trend keep over one event. `rated` says that `value` is a rating.
     """
     for row in targets:
-        age = now - at[row]
-        for column in range(len(decay)):  # DECAYED begins at 0
-            stats[row, column] = stats[row, column] * decay[column] ** age + max(0.0, reward)
-        stats[row, POSITIVES if reward > 0 else NEGATIVES] += np.float32(1)
-        if rated:
-            stats[row, RATING_SUM] += value
-            stats[row, RATINGS] += np.float32(1)
-        at[row] = now
-        entry, n = enter(row, entry_of, rows, counted, renewals, cells, n)
-        counted[entry] = True
+        n = count_one(stats, at, decay, row, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n)
+    return n
+
+
+@njit(cache=True)
+def count_one(stats, at, decay, row, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
+    """See `count`: of one target."""
+    age = now - at[row]
+    for column in range(len(decay)):  # DECAYED begins at 0
+        stats[row, column] = stats[row, column] * decay[column] ** age + max(0.0, reward)
+    stats[row, POSITIVES if reward > 0 else NEGATIVES] += np.float32(1)
+    if rated:
+        stats[row, RATING_SUM] += value
+        stats[row, RATINGS] += np.float32(1)
+    at[row] = now
+    entry, n = enter(row, entry_of, rows, counted, renewals, cells, n)
+    counted[entry] = True
     return n
 
 

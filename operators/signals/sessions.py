@@ -128,7 +128,7 @@ class Sessions:
         _put_first(table.items, self.recent, self._next, slot, row)
         table.at[slot] = self.clock
         self.clock += 1
-        table.changed.add(slot // table.block_rows)
+        table.changed[slot // table.block_rows] = True
 
     def _end(self, slot: int) -> None:
         _unlist_all(self.table.items[slot], self.recent, slot)

@@ -4,6 +4,9 @@ Decayed popularity, likes and dislikes, ratings, and for each item a bounded lis
 with forgetting. A cohort (a stated attribute of users) has such a list as well, under a name no item can have.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import msgspec
 import numpy as np
 from riverrank.operators.catalogue.tokens import COHORT, MAX_COHORTS, cohorts
@@ -13,10 +16,10 @@ from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import hash32, session_key
 from riverrank.state.item_tables import DECAYED, POPULARITY, ItemTable, decay_of
 from riverrank.state.journal import Journal
-from riverrank.state.messages import Feedback, History, SignalUpdate, decode_feedback, encode
+from riverrank.state.messages import Feedback, Outcome, SignalUpdate, decode_feedback, encode
 
 from .changes import Changes
-from .neighbour_lists import count, pair
+from .neighbour_lists import count, learn
 
 ORDER_DECAY = 0.9  # of a pair's weight, for each interaction that lies between
 DUMPED_BYTES = 1 << 15  # of the table at most, for each record of the log that a dump replaces: some 10 us
@@ -31,6 +34,17 @@ class Counts(msgspec.Struct, array_like=True, tag=1):
 
 
 COUNTS = Layout("counts", Counts)
+
+
+class Beside(NamedTuple):
+    """What the lists of an item are told of, and tell of it: `names`, of which the user took the first `taken`, newest
+    first, and the others are the user's cohorts. `owned` and `amounts` as `neighbour_lists.pair` takes them.
+    """
+
+    names: list[str]
+    taken: int
+    owned: np.ndarray
+    amounts: np.ndarray
 
 
 class Signals:
@@ -54,6 +68,7 @@ class Signals:
         self._forgetting = np.float32(self.settings.forgetting)
         self._amounts = (ORDER_DECAY ** np.arange(self.settings.window)).astype(np.float32)  # by interactions between
         self._all_owned = np.ones(self.settings.window + MAX_COHORTS + 1, np.bool_)
+        self._nothing = Beside([], 0, self._all_owned, self._amounts)
         self._changes = Changes(self.table)
         self._taken: list[tuple[int, int]] = []  # keys of users and the row that each took, -1: is erased
         self._pending = 0  # feedbacks since the last update
@@ -88,24 +103,20 @@ class Signals:
 
     def _learn(self, feedback: Feedback) -> None:
         event = feedback.event
-        self._make_room(1 + self.settings.window + MAX_COHORTS + sum(len(o.items) for o in feedback.outcomes))
+        shown = sum([len(o.items) for o in feedback.outcomes]) if feedback.outcomes else 0
+        self._make_room(1 + self.settings.window + MAX_COHORTS + shown)
         self.counts.events += 1
         if feedback.outcomes:
-            refused = [i for o in feedback.outcomes for i, label in zip(o.items, o.labels, strict=True) if not label]
-            rows = [self.table.row(item_id) for item_id in refused if self._owns(item_id)]
-            self._count(np.array(rows, np.int32), 0.0, 0.0, rated=False)
+            self._count_refused(feedback.outcomes)
         item_id = event.item_id
         if item_id is None or event.type not in INTERACTIONS:
             return
         own = self._owns(item_id)
-        if own:
-            row = self.table.row(item_id)
-            rated = EVENT_TYPES[event.type].is_rating and event.value is not None
-            self._count(np.array([row], np.int32), feedback.reward, event.value or 0.0, rated=rated)
-            if feedback.reward > 0:
+        beside = self._beside(item_id, own, feedback) if feedback.reward > 0 else self._nothing
+        if own or beside.names:
+            row = self._count_and_pair(item_id, own, beside, feedback)
+            if own and feedback.reward > 0:
                 self._taken.append((session_key(event.user_id), row))
-        if feedback.reward > 0:
-            self._pair(item_id, own, feedback)
 
     def due(self) -> bool:
         """Whether enough was learned since the last update for a new one."""
@@ -113,6 +124,10 @@ class Signals:
 
     def flush(self) -> list[bytes]:
         """The encoded update of all that changed since the last one; none where nothing did."""
+        return [encode(update) for update in self.updates()]
+
+    def updates(self) -> list[SignalUpdate]:
+        """`flush`, not encoded."""
         if not self._pending:
             return []
         packed = self._changes.pack(self._decay, self.counts.events, [row for _, row in self._taken])
@@ -137,13 +152,13 @@ class Signals:
             # Only now: what is not in the log was sent.
             self.journal.compact({_COUNTS: COUNTS.encode(self.counts), **self.table.dump()})
             self._compact = False
-        return [encode(update)]
+        return [update]
 
     def _is_worth_dumping(self, records: int) -> bool:
         """Whether the log is so long that a dump costs little a record: in a large table many blocks change."""
         table = self.table
         row_bytes = sum(getattr(table, name).nbytes for name in table.columns) // table.capacity
-        return len(table.changed) * table.block_rows * row_bytes <= records * DUMPED_BYTES
+        return np.count_nonzero(table.changed) * table.block_rows * row_bytes <= records * DUMPED_BYTES
 
     def _owns(self, name: str) -> bool:
         return self.settings.shards == 1 or hash32(name) % self.settings.shards == self.shard
@@ -167,19 +182,22 @@ class Signals:
         table.stats[rows, DECAYED] *= self._decay ** (now - table.at[rows])[:, None]
         table.at[rows] = now
 
-    def _count(self, rows: np.ndarray, reward: float, value: float, *, rated: bool) -> None:
+    def _count_refused(self, outcomes: Sequence[Outcome]) -> None:
+        """Count what was shown and not taken."""
+        refused = [i for o in outcomes for i, label in zip(o.items, o.labels, strict=True) if not label]
+        rows = [self.table.row(item_id) for item_id in refused if self._owns(item_id)]
         table, changes = self.table, self._changes
         changes.fit(len(rows))
         changes.n = count(
-            table.stats, table.at, self._decay, rows, float(reward), float(value), rated, self.counts.events,
-            changes.entry_of, changes.rows, changes.counted, changes.renewals, changes.cells, changes.n,
+            table.stats, table.at, self._decay, np.array(rows, np.int32), 0.0, 0.0, False, self.counts.events,
+            *changes.arrays(),
         )  # fmt: skip
-        if rated:
-            self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
 
-    def _pair(self, item_id: str, own: bool, feedback: Feedback) -> None:
-        """Tell the lists of the item, of what the user took before it, and of the user's cohorts, of each other."""
-        past = list(_past(feedback.history[-self.settings.window :], item_id))
+    def _beside(self, item_id: str, own: bool, feedback: Feedback) -> Beside:
+        """What of the user's is paired with the item, which is of this shard if `own`."""
+        taken = dict.fromkeys(feedback.history.taken(self.settings.window))
+        taken.pop(item_id, None)
+        past = list(taken)
         members = cohorts(feedback.attributes) if feedback.attributes else []
         owned, amounts = self._all_owned, self._amounts
         if self.settings.shards > 1:
@@ -188,16 +206,24 @@ class Signals:
                 amounts = amounts[: len(past)][owned[: len(past)]]
                 past, members = [*filter(self._owns, past)], [*filter(self._owns, members)]
                 owned = np.append(np.ones(len(past) + len(members), np.bool_), False)
-        names = [*past, *members]
-        if not names:
-            return
-        table, changes = self.table, self._changes
-        row, rows = table.row(item_id), self._rows(names)
-        changes.fit(len(names) + 1)
-        changes.n = pair(
-            table.neighbours, table.weights, self._forgetting, row, rows, owned, amounts, len(past),
-            changes.entry_of, changes.rows, changes.counted, changes.renewals, changes.cells, changes.n,
+        return Beside(past + members, len(past), owned, amounts)
+
+    def _count_and_pair(self, item_id: str, own: bool, beside: Beside, feedback: Feedback) -> int:
+        """Count an interaction with the item, if that is of this shard, and tell the lists of the item and of what is
+        `beside` it of each other. The item's row.
+        """
+        table, changes, value = self.table, self._changes, feedback.event.value
+        rated = own and value is not None and EVENT_TYPES[feedback.event.type].is_rating
+        row, rows = table.row(item_id), self._rows(beside.names)
+        changes.fit(len(rows) + 1)
+        changes.n = learn(
+            table.stats, table.at, self._decay, own, float(feedback.reward), float(value or 0.0), rated,
+            self.counts.events, table.neighbours, table.weights, self._forgetting, row, rows, beside.owned,
+            beside.amounts, beside.taken, *changes.arrays(),
         )  # fmt: skip
+        if rated and value is not None:
+            self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
+        return row
 
     def _rows(self, names: list[str]) -> np.ndarray:
         """The rows of `names`, begun where there are none: int32 (n,)."""
@@ -205,10 +231,3 @@ class Signals:
             return np.fromiter(map(self.table.rows.__getitem__, names), np.int32, len(names))
         except KeyError:
             return np.array(list(map(self.table.row, names)), np.int32)
-
-
-def _past(history: History, item_id: str) -> dict[str, None]:
-    """The distinct items of `history` (newest last) that were taken, newest first, without `item_id`."""
-    past = dict.fromkeys([seen for seen, reward, _ in history.newest_first() if reward > 0])
-    past.pop(item_id, None)
-    return past
