@@ -80,6 +80,10 @@ class Ranker:
 
         The shard's own index takes them at once.
         """
+        return [encode(update) for update in self.updates()]
+
+    def updates(self) -> list[Weights | VectorUpdate]:
+        """`flush`, not encoded."""
         if not self._pending:
             return []
         self._pending = 0
@@ -95,7 +99,7 @@ class Ranker:
         if self.journal is not None and self._compact:
             self.journal.compact({_MODEL: RANKER.encode(self._state()), **self.embedding.table.dump()})
             self._compact = False
-        return [encode(update) for update in updates]
+        return updates
 
     def _learn_order(self, feedback: Feedback) -> None:
         """Learn to order candidates from one feedback, and keep those that the next may be a choice from."""
