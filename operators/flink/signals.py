@@ -33,7 +33,7 @@ class SignalsFunction(KeyedProcessFunction):
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[bytes]:
         signals = self._shard(ctx.get_current_key())
-        signals.learn(decode_feedback(value))
+        signals.learn(decode_feedback(value), value)
         yield from self.flushes.after(signals, ctx)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[bytes]:

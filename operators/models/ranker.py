@@ -62,14 +62,17 @@ class Ranker:
         ranker.journal = journal
         return ranker
 
-    def learn(self, feedback: Feedback) -> None:
-        """Learn from one feedback: an interaction against what there was to choose, an impression against itself."""
+    def learn(self, feedback: Feedback, encoded: bytes | None = None) -> None:
+        """Learn from one feedback: an interaction against what there was to choose, an impression against itself.
+
+        `encoded` is the feedback as it came, if it did.
+        """
         self.version += 1
         self._learn_order(feedback)
         self.embedding.take(feedback)
         self._pending += 1
         if self.journal is not None:
-            self._compact = self.journal.append(encode(feedback)) or self._compact
+            self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
 
     def due(self) -> bool:
         """Whether enough was learned since the last weights for new ones: while there is little, each bit counts."""

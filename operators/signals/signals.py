@@ -89,8 +89,8 @@ class Signals:
         signals.journal = journal
         return signals
 
-    def learn(self, feedback: Feedback) -> None:
-        """Learn what `feedback` tells of the items of this shard."""
+    def learn(self, feedback: Feedback, encoded: bytes | None = None) -> None:
+        """Learn what `feedback`, which came as `encoded`, if it did, tells of the items of this shard."""
         event = feedback.event
         self._newest = max(self._newest, event.ts)
         self._pending += 1
@@ -99,7 +99,7 @@ class Signals:
         else:
             self._learn(feedback)
         if self.journal is not None:
-            self._compact = self.journal.append(encode(feedback)) or self._compact
+            self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
 
     def _learn(self, feedback: Feedback) -> None:
         event = feedback.event
