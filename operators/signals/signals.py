@@ -5,7 +5,6 @@ with forgetting. A cohort (a stated attribute of users) has such a list as well,
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,13 +15,15 @@ from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import hash32, session_key
 from riverrank.state.item_tables import DECAYED, POPULARITY, ItemTable, decay_of
 from riverrank.state.journal import Journal
-from riverrank.state.messages import Feedback, Outcome, SignalUpdate, decode_feedback, encode
+from riverrank.state.messages import Feedback, SignalUpdate, decode_feedback, encode
 
 from .changes import Changes
-from .neighbour_lists import count, learn
+from .neighbour_lists import learn
+from .steps import Steps
 
 ORDER_DECAY = 0.9  # of a pair's weight, for each interaction that lies between
 DUMPED_BYTES = 1 << 15  # of the table at most, for each record of the log that a dump replaces: some 10 us
+BLOCK = 16  # feedbacks at most that are put into the table at once
 _COUNTS = "counts"
 
 
@@ -34,17 +35,6 @@ class Counts(msgspec.Struct, array_like=True, tag=1):
 
 
 COUNTS = Layout("counts", Counts)
-
-
-class Beside(NamedTuple):
-    """What the lists of an item are told of, and tell of it: `names`, of which the user took the first `taken`, newest
-    first, and the others are the user's cohorts. `owned` and `amounts` as `neighbour_lists.pair` takes them.
-    """
-
-    names: list[str]
-    taken: int
-    owned: np.ndarray
-    amounts: np.ndarray
 
 
 class Signals:
@@ -68,9 +58,9 @@ class Signals:
         self._forgetting = np.float32(self.settings.forgetting)
         self._amounts = (ORDER_DECAY ** np.arange(self.settings.window)).astype(np.float32)  # by interactions between
         self._all_owned = np.ones(self.settings.window + MAX_COHORTS + 1, np.bool_)
-        self._nothing = Beside([], 0, self._all_owned, self._amounts)
         self._changes = Changes(self.table)
         self._taken: list[tuple[int, int]] = []  # keys of users and the row that each took, -1: is erased
+        self._block: list[Feedback] = []  # not yet in the table
         self._pending = 0  # feedbacks since the last update
         self._newest = 0  # event time of these
         self._compact = False
@@ -85,38 +75,99 @@ class Signals:
         signals.table.load(base)
         for record in log:
             signals.learn(decode_feedback(record))
+        signals.settle()
         signals._changes.resend()  # which changes of the log were sent before, is not known
         signals.journal = journal
         return signals
 
     def learn(self, feedback: Feedback, encoded: bytes | None = None) -> None:
-        """Learn what `feedback`, which came as `encoded`, if it did, tells of the items of this shard."""
-        event = feedback.event
-        self._newest = max(self._newest, event.ts)
+        """Take what `feedback`, which came as `encoded`, if it did, tells of the items of this shard. It is in the
+        table after `settle`.
+        """
+        self._newest = max(self._newest, feedback.event.ts)
         self._pending += 1
-        if event.type == "erase":
-            self._taken.append((session_key(event.user_id), -1))
-        else:
-            self._learn(feedback)
+        self._block.append(feedback)
+        if len(self._block) == BLOCK:
+            self.settle()
         if self.journal is not None:
             self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
 
-    def _learn(self, feedback: Feedback) -> None:
-        event = feedback.event
-        shown = sum([len(o.items) for o in feedback.outcomes]) if feedback.outcomes else 0
-        self._make_room(1 + self.settings.window + MAX_COHORTS + shown)
-        self.counts.events += 1
-        if feedback.outcomes:
-            self._count_refused(feedback.outcomes)
-        item_id = event.item_id
-        if item_id is None or event.type not in INTERACTIONS:
+    def settle(self) -> None:
+        """Put into the table what was learned and is not there yet: all at once, unless rows are to be released."""
+        block, self._block = self._block, []
+        rows = [self._most_rows(feedback) for feedback in block]
+        if len(self.table.rows) + sum(rows) <= self.settings.items:
+            self._learn(block)
             return
-        own = self._owns(item_id)
-        beside = self._beside(item_id, own, feedback) if feedback.reward > 0 else self._nothing
-        if own or beside.names:
-            row = self._count_and_pair(item_id, own, beside, feedback)
-            if own and feedback.reward > 0:
-                self._taken.append((session_key(event.user_id), row))
+        for feedback, most in zip(block, rows, strict=True):
+            self._make_room(most)
+            self._learn([feedback])
+
+    def _most_rows(self, feedback: Feedback) -> int:
+        """How many rows the feedback may begin."""
+        shown = sum([len(outcome.items) for outcome in feedback.outcomes]) if feedback.outcomes else 0
+        return 0 if feedback.event.type == "erase" else 1 + self.settings.window + MAX_COHORTS + shown
+
+    def _learn(self, block: Sequence[Feedback]) -> None:
+        steps = Steps(self._all_owned, self._amounts)
+        taken: list[tuple[int, int]] = []
+        for feedback in block:
+            event, item_id = feedback.event, feedback.event.item_id
+            if event.type == "erase":
+                taken.append((session_key(event.user_id), -1))
+                continue
+            self.counts.events += 1
+            for outcome in feedback.outcomes:
+                for shown, label in zip(outcome.items, outcome.labels, strict=True):
+                    if not label and self._owns(shown):
+                        steps.count(shown, self.counts.events)
+            if item_id is not None and event.type in INTERACTIONS:
+                began = self._learn_interaction(item_id, feedback, steps)
+                if began >= 0 and feedback.reward > 0:
+                    taken.append((session_key(event.user_id), began))
+        rows = self._run(steps)
+        self._taken += [(key, rows[began] if began >= 0 else -1) for key, began in taken]
+
+    def _learn_interaction(self, item_id: str, feedback: Feedback, steps: Steps) -> int:
+        """Begin a step for an interaction; where in the step's names it began, -1 where the item is not of the shard.
+
+        The lists of the item, of what the user took before it, and of the user's cohorts are told of each other.
+        """
+        own, value, now = self._owns(item_id), feedback.event.value, self.counts.events
+        past: list[str] = []
+        members: list[str] = []
+        if feedback.reward > 0:
+            before = dict.fromkeys(feedback.history.taken(self.settings.window))
+            before.pop(item_id, None)
+            past = list(before)
+            members = cohorts(feedback.attributes) if feedback.attributes else []
+        owned = amounts = None
+        if self.settings.shards > 1:
+            owned = np.array([self._owns(name) for name in (*past, *members, item_id)])
+            if not own:  # then only lists of this shard are told of the item
+                amounts = self._amounts[: len(past)][owned[: len(past)]]
+                past, members = [*filter(self._owns, past)], [*filter(self._owns, members)]
+                if not (past or members):
+                    return -1
+                owned = np.append(np.ones(len(past) + len(members), np.bool_), False)
+        rated = own and value is not None and EVENT_TYPES[feedback.event.type].is_rating
+        if rated and value is not None:
+            self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
+        began = steps.pair(item_id, past, members, own, owned, amounts, feedback.reward, value or 0.0, rated, now)
+        return began if own else -1
+
+    def _run(self, steps: Steps) -> list[int]:
+        """Take the steps; the rows of their names."""
+        if not steps.names:
+            return []
+        table, changes = self.table, self._changes
+        rows = self._rows(steps.names)
+        changes.fit(len(rows))
+        changes.n = learn(
+            table.stats, table.at, self._decay, table.neighbours, table.weights, self._forgetting, rows,
+            *steps.arrays(), *changes.arrays(),
+        )  # fmt: skip
+        return rows.tolist()
 
     def due(self) -> bool:
         """Whether enough was learned since the last update for a new one."""
@@ -130,6 +181,7 @@ class Signals:
         """`flush`, not encoded."""
         if not self._pending:
             return []
+        self.settle()
         packed = self._changes.pack(self._decay, self.counts.events, [row for _, row in self._taken])
         update = SignalUpdate(
             shard=self.shard,
@@ -181,49 +233,6 @@ class Signals:
         table, now = self.table, self.counts.events
         table.stats[rows, DECAYED] *= self._decay ** (now - table.at[rows])[:, None]
         table.at[rows] = now
-
-    def _count_refused(self, outcomes: Sequence[Outcome]) -> None:
-        """Count what was shown and not taken."""
-        refused = [i for o in outcomes for i, label in zip(o.items, o.labels, strict=True) if not label]
-        rows = [self.table.row(item_id) for item_id in refused if self._owns(item_id)]
-        table, changes = self.table, self._changes
-        changes.fit(len(rows))
-        changes.n = count(
-            table.stats, table.at, self._decay, np.array(rows, np.int32), 0.0, 0.0, False, self.counts.events,
-            *changes.arrays(),
-        )  # fmt: skip
-
-    def _beside(self, item_id: str, own: bool, feedback: Feedback) -> Beside:
-        """What of the user's is paired with the item, which is of this shard if `own`."""
-        taken = dict.fromkeys(feedback.history.taken(self.settings.window))
-        taken.pop(item_id, None)
-        past = list(taken)
-        members = cohorts(feedback.attributes) if feedback.attributes else []
-        owned, amounts = self._all_owned, self._amounts
-        if self.settings.shards > 1:
-            owned = np.array([self._owns(name) for name in (*past, *members, item_id)])
-            if not own:  # then only lists of this shard are told of the item
-                amounts = amounts[: len(past)][owned[: len(past)]]
-                past, members = [*filter(self._owns, past)], [*filter(self._owns, members)]
-                owned = np.append(np.ones(len(past) + len(members), np.bool_), False)
-        return Beside(past + members, len(past), owned, amounts)
-
-    def _count_and_pair(self, item_id: str, own: bool, beside: Beside, feedback: Feedback) -> int:
-        """Count an interaction with the item, if that is of this shard, and tell the lists of the item and of what is
-        `beside` it of each other. The item's row.
-        """
-        table, changes, value = self.table, self._changes, feedback.event.value
-        rated = own and value is not None and EVENT_TYPES[feedback.event.type].is_rating
-        row, rows = table.row(item_id), self._rows(beside.names)
-        changes.fit(len(rows) + 1)
-        changes.n = learn(
-            table.stats, table.at, self._decay, own, float(feedback.reward), float(value or 0.0), rated,
-            self.counts.events, table.neighbours, table.weights, self._forgetting, row, rows, beside.owned,
-            beside.amounts, beside.taken, *changes.arrays(),
-        )  # fmt: skip
-        if rated and value is not None:
-            self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
-        return row
 
     def _rows(self, names: list[str]) -> np.ndarray:
         """The rows of `names`, begun where there are none: int32 (n,)."""
