@@ -255,10 +255,10 @@ def _descend(  # type: ignore[no-untyped-def]
             sums[into, column] += weights[k] * pulls[owners[k], column]
     for k in range(n):
         number[distinct[k]] = 0
-        _move(context, steps, CONTEXT, distinct[k], sums[k], rate)
+    _move(context, steps, CONTEXT, distinct[:n], sums[:n], rate)
+    _move(target, steps, TARGET, sampled, gradient, rate)
     for k in range(len(sampled)):
         row = sampled[k]
-        _move(target, steps, TARGET, row, gradient[k], rate)
         steps[row, BIAS] += bias_gradient[k] * bias_gradient[k]
         bias[row] += rate * bias_gradient[k] / np.sqrt(steps[row, BIAS])
     mark_blocks(distinct[:n], block_rows, changed)
@@ -268,12 +268,22 @@ def _descend(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _move(vectors, steps, kind, row, gradient, rate):  # type: ignore[no-untyped-def]
-    """One AdaGrad step: the gradient over the root of the sum of the mean squares of all before it and itself."""
-    steps[row, kind] += _square(gradient) / np.float32(len(gradient))
-    scale = rate / np.sqrt(steps[row, kind])
-    for column in range(len(gradient)):
-        vectors[row, column] += scale * gradient[column]
+def _move(vectors, steps, kind, rows, gradient, rate):  # type: ignore[no-untyped-def]
+    """One AdaGrad step of each of `rows`, distinct: its gradient, of float32 (n, d), over the root of the sum of the
+    mean squares of all before it and itself. One kind of work at a time, which a processor does for several rows at
+    once.
+    """
+    n, size = gradient.shape
+    scales = np.empty(n, np.float32)
+    for k in range(n):
+        scales[k] = _square(gradient[k]) / np.float32(size)
+    for k in range(n):
+        steps[rows[k], kind] += scales[k]
+        scales[k] = rate / np.sqrt(steps[rows[k], kind])
+    for k in range(n):
+        row, scale = rows[k], scales[k]
+        for column in range(size):
+            vectors[row, column] += scale * gradient[k, column]
 
 
 @njit(cache=True)
