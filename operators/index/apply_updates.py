@@ -20,6 +20,7 @@ class Indexed(Protocol):
     meta: Any
     lists: Any
     _pool: Any
+    _clock: np.ndarray
 
     def _row(self, item_id: str) -> int: ...
     def _make_room(self, rows: int) -> None: ...
@@ -37,11 +38,15 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
         np.frombuffer(update.weights, "<f4"), index.behaviour.signals.forgetting, table.block_rows, table.changed,
     )  # fmt: skip
     if update.taken:
-        taken = [rows[item] if item >= 0 else -1 for item in np.frombuffer(update.taken, "<i4").tolist()]
+        taken = np.append(rows, np.int32(-1))[np.frombuffer(update.taken, "<i4")].tolist()  # -1 is the last
         index.sessions.take(np.frombuffer(update.keys, "<u4").tolist(), taken)
     meta = index.meta
+    is_new = update.shard not in meta.events
     meta.events[update.shard] = update.events
-    index._set_clock()
+    if is_new:
+        index._set_clock()
+    else:
+        index._clock[update.shard] = update.events
     index.lists.count(rows[counted])
     meta.ratings[update.shard] = update.ratings
     meta.ts = max(meta.ts, update.ts)
