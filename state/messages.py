@@ -6,8 +6,8 @@ default, and what changes otherwise gets a new number as `state.codec` has it.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
-from struct import Struct, pack, unpack
+from collections.abc import Iterable, Iterator, Sequence
+from struct import Struct, pack, unpack, unpack_from
 from typing import Any, overload
 
 import msgspec
@@ -73,6 +73,22 @@ class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """Item id, reward and kind of each interaction, newest first."""
         rewards = unpack(f"<{len(self.items)}d", self.rewards)
         return zip(reversed(self.items), reversed(rewards), reversed(self.kinds), strict=True)
+
+    def taken(self, most: int | None = None) -> Sequence[str]:
+        """The items that were taken, newest first, among the last `most` interactions.
+
+        >>> History.of([Seen("a", 5, 1.0), Seen("b", 7, -1.0, 3), Seen("c", 8, 1.0)]).taken(2)
+        ['c']
+        """
+        items = self.items
+        n = len(items) if most is None else min(most, len(items))
+        if not n:
+            return ()
+        rewards = unpack_from(f"<{n}d", self.rewards, 8 * (len(items) - n))
+        newest_first = items[: -n - 1 : -1]
+        if min(rewards) > 0:
+            return newest_first
+        return [item_id for item_id, reward in zip(newest_first, reversed(rewards), strict=True) if reward > 0]
 
     def since(self, ts: int) -> "History":
         """The interactions from `ts` on."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from numba import njit
 
 from .codec import Fields, Layout
 
@@ -59,7 +60,7 @@ class Table:
         self.ids: list[str] = []
         self.rows: dict[str, int] = {}
         self.free: list[int] = []
-        self.changed: set[int] = set()  # numbers of blocks that state does not hold yet
+        self.changed = np.zeros(1, np.bool_)  # by number of a block, whether state does not hold it yet
         for name, column in self.columns.items():
             setattr(self, name, np.full((block_rows, *column.shape), column.fill, column.dtype))
         self.capacity = block_rows
@@ -82,7 +83,7 @@ class Table:
                 self.grow(2 * row)
             self.ids.append(item_id)
         self.rows[item_id] = row
-        self.changed.add(row // self.block_rows)
+        self.changed[row // self.block_rows] = True
         return row
 
     def rows_of(self, item_ids: Iterable[str]) -> np.ndarray:
@@ -100,10 +101,12 @@ class Table:
                 new[len(old) :] = column.fill
             setattr(self, name, new)
         self.capacity = capacity
+        held, self.changed = self.changed, np.zeros(-(-capacity // self.block_rows), np.bool_)
+        self.changed[: len(held)] = held
 
     def touch(self, rows: np.ndarray) -> None:
         """Note that `rows` changed."""
-        self.changed.update((rows // self.block_rows).tolist())
+        mark_blocks(rows, self.block_rows, self.changed)
 
     def release(self, rows: np.ndarray) -> None:
         """Forget `rows`: their ids and their numbers."""
@@ -119,26 +122,25 @@ class Table:
         """The blocks that changed since the last dump, by the key they are kept under."""
         blocks = {}
         shapes = {name: column.shape for name, column in self.columns.items()}
-        for number in sorted(self.changed):
+        for number in np.flatnonzero(self.changed).tolist():
             first = number * self.block_rows
             part = slice(first, min(first + self.block_rows, len(self.ids)))
             columns = {name: getattr(self, name)[part].tobytes() for name in self.columns}
             block = Block(first, tuple(self.ids[part]), shapes, columns)
             blocks[f"{self.prefix}:{number:08x}"] = BLOCK.encode(block)
-        self.changed.clear()
+        self.changed[:] = False
         return blocks
 
     def place(self, rows: Mapping[str, int]) -> None:
         """Give each id the row that it had, where it has none yet; a row that another id has by now is not given."""
+        self.ids += [""] * (max(rows.values(), default=-1) + 1 - len(self.ids))
+        if len(self.ids) > self.capacity:
+            self.grow(max(2 * self.capacity, len(self.ids)))
         for item_id, row in rows.items():
-            if row >= len(self.ids):
-                self.ids += [""] * (row + 1 - len(self.ids))
             if item_id not in self.rows and not self.ids[row]:
                 self.ids[row] = item_id
                 self.rows[item_id] = row
-                self.changed.add(row // self.block_rows)
-        if len(self.ids) > self.capacity:
-            self.grow(max(2 * self.capacity, len(self.ids)))
+                self.changed[row // self.block_rows] = True
         self.free = [row for row in reversed(range(len(self.ids))) if not self.ids[row]]  # the lowest is taken first
 
     def load(self, blocks: Mapping[str, bytes]) -> None:
@@ -162,6 +164,13 @@ class Table:
                     getattr(self, name)[part] = values.reshape(n, *column.shape)
         self.rows = {item_id: row for row, item_id in enumerate(self.ids) if item_id}
         self.free = [row for row, item_id in enumerate(self.ids) if not item_id]
+
+
+@njit(cache=True)
+def mark_blocks(rows, block_rows, changed):  # type: ignore[no-untyped-def]
+    """Set the blocks of `rows`, int (n,), in `changed`, bool by number of a block."""
+    for row in rows:
+        changed[row // block_rows] = True
 
 
 def _check(name: str, held: tuple[int, ...], column: Column) -> None:

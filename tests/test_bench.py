@@ -160,8 +160,8 @@ def test_messages_of_the_empty_job_are_about_as_long_as_the_jobs() -> None:
 
     watched = [
         noted(parts.PARTS["session"][0], accepted),
-        noted("riverrank.operators.signals.signals:Signals.flush", lambda made: sent["UPDATE"].extend(map(len, made))),
-        noted(f"{parts.RANKER}:Ranker.flush", lambda made: sent["WEIGHTS"].append(sum(map(len, made)))),
+        noted(parts.PARTS["signals"][1], lambda made: sent["UPDATE"].extend(len(encode(update)) for update in made)),
+        noted(parts.PARTS["ranker"][1], lambda made: sent["WEIGHTS"].append(sum(len(encode(u)) for u in made))),
         noted(parts.PARTS["recommend"][0], lambda answer: sent["SLATE"].append(len(answer.slate))),
     ]
     with parts.wrapped(dict(watched)):

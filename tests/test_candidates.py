@@ -303,7 +303,7 @@ def test_a_kernel_is_compiled_for_one_set_of_types():
     assert types.keys() == expected
     assert {name: of for name, of in types.items() if len(of) > 1} == {}
     asked = {name for name, of in types.items() if of}
-    assert {"candidates.merging.merge", "candidates.selection.fill_table", "index.ranked_lists.count_by_token"} <= asked
+    assert {"candidates.merging.merge", "candidates.selection.fill_table", "index.ranked_lists.count_ranked"} <= asked
     assert len(asked) > 25
 
 

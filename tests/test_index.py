@@ -268,10 +268,10 @@ def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted):
             ([(weight, 2 * weight, 1.0) for *_, weight in cells], "<f4"),
         )
     )
-    changed = np.frombuffer(np.array(counted, "<i4").tobytes(), "<i4")
+    changed, blocks = np.frombuffer(np.array(counted, "<i4").tobytes(), "<i4"), np.zeros(len(table.stats), np.bool_)
     _apply(
         *(table.stats, table.at, table.shard, table.neighbours, table.weights, rows, changed),
-        *(stats, 77.0, 1, counts, positions, items, amounts, 0.5),
+        *(stats, 77.0, 1, counts, positions, items, amounts, 0.5, 1, blocks),
     )
     for k, item in enumerate(counted):
         row = rows[item]
@@ -474,14 +474,33 @@ def test_items_come_back_in_their_rows_in_whatever_order_state_holds_them():
         assert (again.newest().tolist(), again.popular().tolist()) == (newest, popular)
 
 
+@pytest.mark.parametrize("shards", [1, 3])
+def test_keys_by_popularity_and_by_trend_are_those_of_each(shards):
+    world = World(3, shards=shards, items=2000)
+    for _ in range(200):
+        world.step()
+    index = world.index
+    index.table.stats[:3, POPULARITY] = 0.0
+    rows = np.arange(len(index.table), dtype=np.int32)
+    with np.errstate(divide="ignore"):
+        expected = np.log(index.table.stats[rows, :2].astype(np.float64))
+    ages = index.table.at[rows] - (shards > 1) * index._clock[index.table.shard[rows]]
+    expected -= ages[:, None] * index._log_decay
+    assert index.both_keys_of(rows).tolist() == expected.T.tolist()
+    assert [index.keys_of(rows, which).tolist() for which in (POPULARITY, TRENDING)] == expected.T.tolist()
+
+
 TWINS = {
     "apply_updates._apply": test_an_update_is_written_to_the_rows_of_its_items,
+    "item_index.as_of_start": test_keys_by_popularity_and_by_trend_are_those_of_each,
+    "item_index.gather_decayed": test_keys_by_popularity_and_by_trend_are_those_of_each,
     "item_index.decayed": test_decayed_is_what_is_left_of_the_stats,
     "pool.copy": test_what_is_in_the_pool_is_copied_and_the_rest_counted,
     "pool.logits": test_logits_are_dot_products_and_biases,
     "ranked_lists.position_of": test_a_position_is_how_many_stand_before,
     "ranked_lists.take_out": test_a_ranked_list_is_the_beginning_of_the_sorted_rows,
     "ranked_lists.move": test_a_ranked_list_is_the_beginning_of_the_sorted_rows,
+    "ranked_lists.count_ranked": test_ranked_lists_are_what_they_would_be_made_anew,
     "ranked_lists.count_popular": test_counted_rows_are_moved_to_where_sorting_puts_them,
     "ranked_lists.count_by_token": test_lists_by_token_are_the_beginning_of_the_sorted_rows_or_to_be_made_again,
     "vocabulary.link": test_the_vocabulary_knows_the_rows_of_each_token,

@@ -10,8 +10,9 @@ from riverrank.operators.index.event_time_buffer import MOST_WAITING, EventTimeB
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
 from riverrank.operators.signals.changes import Changes
-from riverrank.operators.signals.neighbour_lists import count, pair
+from riverrank.operators.signals.neighbour_lists import count, learn, pair
 from riverrank.operators.signals.signals import Signals
+from riverrank.operators.signals.steps import Steps
 from riverrank.state.hashing import hash32
 from riverrank.state.item_tables import (
     AFTER,
@@ -59,6 +60,7 @@ def lists_of(table: ItemTable) -> dict[str, dict[str, tuple[float, ...]]]:
 def test_items_taken_together_become_neighbours():
     signals = Signals(SMALL, 0)
     signals.learn(Feedback(Event("e", "click", "u", 1, "b"), 1.0, (Seen("x", 0, -1.0), Seen("a", 0, 1.0))))
+    signals.settle()
     assert set(lists_of(signals.table)) == {"a", "b"}
     assert lists_of(signals.table)["a"] == {"b": (1.0, 0.0, 1.0)}
 
@@ -68,6 +70,7 @@ def test_lists_are_bounded_and_what_comes_often_stays():
     for k in range(200):
         other = f"b{k}" if k % 4 else "often"
         signals.learn(Feedback(Event(f"e{k}", "click", "u", k, other), 1.0, (Seen("a", 0, 1.0),)))
+    signals.settle()
     near = lists_of(signals.table)["a"]
     assert len(near) == 8
     assert max(near, key=near.__getitem__) == "often"
@@ -91,6 +94,7 @@ def test_shown_and_not_taken_counts_against_an_item():
     signals = Signals(SMALL, 0)
     outcome = Outcome("s", 1, ("a", "b"), (0, 1))
     signals.learn(Feedback(Event("e", "request", "u", 1), 0.0, (), (outcome,)))
+    signals.settle()
     assert signals.table.stats[signals.table.row("a")][NEGATIVES] == 1
     assert signals.table.stats[signals.table.row("a")][POSITIVES] == 0
 
@@ -101,6 +105,7 @@ def test_table_is_bounded_and_the_least_popular_go_first():
     for k in range(400):
         signals.learn(Feedback(Event(f"a{k}", "click", "u", k, "star"), 1.0, ()))
         signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{k}"), 1.0, (Seen("star", 0, 1.0),)))
+    signals.settle()
     assert len(signals.table.rows) <= 64
     assert "star" in signals.table.rows
     held = lists_of(signals.table)
@@ -134,6 +139,8 @@ def test_restored_signals_go_on_as_if_nothing_had_happened():
     for feedback in stream[550:]:
         whole.learn(feedback)
         second.learn(feedback)
+    whole.settle()
+    second.settle()
     assert lists_of(second.table) == lists_of(whole.table)
     assert second.counts.events == whole.counts.events == 900
     assert second.table.stats[: len(second.table)].tolist() == whole.table.stats[: len(whole.table)].tolist()
@@ -180,8 +187,10 @@ def test_a_newcomer_takes_the_position_of_the_weakest_once_nothing_of_it_is_left
     signals = Signals(behaviour, 0)
     for k in range(4):
         signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"b{k}"), 1.0, (Seen("a", 0, 1.0),)))
+    signals.settle()
     assert set(lists_of(signals.table)["a"]) == {"b0", "b1", "b2", "b3"}
     signals.learn(Feedback(Event("e4", "click", "u", 4, "b4"), 1.0, (Seen("a", 0, 1.0),)))
+    signals.settle()
     assert lists_of(signals.table)["a"] == {"b4": (0.0, 0.0, 1.0)} | {f"b{k}": (1.0, 0.0, 1.0) for k in (1, 2, 3)}
 
 
@@ -211,7 +220,9 @@ def test_shards_share_the_work_without_overlap():
         for shard in shards:
             shard.learn(feedback)
     merged: dict[str, dict[str, tuple[float, ...]]] = {}
+    alone.settle()
     for shard in shards:
+        shard.settle()
         lists = lists_of(shard.table)
         assert lists and not merged.keys() & lists.keys()
         merged |= lists
@@ -339,7 +350,7 @@ def tables(draw: st.DrawFn) -> ItemTable:
         table.neighbours[row] = np.where(held, numbers.permutation(ROWS)[:WIDTH], -1)
         table.weights[row] = np.where(held[:, None], numbers.integers(1, 9, (WIDTH, 3)) / 4, 0.0)
         table.stats[row], table.at[row] = numbers.integers(0, 9, 6), numbers.integers(0, 5)
-    table.changed.clear()
+    table.changed[:] = False
     return table
 
 
@@ -421,12 +432,55 @@ def test_interactions_are_counted_as_plain_python_counts_them(table, rows, rewar
             stats[row, RATINGS] += 1
         at[row] = now
     changes = changes_of(table)
-    targets = np.array(rows, np.int32)
-    changes.n = count(table.stats, table.at, decay, targets, reward, 3.5, rated, now, *arrays_of(changes))
+    for row in rows:
+        changes.n = count(table.stats, table.at, decay, row, reward, 3.5, rated, now, *arrays_of(changes))
     assert table.stats == pytest.approx(stats, rel=1e-5)
     assert table.at.tolist() == at.tolist()
     assert changes.rows[: changes.n].tolist() == list(dict.fromkeys(rows))
     assert changes.counted[: changes.n].all() and not changes.renewals[: changes.n].any()
+
+
+@given(
+    tables(), tables(), st.lists(st.tuples(st.permutations(range(ROWS)), st.integers(0, 6), st.booleans()), max_size=5)
+)
+def test_a_block_is_learned_step_by_step(table, other, interactions):
+    decay, amounts = np.array([0.5, 0.9]), (np.float32(0.5) ** np.arange(6)).astype(np.float32)
+    for name in table.columns:
+        getattr(other, name)[:] = getattr(table, name)
+    changes, others = changes_of(table), changes_of(other)
+    steps = Steps(np.ones(ROWS, np.bool_), amounts)
+    for k, (rows, taken, owned) in enumerate(interactions):
+        row, past = rows[0], np.array(rows[1 : 1 + taken], np.int32)
+        own = np.array([True] * taken + [owned])
+        mine = amounts if owned else amounts[1:] if taken == 5 else amounts[:taken]
+        parts = (own, mine) if not owned else (None, None)
+        names = [f"i{of}" for of in rows[: 1 + taken]]
+        steps.pair(names[0], names[1:], [], owned, *parts, 2.0, 3.5, owned, 60 + k)
+        if owned:
+            others.n = count(other.stats, other.at, decay, row, 2.0, 3.5, True, 60 + k, *arrays_of(others))
+        others.n = pair(other.neighbours, other.weights, FORGETTING, row, past, own, mine, taken, *arrays_of(others))
+    if interactions:
+        rows = np.array([table.rows[name] for name in steps.names], np.int32)
+        columns = (table.stats, table.at, decay, table.neighbours, table.weights, FORGETTING)
+        changes.n = learn(*columns, rows, *steps.arrays(), *arrays_of(changes))
+    for name in table.columns:
+        assert getattr(table, name).tolist() == getattr(other, name).tolist()
+    for name in ("rows", "counted", "renewals", "cells"):
+        assert getattr(changes, name)[: changes.n].tolist() == getattr(others, name)[: others.n].tolist()
+
+
+def test_a_block_leaves_the_same_as_one_at_a_time_whether_rows_are_released_or_not():
+    for items in (60, 200):
+        at_once, single = (Signals(Behaviour(signals=SignalSettings(neighbours=8, items=items)), 0) for _ in range(2))
+        for feedback in made_stream(300):
+            at_once.learn(feedback)
+            single.learn(feedback)
+            single.settle()
+        at_once.settle()
+        assert at_once.table.rows == single.table.rows
+        for name in at_once.table.columns:
+            assert getattr(at_once.table, name).tolist() == getattr(single.table, name).tolist()
+        assert at_once.flush() == single.flush()
 
 
 def unpacked(update: SignalUpdate) -> tuple[dict[str, list[float]], dict[str, int], dict[tuple[str, int], tuple]]:
@@ -483,4 +537,4 @@ def test_released_rows_are_in_no_list(table, gone):
     table.release(rows)
     assert table.neighbours.tolist() == expected[0].tolist()
     assert table.weights.tolist() == expected[1].tolist()
-    assert table.changed == {0}
+    assert np.flatnonzero(table.changed).tolist() == [0]

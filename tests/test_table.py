@@ -25,7 +25,7 @@ def test_a_table_is_a_dict_of_rows_which_its_blocks_bring_back(steps):
         elif what == "dump":
             blocks |= table.dump()
     assert len(table.dump()) <= len(table) // 4 + 1
-    table.changed.update(range(-(-len(table) // 4)))
+    table.changed[: -(-len(table) // 4)] = True
     loaded = Table(COLUMNS, block_rows=4)
     loaded.load({**blocks, **table.dump(), "other:00000000": b""})
     for each in (table, loaded):
@@ -43,6 +43,17 @@ def test_rows_of_unknown_ids_are_left_out():
     assert (found.tolist(), found.dtype) == ([2, 0], np.int32)
 
 
+@given(st.lists(st.integers(0, 39), max_size=9))
+def test_what_is_touched_is_marked_by_block(rows):
+    table = Table(COLUMNS, block_rows=4)
+    for k in range(40):
+        table.row(f"i-{k}")
+    table.dump()
+    assert not table.changed.any()
+    table.touch(np.array(rows, np.int64))
+    assert np.flatnonzero(table.changed).tolist() == sorted({row // 4 for row in rows})
+
+
 def test_rows_double_as_they_grow():
     table, capacities = Table(COLUMNS, block_rows=4), set()
     for k in range(40):
@@ -58,6 +69,6 @@ def test_a_column_that_blocks_lack_keeps_its_fill_and_a_shape_of_another_setting
     wider = Table(COLUMNS, block_rows=4)
     wider.load(blocks)
     assert (wider.count[0], wider.marks[0].tolist()) == (3.0, [-1, -1])
-    wider.changed.add(0)
+    wider.changed[0] = True
     with pytest.raises(ValueError, match=r"marks of shape \(2,\), the configuration says \(3,\): set some.setting = 2"):
         Table({"marks": Column("<i4", (3,), -1, "some.setting")}, block_rows=4).load(wider.dump())

@@ -6,7 +6,7 @@ What is broadcast in the job is applied here at once. Records and outputs are ha
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from riverrank.operators.cache.redis_cache import slate_key
@@ -17,7 +17,7 @@ from riverrank.operators.session.session import Accepted, Session
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
 from riverrank.operators.slate.recommend import Answer, Recommend, receipt_of
-from riverrank.state.messages import POPULAR, CacheWrite, CatalogueUpdate, Feedback, decode_update
+from riverrank.state.messages import POPULAR, CacheWrite, CatalogueUpdate, Feedback, Update
 from riverrank.state.outputs import PREDICTIONS, Origin, Records
 from riverrank.state.records import Event, Item, Reject, dead_letter, decode_event, decode_item
 
@@ -72,28 +72,30 @@ class Lessons:
 
     def flush_signals(self) -> bool:
         """Apply the signals where there are enough for an update; whether there were."""
-        flushed = [signals for signals in self.signals if signals.due()]
-        for signals in flushed:
-            self._apply(signals.flush())
-        return bool(flushed)
+        flushed = False
+        for signals in self.signals:
+            if signals.due():
+                self._apply(signals.updates())
+                flushed = True
+        return flushed
 
     def flush_ranker(self) -> None:
         """Apply the weights and vectors where enough was learned for an update."""
         if self.ranker.due():
-            self._apply(self.ranker.flush())
+            self._apply(self.ranker.updates())
 
     def finish(self) -> None:
         """Apply all that was learned."""
         self.ranker.embedding.settle()
         for signals in self.signals:
-            self._apply(signals.flush())
-        self._apply(self.ranker.flush())
+            self._apply(signals.updates())
+        self._apply(self.ranker.updates())
         while (moved := self.ranker.embedding.moved(self.ranker.shard)) is not None:
             self.index.apply(moved)
 
-    def _apply(self, updates: list[bytes]) -> None:
+    def _apply(self, updates: Sequence[Update]) -> None:
         for update in updates:
-            self.index.apply(decode_update(update))
+            self.index.apply(update)
 
 
 class Pipeline:

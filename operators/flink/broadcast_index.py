@@ -47,7 +47,7 @@ class BroadcastIndex:
         if not self._entries.writable:
             self._entries.make_writable(ctx.get_broadcast_state(self._descriptor))
         update: Update = decode_update(encoded)
-        self._kept.take(update)
+        self._kept.take(update, encoded)
         return update
 
 

@@ -39,7 +39,7 @@ class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
         feedback = decode_feedback(value)
         ranker = self._restored(ctx)
         self.index.read(ctx, feedback.event.ts)
-        ranker.learn(feedback)
+        ranker.learn(feedback, value)
         yield from self.flushes.after(ranker, ONE_SHARD, ctx)
 
     def process_broadcast_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[bytes]:

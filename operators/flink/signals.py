@@ -35,7 +35,7 @@ class SignalsFunction(Shipped, KeyedProcessFunction):
         # To ask for the key is a call to Java.
         shard = ONE_SHARD if self.behaviour.signals.shards == 1 else ctx.get_current_key()
         signals = self._signals(shard)
-        signals.learn(decode_feedback(value))
+        signals.learn(decode_feedback(value), value)
         yield from self.flushes.after(signals, shard, ctx)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[bytes]:

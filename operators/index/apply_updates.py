@@ -20,6 +20,7 @@ class Indexed(Protocol):
     meta: Any
     lists: Any
     _pool: Any
+    _clock: np.ndarray
 
     def _row(self, item_id: str) -> int: ...
     def _make_room(self, rows: int) -> None: ...
@@ -34,15 +35,18 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
         table.stats, table.at, table.shard, table.neighbours, table.weights, rows, counted,
         np.frombuffer(update.stats, "<f4"), float(update.events), update.shard,
         lists, np.frombuffer(update.positions, "<u2"), np.frombuffer(update.neighbours, "<i4"),
-        np.frombuffer(update.weights, "<f4"), index.behaviour.signals.forgetting,
+        np.frombuffer(update.weights, "<f4"), index.behaviour.signals.forgetting, table.block_rows, table.changed,
     )  # fmt: skip
-    table.touch(rows[: len(lists) // 2])
     if update.taken:
-        taken = [rows[item] if item >= 0 else -1 for item in np.frombuffer(update.taken, "<i4").tolist()]
+        taken = np.append(rows, np.int32(-1))[np.frombuffer(update.taken, "<i4")].tolist()  # -1 is the last
         index.sessions.take(np.frombuffer(update.keys, "<u4").tolist(), taken)
     meta = index.meta
+    is_new = update.shard not in meta.events
     meta.events[update.shard] = update.events
-    index._set_clock()
+    if is_new:
+        index._set_clock()
+    else:
+        index._clock[update.shard] = update.events
     index.lists.count(rows[counted])
     meta.ratings[update.shard] = update.ratings
     meta.ts = max(meta.ts, update.ts)
@@ -73,11 +77,12 @@ def _rows(index: Indexed, ids: Sequence[str]) -> np.ndarray:
 @njit(cache=True)
 def _apply(  # type: ignore[no-untyped-def]
     stats, at, shard, neighbours, weights, rows, counted, new_stats, events, number, lists, positions, others, amounts,
-    forgetting,
+    forgetting, block_rows, changed,
 ):  # fmt: skip
     """Put the arrays of a SignalUpdate, flat, into the columns of a table whose rows are `rows[item]`.
 
-    A list that was renewed forgets as often; then its cells that changed are written. Costs 0.1 us a list.
+    A list that was renewed forgets as often; then its cells that changed are written. Notes the blocks of lists in
+    `changed`. Costs 0.1 us a list.
     """
     width = stats.shape[1]
     for k in range(len(counted)):
@@ -89,6 +94,7 @@ def _apply(  # type: ignore[no-untyped-def]
     c = 0
     for item in range(len(lists) // 2):
         row = rows[item]
+        changed[row // block_rows] = True
         if lists[2 * item] > 0:
             kept = np.float32(forgetting ** lists[2 * item])
             for position in range(weights.shape[1]):

@@ -28,21 +28,24 @@ class EventTimeBuffer:
         for record in log:
             self.index.apply(decode_update(record))
         self._journal = journal
-        self._waiting: deque[Learned] = deque()
+        self._waiting: deque[tuple[Learned, bytes]] = deque()  # with how each is encoded
 
-    def take(self, update: Update) -> None:
-        """Keep an update. What was learned is applied by `release`; items and weights are applied at once."""
+    def take(self, update: Update, encoded: bytes | None = None) -> None:
+        """Keep an update, which came as `encoded`, if it did. What was learned is applied by `release`; items and
+        weights are applied at once.
+        """
+        encoded = encoded or encode(update)
         entries = self._journal.entries
         if isinstance(update, Learned):
-            self._waiting.append(update)
-            if self._journal.append(encode(update)):
+            self._waiting.append((update, encoded))
+            if self._journal.append(encoded):
                 self._compact()
         elif self.index.apply(update):
             if isinstance(update, CatalogueUpdate):
                 item_id = update.item.item_id
                 entries.put(ITEM + item_id, encode(CatalogueUpdate(update.item, self.index.row(item_id))))
             else:
-                entries.put(f"{WEIGHTS}{update.shard}", encode(update))
+                entries.put(f"{WEIGHTS}{update.shard}", encoded)
         while self.index.forgotten:
             entries.remove(ITEM + self.index.forgotten.pop())
 
@@ -54,11 +57,11 @@ class EventTimeBuffer:
     def release(self, ts: int) -> None:
         """Apply what was learned from events before `ts`, in the order it came."""
         waiting = self._waiting
-        while waiting and (waiting[0].ts < ts or len(waiting) > MOST_WAITING):
-            self.index.apply(waiting.popleft())
+        while waiting and (waiting[0][0].ts < ts or len(waiting) > MOST_WAITING):
+            self.index.apply(waiting.popleft()[0])
 
     def _compact(self) -> None:
         """Write what was applied, and begin the log with what waits."""
         self._journal.compact(self.index.dump())
-        for update in self._waiting:
-            self._journal.append(encode(update))
+        for _, encoded in self._waiting:
+            self._journal.append(encoded)

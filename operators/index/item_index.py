@@ -164,6 +164,14 @@ class ItemIndex:
         at = table.at[rows] if len(self.meta.events) <= 1 else table.at[rows] - self._clock[table.shard[rows]]
         return keys - at * self._log_decay[which]
 
+    def both_keys_of(self, rows: np.ndarray) -> np.ndarray:
+        """`keys_of` by popularity, and by trend: float64 (2, n)."""
+        table = self.table
+        keys = gather_decayed(rows, table.stats)
+        np.log(keys, out=keys)
+        as_of_start(keys, rows, table.stats, table.at, table.shard, self._clock, len(self.meta.events), self._log_decay)
+        return keys
+
     def popular(self) -> np.ndarray:
         """The 4,096 most popular servable rows (a sixteenth fewer where some went), most popular first; of equals the
         lowest row: int32.
@@ -317,3 +325,25 @@ def decayed(rows, stats, which, at, shard, clock, log_decay, scores, column):  #
         held = stats[row, which]
         if held > 0.0:
             scores[c, column] = held * np.exp((clock[shard[row]] - at[row]) * log_decay)
+
+
+@njit(cache=True)
+def gather_decayed(rows, stats):  # type: ignore[no-untyped-def]
+    """Decayed popularity and trend of `rows`, int (n,), as they stand, 1 for 0: float64 (2, n)."""
+    numbers = np.empty((2, len(rows)))
+    for k in range(len(rows)):
+        for which in range(2):  # DECAYED begins at 0
+            held = np.float64(stats[rows[k], which])
+            numbers[which, k] = held if held > 0.0 else 1.0
+    return numbers
+
+
+@njit(cache=True)
+def as_of_start(logs, rows, stats, at, shard, clock, shards, log_decay):  # type: ignore[no-untyped-def]
+    """What `gather_decayed` gave, of which `logs`, float64 (2, n), are the logarithms, as of event 0; of 0 is -inf."""
+    for k in range(len(rows)):
+        row = rows[k]
+        age = at[row] if shards <= 1 else at[row] - clock[shard[row]]
+        for which in range(2):
+            log = logs[which, k] if stats[row, which] > 0.0 else -np.inf
+            logs[which, k] = log - age * log_decay[which]

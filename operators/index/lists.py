@@ -6,7 +6,7 @@ import numpy as np
 from riverrank.operators.settings import Behaviour
 from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, TRENDING, ItemTable
 
-from .ranked_lists import RankedList, count_by_token, count_popular
+from .ranked_lists import RankedList, count_ranked
 from .vocabulary import Vocabulary
 
 POPULAR = 4096  # rows kept in order of popularity
@@ -31,6 +31,7 @@ class Indexed(Protocol):
     @property
     def events(self) -> int: ...
     def keys_of(self, rows: np.ndarray, which: int) -> np.ndarray: ...
+    def both_keys_of(self, rows: np.ndarray) -> np.ndarray: ...
 
 
 class Lists:
@@ -60,32 +61,13 @@ class Lists:
         self._least_known = None
         if self._stale or not len(rows):
             return
-        index = self.index
-        for ranked, column in ((self.popular, POPULARITY), (self.trending, TRENDING)):
-            ranked.fit(index.table.capacity)
-            keys = index.keys_of(rows, column)
-            ranked.n = count_popular(
-                rows,
-                keys,
-                index.servable,
-                ranked.rows,
-                ranked.keys,
-                ranked.listed,
-                ranked.n,
-                ranked.size,
-                ranked.left_out,
-            )
-            if column == POPULARITY and self._tokens:
-                count_by_token(
-                    rows,
-                    keys,
-                    index.servable,
-                    index.tokens,
-                    index.vocabulary.slots,
-                    self._rows,
-                    self._keys,
-                    self._counts,
-                )
+        index, popular, trending = self.index, self.popular, self.trending
+        popular.fit(index.table.capacity)
+        trending.fit(index.table.capacity)
+        popular.n, trending.n = count_ranked(
+            rows, index.both_keys_of(rows), index.servable, *popular.arrays(), *trending.arrays(),
+            bool(self._tokens), index.tokens, index.vocabulary.slots, self._rows, self._keys, self._counts,
+        )  # fmt: skip
 
     def change(self, row: int, tokens: np.ndarray) -> None:
         """What the catalogue says of `row` changed; `tokens` are those it had or has."""

@@ -48,6 +48,10 @@ class RankedList:
         """Whether so many rows left the list, a sixteenth of its size, that it is to be rebuilt."""
         return self.left_out and self.n < self.size - self.size // 16
 
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int, bool]:
+        """What kernels take of a list."""
+        return self.rows, self.keys, self.listed, self.n, self.size, self.left_out
+
     def put(self, row: int, key: float) -> None:
         """List `row` under `key`, or under another than before."""
         self.n = move(self.rows, self.keys, self.listed, self.n, self.size, self.left_out, row, key)
@@ -86,28 +90,55 @@ def take_out(rows, keys, listed, n, row):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def move(rows, keys, listed, n, size, left_out, row, key):  # type: ignore[no-untyped-def]
-    """List `row` under `key`, and where there is no room drop the last; how many are listed then. About 0.1 us.
+    """List `row` under `key`, and where there is no room drop the last; how many are listed then. About 0.1 us: only
+    what stands between its old position and its new one moves.
 
     Where rows are `left_out`, one that would be the last is left out too: another may belong before it.
     """
-    if listed[row] == listed[row]:
-        if listed[row] == key:
-            return n
-        n = take_out(rows, keys, listed, n, row)
-    position = position_of(rows, keys, n, row, key)
-    if position >= size or (left_out and position == n):
+    is_listed = listed[row] == listed[row]
+    if is_listed and listed[row] == key:
         return n
-    for k in range(n, position, -1):
+    position = position_of(rows, keys, n, row, key)
+    if is_listed:
+        old = position_of(rows, keys, n, row, listed[row])
+        if position > old:
+            position -= 1  # it stood before its new position itself
+        if left_out and position == n - 1:
+            return take_out(rows, keys, listed, n, row)
+        for k in range(old, position):
+            rows[k] = rows[k + 1]
+            keys[k] = keys[k + 1]
+    else:
+        if position >= size or (left_out and position == n):
+            return n
+        old = n
+        n += 1
+    for k in range(old, position, -1):
         rows[k] = rows[k - 1]
         keys[k] = keys[k - 1]
     rows[position] = row
     keys[position] = key
     listed[row] = key
-    n += 1
     if n > size:
         n -= 1
         listed[rows[n]] = ABSENT
     return n
+
+
+@njit(cache=True)
+def count_ranked(  # type: ignore[no-untyped-def]
+    counted, keys, servable,
+    rows, listed_keys, listed, n, size, left_out, rows2, listed_keys2, listed2, n2, size2, left_out2,
+    has_tokens, tokens, slot_of, token_rows, token_keys, counts,
+):  # fmt: skip
+    """List `counted`, int (m,), under `keys`, float64 (2, m): in one list by the first, which orders the lists of
+    tokens too, and in another by the second. How many each of the two has then.
+    """
+    n = count_popular(counted, keys[0], servable, rows, listed_keys, listed, n, size, left_out)
+    n2 = count_popular(counted, keys[1], servable, rows2, listed_keys2, listed2, n2, size2, left_out2)
+    if has_tokens:
+        count_by_token(counted, keys[0], servable, tokens, slot_of, token_rows, token_keys, counts)
+    return n, n2
 
 
 @njit(cache=True)

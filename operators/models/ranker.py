@@ -62,14 +62,17 @@ class Ranker:
         ranker.journal = journal
         return ranker
 
-    def learn(self, feedback: Feedback) -> None:
-        """Learn from one feedback: an interaction against what there was to choose, an impression against itself."""
+    def learn(self, feedback: Feedback, encoded: bytes | None = None) -> None:
+        """Learn from one feedback: an interaction against what there was to choose, an impression against itself.
+
+        `encoded` is the feedback as it came, if it did.
+        """
         self.version += 1
         self._learn_order(feedback)
         self.embedding.take(feedback)
         self._pending += 1
         if self.journal is not None:
-            self._compact = self.journal.append(encode(feedback)) or self._compact
+            self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
 
     def due(self) -> bool:
         """Whether enough was learned since the last weights for new ones: while there is little, each bit counts."""
@@ -80,6 +83,10 @@ class Ranker:
 
         The shard's own index takes them at once.
         """
+        return [encode(update) for update in self.updates()]
+
+    def updates(self) -> list[Weights | VectorUpdate]:
+        """`flush`, not encoded."""
         if not self._pending:
             return []
         self._pending = 0
@@ -95,7 +102,7 @@ class Ranker:
         if self.journal is not None and self._compact:
             self.journal.compact({_MODEL: RANKER.encode(self._state()), **self.embedding.table.dump()})
             self._compact = False
-        return [encode(update) for update in updates]
+        return updates
 
     def _learn_order(self, feedback: Feedback) -> None:
         """Learn to order candidates from one feedback, and keep those that the next may be a choice from."""

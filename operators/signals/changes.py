@@ -40,6 +40,7 @@ class Changes:
         self.renewals = np.zeros(0, np.int32)
         self.cells = np.zeros((0, table.width), np.bool_)
         self._local = np.zeros(0, np.int32)  # by row, 0 between calls
+        self._packed = _room_for(0, table.width, 0)
 
     def fit(self, more: int) -> None:
         """Make room for `more` entries, and for the rows that the table has."""
@@ -50,6 +51,10 @@ class Changes:
             size = max(FIRST_ENTRIES, 2 * (self.n + more))
             self.rows, self.renewals = _longer(self.rows, size), _longer(self.renewals, size)
             self.counted, self.cells = _longer(self.counted, size), _longer(self.cells, size)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+        """What kernels that change the table take last."""
+        return self.entry_of, self.rows, self.counted, self.renewals, self.cells, self.n
 
     def drop(self, rows: np.ndarray) -> None:
         """Forget what changed in `rows`: other items will have them."""
@@ -63,42 +68,53 @@ class Changes:
         self.cells[: self.n] = self.renewals[: self.n, None] > 0
 
     def pack(self, decay: np.ndarray, now: float, taken: Sequence[int]) -> Packed:
-        """The changes as of event number `now`, with rows that users took, -1 for none; after this there are none."""
+        """The changes as of event number `now`, with rows that users took, -1 for none; after this there are none. It
+        is in memory that the next call uses again.
+        """
         self.fit(0)
-        table, most = self.table, self.n * self.table.width
-        packed = Packed(
-            named=np.empty(self.n + most + len(taken), np.int32),
-            counted=np.empty(self.n, np.int32),
-            stats=np.empty((self.n, STATS), np.float32),
-            lists=np.empty((self.n, 2), np.int32),
-            positions=np.empty(most, np.uint16),
-            neighbours=np.empty(most, np.int32),
-            weights=np.empty((most, 3), np.float32),
-            taken=np.array(taken, np.int32),
-        )
-        tables = (table.stats, table.at, table.neighbours, table.weights, decay, now)
-        changed = (self.entry_of, self.rows, self.counted, self.renewals, self.cells, self.n)
-        named, m, r, c = _pack(*tables, *changed, self._local, *packed)
+        if self.n * (self.table.width + 1) + len(taken) > len(self._packed.named):
+            self._packed = _room_for(len(self.rows), self.table.width, len(taken))
+        table, packed = self.table, self._packed._replace(taken=np.array(taken, np.int32))
+        tables = (table.stats, table.at, table.neighbours, table.weights, decay, now, table.block_rows, table.changed)
+        named, m, r, c = _pack(*tables, *self.arrays(), self._local, *packed)
         self.n = 0
-        table.touch(packed.named[:r])
-        sizes = (named, m, m, r, c, c, c, len(taken))
-        return Packed(*(part[:size] for part, size in zip(packed, sizes, strict=True)))
+        return Packed(
+            packed.named[:named], packed.counted[:m], packed.stats[:m], packed.lists[:r], packed.positions[:c],
+            packed.neighbours[:c], packed.weights[:c], packed.taken,
+        )  # fmt: skip
+
+
+def _room_for(entries: int, width: int, taken: int) -> Packed:
+    """Room for as many entries of lists of `width`, and rows that were taken."""
+    cells = entries * width
+    return Packed(
+        named=np.empty(entries + cells + taken, np.int32),
+        counted=np.empty(entries, np.int32),
+        stats=np.empty((entries, STATS), np.float32),
+        lists=np.empty((entries, 2), np.int32),
+        positions=np.empty(cells, np.uint16),
+        neighbours=np.empty(cells, np.int32),
+        weights=np.empty((cells, 3), np.float32),
+        taken=np.empty(0, np.int32),
+    )
 
 
 @njit(cache=True)
 def _pack(  # type: ignore[no-untyped-def]
-    stats, at, neighbours, weights, decay, now, entry_of, rows, counted, renewals, cells, n, local,
+    stats, at, neighbours, weights, decay, now, block_rows, changed,
+    entry_of, rows, counted, renewals, cells, n, local,
     named, of_counted, new_stats, lists, positions, others, amounts, taken,
 ):  # fmt: skip
-    """Write the `n` entries as they stand in the table into the arrays of a Packed, and end them; `local` int32 by row
-    is 0 before and after. Returns how many items are named, counted, have an entry, and how many cells there are.
-    Costs 10 ns a cell.
+    """Write the `n` entries as they stand in the table into the arrays of a Packed, note their blocks in `changed`, and
+    end them; `local` int32 by row is 0 before and after. Returns how many items are named, counted, have an entry, and
+    how many cells there are. Costs 10 ns a cell.
     """
     r = m = c = 0
     for entry in range(n):
         row = rows[entry]
         if row >= 0:
             entry_of[row] = 0
+            changed[row // block_rows] = True
             named[r] = row
             r += 1
             local[row] = r

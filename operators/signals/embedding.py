@@ -14,6 +14,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state.hashing import uniforms
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.messages import Feedback, History, Seen, VectorUpdate, to_bfloat16
+from riverrank.state.table import mark_blocks
 
 USER_RECENCY = 0.8  # weight of an interaction beside the next newer one
 START_SCALE = 0.17  # of the numbers that a vector starts with
@@ -36,12 +37,12 @@ def recency(n: int) -> np.ndarray:
 
 def last_items(history: Iterable[Seen], window: int) -> list[str]:
     """The last `window` distinct items of the history (newest last) that were taken, newest first."""
-    items: dict[str, None] = {}
-    for item_id, reward, _ in History.of(history).newest_first():
-        if reward > 0:
-            items[item_id] = None
-            if len(items) == window:
-                break
+    taken = History.of(history).taken()
+    items = dict.fromkeys(taken[:window])
+    for item_id in taken[window:]:
+        if len(items) == window:
+            break
+        items[item_id] = None
     return list(items)
 
 
@@ -147,10 +148,8 @@ class Embedding:
         self._moves = _descend(
             table.context, table.target, table.bias, table.steps, rows, weights, owners, slope @ vectors, sampled,
             slope.T @ users, slope.sum(axis=0), np.float32(self.settings.rate), self._number, self._moved,
-            self._has_moved, self._moves,
+            self._has_moved, self._moves, table.block_rows, table.changed,
         )  # fmt: skip
-        table.touch(_one_of_each_block(rows, table.block_rows, self._number))
-        table.touch(_one_of_each_block(sampled, table.block_rows, self._number))
 
     def _rows(self, items: list[str]) -> list[int]:
         try:
@@ -236,11 +235,12 @@ def _gather(context, target, bias, steps, rows, weights, owners, targets, draws,
 @njit(cache=True)
 def _descend(  # type: ignore[no-untyped-def]
     context, target, bias, steps, rows, weights, owners, pulls, sampled, gradient, bias_gradient, rate, number, moved,
-    has_moved, moves,
+    has_moved, moves, block_rows, changed,
 ):  # fmt: skip
     """AdaGrad steps on the context embeddings of `rows`, which got `pulls`, float32 (b, d), of their users each by its
     weight, and on the target embeddings and biases of `sampled`, int32 (n,) distinct: `gradient` float32 (n, d) and
-    `bias_gradient` float32 (n,). Notes all these as moved; returns how many rows are noted.
+    `bias_gradient` float32 (n,). Notes all these as moved, and their blocks in `changed`; returns how many rows are
+    noted.
     """
     distinct = np.empty(len(rows), np.int32)
     sums = np.zeros((len(rows), context.shape[1]), np.float32)
@@ -255,23 +255,35 @@ def _descend(  # type: ignore[no-untyped-def]
             sums[into, column] += weights[k] * pulls[owners[k], column]
     for k in range(n):
         number[distinct[k]] = 0
-        _move(context, steps, CONTEXT, distinct[k], sums[k], rate)
+    _move(context, steps, CONTEXT, distinct[:n], sums[:n], rate)
+    _move(target, steps, TARGET, sampled, gradient, rate)
     for k in range(len(sampled)):
         row = sampled[k]
-        _move(target, steps, TARGET, row, gradient[k], rate)
         steps[row, BIAS] += bias_gradient[k] * bias_gradient[k]
         bias[row] += rate * bias_gradient[k] / np.sqrt(steps[row, BIAS])
+    mark_blocks(distinct[:n], block_rows, changed)
+    mark_blocks(sampled, block_rows, changed)
     moves = _note(distinct[:n], moved, has_moved, moves)
     return _note(sampled, moved, has_moved, moves)
 
 
 @njit(cache=True)
-def _move(vectors, steps, kind, row, gradient, rate):  # type: ignore[no-untyped-def]
-    """One AdaGrad step: the gradient over the root of the sum of the mean squares of all before it and itself."""
-    steps[row, kind] += _square(gradient) / np.float32(len(gradient))
-    scale = rate / np.sqrt(steps[row, kind])
-    for column in range(len(gradient)):
-        vectors[row, column] += scale * gradient[column]
+def _move(vectors, steps, kind, rows, gradient, rate):  # type: ignore[no-untyped-def]
+    """One AdaGrad step of each of `rows`, distinct: its gradient, of float32 (n, d), over the root of the sum of the
+    mean squares of all before it and itself. One kind of work at a time, which a processor does for several rows at
+    once.
+    """
+    n, size = gradient.shape
+    scales = np.empty(n, np.float32)
+    for k in range(n):
+        scales[k] = _square(gradient[k]) / np.float32(size)
+    for k in range(n):
+        steps[rows[k], kind] += scales[k]
+        scales[k] = rate / np.sqrt(steps[rows[k], kind])
+    for k in range(n):
+        row, scale = rows[k], scales[k]
+        for column in range(size):
+            vectors[row, column] += scale * gradient[k, column]
 
 
 @njit(cache=True)
@@ -298,21 +310,6 @@ def _note(rows, moved, has_moved, moves):  # type: ignore[no-untyped-def]
             moved[moves] = row
             moves += 1
     return moves
-
-
-@njit(cache=True)
-def _one_of_each_block(rows, block_rows, number):  # type: ignore[no-untyped-def]
-    """Of `rows`, int32 (n,), one for each block of `block_rows` that they are in; `number` is 0 before and after."""
-    first = np.empty(len(rows), np.int32)
-    n = 0
-    for row in rows:
-        if number[row // block_rows] == 0:
-            number[row // block_rows] = 1
-            first[n] = row
-            n += 1
-    for row in first[:n]:
-        number[row // block_rows] = 0
-    return first[:n]
 
 
 @njit(cache=True)

@@ -10,23 +10,48 @@ from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, RAT
 
 
 @njit(cache=True)
-def count(stats, at, decay, targets, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
-    """Count one interaction of `reward` with each of `targets`, int32 (t,), at event number `now`.
+def learn(  # type: ignore[no-untyped-def]
+    stats, at, decay, neighbours, weights, forgetting, of, steps, numbers, own, amounts,
+    entry_of, rows, counted, renewals, cells, n,
+):  # fmt: skip
+    """One interaction a step: `count` it, where it counts, and `pair` it.
 
-    `decay` float64 (2,) is what popularity and trend keep over one event. `rated` says that `value` is a rating. Costs
-    1.5 us, a call included, for one target.
+    `steps` int64 (s, 8) says: whether it counts, whether it is a rating, at which event, where it begins in `of`, how
+    many were taken before it, where it ends in `of`, where its part of `own` and of `amounts` begins. `of` int32 are
+    the rows, first that of the item. `numbers` float64 (s, 2) are reward and value.
     """
-    for row in targets:
-        age = now - at[row]
-        for column in range(len(decay)):  # DECAYED begins at 0
-            stats[row, column] = stats[row, column] * decay[column] ** age + max(0.0, reward)
-        stats[row, POSITIVES if reward > 0 else NEGATIVES] += np.float32(1)
-        if rated:
-            stats[row, RATING_SUM] += value
-            stats[row, RATINGS] += np.float32(1)
-        at[row] = now
-        entry, n = enter(row, entry_of, rows, counted, renewals, cells, n)
-        counted[entry] = True
+    for k in range(len(steps)):
+        step = steps[k]
+        counts, rated, now, begin, taken, end, own_at, amounts_at = (
+            step[0], step[1], step[2], step[3], step[4], step[5], step[6], step[7]
+        )  # fmt: skip
+        row = of[begin]
+        if counts:
+            reward, value = numbers[k, 0], numbers[k, 1]
+            n = count(stats, at, decay, row, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n)
+        n = pair(
+            neighbours, weights, forgetting, row, of[begin + 1 : end], own[own_at:], amounts[amounts_at:], taken,
+            entry_of, rows, counted, renewals, cells, n,
+        )  # fmt: skip
+    return n
+
+
+@njit(cache=True)
+def count(stats, at, decay, row, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
+    """Count one interaction of `reward` with `row` at event number `now`.
+
+    `decay` float64 (2,) is what popularity and trend keep over one event. `rated` says that `value` is a rating.
+    """
+    age = now - at[row]
+    for column in range(len(decay)):  # DECAYED begins at 0
+        stats[row, column] = stats[row, column] * decay[column] ** age + max(0.0, reward)
+    stats[row, POSITIVES if reward > 0 else NEGATIVES] += np.float32(1)
+    if rated:
+        stats[row, RATING_SUM] += value
+        stats[row, RATINGS] += np.float32(1)
+    at[row] = now
+    entry, n = enter(row, entry_of, rows, counted, renewals, cells, n)
+    counted[entry] = True
     return n
 
 

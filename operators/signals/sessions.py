@@ -67,13 +67,25 @@ class Sessions:
         return self.table.rows.get(_name(session_key(user_id)), -1)
 
     def take(self, keys: Iterable[int], rows: Iterable[int]) -> None:
-        """Take pairs in their order: the user of the key took the row, or is erased where it is -1."""
+        """Take pairs in their order: the user of the key took the row, or is erased where it is -1. A row is put in
+        front of the session; where there is no room for one more, the oldest session ends.
+        """
+        table = self.table
+        pairs: list[tuple[int, int]] = []  # slots and rows
         for key, row in zip(keys, rows, strict=True):
             name = _name(key)
+            slot = table.rows.get(name)
             if row >= 0:
-                self._add(name, row)
-            elif name in self.table.rows:
-                self._end(self.table.rows[name])
+                if slot is None:
+                    if len(table.rows) >= self.most:
+                        self._put(pairs)
+                        self._end(int(table.at[: len(table)].argmin()))
+                    slot = table.row(name)
+                pairs.append((slot, row))
+            elif slot is not None:
+                self._put(pairs)
+                self._end(slot)
+        self._put(pairs)
 
     def release(self, rows: np.ndarray) -> None:
         """Forget `rows`: other items will have them."""
@@ -117,18 +129,15 @@ class Sessions:
         for slot in slots[: -self.most]:  # the configuration says fewer now
             self._end(slot)
 
-    def _add(self, name: str, row: int) -> None:
-        """Put the row in front of the session; where there is no room for one more, the oldest session ends."""
-        table = self.table
-        slot = table.rows.get(name)
-        if slot is None:
-            if len(table.rows) >= self.most:
-                self._end(int(table.at[: len(table)].argmin()))
-            slot = table.row(name)
-        _put_first(table.items, self.recent, self._next, slot, row)
-        table.at[slot] = self.clock
-        self.clock += 1
-        table.changed.add(slot // table.block_rows)
+    def _put(self, pairs: list[tuple[int, int]]) -> None:
+        """Put each row in front of the session of its slot, and empty `pairs`."""
+        if pairs:
+            table = self.table
+            self.clock = _put_all(
+                table.items, self.recent, self._next, np.array(pairs, np.int64), table.at, self.clock,
+                table.block_rows, table.changed,
+            )  # fmt: skip
+            pairs.clear()
 
     def _end(self, slot: int) -> None:
         _unlist_all(self.table.items[slot], self.recent, slot)
@@ -246,6 +255,18 @@ def _sift(heap, parent, slot, similarity):  # type: ignore[no-untyped-def]
         heap[parent] = heap[child]
         parent = child
     heap[parent] = slot
+
+
+@njit(cache=True)
+def _put_all(items, recent, following, pairs, at, clock, block_rows, changed):  # type: ignore[no-untyped-def]
+    """`_put_first` of each of `pairs`, int64 (n, 2), slots and rows, at `clock` in `at`; the clock after that."""
+    for k in range(len(pairs)):
+        slot = pairs[k, 0]
+        _put_first(items, recent, following, slot, pairs[k, 1])
+        at[slot] = clock
+        clock += 1
+        changed[slot // block_rows] = True
+    return clock
 
 
 @njit(cache=True)

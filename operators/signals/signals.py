@@ -4,6 +4,8 @@ Decayed popularity, likes and dislikes, ratings, and for each item a bounded lis
 with forgetting. A cohort (a stated attribute of users) has such a list as well, under a name no item can have.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from riverrank.operators.catalogue.tokens import COHORT, MAX_COHORTS, cohorts
@@ -13,13 +15,15 @@ from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import hash32, session_key
 from riverrank.state.item_tables import DECAYED, POPULARITY, ItemTable, decay_of
 from riverrank.state.journal import Journal
-from riverrank.state.messages import Feedback, History, SignalUpdate, decode_feedback, encode
+from riverrank.state.messages import Feedback, SignalUpdate, decode_feedback, encode
 
 from .changes import Changes
-from .neighbour_lists import count, pair
+from .neighbour_lists import learn
+from .steps import Steps
 
 ORDER_DECAY = 0.9  # of a pair's weight, for each interaction that lies between
 DUMPED_BYTES = 1 << 15  # of the table at most, for each record of the log that a dump replaces: some 10 us
+BLOCK = 16  # feedbacks at most that are put into the table at once
 _COUNTS = "counts"
 
 
@@ -56,6 +60,7 @@ class Signals:
         self._all_owned = np.ones(self.settings.window + MAX_COHORTS + 1, np.bool_)
         self._changes = Changes(self.table)
         self._taken: list[tuple[int, int]] = []  # keys of users and the row that each took, -1: is erased
+        self._block: list[Feedback] = []  # not yet in the table
         self._pending = 0  # feedbacks since the last update
         self._newest = 0  # event time of these
         self._compact = False
@@ -70,42 +75,99 @@ class Signals:
         signals.table.load(base)
         for record in log:
             signals.learn(decode_feedback(record))
+        signals.settle()
         signals._changes.resend()  # which changes of the log were sent before, is not known
         signals.journal = journal
         return signals
 
-    def learn(self, feedback: Feedback) -> None:
-        """Learn what `feedback` tells of the items of this shard."""
-        event = feedback.event
-        self._newest = max(self._newest, event.ts)
+    def learn(self, feedback: Feedback, encoded: bytes | None = None) -> None:
+        """Take what `feedback`, which came as `encoded`, if it did, tells of the items of this shard. It is in the
+        table after `settle`.
+        """
+        self._newest = max(self._newest, feedback.event.ts)
         self._pending += 1
-        if event.type == "erase":
-            self._taken.append((session_key(event.user_id), -1))
-        else:
-            self._learn(feedback)
+        self._block.append(feedback)
+        if len(self._block) == BLOCK:
+            self.settle()
         if self.journal is not None:
-            self._compact = self.journal.append(encode(feedback)) or self._compact
+            self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
 
-    def _learn(self, feedback: Feedback) -> None:
-        event = feedback.event
-        self._make_room(1 + self.settings.window + MAX_COHORTS + sum(len(o.items) for o in feedback.outcomes))
-        self.counts.events += 1
-        if feedback.outcomes:
-            refused = [i for o in feedback.outcomes for i, label in zip(o.items, o.labels, strict=True) if not label]
-            rows = [self.table.row(item_id) for item_id in refused if self._owns(item_id)]
-            self._count(np.array(rows, np.int32), 0.0, 0.0, rated=False)
-        item_id = event.item_id
-        if item_id is None or event.type not in INTERACTIONS:
+    def settle(self) -> None:
+        """Put into the table what was learned and is not there yet: all at once, unless rows are to be released."""
+        block, self._block = self._block, []
+        rows = [self._most_rows(feedback) for feedback in block]
+        if len(self.table.rows) + sum(rows) <= self.settings.items:
+            self._learn(block)
             return
-        own = self._owns(item_id)
-        if own:
-            row = self.table.row(item_id)
-            rated = EVENT_TYPES[event.type].is_rating and event.value is not None
-            self._count(np.array([row], np.int32), feedback.reward, event.value or 0.0, rated=rated)
-            if feedback.reward > 0:
-                self._taken.append((session_key(event.user_id), row))
+        for feedback, most in zip(block, rows, strict=True):
+            self._make_room(most)
+            self._learn([feedback])
+
+    def _most_rows(self, feedback: Feedback) -> int:
+        """How many rows the feedback may begin."""
+        shown = sum([len(outcome.items) for outcome in feedback.outcomes]) if feedback.outcomes else 0
+        return 0 if feedback.event.type == "erase" else 1 + self.settings.window + MAX_COHORTS + shown
+
+    def _learn(self, block: Sequence[Feedback]) -> None:
+        steps = Steps(self._all_owned, self._amounts)
+        taken: list[tuple[int, int]] = []
+        for feedback in block:
+            event, item_id = feedback.event, feedback.event.item_id
+            if event.type == "erase":
+                taken.append((session_key(event.user_id), -1))
+                continue
+            self.counts.events += 1
+            for outcome in feedback.outcomes:
+                for shown, label in zip(outcome.items, outcome.labels, strict=True):
+                    if not label and self._owns(shown):
+                        steps.count(shown, self.counts.events)
+            if item_id is not None and event.type in INTERACTIONS:
+                began = self._learn_interaction(item_id, feedback, steps)
+                if began >= 0 and feedback.reward > 0:
+                    taken.append((session_key(event.user_id), began))
+        rows = self._run(steps)
+        self._taken += [(key, rows[began] if began >= 0 else -1) for key, began in taken]
+
+    def _learn_interaction(self, item_id: str, feedback: Feedback, steps: Steps) -> int:
+        """Begin a step for an interaction; where in the step's names it began, -1 where the item is not of the shard.
+
+        The lists of the item, of what the user took before it, and of the user's cohorts are told of each other.
+        """
+        own, value, now = self._owns(item_id), feedback.event.value, self.counts.events
+        past: list[str] = []
+        members: list[str] = []
         if feedback.reward > 0:
-            self._pair(item_id, own, feedback)
+            before = dict.fromkeys(feedback.history.taken(self.settings.window))
+            before.pop(item_id, None)
+            past = list(before)
+            members = cohorts(feedback.attributes) if feedback.attributes else []
+        owned = amounts = None
+        if self.settings.shards > 1:
+            owned = np.array([self._owns(name) for name in (*past, *members, item_id)])
+            if not own:  # then only lists of this shard are told of the item
+                amounts = self._amounts[: len(past)][owned[: len(past)]]
+                past, members = [*filter(self._owns, past)], [*filter(self._owns, members)]
+                if not (past or members):
+                    return -1
+                owned = np.append(np.ones(len(past) + len(members), np.bool_), False)
+        rated = own and value is not None and EVENT_TYPES[feedback.event.type].is_rating
+        if rated and value is not None:
+            self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
+        began = steps.pair(item_id, past, members, own, owned, amounts, feedback.reward, value or 0.0, rated, now)
+        return began if own else -1
+
+    def _run(self, steps: Steps) -> list[int]:
+        """Take the steps; the rows of their names."""
+        if not steps.names:
+            return []
+        table, changes = self.table, self._changes
+        rows = self._rows(steps.names)
+        changes.fit(len(rows))
+        changes.n = learn(
+            table.stats, table.at, self._decay, table.neighbours, table.weights, self._forgetting, rows,
+            *steps.arrays(), *changes.arrays(),
+        )  # fmt: skip
+        return rows.tolist()
 
     def due(self) -> bool:
         """Whether enough was learned since the last update for a new one."""
@@ -113,8 +175,13 @@ class Signals:
 
     def flush(self) -> list[bytes]:
         """The encoded update of all that changed since the last one; none where nothing did."""
+        return [encode(update) for update in self.updates()]
+
+    def updates(self) -> list[SignalUpdate]:
+        """`flush`, not encoded."""
         if not self._pending:
             return []
+        self.settle()
         packed = self._changes.pack(self._decay, self.counts.events, [row for _, row in self._taken])
         update = SignalUpdate(
             shard=self.shard,
@@ -137,13 +204,13 @@ class Signals:
             # Only now: what is not in the log was sent.
             self.journal.compact({_COUNTS: COUNTS.encode(self.counts), **self.table.dump()})
             self._compact = False
-        return [encode(update)]
+        return [update]
 
     def _is_worth_dumping(self, records: int) -> bool:
         """Whether the log is so long that a dump costs little a record: in a large table many blocks change."""
         table = self.table
         row_bytes = sum(getattr(table, name).nbytes for name in table.columns) // table.capacity
-        return len(table.changed) * table.block_rows * row_bytes <= records * DUMPED_BYTES
+        return np.count_nonzero(table.changed) * table.block_rows * row_bytes <= records * DUMPED_BYTES
 
     def _owns(self, name: str) -> bool:
         return self.settings.shards == 1 or hash32(name) % self.settings.shards == self.shard
@@ -167,48 +234,9 @@ class Signals:
         table.stats[rows, DECAYED] *= self._decay ** (now - table.at[rows])[:, None]
         table.at[rows] = now
 
-    def _count(self, rows: np.ndarray, reward: float, value: float, *, rated: bool) -> None:
-        table, changes = self.table, self._changes
-        changes.fit(len(rows))
-        changes.n = count(
-            table.stats, table.at, self._decay, rows, float(reward), float(value), rated, self.counts.events,
-            changes.entry_of, changes.rows, changes.counted, changes.renewals, changes.cells, changes.n,
-        )  # fmt: skip
-        if rated:
-            self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
-
-    def _pair(self, item_id: str, own: bool, feedback: Feedback) -> None:
-        """Tell the lists of the item, of what the user took before it, and of the user's cohorts, of each other."""
-        past = list(_past(feedback.history[-self.settings.window :], item_id))
-        members = cohorts(feedback.attributes) if feedback.attributes else []
-        owned, amounts = self._all_owned, self._amounts
-        if self.settings.shards > 1:
-            owned = np.array([self._owns(name) for name in (*past, *members, item_id)])
-            if not own:  # then only lists of this shard are told of the item
-                amounts = amounts[: len(past)][owned[: len(past)]]
-                past, members = [*filter(self._owns, past)], [*filter(self._owns, members)]
-                owned = np.append(np.ones(len(past) + len(members), np.bool_), False)
-        names = [*past, *members]
-        if not names:
-            return
-        table, changes = self.table, self._changes
-        row, rows = table.row(item_id), self._rows(names)
-        changes.fit(len(names) + 1)
-        changes.n = pair(
-            table.neighbours, table.weights, self._forgetting, row, rows, owned, amounts, len(past),
-            changes.entry_of, changes.rows, changes.counted, changes.renewals, changes.cells, changes.n,
-        )  # fmt: skip
-
     def _rows(self, names: list[str]) -> np.ndarray:
         """The rows of `names`, begun where there are none: int32 (n,)."""
         try:
             return np.fromiter(map(self.table.rows.__getitem__, names), np.int32, len(names))
         except KeyError:
             return np.array(list(map(self.table.row, names)), np.int32)
-
-
-def _past(history: History, item_id: str) -> dict[str, None]:
-    """The distinct items of `history` (newest last) that were taken, newest first, without `item_id`."""
-    past = dict.fromkeys([seen for seen, reward, _ in history.newest_first() if reward > 0])
-    past.pop(item_id, None)
-    return past

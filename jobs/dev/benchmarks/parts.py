@@ -35,10 +35,10 @@ PARTS: Mapping[str, Sequence[str]] = {
     ),
     "signals": (
         "riverrank.operators.signals.signals:Signals.learn",
-        "riverrank.operators.signals.signals:Signals.flush",
+        "riverrank.operators.signals.signals:Signals.updates",
     ),
-    "index updates": (f"{PIPELINE}:decode_update", "riverrank.operators.index.item_index:ItemIndex.apply"),
-    "ranker": (f"{RANKER}:Ranker.learn", f"{RANKER}:Ranker.flush"),
+    "index updates": ("riverrank.operators.index.item_index:ItemIndex.apply",),
+    "ranker": (f"{RANKER}:Ranker.learn", f"{RANKER}:Ranker.updates"),
     "recommend": (f"{RECOMMEND}:Recommend.answer",),
     "write": (f"{PIPELINE}:Pipeline._write",),
     "retrieve": (
