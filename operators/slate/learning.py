@@ -100,7 +100,7 @@ class Learning:
         chance = UNKNOWN
         if row >= 0:
             served = self._served(lesson)
-            position = served.position(row)
+            position, above = served.standing(row)
             asked = self.predict and not rated
             tried, at = served, position
             if position < 0 and (asked or not label or not len(served.logits)):
@@ -108,7 +108,7 @@ class Learning:
             if asked:
                 chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
             if label and not (feedback.history and feedback.history[-1].item_id == event.item_id):  # else it is one act
-                lesson.losses.append(int(served.missed(position, self.behaviour.slate.size)))
+                lesson.losses.append(int(above >= self.behaviour.slate.size))
             if label and len(served.logits) > (position >= 0):
                 self._prefer(feedback, row, served, position, user.learner)
             else:
@@ -127,10 +127,12 @@ class Learning:
         """Learn that the item of `row`, at `position` in what was served (-1: not in it), was preferred to a few."""
         others = len(served.logits) - (position >= 0)
         draws = uniforms(self.behaviour.seed, f"against:{feedback.event.event_id}", self.behaviour.learner.negatives)
-        against = np.unique((draws * others).astype(np.int64))
-        against += (against >= position) & (position >= 0)
+        against = sorted({int(draw * others) for draw in draws.tolist()})
         known = position >= 0
-        inputs = served.inputs.pick([position, *against]) if known else served.inputs.against(row, against)
+        if known:
+            inputs = served.inputs.pick([position, *(other + (other >= position) for other in against)])
+        else:
+            inputs = served.inputs.against(row, against)
         learner.prefer(inputs, _weight(feedback), content_only=not known)
 
     def _served(self, lesson: Lesson) -> Served:

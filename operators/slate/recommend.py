@@ -68,13 +68,12 @@ class Recommend:
         self.learners = Learners(behaviour.learner, self.retriever.features, measured=measured)
         self.learning = Learning(behaviour, index, self.retriever, predict=predict)
         self.rules = Rules(behaviour.rules, index)
-        self.reranker = Reranker(behaviour, index, self.rules)
+        sources = self.retriever.features.sources
+        self.reranker = Reranker(behaviour, index, self.rules, 1 << sources.index(NEW) if NEW in sources else 0)
         self.explainer = Explainer(index, self.retriever, self.rules)
-        self.writer = SlotWriter(index, self.retriever.features.sources, self.explainer.phrases)
+        self.writer = SlotWriter(index, sources, self.explainer.phrases)
         self.served: LastServed[Served] = LastServed(index)
         self.popular_slate = PopularSlate(index, self.ranker, behaviour.slate.size, popular_every)
-        sources = self.retriever.features.sources
-        self._new = np.uint32(1 << sources.index(NEW) if NEW in sources else 0)
 
     def answer(self, feedback: Feedback, state: bytes | None) -> Answer:
         """Learn from `feedback` and, where its event asks for it, answer it."""
@@ -119,9 +118,12 @@ class Recommend:
 
     def _remember(self, state: LearnerState, item_id: str) -> None:
         """Note that the user interacted with the item; the oldest is forgotten where there is no room."""
-        mark = hash32(item_id)
-        if not (np.frombuffer(state.seen, "<u4") == mark).any():
-            state.seen = (state.seen + mark.to_bytes(4, "little"))[-4 * self.behaviour.slate.seen :]
+        mark = hash32(item_id).to_bytes(4, "little")
+        at = state.seen.find(mark)
+        while at > 0 and at % 4:  # of two others
+            at = state.seen.find(mark, at + 1)
+        if at < 0:
+            state.seen = (state.seen + mark)[-4 * self.behaviour.slate.seen :]
 
     def _slate(self, feedback: Feedback, user: User) -> bytes:
         """The slate that answers `feedback`, as JSON: find candidates, score them, and make slots of the best."""
@@ -160,8 +162,7 @@ class Recommend:
             assert isinstance(learner, LinearLearner)  # as Learners made sure of
             return learner.deviations(inputs, positions)
 
-        new = (proposed & self._new) != 0
-        ranked = self.reranker.rerank(event_id, rows, logits, new, context.rows, user.state.examples, deviations)
+        ranked = self.reranker.rerank(event_id, rows, logits, proposed, context.rows, user.state.examples, deviations)
         chosen = ranked.positions
         own = learner.contributions(inputs, chosen)
         ranker = user.ranker.weights[context.segment]
