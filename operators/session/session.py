@@ -141,11 +141,11 @@ class Session:
         is needed.
         """
         oldest = session.newest - self.behaviour.allowed_lateness
-        times, past = memoryview(session.times).cast("Q"), 0
-        while past < len(times) and times[past] < oldest:
-            past += 1
+        times, end, past = session.times, len(session.times), 0  # the last in bytes
+        while past < end and _UINT64.unpack_from(times, past)[0] < oldest:
+            past += 8
         if past:
-            session.hashes, session.times = session.hashes[8 * past :], session.times[8 * past :]
+            session.hashes, session.times = session.hashes[past:], times[past:]
         if len(session.hashes) >= 8 * self.behaviour.history.event_ids:
             self._make_room(session, oldest)
         session.hashes += identity

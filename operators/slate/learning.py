@@ -4,6 +4,7 @@ A choice is learned from with the features that the user was served by; what was
 """
 
 from dataclasses import dataclass, field
+from struct import unpack
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
 from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
-from riverrank.state.hashing import uniforms
+from riverrank.state.hashing import random_bits
 from riverrank.state.learners import LearnerState
 from riverrank.state.messages import Feedback, Outcome
 from riverrank.state.records import Event, Prediction
@@ -83,10 +84,10 @@ class Learning:
             picks, labels = zip(*steps, strict=True)
             lesson.user.learner.learn_each(shown.inputs.pick(picks), labels, 1.0)
         for item_id, row, label in zip(outcome.items, rows, outcome.labels, strict=True):
-            lesson.predictions.append(
-                _of_click(outcome.event_id, lesson.feedback.event, item_id, chances.get(row, UNKNOWN), label)
-            )
             lesson.losses.append(1 - label)
+            if self.predict:
+                chance = chances.get(row, UNKNOWN)
+                lesson.predictions.append(_of_click(outcome.event_id, lesson.feedback.event, item_id, chance, label))
 
     def _learn_interaction(self, lesson: Lesson) -> None:
         """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to.
@@ -120,14 +121,15 @@ class Learning:
             lesson.predictions.append(
                 Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")
             )
-        else:
+        elif self.predict:
             lesson.predictions.append(_of_click(event.event_id, event, event.item_id or "", chance, label))
 
     def _prefer(self, feedback: Feedback, row: int, served: Served, position: int, learner: Learner) -> None:
         """Learn that the item of `row`, at `position` in what was served (-1: not in it), was preferred to a few."""
         others = len(served.logits) - (position >= 0)
-        draws = uniforms(self.behaviour.seed, f"against:{feedback.event.event_id}", self.behaviour.learner.negatives)
-        against = sorted({int(draw * others) for draw in draws.tolist()})
+        n = self.behaviour.learner.negatives
+        draws = unpack(f"<{n}I", random_bits(self.behaviour.seed, f"against:{feedback.event.event_id}", n))
+        against = sorted({draw * others >> 32 for draw in draws})
         known = position >= 0
         if known:
             inputs = served.inputs.pick([position, *(other + (other >= position) for other in against)])

@@ -7,12 +7,13 @@ import numpy as np
 from numba import njit
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
-from riverrank.state.hashing import uniforms
+from riverrank.state.hashing import random_bits, uniforms
 
 from .explore import NO_CAPS, Caps, budget, epsilon, explore
 from .rules import Pins, Rules
 
 POOL = 3  # slates, of candidates, from which one is drawn
+_BITS = np.dtype("<u4")
 ALMOST_ALL = 0.999  # strength, above which relevance would be lost in rounding
 
 
@@ -59,14 +60,15 @@ class Reranker:
         size = self.behaviour.slate.size
         pins = self.rules.pins(rows, logits)
         pinned = pins.positions[:size]
-        draws = uniforms(self.behaviour.seed, event_id, size - len(pinned))
         rate = budget(self.behaviour.exploration, examples)
         arguments = logits, rows, self.index.content, proposed, self.new, history, pinned
         strength = self.behaviour.diversity.strength
         if self._simple:
             positions, propensity, explored = np.empty(size, np.int64), np.empty(size), np.empty(size, np.bool_)
-            n = simple_slate(*arguments, draws, strength, rate, POOL * size, positions, propensity, explored)
+            bits = np.frombuffer(random_bits(self.behaviour.seed, event_id, size - len(pinned)), _BITS)
+            n = simple_slate(*arguments, bits, strength, rate, POOL * size, positions, propensity, explored)
             return Ranked(positions[:n], propensity[:n], explored[:n], pins.rules[:size])
+        draws = uniforms(self.behaviour.seed, event_id, size - len(pinned))
         most = len(rows) if self.behaviour.diversity.category_cap else POOL * size
         pool, values = pool_of(*arguments, strength, rate, most, size)
         return self._drawn(rows, pool, values, rate, draws, pins, deviations)
@@ -208,13 +210,15 @@ def pool_of(logits, rows, content, proposed, new, history, pinned, strength, rat
 
 @njit(cache=True)
 def simple_slate(  # type: ignore[no-untyped-def]
-    logits, rows, content, proposed, new, history, pinned, draws, strength, rate, most, positions, propensity, explored
+    logits, rows, content, proposed, new, history, pinned, bits, strength, rate, most, positions, propensity, explored
 ):
-    """The slate of epsilon, without caps, in one go: writes the last three, the arrays of Ranked; how many slots."""
+    """The slate of epsilon, without caps, in one go, drawn by the `bits` of `uniforms`: writes the last three,
+    the arrays of Ranked; how many slots.
+    """
     size = len(positions)
     pool, _ = pool_of(logits, rows, content, proposed, new, history, pinned, strength, rate, most, size)
     none = np.empty((0, 0), np.int32)
-    drawn, chances, tried = epsilon(len(pool), rate, draws, none, none, 0)
+    drawn, chances, tried = epsilon(len(pool), rate, bits * 2.0**-32, none, none, 0)
     first = len(pinned)
     positions[:first], propensity[:first], explored[:first] = pinned, 1.0, False
     for s in range(len(drawn)):
