@@ -116,11 +116,10 @@ class LinearLearner:
             self._load(state)
 
     def _load(self, state: LearnerState) -> None:
-        by, held, dense = self._by, self._held, self._dense
-        self._take(0, np.frombuffer(state.weights, _FLOAT), state.features)
+        by, held = self._by, self._held
+        self._take(0, np.frombuffer(state.weights + state.token_weights, _FLOAT), state.features)
         if held:
             self._tokens[:held] = np.frombuffer(state.tokens, _MARK)
-            self._values[0, dense : dense + held] = np.frombuffer(state.token_weights, _FLOAT)
         if by.measured and len(state.precision) == len(state.features) + 4 * held:
             self._take(1, np.frombuffer(state.precision, _FLOAT), state.features)
         if state.memory_of == by.optimizer_mark or (state.memory_of == 0 and _kept(state) == set(by.arrays)):

@@ -18,7 +18,7 @@ from riverrank.state.sessions import OpenImpression, SessionState, decode_sessio
 
 MAX_ATTRIBUTES = 32
 SAMPLING_BUCKET_MS = 3_600_000  # milliseconds of event time within which a user's feedbacks are sampled together
-_UINT64 = Struct("<Q")
+_UINT64, _INT64 = Struct("<Q"), Struct("<q")
 
 
 class Accepted(NamedTuple):
@@ -186,7 +186,7 @@ class Session:
 
 def _extended(history: History, seen: Seen, size: int) -> History:
     """The last `size` of the history with an interaction put in by time; of equal times the later arrival is newer."""
-    if not len(history) or history[-1].ts <= seen.ts:
+    if not history.items or _INT64.unpack_from(history.ts, len(history.ts) - 8)[0] <= seen.ts:
         return history.appended(seen)[-size:]
     entries = list(history)
     entries.insert(bisect_right(entries, seen.ts, key=lambda entry: entry.ts), seen)

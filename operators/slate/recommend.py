@@ -18,7 +18,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import ANSWERED, INTERACTIONS
 from riverrank.state.hashing import hash32
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
-from riverrank.state.messages import Feedback
+from riverrank.state.messages import Feedback, History
 from riverrank.state.records import Event, ModelInfo, Receipt, Slate, Slot, to_json
 
 from .explain import Explainer
@@ -73,6 +73,7 @@ class Recommend:
         self.explainer = Explainer(index, self.retriever, self.rules)
         self.writer = SlotWriter(index, sources, self.explainer.phrases)
         self.served: LastServed[Served] = LastServed(index)
+        self._nothing = np.zeros(0)
         self.popular_slate = PopularSlate(index, self.ranker, behaviour.slate.size, popular_every)
 
     def answer(self, feedback: Feedback, state: bytes | None) -> Answer:
@@ -87,13 +88,14 @@ class Recommend:
         lesson = self._learn(feedback, user)
         took = event.type in INTERACTIONS
         significance = self.behaviour.learner.drift
-        if watch(stored, lesson.losses, feedback.history_after(), took=took, significance=significance):
+        history = feedback.history_after()
+        if watch(stored, lesson.losses, history, took=took, significance=significance):
             user = user._replace(learner=self.learners.of(LearnerState()))
-            feedback = recent(feedback, stored.since)
+            history = recent(feedback, stored.since).history_after()
         slate = None
         if event.type in ANSWERED:
             stored.version += 1
-            slate = self._slate(feedback, user)
+            slate = self._slate(feedback, history, user)
         user.learner.store(stored)
         predictions = tuple(to_json(p) for p in lesson.predictions) if self.predict else ()
         return Answer(encode_learner(stored), slate, stored.version, predictions)
@@ -125,10 +127,12 @@ class Recommend:
         if at < 0:
             state.seen = (state.seen + mark)[-4 * self.behaviour.slate.seen :]
 
-    def _slate(self, feedback: Feedback, user: User) -> bytes:
-        """The slate that answers `feedback`, as JSON: find candidates, score them, and make slots of the best."""
+    def _slate(self, feedback: Feedback, history: History, user: User) -> bytes:
+        """The slate that answers `feedback`, after which `history` tells of the user, as JSON: find candidates, score
+        them, and make slots of the best.
+        """
         event, state = feedback.event, user.state
-        context = context_of(self.index, feedback.history_after(), feedback.attributes, event.user_id)
+        context = context_of(self.index, history, feedback.attributes, event.user_id)
         seen = None if self.behaviour.slate.repeat else np.frombuffer(state.seen, "<u4")
         pinnable = self.rules.pinnable(seen)
         candidates = self.retriever.find(context, seen, pinnable)
@@ -154,9 +158,7 @@ class Recommend:
         """The slots as JSON: rerank and explore, explain, write."""
         inputs, learner = served.inputs, user.learner
         rows, proposed = served.candidates.rows, served.candidates.proposed
-        logits = served.logits.copy()
-        rule = self.rules.add_to(logits, rows)
-        bonus = self._add_novelty(logits, rows)
+        logits, rule, bonus = self._adjusted(served.logits, rows)
 
         def deviations(positions: np.ndarray) -> np.ndarray:
             assert isinstance(learner, LinearLearner)  # as Learners made sure of
@@ -171,14 +173,21 @@ class Recommend:
         reasons = self.explainer.reasons(context, slots.rows, parts.weights, ranked.explored, ranked.pins)
         return self.writer.write(slots, reasons)
 
-    def _add_novelty(self, logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Add to the `logits` of `rows` what the setting gives to what few know; what that is: float64 (c,)."""
+    def _adjusted(self, logits: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The `logits` of `rows` with what the settings add to them; what rules add; and what is added to what few
+        know: float64 (c,) each, not to be written to.
+        """
         amount = self.behaviour.diversity.novelty
-        if not amount:
-            return np.zeros(len(rows))
-        added = amount * novelty(self.index.popularity(rows), self.index.highest_popularity())
-        logits += added
-        return added
+        if len(rows) > len(self._nothing):
+            self._nothing = np.zeros(2 * len(rows))
+        rule = bonus = self._nothing[: len(rows)]
+        if self.rules.amounts:
+            logits = logits.copy()
+            rule = self.rules.add_to(logits, rows)
+        if amount:
+            bonus = amount * novelty(self.index.popularity(rows), self.index.highest_popularity())
+            logits = logits + bonus
+        return logits, rule, bonus
 
 
 def receipt_of(event: Event, *, cached: bool) -> bytes:
