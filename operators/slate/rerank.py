@@ -13,6 +13,7 @@ from .explore import NO_CAPS, Caps, budget, epsilon, explore
 from .rules import Pins, Rules
 
 POOL = 3  # slates, of candidates, from which one is drawn
+LANES = 32  # columns that the machine does in one round: of fewer, each is done by itself
 _BITS = np.dtype("<u4")
 ALMOST_ALL = 0.999  # strength, above which relevance would be lost in rounding
 
@@ -143,14 +144,15 @@ def diversify(scores, content, rows, strength, size):  # type: ignore[no-untyped
         return order, values
     strength = min(strength, ALMOST_ALL)
     units = strength / (1.0 - strength) * (scores[0] - scores[n - 1] or 1.0)
-    vectors = np.empty((content.shape[1], n), np.float32)  # what is next to each other is of one dimension
+    width = (n + LANES - 1) // LANES * LANES
+    vectors = np.zeros((content.shape[1], width), np.float32)  # what is next to each other is of one dimension
     for k in range(n):
         vectors[:, k] = content[rows[k]]
-    likeness = np.empty(n, np.float32)
+    likeness = np.empty(width, np.float32)
     worth = scores.copy()  # at most, after what stands above; -inf once it has a slot
     placed = min(size, n)
     for slot in range(placed):
-        best = np.argmax(worth)
+        best = highest(worth)
         order[slot], values[slot] = best, worth[best]
         liken(vectors, best, likeness)
         for k in range(n):
@@ -159,6 +161,16 @@ def diversify(scores, content, rows, strength, size):  # type: ignore[no-untyped
     rest = np.argsort(-worth, kind="mergesort")[: n - placed]
     order[placed:], values[placed:] = rest, worth[rest]
     return order, values
+
+
+@njit(cache=True)
+def highest(numbers):  # type: ignore[no-untyped-def]
+    """Where the highest stands, of equals the first; as `numpy.argmax`, which looks for NaN, in half the time."""
+    best = 0
+    for k in range(1, len(numbers)):
+        if numbers[k] > numbers[best]:
+            best = k
+    return best
 
 
 @njit(cache=True)
