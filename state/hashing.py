@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 
 try:  # Python's own: OpenSSL's, which hashlib prefers, costs 10 us more where caches are cold
-    from _sha3 import shake_128
+    from _sha3 import shake_128  # type: ignore[import-not-found]
 except ImportError:
     from hashlib import shake_128
 
