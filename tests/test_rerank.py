@@ -16,6 +16,7 @@ from riverrank.operators.settings import (
 from riverrank.operators.signals.signals import Signals
 from riverrank.operators.slate.rerank import Ranked, Reranker, novelty, ranked_pool, spread
 from riverrank.operators.slate.rules import Rules
+from riverrank.operators.slate.served import NOWHERE, standing
 from riverrank.state.messages import CatalogueUpdate, Feedback, Outcome, decode_update
 from riverrank.state.records import Event, Item
 from shop_pipeline import Shop
@@ -105,6 +106,14 @@ def test_the_pool_is_the_best_and_behind_them_what_is_new(seed, most, tries):
     assert values[most:].tolist() == pytest.approx([min(logits[k], worth[-1]) for k in later])
 
 
+@given(st.lists(st.integers(0, 5), max_size=20), st.integers(0, 20))
+def test_an_item_stands_below_those_of_higher_logits(numbers, row):
+    logits, rows = np.array(numbers, float), np.arange(len(numbers), dtype=np.int32)[::-1].copy()
+    at = [position for position, other in enumerate(rows.tolist()) if other == row]
+    plain = (at[0], sum(number > numbers[at[0]] for number in numbers)) if at else (-1, NOWHERE)
+    assert standing(rows, logits, row) == plain
+
+
 def test_novelty_is_1_for_the_unknown_and_0_for_the_most_popular():
     told = novelty(np.array([50.0, 0.0, 7.0, 6.0]), 50.0)
     assert told[0] == 0.0 and told[1] == 1.0 and 0 < told[2] < told[3] < 1
@@ -138,8 +147,8 @@ class Shelf:
             brand = "rare" if k == 50 else f"b{k % 7}"
             index.apply(CatalogueUpdate(Item(f"i{k}", 1, categories=(f"c{k // 20}",), attributes={"brand": brand})))
         self.index, self.rows, self.logits = index, np.arange(60, dtype=np.int32), np.linspace(2.0, -2.0, 60)
-        self.new = np.zeros(60, bool)
-        self.reranker = Reranker(self.behaviour, index, Rules(rules, index))
+        self.new = np.zeros(60, np.uint32)
+        self.reranker = Reranker(self.behaviour, index, Rules(rules, index), new=1)
 
     def rerank(self, history=(), event_id="e", examples=0) -> Ranked:
         def unsure(positions):
@@ -198,6 +207,19 @@ def test_what_is_due_for_a_first_exposure_may_be_drawn_wherever_it_stands(kind):
     plain = shelf.rerank().positions.tolist()
     shelf.new[:] = True
     assert shelf.rerank().positions.tolist() == plain  # nothing is tried where there is no exploration
+
+
+@pytest.mark.parametrize("pinned", [(), ("brand=rare", "brand=none", "brand=b3")])
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_the_slate_in_one_go_is_that_of_its_steps(rate, pinned):
+    shelf = Shelf(RulesSettings(pin=pinned), ExplorationSettings(rate=rate), strength=0.4)
+    shelf.new[[50, 58]] = 1
+    for k in range(50):
+        shelf.reranker._simple = True
+        at_once = shelf.rerank(history=[0, 25, 50], event_id=f"e{k}", examples=k)
+        shelf.reranker._simple = False
+        by_steps = shelf.rerank(history=[0, 25, 50], event_id=f"e{k}", examples=k)
+        assert all(map(np.array_equal, at_once, by_steps))
 
 
 def test_new_items_of_which_least_is_known_are_due_first():

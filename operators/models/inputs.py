@@ -35,7 +35,7 @@ class Inputs:
         """Those at `positions` alone."""
         return self._of(self.picks[np.asarray(positions, np.int64)], self.extra)
 
-    def against(self, row: int, positions: np.ndarray) -> "Inputs":
+    def against(self, row: int, positions: Sequence[int] | np.ndarray) -> "Inputs":
         """An item of which no more than its content is known, by its row, and after it those at `positions`."""
         picks = np.empty(len(positions) + 1, np.int64)
         picks[0], picks[1:] = -1, self.picks[positions]

@@ -106,25 +106,23 @@ class LinearLearner:
         self._held = len(state.tokens) // 4
         self._dense = 1 + len(made_by.names)
         # Rows: weights, precision where it is measured, then the optimiser's arrays.
-        shape = 1 + made_by.measured + len(made_by.arrays), self._dense + max(made_by.settings.tokens, self._held)
-        self._values = np.zeros(shape)
-        self._values[0, 0] = 1.0
+        room = max(made_by.settings.tokens, self._held)
+        self._values = np.zeros((1 + made_by.measured + len(made_by.arrays), self._dense + room))
+        self._tokens = np.zeros(room, _MARK)
         if made_by.measured:
             self._values[1] = kernels.PRIOR_PRECISION
-        self._tokens = np.zeros(shape[1] - self._dense, np.uint32)
+        self._values[0, 0] = 1.0
         if state.weights:
             self._load(state)
 
     def _load(self, state: LearnerState) -> None:
-        by, held, dense = self._by, self._held, self._dense
-        self._take(0, np.frombuffer(state.weights, _FLOAT), state.features)
+        by, held = self._by, self._held
+        self._take(0, np.frombuffer(state.weights + state.token_weights, _FLOAT), state.features)
         if held:
             self._tokens[:held] = np.frombuffer(state.tokens, _MARK)
-            self._values[0, dense : dense + held] = np.frombuffer(state.token_weights, _FLOAT)
         if by.measured and len(state.precision) == len(state.features) + 4 * held:
             self._take(1, np.frombuffer(state.precision, _FLOAT), state.features)
-        kept = {name for name, value in state.memory.items() if isinstance(value, bytes)}
-        if state.memory_of == by.optimizer_mark or (state.memory_of == 0 and kept == set(by.arrays)):
+        if state.memory_of == by.optimizer_mark or (state.memory_of == 0 and _kept(state) == set(by.arrays)):
             self.steps = state.memory.get("n_iterations", 0)
             for row, name in enumerate(by.arrays, 1 + by.measured):
                 self._take(row, np.frombuffer(state.memory.get(name, b""), _DOUBLE), state.features)
@@ -245,8 +243,11 @@ class LinearLearner:
 
     def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What each coordinate adds to the logit of the candidates at `positions`: (p, D), and by token (p, t)."""
-        picked = inputs.pick(positions)
-        return kernels.contributions(*picked.arrays(), self._values, self._tokens, self._held)
+        index, picks = inputs.index, inputs.picks[positions]
+        arrays = index.tokens, index.token_hashes, self._values, self._tokens
+        return kernels.contributions(
+            inputs.features, inputs.ranker, inputs.rows, picks, inputs.extra, *arrays, self._held
+        )
 
     def deviations(self, inputs: Inputs, positions: np.ndarray) -> np.ndarray:
         """The standard deviation of the logits of the candidates at `positions`: float64 (p,).
@@ -308,6 +309,11 @@ class LinearLearner:
         for row, name in zip(rows, by.arrays, strict=True):
             self._values[row] = getattr(model.optimizer, name)
         self.intercept, self.steps = float(model.intercept), model.optimizer.n_iterations
+
+
+def _kept(state: LearnerState) -> set[str]:
+    """The names of the arrays that an optimiser kept."""
+    return {name for name, value in state.memory.items() if isinstance(value, bytes)}
 
 
 def _river(settings: LearnerSettings) -> Any:

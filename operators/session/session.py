@@ -18,7 +18,7 @@ from riverrank.state.sessions import OpenImpression, SessionState, decode_sessio
 
 MAX_ATTRIBUTES = 32
 SAMPLING_BUCKET_MS = 3_600_000  # milliseconds of event time within which a user's feedbacks are sampled together
-_UINT64 = Struct("<Q")
+_UINT64, _INT64 = Struct("<Q"), Struct("<q")
 
 
 class Accepted(NamedTuple):
@@ -141,11 +141,11 @@ class Session:
         is needed.
         """
         oldest = session.newest - self.behaviour.allowed_lateness
-        times, past = memoryview(session.times).cast("Q"), 0
-        while past < len(times) and times[past] < oldest:
-            past += 1
+        times, end, past = session.times, len(session.times), 0  # the last in bytes
+        while past < end and _UINT64.unpack_from(times, past)[0] < oldest:
+            past += 8
         if past:
-            session.hashes, session.times = session.hashes[8 * past :], session.times[8 * past :]
+            session.hashes, session.times = session.hashes[past:], times[past:]
         if len(session.hashes) >= 8 * self.behaviour.history.event_ids:
             self._make_room(session, oldest)
         session.hashes += identity
@@ -186,7 +186,7 @@ class Session:
 
 def _extended(history: History, seen: Seen, size: int) -> History:
     """The last `size` of the history with an interaction put in by time; of equal times the later arrival is newer."""
-    if not len(history) or history[-1].ts <= seen.ts:
+    if not history.items or _INT64.unpack_from(history.ts, len(history.ts) - 8)[0] <= seen.ts:
         return history.appended(seen)[-size:]
     entries = list(history)
     entries.insert(bisect_right(entries, seen.ts, key=lambda entry: entry.ts), seen)

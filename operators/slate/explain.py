@@ -153,7 +153,7 @@ class Explainer:
         if len(rows) > len(self._reasons.counts):
             self._reasons = Reasons.room(2 * len(rows))
         nearest = self.retriever.strongest_history(context, rows)
-        kinds = np.array(context.kinds, np.int64)
+        kinds = np.frombuffer(bytes(context.kinds), np.uint8)
         name(
             weights,
             *(explored, self._exploration),
@@ -234,7 +234,7 @@ def name(  # type: ignore[no-untyped-def]
     """Write the last five, the arrays of Reasons, for the slots of `rows`, int32 (p,), from their `weights`.
 
     The phrases of a code are `by_code`, int32; but that of the code `of_history` is that of the interaction which is
-    `nearest`, int64 (p,), among the `history` rows and their `kinds`, int64, where it is not NONE, and that of the code
+    `nearest`, int64 (p,), among the `history` rows and their `kinds`, uint8, where it is not NONE, and that of the code
     `of_rule` that of the rule which adds most. About 2 us for 20 slots.
     """
     codes = len(by_code)

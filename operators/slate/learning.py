@@ -4,6 +4,7 @@ A choice is learned from with the features that the user was served by; what was
 """
 
 from dataclasses import dataclass, field
+from struct import unpack
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
 from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
-from riverrank.state.hashing import uniforms
+from riverrank.state.hashing import random_bits
 from riverrank.state.learners import LearnerState
 from riverrank.state.messages import Feedback, Outcome
 from riverrank.state.records import Event, Prediction
@@ -83,10 +84,10 @@ class Learning:
             picks, labels = zip(*steps, strict=True)
             lesson.user.learner.learn_each(shown.inputs.pick(picks), labels, 1.0)
         for item_id, row, label in zip(outcome.items, rows, outcome.labels, strict=True):
-            lesson.predictions.append(
-                _of_click(outcome.event_id, lesson.feedback.event, item_id, chances.get(row, UNKNOWN), label)
-            )
             lesson.losses.append(1 - label)
+            if self.predict:
+                chance = chances.get(row, UNKNOWN)
+                lesson.predictions.append(_of_click(outcome.event_id, lesson.feedback.event, item_id, chance, label))
 
     def _learn_interaction(self, lesson: Lesson) -> None:
         """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to.
@@ -100,7 +101,7 @@ class Learning:
         chance = UNKNOWN
         if row >= 0:
             served = self._served(lesson)
-            position = served.position(row)
+            position, above = served.standing(row)
             asked = self.predict and not rated
             tried, at = served, position
             if position < 0 and (asked or not label or not len(served.logits)):
@@ -108,7 +109,7 @@ class Learning:
             if asked:
                 chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
             if label and not (feedback.history and feedback.history[-1].item_id == event.item_id):  # else it is one act
-                lesson.losses.append(int(served.missed(position, self.behaviour.slate.size)))
+                lesson.losses.append(int(above >= self.behaviour.slate.size))
             if label and len(served.logits) > (position >= 0):
                 self._prefer(feedback, row, served, position, user.learner)
             else:
@@ -120,17 +121,20 @@ class Learning:
             lesson.predictions.append(
                 Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")
             )
-        else:
+        elif self.predict:
             lesson.predictions.append(_of_click(event.event_id, event, event.item_id or "", chance, label))
 
     def _prefer(self, feedback: Feedback, row: int, served: Served, position: int, learner: Learner) -> None:
         """Learn that the item of `row`, at `position` in what was served (-1: not in it), was preferred to a few."""
         others = len(served.logits) - (position >= 0)
-        draws = uniforms(self.behaviour.seed, f"against:{feedback.event.event_id}", self.behaviour.learner.negatives)
-        against = np.unique((draws * others).astype(np.int64))
-        against += (against >= position) & (position >= 0)
+        n = self.behaviour.learner.negatives
+        draws = unpack(f"<{n}I", random_bits(self.behaviour.seed, f"against:{feedback.event.event_id}", n))
+        against = sorted({draw * others >> 32 for draw in draws})
         known = position >= 0
-        inputs = served.inputs.pick([position, *against]) if known else served.inputs.against(row, against)
+        if known:
+            inputs = served.inputs.pick([position, *(other + (other >= position) for other in against)])
+        else:
+            inputs = served.inputs.against(row, against)
         learner.prefer(inputs, _weight(feedback), content_only=not known)
 
     def _served(self, lesson: Lesson) -> Served:

@@ -18,7 +18,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import ANSWERED, INTERACTIONS
 from riverrank.state.hashing import hash32
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
-from riverrank.state.messages import Feedback
+from riverrank.state.messages import Feedback, History
 from riverrank.state.records import Event, ModelInfo, Receipt, Slate, Slot, to_json
 
 from .explain import Explainer
@@ -68,13 +68,13 @@ class Recommend:
         self.learners = Learners(behaviour.learner, self.retriever.features, measured=measured)
         self.learning = Learning(behaviour, index, self.retriever, predict=predict)
         self.rules = Rules(behaviour.rules, index)
-        self.reranker = Reranker(behaviour, index, self.rules)
-        self.explainer = Explainer(index, self.retriever, self.rules)
-        self.writer = SlotWriter(index, self.retriever.features.sources, self.explainer.phrases)
-        self.served: LastServed[Served] = LastServed(index)
-        self.popular_slate = PopularSlate(index, self.ranker, behaviour.slate.size, popular_every)
         sources = self.retriever.features.sources
-        self._new = np.uint32(1 << sources.index(NEW) if NEW in sources else 0)
+        self.reranker = Reranker(behaviour, index, self.rules, 1 << sources.index(NEW) if NEW in sources else 0)
+        self.explainer = Explainer(index, self.retriever, self.rules)
+        self.writer = SlotWriter(index, sources, self.explainer.phrases)
+        self.served: LastServed[Served] = LastServed(index)
+        self._nothing = np.zeros(0)
+        self.popular_slate = PopularSlate(index, self.ranker, behaviour.slate.size, popular_every)
 
     def answer(self, feedback: Feedback, state: bytes | None) -> Answer:
         """Learn from `feedback` and, where its event asks for it, answer it."""
@@ -88,13 +88,14 @@ class Recommend:
         lesson = self._learn(feedback, user)
         took = event.type in INTERACTIONS
         significance = self.behaviour.learner.drift
-        if watch(stored, lesson.losses, feedback.history_after(), took=took, significance=significance):
+        history = feedback.history_after()
+        if watch(stored, lesson.losses, history, took=took, significance=significance):
             user = user._replace(learner=self.learners.of(LearnerState()))
-            feedback = recent(feedback, stored.since)
+            history = recent(feedback, stored.since).history_after()
         slate = None
         if event.type in ANSWERED:
             stored.version += 1
-            slate = self._slate(feedback, user)
+            slate = self._slate(feedback, history, user)
         user.learner.store(stored)
         predictions = tuple(to_json(p) for p in lesson.predictions) if self.predict else ()
         return Answer(encode_learner(stored), slate, stored.version, predictions)
@@ -119,14 +120,19 @@ class Recommend:
 
     def _remember(self, state: LearnerState, item_id: str) -> None:
         """Note that the user interacted with the item; the oldest is forgotten where there is no room."""
-        mark = hash32(item_id)
-        if not (np.frombuffer(state.seen, "<u4") == mark).any():
-            state.seen = (state.seen + mark.to_bytes(4, "little"))[-4 * self.behaviour.slate.seen :]
+        mark = hash32(item_id).to_bytes(4, "little")
+        at = state.seen.find(mark)
+        while at > 0 and at % 4:  # of two others
+            at = state.seen.find(mark, at + 1)
+        if at < 0:
+            state.seen = (state.seen + mark)[-4 * self.behaviour.slate.seen :]
 
-    def _slate(self, feedback: Feedback, user: User) -> bytes:
-        """The slate that answers `feedback`, as JSON: find candidates, score them, and make slots of the best."""
+    def _slate(self, feedback: Feedback, history: History, user: User) -> bytes:
+        """The slate that answers `feedback`, after which `history` tells of the user, as JSON: find candidates, score
+        them, and make slots of the best.
+        """
         event, state = feedback.event, user.state
-        context = context_of(self.index, feedback.history_after(), feedback.attributes, event.user_id)
+        context = context_of(self.index, history, feedback.attributes, event.user_id)
         seen = None if self.behaviour.slate.repeat else np.frombuffer(state.seen, "<u4")
         pinnable = self.rules.pinnable(seen)
         candidates = self.retriever.find(context, seen, pinnable)
@@ -152,16 +158,13 @@ class Recommend:
         """The slots as JSON: rerank and explore, explain, write."""
         inputs, learner = served.inputs, user.learner
         rows, proposed = served.candidates.rows, served.candidates.proposed
-        logits = served.logits.copy()
-        rule = self.rules.add_to(logits, rows)
-        bonus = self._add_novelty(logits, rows)
+        logits, rule, bonus = self._adjusted(served.logits, rows)
 
         def deviations(positions: np.ndarray) -> np.ndarray:
             assert isinstance(learner, LinearLearner)  # as Learners made sure of
             return learner.deviations(inputs, positions)
 
-        new = (proposed & self._new) != 0
-        ranked = self.reranker.rerank(event_id, rows, logits, new, context.rows, user.state.examples, deviations)
+        ranked = self.reranker.rerank(event_id, rows, logits, proposed, context.rows, user.state.examples, deviations)
         chosen = ranked.positions
         own = learner.contributions(inputs, chosen)
         ranker = user.ranker.weights[context.segment]
@@ -170,14 +173,21 @@ class Recommend:
         reasons = self.explainer.reasons(context, slots.rows, parts.weights, ranked.explored, ranked.pins)
         return self.writer.write(slots, reasons)
 
-    def _add_novelty(self, logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Add to the `logits` of `rows` what the setting gives to what few know; what that is: float64 (c,)."""
+    def _adjusted(self, logits: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The `logits` of `rows` with what the settings add to them; what rules add; and what is added to what few
+        know: float64 (c,) each, not to be written to.
+        """
         amount = self.behaviour.diversity.novelty
-        if not amount:
-            return np.zeros(len(rows))
-        added = amount * novelty(self.index.popularity(rows), self.index.highest_popularity())
-        logits += added
-        return added
+        if len(rows) > len(self._nothing):
+            self._nothing = np.zeros(2 * len(rows))
+        rule = bonus = self._nothing[: len(rows)]
+        if self.rules.amounts:
+            logits = logits.copy()
+            rule = self.rules.add_to(logits, rows)
+        if amount:
+            bonus = amount * novelty(self.index.popularity(rows), self.index.highest_popularity())
+            logits = logits + bonus
+        return logits, rule, bonus
 
 
 def receipt_of(event: Event, *, cached: bool) -> bytes:

@@ -7,12 +7,14 @@ import numpy as np
 from numba import njit
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
-from riverrank.state.hashing import uniforms
+from riverrank.state.hashing import random_bits, uniforms
 
-from .explore import NO_CAPS, Caps, budget, explore
-from .rules import Rules
+from .explore import NO_CAPS, Caps, budget, epsilon, explore
+from .rules import Pins, Rules
 
 POOL = 3  # slates, of candidates, from which one is drawn
+LANES = 32  # columns that the machine does in one round: of fewer, each is done by itself
+_BITS = np.dtype("<u4")
 ALMOST_ALL = 0.999  # strength, above which relevance would be lost in rounding
 
 
@@ -31,40 +33,64 @@ class Ranked(NamedTuple):
 class Reranker:
     """Makes a slate of candidates, by the settings of diversity and exploration and by the rules."""
 
-    def __init__(self, behaviour: Behaviour, index: ItemIndex, rules: Rules) -> None:
+    def __init__(self, behaviour: Behaviour, index: ItemIndex, rules: Rules, new: int = 0) -> None:
+        """`new`: the bit of the source of what waits for a first exposure, 0 where there is none."""
         self.behaviour = behaviour
         self.index = index
         self.rules = rules
+        self.new = np.uint32(new)
+        exploration, capped = behaviour.exploration, behaviour.diversity.category_cap > 0
+        self._simple = not capped and (exploration.kind == "epsilon" or exploration.rate <= 0.0)
 
     def rerank(
         self,
         event_id: str,
         rows: np.ndarray,
         logits: np.ndarray,
-        new: np.ndarray,
+        proposed: np.ndarray,
         history: np.ndarray,
         examples: int,
         deviations: Callable[[np.ndarray], np.ndarray],
     ) -> Ranked:
         """The slate of the candidates `rows`, int32 (c,), whose `logits`, float64 (c,), are given.
 
-        `new`, bool (c,), tells which candidates wait for a first exposure: exploration may draw these wherever they
-        stand. `history` are the rows that tell how wide the taste is, `examples` how much the user's learner has
-        learned, and `deviations` how unsure it is of the logits at some positions.
+        `proposed`, uint32 (c,), are the bits of their sources: exploration may draw what is new wherever it stands.
+        `history` are the rows that tell how wide the taste is, `examples` how much the user's learner has learned, and
+        `deviations` how unsure it is of the logits at some positions.
         """
-        settings, exploration = self.behaviour.diversity, self.behaviour.exploration
-        content, size = self.index.content, self.behaviour.slate.size
+        size = self.behaviour.slate.size
         pins = self.rules.pins(rows, logits)
         pinned = pins.positions[:size]
-        strength = settings.strength * spread(content, history) if settings.strength > 0.0 else 0.0
-        rate = budget(exploration, examples)
-        most = len(rows) if settings.category_cap else POOL * size
-        pool, values = ranked_pool(logits, rows, content, new, pinned, most, strength, size, rate > 0.0)
-        caps = NO_CAPS
-        if settings.category_cap:
-            caps = Caps(self.rules.categories(rows[pool]), self.rules.categories(rows[pinned]), settings.category_cap)
+        rate = budget(self.behaviour.exploration, examples)
+        arguments = logits, rows, self.index.content, proposed, self.new, history, pinned
+        strength = self.behaviour.diversity.strength
+        if self._simple:
+            positions, propensity, explored = np.empty(size, np.int64), np.empty(size), np.empty(size, np.bool_)
+            bits = np.frombuffer(random_bits(self.behaviour.seed, event_id, size - len(pinned)), _BITS)
+            n = simple_slate(*arguments, bits, strength, rate, POOL * size, positions, propensity, explored)
+            return Ranked(positions[:n], propensity[:n], explored[:n], pins.rules[:size])
         draws = uniforms(self.behaviour.seed, event_id, size - len(pinned))
-        positions, propensity, explored = explore(values, exploration.kind, rate, draws, caps, lambda: deviations(pool))
+        most = len(rows) if self.behaviour.diversity.category_cap else POOL * size
+        pool, values = pool_of(*arguments, strength, rate, most, size)
+        return self._drawn(rows, pool, values, rate, draws, pins, deviations)
+
+    def _drawn(
+        self,
+        rows: np.ndarray,
+        pool: np.ndarray,
+        values: np.ndarray,
+        rate: float,
+        draws: np.ndarray,
+        pins: Pins,
+        deviations: Callable[[np.ndarray], np.ndarray],
+    ) -> Ranked:
+        """A slate drawn from `pool`, positions int64 (n,), what each is worth being `values`, float64 (n,)."""
+        size, cap = self.behaviour.slate.size, self.behaviour.diversity.category_cap
+        pinned, caps = pins.positions[:size], NO_CAPS
+        if cap:
+            caps = Caps(self.rules.categories(rows[pool]), self.rules.categories(rows[pinned]), cap)
+        kind = self.behaviour.exploration.kind
+        positions, propensity, explored = explore(values, kind, rate, draws, caps, lambda: deviations(pool))
         positions = pool[positions]
         if len(pinned):
             positions = np.concatenate([pinned, positions])
@@ -118,14 +144,15 @@ def diversify(scores, content, rows, strength, size):  # type: ignore[no-untyped
         return order, values
     strength = min(strength, ALMOST_ALL)
     units = strength / (1.0 - strength) * (scores[0] - scores[n - 1] or 1.0)
-    vectors = np.empty((content.shape[1], n), np.float32)  # what is next to each other is of one dimension
+    width = (n + LANES - 1) // LANES * LANES
+    vectors = np.zeros((content.shape[1], width), np.float32)  # what is next to each other is of one dimension
     for k in range(n):
         vectors[:, k] = content[rows[k]]
-    likeness = np.empty(n, np.float32)
+    likeness = np.empty(width, np.float32)
     worth = scores.copy()  # at most, after what stands above; -inf once it has a slot
     placed = min(size, n)
     for slot in range(placed):
-        best = np.argmax(worth)
+        best = highest(worth)
         order[slot], values[slot] = best, worth[best]
         liken(vectors, best, likeness)
         for k in range(n):
@@ -134,6 +161,16 @@ def diversify(scores, content, rows, strength, size):  # type: ignore[no-untyped
     rest = np.argsort(-worth, kind="mergesort")[: n - placed]
     order[placed:], values[placed:] = rest, worth[rest]
     return order, values
+
+
+@njit(cache=True)
+def highest(numbers):  # type: ignore[no-untyped-def]
+    """Where the highest stands, of equals the first; as `numpy.argmax`, which looks for NaN, in half the time."""
+    best = 0
+    for k in range(1, len(numbers)):
+        if numbers[k] > numbers[best]:
+            best = k
+    return best
 
 
 @njit(cache=True)
@@ -173,6 +210,32 @@ def spread(content, rows):  # type: ignore[no-untyped-def]
         cosines += total[j] * total[j] - squares[j]
     pairs = len(rows) * (len(rows) - 1) / 2
     return min(1.0, max(0.0, (pairs - cosines / 2 + 1.0) / (pairs + 1.0)))
+
+
+@njit(cache=True)
+def pool_of(logits, rows, content, proposed, new, history, pinned, strength, rate, most, size):  # type: ignore[no-untyped-def]
+    """See `ranked_pool`: with a strength of `strength` times the spread of `history`; `new` is a bit in `proposed`."""
+    if strength > 0.0:
+        strength *= spread(content, history)
+    return ranked_pool(logits, rows, content, proposed & new != 0, pinned, most, strength, size, rate > 0.0)
+
+
+@njit(cache=True)
+def simple_slate(  # type: ignore[no-untyped-def]
+    logits, rows, content, proposed, new, history, pinned, bits, strength, rate, most, positions, propensity, explored
+):
+    """The slate of epsilon, without caps, in one go, drawn by the `bits` of `uniforms`: writes the last three,
+    the arrays of Ranked; how many slots.
+    """
+    size = len(positions)
+    pool, _ = pool_of(logits, rows, content, proposed, new, history, pinned, strength, rate, most, size)
+    none = np.empty((0, 0), np.int32)
+    drawn, chances, tried = epsilon(len(pool), rate, bits * 2.0**-32, none, none, 0)
+    first = len(pinned)
+    positions[:first], propensity[:first], explored[:first] = pinned, 1.0, False
+    for s in range(len(drawn)):
+        positions[first + s], propensity[first + s], explored[first + s] = pool[drawn[s]], chances[s], tried[s]
+    return first + len(drawn)
 
 
 def novelty(popularity: np.ndarray, highest: float) -> np.ndarray:

@@ -7,8 +7,11 @@ both again would double the work. It is no state: where it is missing, candidate
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from riverrank.operators.candidates.retrieval import Candidates
 from riverrank.operators.models.inputs import Inputs
+
+NOWHERE = 1 << 30  # more than there are candidates
 
 
 class Served(NamedTuple):
@@ -25,11 +28,20 @@ class Served(NamedTuple):
             return self
         return Served(self.candidates.at(positions), self.inputs.pick(positions.tolist()), self.logits[positions])
 
-    def missed(self, position: int, size: int) -> bool:
-        """Whether what stands at `position`, -1 for nowhere, is not among the first `size` of the learner's order."""
-        return position < 0 or int(np.count_nonzero(self.logits > self.logits[position])) >= size
+    def standing(self, row: int) -> tuple[int, int]:
+        """Where `row` stands among the candidates, -1 where it does not; and how many are above it in the learner's
+        order, NOWHERE where it does not stand.
+        """
+        return standing(self.candidates.rows, self.logits, row)
 
-    def position(self, row: int) -> int:
-        """Where `row` stands among the candidates, -1 where it does not."""
-        positions = (self.candidates.rows == row).nonzero()[0]
-        return int(positions[0]) if len(positions) else -1
+
+@njit(cache=True)
+def standing(rows, logits, row):  # type: ignore[no-untyped-def]
+    """See Served.standing, for `rows`, int32 (c,), and their `logits`, float64 (c,)."""
+    for position in range(len(rows)):
+        if rows[position] == row:
+            above = 0
+            for k in range(len(rows)):
+                above += logits[k] > logits[position]
+            return position, above
+    return -1, NOWHERE
