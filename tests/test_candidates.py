@@ -22,7 +22,7 @@ from riverrank.operators.candidates.context import WARM, context_of
 from riverrank.operators.candidates.features import LEAST, SMALLEST_SHARE, STEPS
 from riverrank.operators.candidates.reached import Reached, add
 from riverrank.operators.candidates.retrieval import Retriever
-from riverrank.operators.candidates.selection import Allowed, is_allowed, is_before, push, sift, sort
+from riverrank.operators.candidates.selection import Allowed, is_allowed, key_of, order_of, select, sort
 from riverrank.operators.candidates.source import Feature, Score, Source
 from riverrank.operators.candidates.vectors import dot_of
 from riverrank.operators.index.item_index import ItemIndex
@@ -80,37 +80,26 @@ def test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before(mark
         assert found == [servable[row] and marks[row] not in (seen or ()) for row in range(ROWS)]
 
 
-@given(st.lists(GIVEN, max_size=30), st.integers(1, 8))
-def test_the_best_few_are_those_of_sorting_of_equals_the_first(given_, most):
-    values, orders = np.empty(most, np.float32), np.empty(most, np.int32)
-    n = 0
-    for order, value in enumerate(np.array(given_, np.float32)):
-        if n < most or value > values[0]:
-            n = push(values, orders, n, most, value, order)
-            heap = list(zip((-values[:n]).tolist(), orders[:n].tolist(), strict=True))
-            assert all(heap[(k - 1) // 2] >= heap[k] for k in range(1, n))
-    sort(values, orders, n)
-    expected = sorted(range(len(given_)), key=lambda order: (-given_[order], order))[:most]
-    assert orders[:n].tolist() == expected and values[:n].tolist() == [given_[order] for order in expected]
+@given(st.lists(st.integers(-9, 9), max_size=40, unique=True), st.integers(1, 8), st.integers(0, 3))
+def test_the_best_few_are_those_of_sorting_and_nothing_is_lost(held, most, beside):
+    keys = np.array([*held, *[99] * beside], np.int64)  # what stands beside is left alone
+    select(keys, len(held), most)
+    assert sorted(keys.tolist()) == sorted([*held, *[99] * beside]) and (keys[len(held) :] == 99).all()
+    best = np.zeros(most, np.int64)
+    n = min(most, len(held))
+    sort(keys, n, best)
+    assert best[:n].tolist() == sorted(held, reverse=True)[:most] and not best[n:].any()
 
 
-@given(st.lists(GIVEN, min_size=1, max_size=9))
-def test_a_root_sinks_to_where_it_belongs(given_):
-    """A heap of all but the root is one of all afterwards, the worst at the root, of the same pairs."""
-    rest = sorted(((-value, order) for order, value in enumerate(given_[1:], start=1)), reverse=True)
-    pairs = [(-given_[0], 0), *rest]
-    values, orders = np.array([-v for v, _ in pairs], np.float32), np.array([order for _, order in pairs], np.int32)
-    sift(values, orders, len(pairs))
-    heap = list(zip((-values).tolist(), orders.tolist(), strict=True))
-    assert sorted(heap) == sorted(pairs)
-    assert all(heap[(k - 1) // 2] >= heap[k] for k in range(1, len(heap)))
+NUMBER = st.sampled_from([-3.5, -1.0, -1e-30, 0.0, 1e-30, 1.0, 3.5]) | st.floats(-1024, 1024, width=32)
 
 
-@given(GIVEN, ROW, GIVEN, ROW)
-def test_the_higher_stands_before_of_equals_the_first(value, order, other, other_order):
-    assert is_before(np.float32(value), order, np.float32(other), other_order) == (
-        (-value, order) < (-other, other_order)
-    )
+@given(NUMBER, st.integers(0, 2**31 - 1), NUMBER, st.integers(0, 2**31 - 1))
+def test_the_higher_has_the_higher_key_of_equals_the_first(value, order, other, other_order):
+    values = np.array([value, other], np.float32) + np.float32(0.0)  # there is one zero
+    keys = [key_of(bits, k) for bits, k in zip(values.view(np.int32), (order, other_order), strict=True)]
+    assert (keys[0] > keys[1]) == ((-values[0], order) < (-values[1], other_order))
+    assert [order_of(key) for key in keys] == [order, other_order]
 
 
 PROPOSAL = st.one_of(
@@ -255,10 +244,10 @@ TWINS = {
     "reached.slot_of": test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what_they_were_given,
     "selection.fill_table": test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before,
     "selection.is_allowed": test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before,
-    "selection.is_before": test_the_higher_stands_before_of_equals_the_first,
-    "selection.push": test_the_best_few_are_those_of_sorting_of_equals_the_first,
-    "selection.sift": test_a_root_sinks_to_where_it_belongs,
-    "selection.sort": test_the_best_few_are_those_of_sorting_of_equals_the_first,
+    "selection.key_of": test_the_higher_has_the_higher_key_of_equals_the_first,
+    "selection.order_of": test_the_higher_has_the_higher_key_of_equals_the_first,
+    "selection.select": test_the_best_few_are_those_of_sorting_and_nothing_is_lost,
+    "selection.sort": test_the_best_few_are_those_of_sorting_and_nothing_is_lost,
     "vectors.dot_of": test_a_dot_product_is_the_sum_of_products_in_four_parts,
 }
 

@@ -152,9 +152,10 @@ def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, sc
         weight[rows[k]] = _RECENCIES[k] / np.sqrt(likes[k])
     slots, similarities = _nearest(recent, weight, similarity, rows, own)
     shares = np.zeros((len(slots), items.shape[1]), np.float32)
+    shared = np.empty(items.shape[1], np.int64)
     total, most = SHRINKAGE, np.float32(0)
     for k in range(len(slots)):
-        root, highest = _share(items[slots[k]], weight, shares[k])
+        root, highest = _share(items[slots[k]], weight, shares[k], shared)
         total += similarities[k] / root
         most = max(most, highest)
     least = np.float32(MIN_RELATIVE_SCORE) * most
@@ -162,34 +163,33 @@ def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, sc
     n = 0
     for k in range(len(slots)):
         for position in range(items.shape[1]):
-            if shares[k, position] > least:
+            if n < len(given):
                 given[n] = items[slots[k], position]
                 scores[n] = shares[k, position] * scale
-                n += 1
+                n += shares[k, position] > least
     for row in rows:
         weight[row] = 0
     return n
 
 
 @njit(cache=True)
-def _share(items, weight, shares):  # type: ignore[no-untyped-def]
+def _share(items, weight, shares, shared):  # type: ignore[no-untyped-def]
     """Write what one session gives to each of its items to `shares`, which are zeros; the root of its length, and the
-    most that it gives.
+    most that it gives. `shared` int64 is as long, and scratch.
     """
-    shared = np.empty(len(items), np.int64)
     length = m = 0
     for position in range(len(items)):
         row = items[position]
-        if row >= 0:
-            length += 1
-            if weight[row] > 0:
-                shared[m] = position
-                m += 1
+        is_held = row >= 0
+        length += is_held
+        shared[m] = position
+        m += is_held & (weight[max(row, 0)] > 0)
     root = np.sqrt(length)
     for position in shared[:m]:
         amount = weight[items[position]] / np.float32(root)
+        nearness = _NEARNESS[position]
         for other in range(len(items)):
-            shares[other] += amount * _NEARNESS[position, other]
+            shares[other] += amount * nearness[other]
     for position in shared[:m]:
         shares[position] = 0  # what is shared says nothing new
     most = np.float32(0)
@@ -204,16 +204,16 @@ def _share(items, weight, shares):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _nearest(recent, weight, similarity, rows, own):  # type: ignore[no-untyped-def]
     """The NEAREST slots that share most with `rows`, ascending, of equals the first; and how much they share."""
-    touched = np.empty(recent.shape[1] * len(rows), np.int32)
+    touched = np.empty(recent.shape[1] * len(rows) + 1, np.int32)
     m = 0
     for row in rows:
+        amount = weight[row]
         for number in recent[row]:
             slot = number - 1
-            if number > 0 and slot != own:
-                if similarity[slot] == 0:
-                    touched[m] = slot
-                    m += 1
-                similarity[slot] += weight[row]
+            is_other = (number > 0) & (slot != own)
+            touched[m] = slot
+            m += is_other & (similarity[slot] == 0)
+            similarity[slot] += amount if is_other else np.float32(0)
     n = min(m, NEAREST)
     heap = touched[:n].copy()  # the farthest of the nearest so far is its root
     for start in range(n // 2 - 1, -1, -1):

@@ -8,7 +8,7 @@ from riverrank.operators.index.pool import logits
 from riverrank.operators.signals.embedding import recency
 
 from ..query import Query
-from ..selection import is_allowed, push, sort
+from ..selection import is_allowed, key_of, order_of, select, sort
 from ..source import Score, Source
 from ..vectors import dot_of
 
@@ -59,17 +59,26 @@ def nearest(pool, columns, biases, user, most, servable, marks, table, mask):  #
 
     About 12 us for 4,096 rows.
     """
-    found = logits(columns, biases, user)
-    values = np.empty(most, np.float32)
-    orders = np.empty(most, np.int32)
+    bits = logits(columns, biases, user).view(np.int32)
+    keys = np.empty(4 * most, np.int64)
+    best = np.empty(most, np.int64)
+    least = np.iinfo(np.int64).min
     n = 0
     for k in range(len(pool)):
-        if (n < most or found[k] > values[0]) and is_allowed(pool[k], servable, marks, table, mask):
-            n = push(values, orders, n, most, found[k], k)
-    sort(values, orders, n)
-    rows = np.empty(n, np.int32)
-    for k in range(n):
-        rows[k] = pool[orders[k]]
+        key = key_of(bits[k], k)
+        if key > least and is_allowed(pool[k], servable, marks, table, mask):
+            keys[n] = key
+            n += 1
+            if n == len(keys):
+                n = most
+                select(keys, len(keys), most)
+                least = keys[:most].min()
+    most = min(n, most)
+    select(keys, n, most)
+    sort(keys, most, best)
+    rows = np.empty(most, np.int32)
+    for k in range(most):
+        rows[k] = pool[order_of(best[k])]
     return rows
 
 
