@@ -4,9 +4,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from riverrank.operators.settings import Behaviour
-from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, TRENDING, ItemTable
+from riverrank.state.item_tables import POPULARITY, TRENDING, ItemTable
 
-from .ranked_lists import RankedList, count_by_token, count_popular
+from .ranked_lists import RankedList, by_feedbacks, count_by_token, count_popular, join
 from .vocabulary import Vocabulary
 
 POPULAR = 4096  # rows kept in order of popularity
@@ -42,6 +42,7 @@ class Lists:
         self.trending = RankedList(TRENDS)
         self.newest = RankedList(index.behaviour.catalogue.new_items)
         self._least_known: np.ndarray | None = None
+        self._order = np.zeros(0, np.int64)  # of the newest when they were last sorted
         self._stale = True
         self._made_at = 0
         self._rows = np.zeros((64, BEST + 1), np.int32)
@@ -127,10 +128,18 @@ class Lists:
     def least_known(self) -> np.ndarray:
         """The newest rows, those with the fewest feedbacks first: int32."""
         if self._least_known is None:
-            rows = self.newest.rows[: self.newest.n]
-            stats = self.index.table.stats[rows]
-            self._least_known = rows[np.argsort(stats[:, POSITIVES] + stats[:, NEGATIVES], kind="stable")]
+            newest, n = self.newest, self.newest.n
+            if len(self._order) != n:
+                self._order = np.arange(n)
+            self._least_known = by_feedbacks(newest.rows, self.index.table.stats, self._order)
         return self._least_known
+
+    def best_of_each(self, tokens: np.ndarray) -> np.ndarray:
+        """`best_of` each of `tokens`, int32, one after another: int32."""
+        n, rows = join(tokens, self.index.vocabulary.slots, self._rows, self._counts)
+        if n < 0:  # some list is to be made first
+            return np.concatenate([self.best_of(token) for token in tokens.tolist()])
+        return rows[:n]
 
     def best_of(self, token: int) -> np.ndarray:
         """The BEST most popular servable rows that have `token`: int32."""

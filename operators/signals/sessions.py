@@ -97,10 +97,14 @@ class Sessions:
         Written to `given`, int32 (MOST_GIVEN,), and `scores`, float32 (MOST_GIVEN,); returns how many are. `own` is the
         slot of the user's own session, which says nothing new, -1 for none.
         """
+        return int(neighbours_of(*self.arrays, rows, likes, own, given, scores))
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The first arguments of `neighbours_of`."""
         if len(self._similarity) != self.table.capacity:
             self._similarity = np.zeros(self.table.capacity)
-        scratch = (self._weight, self._similarity)
-        return int(neighbours_of(self.recent, self.table.items, *scratch, rows, likes, own, given, scores))
+        return self.recent, self.table.items, self._weight, self._similarity
 
     def dump(self) -> dict[str, bytes]:
         """What changed since the last dump, by the key it is kept under."""

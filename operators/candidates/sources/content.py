@@ -38,8 +38,7 @@ class Content(Source):
         return bool(len(query.context.rows) or query.context.attributes)
 
     def rank(self, query: Query) -> np.ndarray:
-        tokens = self._wish(query).tokens.tolist()
-        return np.concatenate([query.index.best_of(token) for token in tokens]) if tokens else NONE
+        return query.index.best_of_each(self._wish(query).tokens)
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
         likeness(rows, query.index.content, self._wish(query).vector, scores, column)
