@@ -4,6 +4,8 @@ import numpy as np
 from numba import njit
 
 EMPTY = -1
+FEW = 256  # seen items, for which a table may be so sparse that its first place tells nearly always
+SPARSE, DENSE = 8, 2  # places of a table for one that was seen, at least
 
 
 class Allowed:
@@ -32,7 +34,7 @@ class Allowed:
         if seen.flags.writeable:  # numba compiles for arrays that may be written to and for others: here one of them
             seen = seen.view()
             seen.flags.writeable = False
-        size = 1 << (2 * len(seen)).bit_length()
+        size = 1 << ((SPARSE if len(seen) < FEW else DENSE) * len(seen)).bit_length()
         if len(self.table) < size:
             self.table = np.full(size, EMPTY, np.int64)
         self.mask = size - 1

@@ -44,6 +44,7 @@ class Lists:
         self._least_known: np.ndarray | None = None
         self._order = np.zeros(0, np.int64)  # of the newest when they were last sorted
         self._stale = True
+        self._is_fresh = False  # whether nothing happened since it was last seen to that the lists are right
         self._made_at = 0
         self._rows = np.zeros((64, BEST + 1), np.int32)
         self._keys = np.zeros((64, BEST + 1))
@@ -53,12 +54,12 @@ class Lists:
     def forget(self) -> None:
         """Make all lists again when they are next asked for."""
         self._stale = True
-        self._least_known = None
+        self._least_known, self._is_fresh = None, False
         self._drop_slots()
 
     def count(self, rows: np.ndarray) -> None:
         """The popularity or the number of feedbacks of `rows`, int (m,), changed."""
-        self._least_known = None
+        self._least_known, self._is_fresh = None, False
         if self._stale or not len(rows):
             return
         index = self.index
@@ -94,7 +95,7 @@ class Lists:
         for slot in index.vocabulary.slots[tokens[tokens >= 0]].tolist():
             if slot >= 0:
                 self._counts[slot] = -1
-        self._least_known = None
+        self._least_known, self._is_fresh = None, False
         if self._stale:
             return
         one = np.array([row])
@@ -110,6 +111,9 @@ class Lists:
 
     def refresh(self) -> None:
         """Make the lists again where they have to be: to be called before one is read."""
+        if self._is_fresh:
+            return
+        self._is_fresh = True
         index = self.index
         several = len(index.meta.events) > 1
         short = self.popular.is_short or self.trending.is_short or self.newest.is_short

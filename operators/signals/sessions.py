@@ -157,16 +157,17 @@ def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, sc
     slots, similarities = _nearest(recent, weight, similarity, rows, own)
     shares = np.zeros((len(slots), items.shape[1]), np.float32)
     shared = np.empty(items.shape[1], np.int64)
+    ends = np.empty(len(slots), np.int64)
     total, most = SHRINKAGE, np.float32(0)
     for k in range(len(slots)):
-        root, highest = _share(items[slots[k]], weight, shares[k], shared)
+        root, highest, ends[k] = _share(items[slots[k]], weight, shares[k], shared)
         total += similarities[k] / root
         most = max(most, highest)
     least = np.float32(MIN_RELATIVE_SCORE) * most
     scale = np.float32(1 / total)
     n = 0
     for k in range(len(slots)):
-        for position in range(items.shape[1]):
+        for position in range(ends[k]):
             if n < len(given):
                 given[n] = items[slots[k], position]
                 scores[n] = shares[k, position] * scale
@@ -178,31 +179,32 @@ def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, sc
 
 @njit(cache=True)
 def _share(items, weight, shares, shared):  # type: ignore[no-untyped-def]
-    """Write what one session gives to each of its items to `shares`, which are zeros; the root of its length, and the
-    most that it gives. `shared` int64 is as long, and scratch.
+    """Write what one session gives to each of its items to `shares`, which are zeros; the root of its length, the
+    most that it gives, and how many places are used, free ones between included. `shared` int64 is as long, and scratch.
     """
-    length = m = 0
+    length = m = end = 0
     for position in range(len(items)):
         row = items[position]
         is_held = row >= 0
         length += is_held
+        end = position + 1 if is_held else end
         shared[m] = position
         m += is_held & (weight[max(row, 0)] > 0)
     root = np.sqrt(length)
     for position in shared[:m]:
         amount = weight[items[position]] / np.float32(root)
         nearness = _NEARNESS[position]
-        for other in range(len(items)):
+        for other in range(end):
             shares[other] += amount * nearness[other]
     for position in shared[:m]:
         shares[position] = 0  # what is shared says nothing new
     most = np.float32(0)
-    for position in range(len(items)):
+    for position in range(end):
         if items[position] < 0:
             shares[position] = 0
         elif shares[position] > most:
             most = shares[position]
-    return root, most
+    return root, most, end
 
 
 @njit(cache=True)

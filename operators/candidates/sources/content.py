@@ -88,8 +88,10 @@ def wish(history, weights, content, tokens, sizes, stated, numbers, weight):  # 
     for h in range(len(history) + 1):
         own = h == len(history)
         if not own:
+            held = content[history[h]]
+            share = weights[h]
             for d in range(len(vector)):
-                vector[d] += weights[h] * content[history[h], d]
+                vector[d] += share * held[d]
         for t in range(len(numbers) if own else tokens.shape[1]):
             token = numbers[t] if own else tokens[history[h], t]
             if token >= 0:

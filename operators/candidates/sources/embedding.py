@@ -48,8 +48,10 @@ def user_vector(history, weights, context):  # type: ignore[no-untyped-def]
     """The weighed sum of the context embeddings of `history`, int32 (h,): float32 (d,)."""
     user = np.zeros(context.shape[1], np.float32)
     for h in range(len(history)):
+        vector = context[history[h]]
+        weight = weights[h]
         for d in range(len(user)):
-            user[d] += weights[h] * context[history[h], d]
+            user[d] += weight * vector[d]
     return user
 
 

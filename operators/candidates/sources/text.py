@@ -30,6 +30,8 @@ def mean_of(history, weights, vectors):  # type: ignore[no-untyped-def]
     """The sum of the vectors of `history`, int32 (h,), each with its weight, float32 (h,): float32 (d,)."""
     mean = np.zeros(vectors.shape[1], np.float32)
     for h in range(len(history)):
+        vector = vectors[history[h]]
+        weight = weights[h]
         for d in range(len(mean)):
-            mean[d] += weights[h] * vectors[history[h], d]
+            mean[d] += weight * vector[d]
     return mean
