@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernels import kernels_of, missing_twins
 from riverrank.operators.candidates import features, merging, registry
-from riverrank.operators.candidates.context import WARM, context_of
+from riverrank.operators.candidates.context import WARM, context_of, last_liked
 from riverrank.operators.candidates.features import LEAST, SMALLEST_SHARE, STEPS
 from riverrank.operators.candidates.reached import Reached, add
 from riverrank.operators.candidates.retrieval import Retriever
@@ -193,6 +193,24 @@ def test_the_best_of_each_score_is_of_what_is_proposed(scores, proposed):
     found = features.best_of(np.array(scores, np.float32).reshape(-1, 2), min(proposed, len(scores)))
     expected = [max([LEAST, *(row[column] for row in scores[:proposed])]) for column in range(2)]
     assert found.tolist() == pytest.approx(expected, rel=1e-6) and found.dtype == np.float64
+    held, relative = np.array(scores, np.float32).reshape(-1, 2), np.array([False, True])
+    both, shaped = np.zeros((2, len(scores), 6))
+    again = features.shape_found(held, min(proposed, len(scores)), relative, both)
+    features.shape(held, found, relative, shaped)
+    assert again.tolist() == found.tolist() and both.tolist() == shaped.tolist()
+
+
+@given(st.lists(st.tuples(st.integers(-1, 5), st.sampled_from([-1.0, 0.0, 0.5]), ROW), max_size=12), st.integers(1, 4))
+def test_the_last_liked_are_distinct_newest_first_with_the_newest_kind(entries, most):
+    rows, rewards, kinds = (
+        np.array([entry[k] for entry in entries], kind) for k, kind in enumerate((np.int32, np.float64, np.uint8))
+    )
+    twin: dict[int, int] = {}
+    for row, reward, kind in reversed(entries):
+        if row >= 0 and reward > 0:
+            twin.setdefault(row, kind)
+    found = last_liked(rows, rewards, kinds, most)
+    assert [part.tolist() for part in found] == [list(twin)[:most], list(twin.values())[:most]]
 
 
 @given(SCORES, st.tuples(st.sampled_from([LEAST, 0.5, 7.0]), st.sampled_from([1.0, 40.0])), st.booleans())
@@ -233,8 +251,10 @@ def test_a_dot_product_is_the_sum_of_products_in_four_parts(pairs):
 
 
 TWINS = {
+    "context.last_liked": test_the_last_liked_are_distinct_newest_first_with_the_newest_kind,
     "features.best_of": test_the_best_of_each_score_is_of_what_is_proposed,
     "features.logarithm": test_the_table_of_logarithms_is_near_the_logarithm_everywhere,
+    "features.shape_found": test_the_best_of_each_score_is_of_what_is_proposed,
     "features.shape": test_shapes_are_the_root_the_share_and_its_logarithm,
     "merging.gather": test_gathered_scores_stand_in_their_columns,
     "merging.merge": test_merged_are_the_best_of_each_proposal_once_and_what_must_be_among_them,

@@ -248,6 +248,15 @@ def test_a_wish_is_a_direction_and_the_tokens_with_most_weight_for_how_common_th
     assert found.tolist() == best[: content.WANTED]
 
 
+@given(PLACES, WEIGHTED, VECTORS)
+def test_likeness_to_the_mean_is_that_to_the_weighed_sum(rows, pairs, vectors):
+    found, expected = np.zeros((2, len(rows), 3), np.float32)
+    asked, held = np.array(rows, np.int32), np.array(vectors, np.float32)
+    text.likeness_to_mean(asked, *arrays(*pairs), held, found, 1)
+    content.likeness(asked, held, np.array(weighed(pairs, vectors), np.float32), expected, 1)
+    assert found.tolist() == expected.tolist()
+
+
 @given(PLACES, VECTORS, VECTOR)
 def test_likeness_is_the_dot_product_or_nothing(rows, vectors, vector):
     scores = np.zeros((len(rows), 3), np.float32)
@@ -362,6 +371,7 @@ TWINS = {
     "new.newness": test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known,
     "popular.likes": test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known,
     "sessions.reach": test_neighbours_give_what_sessions_say_to_what_is_reached,
+    "text.likeness_to_mean": test_likeness_to_the_mean_is_that_to_the_weighed_sum,
     "text.mean_of": test_a_users_vectors_are_weighed_sums_of_the_historys,
 }
 

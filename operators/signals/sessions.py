@@ -180,7 +180,7 @@ def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, sc
 @njit(cache=True)
 def _share(items, weight, shares, shared):  # type: ignore[no-untyped-def]
     """Write what one session gives to each of its items to `shares`, which are zeros; the root of its length, the
-    most that it gives, and how many places are used, free ones between included. `shared` int64 is as long, and scratch.
+    most that it gives, and how many places are used, free ones between included. `shared` int64 is scratch, as long.
     """
     length = m = end = 0
     for position in range(len(items)):

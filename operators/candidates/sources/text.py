@@ -22,7 +22,13 @@ class Text(Source):
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
         context, text = query.context, query.index.text
-        likeness(rows, text, mean_of(context.rows, context.weights, text), scores, column)
+        likeness_to_mean(rows, context.rows, context.weights, text, scores, column)
+
+
+@njit(cache=True)
+def likeness_to_mean(rows, history, weights, vectors, scores, column):  # type: ignore[no-untyped-def]
+    """`likeness` of `rows`, int32 (c,), to the `mean_of` the history, in one call."""
+    likeness(rows, vectors, mean_of(history, weights, vectors), scores, column)
 
 
 @njit(cache=True)
