@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernels import kernels_of, missing_twins
 from riverrank.operators.candidates import features, merging, registry
-from riverrank.operators.candidates.context import WARM, context_of
+from riverrank.operators.candidates.context import WARM, context_of, last_liked
 from riverrank.operators.candidates.features import LEAST, SMALLEST_SHARE, STEPS
 from riverrank.operators.candidates.reached import Reached, add
 from riverrank.operators.candidates.retrieval import Retriever
-from riverrank.operators.candidates.selection import Allowed, is_allowed, is_before, push, sift, sort
+from riverrank.operators.candidates.selection import Allowed, is_allowed, key_of, order_of, select, sort
 from riverrank.operators.candidates.source import Feature, Score, Source
 from riverrank.operators.candidates.vectors import dot_of
 from riverrank.operators.index.item_index import ItemIndex
@@ -80,37 +80,26 @@ def test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before(mark
         assert found == [servable[row] and marks[row] not in (seen or ()) for row in range(ROWS)]
 
 
-@given(st.lists(GIVEN, max_size=30), st.integers(1, 8))
-def test_the_best_few_are_those_of_sorting_of_equals_the_first(given_, most):
-    values, orders = np.empty(most, np.float32), np.empty(most, np.int32)
-    n = 0
-    for order, value in enumerate(np.array(given_, np.float32)):
-        if n < most or value > values[0]:
-            n = push(values, orders, n, most, value, order)
-            heap = list(zip((-values[:n]).tolist(), orders[:n].tolist(), strict=True))
-            assert all(heap[(k - 1) // 2] >= heap[k] for k in range(1, n))
-    sort(values, orders, n)
-    expected = sorted(range(len(given_)), key=lambda order: (-given_[order], order))[:most]
-    assert orders[:n].tolist() == expected and values[:n].tolist() == [given_[order] for order in expected]
+@given(st.lists(st.integers(-9, 9), max_size=40, unique=True), st.integers(1, 8), st.integers(0, 3))
+def test_the_best_few_are_those_of_sorting_and_nothing_is_lost(held, most, beside):
+    keys = np.array([*held, *[99] * beside], np.int64)  # what stands beside is left alone
+    select(keys, len(held), most)
+    assert sorted(keys.tolist()) == sorted([*held, *[99] * beside]) and (keys[len(held) :] == 99).all()
+    best = np.zeros(most, np.int64)
+    n = min(most, len(held))
+    sort(keys, n, best)
+    assert best[:n].tolist() == sorted(held, reverse=True)[:most] and not best[n:].any()
 
 
-@given(st.lists(GIVEN, min_size=1, max_size=9))
-def test_a_root_sinks_to_where_it_belongs(given_):
-    """A heap of all but the root is one of all afterwards, the worst at the root, of the same pairs."""
-    rest = sorted(((-value, order) for order, value in enumerate(given_[1:], start=1)), reverse=True)
-    pairs = [(-given_[0], 0), *rest]
-    values, orders = np.array([-v for v, _ in pairs], np.float32), np.array([order for _, order in pairs], np.int32)
-    sift(values, orders, len(pairs))
-    heap = list(zip((-values).tolist(), orders.tolist(), strict=True))
-    assert sorted(heap) == sorted(pairs)
-    assert all(heap[(k - 1) // 2] >= heap[k] for k in range(1, len(heap)))
+NUMBER = st.sampled_from([-3.5, -1.0, -1e-30, 0.0, 1e-30, 1.0, 3.5]) | st.floats(-1024, 1024, width=32)
 
 
-@given(GIVEN, ROW, GIVEN, ROW)
-def test_the_higher_stands_before_of_equals_the_first(value, order, other, other_order):
-    assert is_before(np.float32(value), order, np.float32(other), other_order) == (
-        (-value, order) < (-other, other_order)
-    )
+@given(NUMBER, st.integers(0, 2**31 - 1), NUMBER, st.integers(0, 2**31 - 1))
+def test_the_higher_has_the_higher_key_of_equals_the_first(value, order, other, other_order):
+    values = np.array([value, other], np.float32) + np.float32(0.0)  # there is one zero
+    keys = [key_of(bits, k) for bits, k in zip(values.view(np.int32), (order, other_order), strict=True)]
+    assert (keys[0] > keys[1]) == ((-values[0], order) < (-values[1], other_order))
+    assert [order_of(key) for key in keys] == [order, other_order]
 
 
 PROPOSAL = st.one_of(
@@ -204,6 +193,24 @@ def test_the_best_of_each_score_is_of_what_is_proposed(scores, proposed):
     found = features.best_of(np.array(scores, np.float32).reshape(-1, 2), min(proposed, len(scores)))
     expected = [max([LEAST, *(row[column] for row in scores[:proposed])]) for column in range(2)]
     assert found.tolist() == pytest.approx(expected, rel=1e-6) and found.dtype == np.float64
+    held, relative = np.array(scores, np.float32).reshape(-1, 2), np.array([False, True])
+    both, shaped = np.zeros((2, len(scores), 6))
+    again = features.shape_found(held, min(proposed, len(scores)), relative, both)
+    features.shape(held, found, relative, shaped)
+    assert again.tolist() == found.tolist() and both.tolist() == shaped.tolist()
+
+
+@given(st.lists(st.tuples(st.integers(-1, 5), st.sampled_from([-1.0, 0.0, 0.5]), ROW), max_size=12), st.integers(1, 4))
+def test_the_last_liked_are_distinct_newest_first_with_the_newest_kind(entries, most):
+    rows, rewards, kinds = (
+        np.array([entry[k] for entry in entries], kind) for k, kind in enumerate((np.int32, np.float64, np.uint8))
+    )
+    twin: dict[int, int] = {}
+    for row, reward, kind in reversed(entries):
+        if row >= 0 and reward > 0:
+            twin.setdefault(row, kind)
+    found = last_liked(rows, rewards, kinds, most)
+    assert [part.tolist() for part in found] == [list(twin)[:most], list(twin.values())[:most]]
 
 
 @given(SCORES, st.tuples(st.sampled_from([LEAST, 0.5, 7.0]), st.sampled_from([1.0, 40.0])), st.booleans())
@@ -244,8 +251,10 @@ def test_a_dot_product_is_the_sum_of_products_in_four_parts(pairs):
 
 
 TWINS = {
+    "context.last_liked": test_the_last_liked_are_distinct_newest_first_with_the_newest_kind,
     "features.best_of": test_the_best_of_each_score_is_of_what_is_proposed,
     "features.logarithm": test_the_table_of_logarithms_is_near_the_logarithm_everywhere,
+    "features.shape_found": test_the_best_of_each_score_is_of_what_is_proposed,
     "features.shape": test_shapes_are_the_root_the_share_and_its_logarithm,
     "merging.gather": test_gathered_scores_stand_in_their_columns,
     "merging.merge": test_merged_are_the_best_of_each_proposal_once_and_what_must_be_among_them,
@@ -255,10 +264,10 @@ TWINS = {
     "reached.slot_of": test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what_they_were_given,
     "selection.fill_table": test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before,
     "selection.is_allowed": test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before,
-    "selection.is_before": test_the_higher_stands_before_of_equals_the_first,
-    "selection.push": test_the_best_few_are_those_of_sorting_of_equals_the_first,
-    "selection.sift": test_a_root_sinks_to_where_it_belongs,
-    "selection.sort": test_the_best_few_are_those_of_sorting_of_equals_the_first,
+    "selection.key_of": test_the_higher_has_the_higher_key_of_equals_the_first,
+    "selection.order_of": test_the_higher_has_the_higher_key_of_equals_the_first,
+    "selection.select": test_the_best_few_are_those_of_sorting_and_nothing_is_lost,
+    "selection.sort": test_the_best_few_are_those_of_sorting_and_nothing_is_lost,
     "vectors.dot_of": test_a_dot_product_is_the_sum_of_products_in_four_parts,
 }
 

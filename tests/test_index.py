@@ -18,12 +18,19 @@ from riverrank.operators.index.event_time_buffer import EventTimeBuffer
 from riverrank.operators.index.item_index import ITEM, ItemIndex, decayed
 from riverrank.operators.index.lists import REFRESH_EVENTS
 from riverrank.operators.index.pool import Pool, copy, logits
-from riverrank.operators.index.ranked_lists import RankedList, count_by_token, count_popular, position_of
+from riverrank.operators.index.ranked_lists import (
+    RankedList,
+    by_feedbacks,
+    count_by_token,
+    count_popular,
+    join,
+    position_of,
+)
 from riverrank.operators.index.vocabulary import Vocabulary
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.hashing import hash32
-from riverrank.state.item_tables import POPULARITY, TRENDING, ItemTable
+from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, STATS, TRENDING, ItemTable
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, VectorUpdate, decode_update, encode, to_bfloat16
 from riverrank.state.records import Event, Item
@@ -389,6 +396,9 @@ def test_ranked_lists_are_what_they_would_be_made_anew(seed, short_lists):
         assert listed == sorted(newest, key=lambda row: (index.table.stats[row, 2:4].sum(), newest.index(row)))
         for token in range(len(index.token_names)):
             assert index.best_of(token).tolist() == world.ranking(POPULARITY, world.with_token(token))[:best]
+            for _ in range(2):  # the first may make the lists
+                each = index.best_of_each(np.array([token, token], np.int32))
+                assert each.tolist() == 2 * index.best_of(token).tolist()
             seen.add((token, len(index.best_of(token))))
         assert index.by_popularity().tolist() == world.ranking(POPULARITY, rows)
     assert index.releases > 3 and index.lists.popular.left_out and len(seen) >= 4 * 4
@@ -490,6 +500,36 @@ def test_keys_by_popularity_and_by_trend_are_those_of_each(shards):
     assert [index.keys_of(rows, which).tolist() for which in (POPULARITY, TRENDING)] == expected.T.tolist()
 
 
+COUNT = st.sampled_from([0.0, 1.0, 2.0, 7.0])
+
+
+@given(st.lists(st.tuples(COUNT, COUNT), min_size=1, max_size=9), st.randoms(use_true_random=False))
+def test_rows_stand_by_their_feedbacks_whatever_order_they_were_in(counts, rng):
+    stats = np.zeros((len(counts), STATS), np.float32)
+    stats[:, POSITIVES], stats[:, NEGATIVES] = np.array(counts, np.float32).T
+    rows = np.array(rng.sample(range(len(counts)), len(counts)), np.int32)
+    order = np.array(rng.sample(range(len(counts)), len(counts)))
+    expected = sorted(range(len(counts)), key=lambda k: sum(counts[rows[k]]))
+    assert by_feedbacks(rows, stats, order).tolist() == rows[expected].tolist()
+    assert order.tolist() == expected
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=3) | st.none(), min_size=3, max_size=3), st.data())
+def test_lists_are_joined_where_each_is_there(lists, data):
+    """Three tokens have a list, where it is not None, and the fourth has none."""
+    rows, counts = np.full((3, 3), 99, np.int32), np.full(3, -1, np.int32)
+    for slot, held in enumerate(lists):
+        if held is not None:
+            rows[slot, : len(held)], counts[slot] = held, len(held)
+    tokens = data.draw(st.lists(st.integers(0, 3), max_size=5))
+    n, found = join(np.array(tokens, np.int32), np.array([0, 1, 2, -1], np.int32), rows, counts)
+    asked = [None if token == 3 else lists[token] for token in tokens]
+    if None in asked:
+        assert n == -1
+    else:
+        assert found[:n].tolist() == [row for held in asked for row in held]
+
+
 TWINS = {
     "apply_updates._apply": test_an_update_is_written_to_the_rows_of_its_items,
     "item_index.as_of_start": test_keys_by_popularity_and_by_trend_are_those_of_each,
@@ -503,6 +543,8 @@ TWINS = {
     "ranked_lists.count_ranked": test_ranked_lists_are_what_they_would_be_made_anew,
     "ranked_lists.count_popular": test_counted_rows_are_moved_to_where_sorting_puts_them,
     "ranked_lists.count_by_token": test_lists_by_token_are_the_beginning_of_the_sorted_rows_or_to_be_made_again,
+    "ranked_lists.by_feedbacks": test_rows_stand_by_their_feedbacks_whatever_order_they_were_in,
+    "ranked_lists.join": test_lists_are_joined_where_each_is_there,
     "vocabulary.link": test_the_vocabulary_knows_the_rows_of_each_token,
     "vocabulary.unlink": test_the_vocabulary_knows_the_rows_of_each_token,
     "vocabulary.chain": test_the_vocabulary_knows_the_rows_of_each_token,

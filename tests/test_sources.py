@@ -25,10 +25,12 @@ from riverrank.operators.candidates.sources import (
     new,
     popular,
     repeat,
+    sessions,
     text,
 )
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
+from riverrank.operators.signals.sessions import Sessions
 from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, STATS, TOGETHER
 
 ROWS, WIDTH = 8, 4
@@ -176,6 +178,18 @@ def test_a_repeat_counts_the_more_the_newer_and_the_oftener(again):
     assert reached.scores[: reached.n].tolist() == [[0.0, pytest.approx(share)] for share in expected.values()]
 
 
+@given(HISTORY, st.lists(st.tuples(st.integers(1, 4), ROW), max_size=20), COUNTS)
+def test_neighbours_give_what_sessions_say_to_what_is_reached(history, pairs, likes):
+    held = Sessions(100, ROWS)
+    held.take(*zip(*pairs, strict=True) if pairs else ((), ()))
+    rows, own = np.array(history, np.int32), held.table.rows.get("00000001", -1)
+    near = held.near(rows, np.maximum(np.array(likes, np.float32)[rows], 1.0), own)
+    expected: dict[int, list[float]] = {}
+    for row, share in zip(near.rows.tolist(), near.scores.tolist(), strict=True):
+        expected.setdefault(row, [0.0])[0] += share
+    same(reach(sessions.reach, 1, rows, own, *held.arrays, stats_of(POSITIVES, likes)), expected)
+
+
 VECTOR = st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=5, max_size=5)  # sums are exact
 VECTORS = st.lists(VECTOR, min_size=ROWS, max_size=ROWS)
 WEIGHTED = st.lists(st.tuples(ROW, WEIGHT), unique_by=lambda pair: pair[0], max_size=5)
@@ -232,6 +246,15 @@ def test_a_wish_is_a_direction_and_the_tokens_with_most_weight_for_how_common_th
     rarity = {token: share / math.sqrt(1.0 + sizes[token]) for token, share in shares.items()}
     best = sorted((t for t in rarity if shares[t] > 0), key=lambda token: (-rarity[token], token))
     assert found.tolist() == best[: content.WANTED]
+
+
+@given(PLACES, WEIGHTED, VECTORS)
+def test_likeness_to_the_mean_is_that_to_the_weighed_sum(rows, pairs, vectors):
+    found, expected = np.zeros((2, len(rows), 3), np.float32)
+    asked, held = np.array(rows, np.int32), np.array(vectors, np.float32)
+    text.likeness_to_mean(asked, *arrays(*pairs), held, found, 1)
+    content.likeness(asked, held, np.array(weighed(pairs, vectors), np.float32), expected, 1)
+    assert found.tolist() == expected.tolist()
 
 
 @given(PLACES, VECTORS, VECTOR)
@@ -347,6 +370,8 @@ TWINS = {
     "interest.density": test_interest_is_the_normal_density_of_the_historys_content,
     "new.newness": test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known,
     "popular.likes": test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known,
+    "sessions.reach": test_neighbours_give_what_sessions_say_to_what_is_reached,
+    "text.likeness_to_mean": test_likeness_to_the_mean_is_that_to_the_weighed_sum,
     "text.mean_of": test_a_users_vectors_are_weighed_sums_of_the_historys,
 }
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.state.messages import History, Seen
 
@@ -36,21 +38,36 @@ class Context(NamedTuple):
 
 def context_of(index: ItemIndex, history: Iterable[Seen], attributes: dict[str, Any], user_id: str = "") -> Context:
     """The context from a history (newest last): its last `signals.window` distinct positive items that are known."""
-    find = index.table.rows.get
-    window = index.behaviour.signals.window
-    rows: dict[int, int] = {}
     entries = History.of(history)
-    for item_id, reward, kind in entries.newest_first():
-        if reward > 0 and (row := find(item_id)) is not None:
-            rows.setdefault(row, kind)
-            if len(rows) == window:
-                break
+    all_rows = np.fromiter(map(index.table.rows.get, entries.items, repeat(-1)), np.int32, len(entries))
+    rewards, all_kinds = np.frombuffer(entries.rewards, "<f8"), np.frombuffer(entries.kinds, np.uint8)
+    rows, kinds = last_liked(all_rows, rewards, all_kinds, index.behaviour.signals.window)
     again = NONE
     if index.behaviour.slate.repeat:
         again = index.table.rows_of(item_id for item_id, reward, _ in entries.newest_first() if reward > 0)
     own = index.sessions.slot(user_id)
-    n = len(rows)
-    return Context(np.fromiter(rows, np.int32, n), recency_weights(n), attributes, tuple(rows.values()), again, own)
+    return Context(rows, recency_weights(len(rows)), attributes, tuple(kinds.tolist()), again, own)
+
+
+@njit(cache=True)
+def last_liked(rows, rewards, kinds, most):  # type: ignore[no-untyped-def]
+    """The last `most` distinct ones of `rows`, int32 (n,), oldest first, -1 for none, that have a reward above 0,
+    newest first: int32 (h,), and the kind of the newest interaction with each: int64 (h,).
+    """
+    found = np.empty(min(most, len(rows)), np.int32)
+    of = np.empty(len(found), np.int64)
+    n = 0
+    for k in range(len(rows) - 1, -1, -1):
+        if n == len(found):
+            break
+        is_new = rows[k] >= 0 and rewards[k] > 0
+        for held in range(n):
+            is_new &= found[held] != rows[k]
+        if is_new:
+            found[n] = rows[k]
+            of[n] = kinds[k]
+            n += 1
+    return found[:n], of[:n]
 
 
 @lru_cache(maxsize=1024)

@@ -3,22 +3,21 @@
 import numpy as np
 from numba import njit
 
-from .selection import is_allowed, push, sort
+from .selection import is_allowed, key_of, order_of, select, sort
 
 
 @njit(cache=True)
 def take(row, bit, rows, proposed, n, marked):  # type: ignore[no-untyped-def]
     """Put `row` among the candidates, if there is room and it is not there yet, and note who proposed it."""
-    position = marked[row]
-    if position < 0:
-        if n >= len(rows):
-            return n
-        position = n
-        marked[row] = n
-        rows[n] = row
-        n += 1
+    held = marked[row]
+    is_new = held < 0
+    if is_new & (n >= len(rows)):
+        return n
+    position = n if is_new else np.int64(held)
+    marked[row] = position
+    rows[position] = row
     proposed[position] |= bit
-    return n
+    return n + is_new
 
 
 @njit(cache=True)
@@ -31,13 +30,16 @@ def merge(  # type: ignore[no-untyped-def]
 
     A proposal is the `quotas[p]` allowed rows with the highest scores above 0 in column `columns[p]` of the reached,
     or where that is -1 the first of `ranked[begins[p] : ends[p]]`. `marked` is -1 by row, before and after. About
-    15 us for 1,000 reached rows.
+    15 us for 300 reached rows.
     """
     rows = np.empty(limit + len(always), np.int32)
     proposed = np.zeros(limit + len(always), np.uint32)
-    most = np.max(quotas)
-    values = np.empty(most, np.float32)
-    orders = np.empty(most, np.int32)
+    bits_of = scores.view(np.int32)
+    allowed = np.empty(n_reached, np.bool_)
+    for k in range(n_reached):
+        allowed[k] = is_allowed(reached[k], servable, marks, table, mask)
+    keys = np.empty(n_reached, np.int64)
+    best = np.empty(n_reached, np.int64)
     n = 0
     room = rows[:limit]
     for p in range(len(columns)):
@@ -45,13 +47,13 @@ def merge(  # type: ignore[no-untyped-def]
         if column >= 0:
             found = 0
             for k in range(n_reached):
-                score = scores[k, column]
-                beats = score > 0.0 and (found < quotas[p] or score > values[0])
-                if beats and is_allowed(reached[k], servable, marks, table, mask):
-                    found = push(values, orders, found, quotas[p], score, k)
-            sort(values, orders, found)
-            for k in range(found):
-                n = take(reached[orders[k]], bits[p], room, proposed, n, marked)
+                keys[found] = key_of(bits_of[k, column], k)
+                found += allowed[k] & (bits_of[k, column] > 0)
+            most = min(found, quotas[p])
+            select(keys, found, most)
+            sort(keys, most, best)
+            for k in range(most):
+                n = take(reached[order_of(best[k])], bits[p], room, proposed, n, marked)
         else:
             left = quotas[p]
             for k in range(begins[p], ends[p]):

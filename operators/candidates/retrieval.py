@@ -12,7 +12,7 @@ from riverrank.operators.settings import Behaviour
 
 from . import registry
 from .context import NONE, Context
-from .features import SHAPES, best_of, feature_space, shape
+from .features import SHAPES, feature_space, shape, shape_found
 from .merging import gather, merge
 from .query import Query
 from .source import Source
@@ -194,8 +194,9 @@ class Retriever:
                 source.describe(query, rows, proposed, scores, column)
         features = np.empty((len(rows), self.features.size))
         if best is None:
-            best = best_of(scores, proposed)
-        shape(scores, best, self._relative, features)
+            best = shape_found(scores, proposed, self._relative, features)
+        else:
+            shape(scores, best, self._relative, features)
         for fill, column in self._filling:
             fill(query, rows, features, column)
         return features, best

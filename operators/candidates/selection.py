@@ -4,6 +4,8 @@ import numpy as np
 from numba import njit
 
 EMPTY = -1
+FEW = 256  # seen items, for which a table may be so sparse that its first place tells nearly always
+SPARSE, DENSE = 8, 2  # places of a table for one that was seen, at least
 
 
 class Allowed:
@@ -32,7 +34,7 @@ class Allowed:
         if seen.flags.writeable:  # numba compiles for arrays that may be written to and for others: here one of them
             seen = seen.view()
             seen.flags.writeable = False
-        size = 1 << (2 * len(seen)).bit_length()
+        size = 1 << ((SPARSE if len(seen) < FEW else DENSE) * len(seen)).bit_length()
         if len(self.table) < size:
             self.table = np.full(size, EMPTY, np.int64)
         self.mask = size - 1
@@ -68,63 +70,57 @@ def is_allowed(row, servable, marks, table, mask):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True)
-def is_before(value, order, other, other_order):  # type: ignore[no-untyped-def]
-    """Whether what has `value` stands before what has `other`: the higher first, of equals the one that came first."""
-    return value > other or (value == other and order < other_order)
-
-
-@njit(cache=True)
-def sift(values, orders, n):  # type: ignore[no-untyped-def]
-    """Let the root of a heap of `n`, of which the last stands at the root, sink to where it belongs."""
-    value = values[0]
-    order = orders[0]
-    hole = 0
-    while True:
-        child = 2 * hole + 1
-        if child >= n:
-            break
-        if child + 1 < n and is_before(values[child], orders[child], values[child + 1], orders[child + 1]):
-            child += 1
-        if is_before(values[child], orders[child], value, order):
-            break
-        values[hole] = values[child]
-        orders[hole] = orders[child]
-        hole = child
-    values[hole] = value
-    orders[hole] = order
-
-
-@njit(cache=True)
-def push(values, orders, n, most, value, order):  # type: ignore[no-untyped-def]
-    """Keep `order` among the `most` with the highest values; how many there are then. The caller asks only what beats
-    the root, once the heap is full, and asks in ascending `order`.
+def key_of(bits, order):  # type: ignore[no-untyped-def]
+    """A number, int64, that is the higher the higher the value, and of equal values the lower `order`, int below 2^31;
+    `bits` int32 are those of the value as float32.
     """
-    if n == most:
-        values[0] = value
-        orders[0] = order
-        sift(values, orders, n)
-        return n
-    hole = n
-    while hole > 0:
-        parent = (hole - 1) // 2
-        if is_before(value, order, values[parent], orders[parent]):
-            break
-        values[hole] = values[parent]
-        orders[hole] = orders[parent]
-        hole = parent
-    values[hole] = value
-    orders[hole] = order
-    return n + 1
+    return (np.int64(bits ^ ((bits >> 31) & 0x7FFFFFFF)) << 32) + (0x7FFFFFFF - order)
 
 
 @njit(cache=True)
-def sort(values, orders, n):  # type: ignore[no-untyped-def]
-    """Make of a heap of `n` a list, best first."""
-    for last in range(n - 1, 0, -1):
-        value = values[last]
-        order = orders[last]
-        values[last] = values[0]
-        orders[last] = orders[0]
-        values[0] = value
-        orders[0] = order
-        sift(values, orders, last)
+def order_of(key):  # type: ignore[no-untyped-def]
+    """The order that is in a `key_of`."""
+    return 0x7FFFFFFF - (key & 0x7FFFFFFF)
+
+
+@njit(cache=True)
+def select(keys, n, most):  # type: ignore[no-untyped-def]
+    """Let the `most` highest of the first `n` keys, int64, distinct, stand before the others, in any order.
+
+    Hoare's selection. Where a key goes is no branch, which a CPU would guess wrong every other time: 2 ns a key.
+    """
+    low = 0
+    high = n
+    while low < most < high:
+        middle = (low + high) // 2
+        first = keys[low]
+        pivot = max(min(first, keys[middle]), min(max(first, keys[middle]), keys[high - 1]))
+        if pivot == keys[middle]:
+            keys[middle] = first
+        elif pivot == keys[high - 1]:
+            keys[high - 1] = first
+        end = low + 1
+        for k in range(low + 1, high):
+            key = keys[k]
+            keys[k] = keys[end]
+            keys[end] = key
+            end += key > pivot
+        end -= 1
+        keys[low] = keys[end]
+        keys[end] = pivot
+        if end < most:
+            low = end + 1
+        else:
+            high = end
+
+
+@njit(cache=True)
+def sort(keys, n, best):  # type: ignore[no-untyped-def]
+    """Write the first `n` of `keys`, int64, distinct, to `best`, int64, highest first: each stands after those higher.
+    About 0.2 us for 40.
+    """
+    for k in range(n):
+        higher = 0
+        for other in range(n):
+            higher += keys[other] > keys[k]
+        best[higher] = keys[k]

@@ -203,6 +203,12 @@ class ItemIndex:
             self.lists.refresh()
         return self.lists.best_of(token)
 
+    def best_of_each(self, tokens: np.ndarray) -> np.ndarray:
+        """`best_of` each of `tokens`, int32, one after another: int32."""
+        if len(self.meta.events) > 1:
+            self.lists.refresh()
+        return self.lists.best_of_each(tokens)
+
     def by_popularity(self) -> np.ndarray:
         """All servable rows, most popular first: int32."""
         rows = np.flatnonzero(self.servable[: len(self.table)])

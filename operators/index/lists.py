@@ -4,9 +4,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from riverrank.operators.settings import Behaviour
-from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, TRENDING, ItemTable
+from riverrank.state.item_tables import POPULARITY, TRENDING, ItemTable
 
-from .ranked_lists import RankedList, count_ranked
+from .ranked_lists import RankedList, by_feedbacks, count_ranked, join
 from .vocabulary import Vocabulary
 
 POPULAR = 4096  # rows kept in order of popularity
@@ -43,7 +43,9 @@ class Lists:
         self.trending = RankedList(TRENDS)
         self.newest = RankedList(index.behaviour.catalogue.new_items)
         self._least_known: np.ndarray | None = None
+        self._order = np.zeros(0, np.int64)  # of the newest when they were last sorted
         self._stale = True
+        self._is_fresh = False  # whether nothing happened since it was last seen to that the lists are right
         self._made_at = 0
         self._rows = np.zeros((64, BEST + 1), np.int32)
         self._keys = np.zeros((64, BEST + 1))
@@ -53,12 +55,12 @@ class Lists:
     def forget(self) -> None:
         """Make all lists again when they are next asked for."""
         self._stale = True
-        self._least_known = None
+        self._least_known, self._is_fresh = None, False
         self._drop_slots()
 
     def count(self, rows: np.ndarray) -> None:
         """The popularity or the number of feedbacks of `rows`, int (m,), changed."""
-        self._least_known = None
+        self._least_known, self._is_fresh = None, False
         if self._stale or not len(rows):
             return
         index, popular, trending = self.index, self.popular, self.trending
@@ -75,7 +77,7 @@ class Lists:
         for slot in index.vocabulary.slots[tokens[tokens >= 0]].tolist():
             if slot >= 0:
                 self._counts[slot] = -1
-        self._least_known = None
+        self._least_known, self._is_fresh = None, False
         if self._stale:
             return
         one = np.array([row])
@@ -91,6 +93,9 @@ class Lists:
 
     def refresh(self) -> None:
         """Make the lists again where they have to be: to be called before one is read."""
+        if self._is_fresh:
+            return
+        self._is_fresh = True
         index = self.index
         several = len(index.meta.events) > 1
         short = self.popular.is_short or self.trending.is_short or self.newest.is_short
@@ -109,10 +114,18 @@ class Lists:
     def least_known(self) -> np.ndarray:
         """The newest rows, those with the fewest feedbacks first: int32."""
         if self._least_known is None:
-            rows = self.newest.rows[: self.newest.n]
-            stats = self.index.table.stats[rows]
-            self._least_known = rows[np.argsort(stats[:, POSITIVES] + stats[:, NEGATIVES], kind="stable")]
+            newest, n = self.newest, self.newest.n
+            if len(self._order) != n:
+                self._order = np.arange(n)
+            self._least_known = by_feedbacks(newest.rows, self.index.table.stats, self._order)
         return self._least_known
+
+    def best_of_each(self, tokens: np.ndarray) -> np.ndarray:
+        """`best_of` each of `tokens`, int32, one after another: int32."""
+        n, rows = join(tokens, self.index.vocabulary.slots, self._rows, self._counts)
+        if n < 0:  # some list is to be made first
+            return np.concatenate([self.best_of(token) for token in tokens.tolist()])
+        return rows[:n]
 
     def best_of(self, token: int) -> np.ndarray:
         """The BEST most popular servable rows that have `token`: int32."""

@@ -6,6 +6,7 @@ the popularity as of event 0, and moves only when the item is counted.
 
 import numpy as np
 from numba import njit
+from riverrank.state.item_tables import NEGATIVES, POSITIVES
 
 ABSENT = np.nan  # the key of a row that is not listed
 
@@ -185,3 +186,45 @@ def count_by_token(counted, keys, servable, tokens, slot_of, rows, listed_keys, 
                 listed_keys[slot, position] = keys[k]
                 n = min(n + 1, size)
             counts[slot] = n
+
+
+@njit(cache=True)
+def by_feedbacks(rows, stats, order):  # type: ignore[no-untyped-def]
+    """The first of `rows`, int32, as many as `order`, int64 (n,), has: those with the fewest feedbacks first, of equals
+    the first: int32 (n,). `order` is any order of their positions, and theirs afterwards: about 1 us for 200, where it
+    was theirs a few feedbacks before.
+    """
+    counts = np.empty(len(order), np.float32)
+    found = np.empty(len(order), np.int32)
+    for k in range(len(order)):
+        counts[k] = stats[rows[k], POSITIVES] + stats[rows[k], NEGATIVES]
+    for k in range(1, len(order)):
+        position = order[k]
+        hole = k
+        while hole > 0:
+            before = order[hole - 1]
+            if counts[before] < counts[position] or (counts[before] == counts[position] and before < position):
+                break
+            order[hole] = before
+            hole -= 1
+        order[hole] = position
+    for k in range(len(order)):
+        found[k] = rows[order[k]]
+    return found
+
+
+@njit(cache=True)
+def join(tokens, slot_of, rows, counts):  # type: ignore[no-untyped-def]
+    """How many rows the lists of `tokens`, int32 (t,), hold, -1 where one has no list or an old one; and these rows,
+    list after list: int32. The lists are as in `count_by_token`.
+    """
+    found = np.empty(len(tokens) * rows.shape[1], np.int32)
+    n = 0
+    for token in tokens:
+        slot = slot_of[token]
+        if slot < 0 or counts[slot] < 0:
+            return -1, found
+        for k in range(counts[slot]):
+            found[n + k] = rows[slot, k]
+        n += counts[slot]
+    return n, found

@@ -6,6 +6,7 @@ needs no vector of their own.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -25,14 +26,18 @@ MAX_PUBLISHED = 4096  # vectors of an update; the others wait for the next
 CONTEXT, TARGET, BIAS = range(3)  # columns of `steps`
 
 
+@lru_cache(maxsize=1024)
 def recency(n: int) -> np.ndarray:
-    """The weights of the last `n` interactions, newest first: float32 (n,), of length 1.
+    """The weights of the last `n` interactions, newest first: float32 (n,), of length 1. Not to be written to.
 
     >>> [round(weight, 3) for weight in recency(2).tolist()]
     [0.781, 0.625]
     """
     weights = USER_RECENCY ** np.arange(n, dtype=np.float32)
-    return weights / np.sqrt(weights @ weights) if n else weights
+    if n:
+        weights /= np.sqrt(weights @ weights)
+    weights.flags.writeable = False
+    return weights
 
 
 def last_items(history: Iterable[Seen], window: int) -> list[str]:

@@ -109,10 +109,14 @@ class Sessions:
         Written to `given`, int32 (MOST_GIVEN,), and `scores`, float32 (MOST_GIVEN,); returns how many are. `own` is the
         slot of the user's own session, which says nothing new, -1 for none.
         """
+        return int(neighbours_of(*self.arrays, rows, likes, own, given, scores))
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The first arguments of `neighbours_of`."""
         if len(self._similarity) != self.table.capacity:
             self._similarity = np.zeros(self.table.capacity)
-        scratch = (self._weight, self._similarity)
-        return int(neighbours_of(self.recent, self.table.items, *scratch, rows, likes, own, given, scores))
+        return self.recent, self.table.items, self._weight, self._similarity
 
     def dump(self) -> dict[str, bytes]:
         """What changed since the last dump, by the key it is kept under."""
@@ -161,68 +165,70 @@ def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, sc
         weight[rows[k]] = _RECENCIES[k] / np.sqrt(likes[k])
     slots, similarities = _nearest(recent, weight, similarity, rows, own)
     shares = np.zeros((len(slots), items.shape[1]), np.float32)
+    shared = np.empty(items.shape[1], np.int64)
+    ends = np.empty(len(slots), np.int64)
     total, most = SHRINKAGE, np.float32(0)
     for k in range(len(slots)):
-        root, highest = _share(items[slots[k]], weight, shares[k])
+        root, highest, ends[k] = _share(items[slots[k]], weight, shares[k], shared)
         total += similarities[k] / root
         most = max(most, highest)
     least = np.float32(MIN_RELATIVE_SCORE) * most
     scale = np.float32(1 / total)
     n = 0
     for k in range(len(slots)):
-        for position in range(items.shape[1]):
-            if shares[k, position] > least:
+        for position in range(ends[k]):
+            if n < len(given):
                 given[n] = items[slots[k], position]
                 scores[n] = shares[k, position] * scale
-                n += 1
+                n += shares[k, position] > least
     for row in rows:
         weight[row] = 0
     return n
 
 
 @njit(cache=True)
-def _share(items, weight, shares):  # type: ignore[no-untyped-def]
-    """Write what one session gives to each of its items to `shares`, which are zeros; the root of its length, and the
-    most that it gives.
+def _share(items, weight, shares, shared):  # type: ignore[no-untyped-def]
+    """Write what one session gives to each of its items to `shares`, which are zeros; the root of its length, the
+    most that it gives, and how many places are used, free ones between included. `shared` int64 is scratch, as long.
     """
-    shared = np.empty(len(items), np.int64)
-    length = m = 0
+    length = m = end = 0
     for position in range(len(items)):
         row = items[position]
-        if row >= 0:
-            length += 1
-            if weight[row] > 0:
-                shared[m] = position
-                m += 1
+        is_held = row >= 0
+        length += is_held
+        end = position + 1 if is_held else end
+        shared[m] = position
+        m += is_held & (weight[max(row, 0)] > 0)
     root = np.sqrt(length)
     for position in shared[:m]:
         amount = weight[items[position]] / np.float32(root)
-        for other in range(len(items)):
-            shares[other] += amount * _NEARNESS[position, other]
+        nearness = _NEARNESS[position]
+        for other in range(end):
+            shares[other] += amount * nearness[other]
     for position in shared[:m]:
         shares[position] = 0  # what is shared says nothing new
     most = np.float32(0)
-    for position in range(len(items)):
+    for position in range(end):
         if items[position] < 0:
             shares[position] = 0
         elif shares[position] > most:
             most = shares[position]
-    return root, most
+    return root, most, end
 
 
 @njit(cache=True)
 def _nearest(recent, weight, similarity, rows, own):  # type: ignore[no-untyped-def]
     """The NEAREST slots that share most with `rows`, ascending, of equals the first; and how much they share."""
-    touched = np.empty(recent.shape[1] * len(rows), np.int32)
+    touched = np.empty(recent.shape[1] * len(rows) + 1, np.int32)
     m = 0
     for row in rows:
+        amount = weight[row]
         for number in recent[row]:
             slot = number - 1
-            if number > 0 and slot != own:
-                if similarity[slot] == 0:
-                    touched[m] = slot
-                    m += 1
-                similarity[slot] += weight[row]
+            is_other = (number > 0) & (slot != own)
+            touched[m] = slot
+            m += is_other & (similarity[slot] == 0)
+            similarity[slot] += amount if is_other else np.float32(0)
     n = min(m, NEAREST)
     heap = touched[:n].copy()  # the farthest of the nearest so far is its root
     for start in range(n // 2 - 1, -1, -1):

@@ -44,7 +44,6 @@ def reach(members, neighbours, weights, column, slot, rows, scores, n):  # type:
         for k in range(neighbours.shape[1]):
             other = neighbours[row, k]
             if other >= 0:
-                position = slot_of(other, slot, rows, scores, n)
-                n = max(n, position + 1)
+                position, n = slot_of(other, slot, rows, n)
                 scores[position, column] += weights[row, k, AFTER] / (total * len(members))
     return n

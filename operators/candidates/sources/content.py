@@ -38,8 +38,7 @@ class Content(Source):
         return bool(len(query.context.rows) or query.context.attributes)
 
     def rank(self, query: Query) -> np.ndarray:
-        tokens = self._wish(query).tokens.tolist()
-        return np.concatenate([query.index.best_of(token) for token in tokens]) if tokens else NONE
+        return query.index.best_of_each(self._wish(query).tokens)
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
         likeness(rows, query.index.content, self._wish(query).vector, scores, column)
@@ -89,8 +88,10 @@ def wish(history, weights, content, tokens, sizes, stated, numbers, weight):  # 
     for h in range(len(history) + 1):
         own = h == len(history)
         if not own:
+            held = content[history[h]]
+            share = weights[h]
             for d in range(len(vector)):
-                vector[d] += weights[h] * content[history[h], d]
+                vector[d] += share * held[d]
         for t in range(len(numbers) if own else tokens.shape[1]):
             token = numbers[t] if own else tokens[history[h], t]
             if token >= 0:

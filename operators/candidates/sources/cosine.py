@@ -52,8 +52,7 @@ def reach(history, stats, neighbours, weights, column, slot, rows, scores, n):  
         for k in range(neighbours.shape[1]):
             other = neighbours[row, k]
             if other >= 0 and weights[row, k, TOGETHER] > 0.0:
-                position = slot_of(other, slot, rows, scores, n)
-                n = max(n, position + 1)
+                position, n = slot_of(other, slot, rows, n)
                 likes = max(stats[other, POSITIVES], 1.0)
                 scores[position, column] += weights[row, k, TOGETHER] / (
                     (math.sqrt(own * likes) + SHRINKAGE) * len(history)

@@ -80,8 +80,7 @@ def reach(history, recency, neighbours, weights, column, slot, rows, scores, n):
         for k in range(neighbours.shape[1]):
             other = neighbours[row, k]
             if other >= 0:
-                position = slot_of(other, slot, rows, scores, n)
-                n = max(n, position + 1)
+                position, n = slot_of(other, slot, rows, n)
                 scores[position, column] += after * weights[row, k, AFTER]
                 scores[position, column + 1] += before * weights[row, k, BEFORE]
     return n

