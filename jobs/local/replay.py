@@ -3,6 +3,7 @@
 The oracle for tests of the job, and the fastest way to look at quality.
 """
 
+import gc
 import logging
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ def run(config: Config) -> None:
         for arrival in _watched(config, "items"):
             pipeline.item(arrival)
         pipeline.refresh_popular()
+        gc.freeze()  # modules and catalogue stay: not to be looked through at each collection
         for arrival in _watched(config, "events"):
             pipeline.event(arrival)
         if cache is not None:
