@@ -155,4 +155,4 @@ def test_digest_names_what_a_kernel_of_ours_calls() -> None:
 
     parts: dict[str, str] = {}
     kernels._collect(merging.merge.py_func, parts)
-    assert "def push" in parts[f"{selection.__name__}.push"]
+    assert "def select" in parts[f"{selection.__name__}.select"]
