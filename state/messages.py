@@ -192,7 +192,7 @@ class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """The weights of one shard's ranker: float64 (segments, names), by the `names` of features; `version` counts what
-    it learned from. Where no names are said, the features are `rankers.FEATURES_1`.
+    it learned from. Where no names are said, the features are `state.learners.FEATURES_1`.
     """
 
     shard: int

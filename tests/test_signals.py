@@ -538,3 +538,14 @@ def test_released_rows_are_in_no_list(table, gone):
     assert table.neighbours.tolist() == expected[0].tolist()
     assert table.weights.tolist() == expected[1].tolist()
     assert np.flatnonzero(table.changed).tolist() == [0]
+
+
+def test_an_update_has_room_for_more_items_after_one_of_more_users():
+    signals = Signals(Behaviour(), 0)
+    for user in range(3000):
+        signals.learn(Feedback(Event(f"a{user}", "click", f"u{user}", user, "i"), 1.0, ()))
+    assert len(decode_update(signals.flush()[0]).taken) == 4 * 3000
+    for item in range(400):
+        signals.learn(Feedback(Event(f"b{item}", "click", "u", 3000 + item, f"i{item}"), 1.0, ()))
+    update = decode_update(signals.flush()[0])
+    assert len(set(update.ids)) >= 400 and len(update.counted) == 4 * 400

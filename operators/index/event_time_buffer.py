@@ -1,4 +1,4 @@
-"""A index with the state it is kept in, which takes updates as they come and applies them when their time has come.
+"""An index with the state it is kept in, which takes updates as they come and applies them when their time has come.
 
 The signals run ahead: their operator is quicker than RECOMMEND, and when a job works off a backlog what they tell may
 come from events that RECOMMEND has yet to answer. So an update waits until a feedback is newer than all that it was
@@ -34,6 +34,7 @@ class EventTimeBuffer:
         """Keep an update, which came as `encoded`, if it did. What was learned is applied by `release`; items and
         weights are applied at once.
         """
+        self._drop_forgotten()
         encoded = encoded or encode(update)
         entries = self._journal.entries
         if isinstance(update, Learned):
@@ -41,13 +42,12 @@ class EventTimeBuffer:
             if self._journal.append(encoded):
                 self._compact()
         elif self.index.apply(update):
+            self._drop_forgotten()  # before its own record is put: it may be one that was given up
             if isinstance(update, CatalogueUpdate):
                 item_id = update.item.item_id
                 entries.put(ITEM + item_id, encode(CatalogueUpdate(update.item, self.index.row(item_id))))
             else:
                 entries.put(f"{WEIGHTS}{update.shard}", encoded)
-        while self.index.forgotten:
-            entries.remove(ITEM + self.index.forgotten.pop())
 
     def read_catalogue(self, items: Iterable[Item]) -> None:
         """Take all items, as the catalogue stands."""
@@ -59,6 +59,10 @@ class EventTimeBuffer:
         waiting = self._waiting
         while waiting and (waiting[0][0].ts < ts or len(waiting) > MOST_WAITING):
             self.index.apply(waiting.popleft()[0])
+
+    def _drop_forgotten(self) -> None:
+        while self.index.forgotten:
+            self._journal.entries.remove(ITEM + self.index.forgotten.pop())
 
     def _compact(self) -> None:
         """Write what was applied, and begin the log with what waits."""

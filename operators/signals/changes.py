@@ -72,7 +72,8 @@ class Changes:
         is in memory that the next call uses again.
         """
         self.fit(0)
-        if self.n * (self.table.width + 1) + len(taken) > len(self._packed.named):
+        room = self._packed
+        if self.n > len(room.counted) or self.n * (self.table.width + 1) + len(taken) > len(room.named):
             self._packed = _room_for(len(self.rows), self.table.width, len(taken))
         table, packed = self.table, self._packed._replace(taken=np.array(taken, np.int32))
         tables = (table.stats, table.at, table.neighbours, table.weights, decay, now, table.block_rows, table.changed)
