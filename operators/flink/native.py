@@ -23,9 +23,8 @@ from collections.abc import Callable
 
 from riverrank.operators.settings import Behaviour
 
-from .shipped import code_digest, modules
+from .shipped import HANDED_OVER, code_digest, modules
 
-HANDED_OVER = ("riverrank.jobs.local.reading",)  # jobs hand its functions to operators
 _ready: set[bytes] = set()
 _one_at_a_time = threading.Lock()
 
