@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from riverrank.operators.index.event_time_buffer import MOST_WAITING, EventTimeBuffer
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
-from riverrank.operators.signals.changes import Changes
+from riverrank.operators.signals.changes import FIRST_ENTRIES, Changes
 from riverrank.operators.signals.neighbour_lists import count, learn, pair
 from riverrank.operators.signals.signals import Signals
 from riverrank.operators.signals.steps import Steps
@@ -545,7 +545,7 @@ def test_an_update_has_room_for_more_items_after_one_of_more_users():
     for user in range(3000):
         signals.learn(Feedback(Event(f"a{user}", "click", f"u{user}", user, "i"), 1.0, ()))
     assert len(decode_update(signals.flush()[0]).taken) == 4 * 3000
-    for item in range(400):
+    for item in range(FIRST_ENTRIES + 20):
         signals.learn(Feedback(Event(f"b{item}", "click", "u", 3000 + item, f"i{item}"), 1.0, ()))
     update = decode_update(signals.flush()[0])
-    assert len(set(update.ids)) >= 400 and len(update.counted) == 4 * 400
+    assert len(set(update.ids)) >= FIRST_ENTRIES + 20 and len(update.counted) == 4 * (FIRST_ENTRIES + 20)
