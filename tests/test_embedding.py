@@ -1,5 +1,6 @@
 """Vectors of items: what is taken after what comes near, for every source of randomness but the seed."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -125,6 +126,21 @@ def test_index_has_the_embeddings_that_were_published_and_only_what_moved_is_pub
     made.learn(clicks(1, 640))
     again = made.moved(0)
     assert again is None or len(again.ids) < len(update.ids)
+
+
+def test_an_update_is_as_old_as_what_it_was_learned_from_after_one_from_the_future():
+    """Else all that follows would wait for the time of one wrong clock."""
+    made = learned(64)
+    for feedback in clicks(16, first=64):
+        late = msgspec.structs.replace(feedback.event, ts=10**14)
+        made.take(msgspec.structs.replace(feedback, event=late))
+    made.settle()
+    assert made.moved(0).ts == 10**14
+    later = clicks(32, first=80)
+    for feedback in later:
+        made.take(feedback)
+    made.settle()
+    assert made.moved(0).ts == max(feedback.event.ts for feedback in later) < 10**14
 
 
 def test_restored_ranker_has_learned_the_same_embeddings_and_publishes_them_all():

@@ -64,7 +64,7 @@ class Embedding:
         self.behaviour = behaviour
         self.settings = behaviour.embedding
         self.table = table
-        self.newest = 0  # event time
+        self.newest = 0  # event time, of what was learned since vectors were last told
         self._recencies = [recency(n) for n in range(behaviour.signals.window + 1)]
         self._block: list[Feedback] = []  # not yet learned from
         self._published_context = np.zeros((0, self.settings.dimensions), np.float32)
@@ -114,6 +114,7 @@ class Embedding:
         )  # fmt: skip
         if not i:
             return None
+        ts, self.newest = self.newest, self.newest if self._moves else 0
         return VectorUpdate(
             shard=shard,
             ids=tuple(map(table.ids.__getitem__, named[:i].tolist())),
@@ -122,7 +123,7 @@ class Embedding:
             target_of=target_of[:n].tobytes(),
             target=to_bfloat16(targets[:n]),
             bias=table.bias[named[target_of[:n]]].tobytes(),
-            ts=self.newest,
+            ts=ts,
         )
 
     def publish_all(self) -> None:
