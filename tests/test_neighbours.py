@@ -25,6 +25,7 @@ from riverrank.operators.signals.sessions import (
     SESSION_RECENCY,
     SHRINKAGE,
     Sessions,
+    neighbours_of,
     session_key,
 )
 from riverrank.operators.signals.signals import Signals
@@ -153,7 +154,7 @@ def test_the_longest_sessions_give_no_more_than_there_is_room_for():
     sessions = sessions_of([(key, 1) for key in range(40)] + [(key, 2 + k) for k in range(60) for key in range(40)])
     given, scores = np.empty(MOST_GIVEN, np.int32), np.empty(MOST_GIVEN, np.float32)
     sessions.recent[61, :NEAREST] = np.arange(1, NEAREST + 1)
-    n = sessions.near_into(np.array([61], np.int32), np.ones(1, np.float32), -1, given, scores)
+    n = neighbours_of(*sessions.arrays, np.array([61], np.int32), np.ones(1, np.float32), -1, given, scores)
     assert n == NEAREST * (SESSION_ITEMS - 1) <= MOST_GIVEN
     assert set(given[:n].tolist()) == set(range(12, 61))
 

@@ -3,21 +3,18 @@
 import numpy as np
 from numba import njit
 
+from .reached import slot_of
 from .selection import is_allowed, key_of, order_of, select, sort
 
 
 @njit(cache=True)
 def take(row, bit, rows, proposed, n, marked):  # type: ignore[no-untyped-def]
     """Put `row` among the candidates, if there is room and it is not there yet, and note who proposed it."""
-    held = marked[row]
-    is_new = held < 0
-    if is_new & (n >= len(rows)):
+    if (marked[row] < 0) & (n >= len(rows)):
         return n
-    position = n if is_new else np.int64(held)
-    marked[row] = position
-    rows[position] = row
+    position, n = slot_of(row, marked, rows, n)
     proposed[position] |= bit
-    return n + is_new
+    return n
 
 
 @njit(cache=True)

@@ -22,6 +22,11 @@ class Reached:
         self.rows = np.zeros(0, np.int32)
         self.scores = np.zeros((0, self.columns), np.float32)
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """The last arguments of kernels that reach rows; they return the new `n`."""
+        return self.slot, self.rows, self.scores, self.n
+
     def fit(self, capacity: int, most: int) -> None:
         """Make room for rows below `capacity`, and for `most` of them more than are reached now."""
         if len(self.slot) < capacity:
@@ -36,7 +41,7 @@ class Reached:
     def add(self, rows: np.ndarray, given: np.ndarray, column: int) -> None:
         """Give each of `rows`, int32 (m,), `given`, float32 (m,), in `column`."""
         self.fit(0, len(rows))
-        self.n = add(rows, given, column, self.slot, self.rows, self.scores, self.n)
+        self.n = add(rows, given, column, *self.arrays)
 
     def clear(self) -> None:
         """Reach nothing."""

@@ -10,7 +10,6 @@ from riverrank.operators.cache.redis_cache import Cache
 from riverrank.state import uids
 from riverrank.state.messages import CacheWrite
 from riverrank.state.outputs import Origin
-from riverrank.state.runtime.environment import share_core
 
 from .channels import Emitter, MapEntries, Outputs, map_state
 from .shipped import Shipped
@@ -30,7 +29,6 @@ class CacheFunction(Shipped, KeyedProcessFunction):
         self.connect, self.flush_every_ms, self.drain_ms = cache, flush_every_ms, drain_ms
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        share_core()
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.CACHE_OUTBOX)))
         self.cache = self.connect()
         self.sender = Sender(self.cache, self.drain_ms)
@@ -98,7 +96,6 @@ class SendReceipts(Shipped, ProcessFunction):
         self.outputs = outputs
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        share_core()
         self.receipts = Emitter(self.outputs, Origin.RECEIPT)
 
     def process_element(self, value: Row, ctx: ProcessFunction.Context) -> Iterator[Any]:

@@ -49,8 +49,9 @@ def apart(work: Callable[[], object]) -> None:
 def import_all() -> None:
     """Import every module that a task can ask for, and with them numba, River and scipy."""
     code_digest()  # while the files are there
-    adapters = [name for name in modules() if name.startswith(__package__)]
-    logic = [name for name in modules() if name not in adapters]
+    names = modules()
+    adapters = [name for name in names if name.startswith(__package__)]
+    logic = [name for name in names if name not in adapters]
     apart(lambda: [importlib.import_module(name) for name in logic])
     for name in (*adapters, *HANDED_OVER):  # in this thread, which has begun to import some of them: another would wait
         importlib.import_module(name)

@@ -9,7 +9,6 @@ from pyflink.datastream import ProcessFunction, RuntimeContext
 from riverrank.state.messages import CatalogueUpdate, encode
 from riverrank.state.outputs import Origin
 from riverrank.state.records import Reject, decode_event, decode_item
-from riverrank.state.runtime.environment import share_core
 
 from .arrivals import Arrival, letter_of
 from .channels import Emitter, Outputs
@@ -34,7 +33,6 @@ class ParseEvents(Shipped, ProcessFunction):
         self.read, self.topic, self.outputs = read, topic, outputs
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        share_core()
         self.letters = Emitter(self.outputs, Origin.REJECT)
 
     def process_element(self, value: Any, ctx: ProcessFunction.Context) -> Iterator[Any]:
@@ -59,7 +57,6 @@ class ParseItems(Shipped, ProcessFunction):
         self.read, self.topic, self.outputs, self.updates = read, topic, outputs, updates
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        share_core()
         self.letters = Emitter(self.outputs, Origin.REJECT)
 
     def process_element(self, value: Any, ctx: ProcessFunction.Context) -> Iterator[Any]:

@@ -10,7 +10,6 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
 from riverrank.state.journal import Journal
 from riverrank.state.messages import decode_feedback
-from riverrank.state.runtime.environment import share_core
 
 from .broadcast_index import BroadcastIndex, Catalogue
 from .channels import ONE_SHARD, MapEntries, map_state
@@ -28,7 +27,6 @@ class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
         self.behaviour, self.catalogue = behaviour, catalogue
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        share_core()
         make_ready(self.behaviour)
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.RANKER_JOURNAL)))
         self.index = BroadcastIndex(self.behaviour, map_state(uids.RANKER_VIEW), self.catalogue)

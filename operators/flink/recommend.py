@@ -15,7 +15,6 @@ from riverrank.state import uids
 from riverrank.state.messages import POPULAR, CacheWrite, SignalUpdate, decode_feedback, encode
 from riverrank.state.outputs import PREDICTIONS, Origin
 from riverrank.state.records import Slate
-from riverrank.state.runtime.environment import share_core
 
 from .broadcast_index import BroadcastIndex, Catalogue
 from .channels import WRITES, Emitter, Outputs, keep, map_state, value_state
@@ -54,7 +53,6 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.ttl_ms, self.cache = ttl_ms, cache
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        share_core()
         make_ready(self.behaviour)
         self.state = runtime_context.get_state(value_state(uids.LEARNER_VALUE, self.ttl_ms))
         self.index = BroadcastIndex(self.behaviour, map_state(uids.RECOMMEND_VIEW), self.catalogue)

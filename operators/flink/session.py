@@ -11,7 +11,6 @@ from riverrank.state import uids
 from riverrank.state.messages import encode
 from riverrank.state.outputs import Origin
 from riverrank.state.records import Reject, decode_event
-from riverrank.state.runtime.environment import share_core
 
 from .arrivals import decode_arrival, letter_of
 from .channels import ONE_SHARD, PAIRS, SAMPLE, Emitter, Outputs, keep, value_state
@@ -30,7 +29,6 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         self.behaviour, self.topic, self.outputs, self.ttl_ms = behaviour, topic, outputs, ttl_ms
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        share_core()
         self.session = self.Logic(self.behaviour)
         self.state = runtime_context.get_state(value_state(uids.SESSION_VALUE, self.ttl_ms))
         self.letters = Emitter(self.outputs, Origin.REJECT)

@@ -1,4 +1,4 @@
-"""That a job runs with the code it was made with: a TaskManager that has had another job may hold other code."""
+"""How functions get into a TaskManager: with the code they were made with, where it may hold that of another job."""
 
 import hashlib
 import importlib
@@ -7,12 +7,16 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+from riverrank.state.runtime.environment import share_core
+
 PACKAGES = ("riverrank.state", "riverrank.operators")
 HANDED_OVER = ("riverrank.jobs.local.reading",)  # jobs hand its functions to operators
 
 
 class Shipped:
-    """What is pickled to run in a TaskManager: it runs there with the code that it was made with, or not at all."""
+    """What is pickled to run in a TaskManager: it runs there with the code that it was made with, or not at all, and in
+    the thread that unpickles it, which may have to share a core (`share_core`).
+    """
 
     def __getstate__(self) -> tuple[str, dict[str, Any]]:
         return code_digest(), self.__dict__
@@ -25,6 +29,7 @@ class Shipped:
                 "it, and Python does not import a module twice: start the TaskManagers anew, then submit the job"
             )
         self.__dict__.update(fields)
+        share_core()
 
 
 @cache

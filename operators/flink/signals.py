@@ -8,7 +8,6 @@ from riverrank.operators.signals.signals import Signals
 from riverrank.state import uids
 from riverrank.state.journal import Journal
 from riverrank.state.messages import decode_feedback
-from riverrank.state.runtime.environment import share_core
 
 from .channels import ONE_SHARD, MapEntries, map_state
 from .flushes import Flushes
@@ -25,7 +24,6 @@ class SignalsFunction(Shipped, KeyedProcessFunction):
         self.behaviour = behaviour
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        share_core()
         make_ready(self.behaviour)
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.SIGNALS_JOURNAL)))
         self.shards: dict[str, Signals] = {}

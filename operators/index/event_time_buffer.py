@@ -35,9 +35,9 @@ class EventTimeBuffer:
         weights are applied at once.
         """
         self._drop_forgotten()
-        encoded = encoded or encode(update)
         entries = self._journal.entries
         if isinstance(update, Learned):
+            encoded = encoded or encode(update)
             self._waiting.append((update, encoded))
             if self._journal.append(encoded):
                 self._compact()
@@ -47,7 +47,7 @@ class EventTimeBuffer:
                 item_id = update.item.item_id
                 entries.put(ITEM + item_id, encode(CatalogueUpdate(update.item, self.index.row(item_id))))
             else:
-                entries.put(f"{WEIGHTS}{update.shard}", encoded)
+                entries.put(f"{WEIGHTS}{update.shard}", encoded or encode(update))
 
     def read_catalogue(self, items: Iterable[Item]) -> None:
         """Take all items, as the catalogue stands."""

@@ -98,18 +98,10 @@ class Sessions:
         self._next[rows] = 0
 
     def near(self, rows: np.ndarray, likes: np.ndarray, own: int) -> Near:
-        """What the neighbours of a user took whose history is `rows`: see `near_into`."""
+        """What the neighbours of a user took whose history is `rows`: see `neighbours_of`."""
         given, scores = np.empty(MOST_GIVEN, np.int32), np.empty(MOST_GIVEN, np.float32)
-        n = self.near_into(rows.astype(np.int32), likes.astype(np.float32), own, given, scores)
+        n = neighbours_of(*self.arrays, rows.astype(np.int32), likes.astype(np.float32), own, given, scores)
         return Near(given[:n], scores[:n])
-
-    def near_into(self, rows: np.ndarray, likes: np.ndarray, own: int, given: np.ndarray, scores: np.ndarray) -> int:
-        """What those took who share most with `rows`, int32 (h,), newest first, that `likes`, float32 (h,), users took.
-
-        Written to `given`, int32 (MOST_GIVEN,), and `scores`, float32 (MOST_GIVEN,); returns how many are. `own` is the
-        slot of the user's own session, which says nothing new, -1 for none.
-        """
-        return int(neighbours_of(*self.arrays, rows, likes, own, given, scores))
 
     @property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -154,7 +146,11 @@ def _name(key: int) -> str:
 
 @njit(cache=True)
 def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, scores):  # type: ignore[no-untyped-def]
-    """See `Sessions.near_into`; `recent` int32 (rows, RECENT) and `items` int32 (slots, SESSION_ITEMS) are as there.
+    """What those took who share most with `rows`, int32 (h,), newest first, that `likes`, float32 (h,), users took.
+
+    Written to `given`, int32 (MOST_GIVEN,), and `scores`, float32 (MOST_GIVEN,); returns how many are. `own` is the
+    slot of the user's own session, which says nothing new, -1 for none. `recent` int32 (rows, RECENT) and `items` int32
+    (slots, SESSION_ITEMS) are those of `Sessions`.
 
     A row weighs less the older and the more liked it is. Each of the NEAREST gives the weights of what it shares to
     what else it took, the more the nearer that stands (Garg et al., Sequence and time aware neighborhood for

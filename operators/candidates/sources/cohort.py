@@ -28,9 +28,7 @@ class Cohort(Source):
         members = table.rows_of(cohorts(query.context.attributes))
         if len(members):
             reached.fit(0, len(members) * table.width)
-            reached.n = reach(
-                members, table.neighbours, table.weights, column, reached.slot, reached.rows, reached.scores, reached.n
-            )
+            reached.n = reach(members, table.neighbours, table.weights, column, *reached.arrays)
 
 
 @njit(cache=True)

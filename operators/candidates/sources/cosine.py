@@ -28,17 +28,7 @@ class Cosine(Source):
     def reach(self, query: Query, column: int) -> None:
         history, table, reached = query.context.rows, query.index.table, query.reached
         reached.fit(0, len(history) * table.width)
-        reached.n = reach(
-            history,
-            table.stats,
-            table.neighbours,
-            table.weights,
-            column,
-            reached.slot,
-            reached.rows,
-            reached.scores,
-            reached.n,
-        )
+        reached.n = reach(history, table.stats, table.neighbours, table.weights, column, *reached.arrays)
 
 
 @njit(cache=True)

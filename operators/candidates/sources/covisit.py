@@ -27,17 +27,7 @@ class Covisit(Source):
     def reach(self, query: Query, column: int) -> None:
         history, table, reached = query.context.rows, query.index.table, query.reached
         reached.fit(0, len(history) * table.width)
-        reached.n = reach(
-            history,
-            RECENCY,
-            table.neighbours,
-            table.weights,
-            column,
-            reached.slot,
-            reached.rows,
-            reached.scores,
-            reached.n,
-        )
+        reached.n = reach(history, RECENCY, table.neighbours, table.weights, column, *reached.arrays)
 
     def strongest(self, query: Query, rows: np.ndarray) -> np.ndarray:
         """For each of `rows`, int32 (p,), distinct, the position in the history of the item whose list gives it most,

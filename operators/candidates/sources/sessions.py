@@ -26,17 +26,7 @@ class SessionNeighbours(Source):
     def reach(self, query: Query, column: int) -> None:
         context, index, reached = query.context, query.index, query.reached
         reached.fit(0, MOST_GIVEN)
-        reached.n = reach(
-            context.rows,
-            context.own,
-            *index.sessions.arrays,
-            index.table.stats,
-            column,
-            reached.slot,
-            reached.rows,
-            reached.scores,
-            reached.n,
-        )
+        reached.n = reach(context.rows, context.own, *index.sessions.arrays, index.table.stats, column, *reached.arrays)
 
 
 @njit(cache=True)

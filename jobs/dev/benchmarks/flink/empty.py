@@ -22,8 +22,8 @@ from pyflink.datastream.state import ValueStateDescriptor
 from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.flink.arrivals import decode_arrival
 from riverrank.operators.flink.channels import PAIRS, SAMPLE, STORED, Emitter, Outputs
+from riverrank.operators.flink.shipped import Shipped
 from riverrank.state.outputs import Origin
-from riverrank.state.runtime.environment import share_core
 
 SESSION_BYTES = 1_400  # kept of a user by SESSION
 FEEDBACK_BYTES = 900  # a message of SESSION
@@ -37,14 +37,13 @@ SLATE_SIZE = 20
 VERSION_BYTES = 8
 
 
-class EmptySession(KeyedProcessFunction):
+class EmptySession(Shipped, KeyedProcessFunction):
     """Passes each event on, to RECOMMEND, to SIGNALS and to RANKER."""
 
     def __init__(self, *_: object) -> None:
         """Takes what the job's own function takes, for nothing; so do those below."""
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        share_core()
         self.state = runtime_context.get_state(ValueStateDescriptor("session", STORED))
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
@@ -56,7 +55,7 @@ class EmptySession(KeyedProcessFunction):
         yield SAMPLE, Row("0", message)  # all of them, as the job does while `embedding.warmup_events` last
 
 
-class EmptySignals(KeyedProcessFunction):
+class EmptySignals(Shipped, KeyedProcessFunction):
     """Broadcasts an update now and then."""
 
     def __init__(self, *_: object) -> None:
@@ -68,7 +67,7 @@ class EmptySignals(KeyedProcessFunction):
             yield value.ljust(UPDATE_BYTES, b"\0")
 
 
-class EmptyRanker(KeyedBroadcastProcessFunction):
+class EmptyRanker(Shipped, KeyedBroadcastProcessFunction):
     """Broadcasts weights now and then."""
 
     def __init__(self, *_: object) -> None:
@@ -83,7 +82,7 @@ class EmptyRanker(KeyedBroadcastProcessFunction):
         return iter(())
 
 
-class EmptyRecommend(KeyedBroadcastProcessFunction):
+class EmptyRecommend(Shipped, KeyedBroadcastProcessFunction):
     """Answers each event from memory, with the user's next version."""
 
     def __init__(self, _behaviour: object, _catalogue: object, outputs: Outputs, _ttl: object, cache: Any) -> None:
@@ -93,7 +92,6 @@ class EmptyRecommend(KeyedBroadcastProcessFunction):
         self.rest = (f'","items":{json.dumps(items)},"filler":"'.ljust(SLATE_BYTES, "x") + '"}').encode()
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        share_core()
         self.state = runtime_context.get_state(ValueStateDescriptor("learner", STORED))
         self.answers = Emitter(self.outputs, Origin.ANSWER)
 
