@@ -23,8 +23,8 @@ from riverrank.jobs.dev.benchmarks.contest import Contestant, Pace
 from riverrank.jobs.dev.benchmarks.figures import Spread
 from riverrank.jobs.dev.benchmarks.flink import empty
 from riverrank.jobs.dev.benchmarks.local import Local
-from riverrank.jobs.dev.processes import ServiceError
 from riverrank.jobs.errors import Failure
+from riverrank.jobs.processes import ServiceError
 from riverrank.state.messages import encode
 from riverrank.state.records import Event
 

@@ -18,6 +18,7 @@ from streams import TIMEOUT_SECONDS, Record, alone, answers, cached, received, s
 JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 START_MS = 1_764_000_000_000
 USERS, ITEMS, EVENTS = 8, 30, 160
+TASKMANAGERS = min(2, len(os.sched_getaffinity(0)))  # of a run of parallelism 1
 
 
 def events() -> list[str]:
@@ -169,9 +170,8 @@ def test_unbounded_run_outlives_redis_and_drains_when_it_is_stopped(
     try:
         send(broker, "unbounded-events", wanted[:60], key="user_id")
         wait_until(lambda: target.exists() and len(read(target)) == 48)
-        assert [environment["OPENBLAS_NUM_THREADS"] for environment in javas(running.pid)] == ["1"], (
-            "one Java, one thread"
-        )
+        threads = [environment["OPENBLAS_NUM_THREADS"] for environment in javas(running.pid).values()]
+        assert threads == ["1"] * (1 + TASKMANAGERS), "one thread in each Java"
         valkey.stop()
         send(broker, "unbounded-events", wanted[60:90], key="user_id")
         wait_until(lambda: len(read(target)) == 72)
@@ -189,16 +189,41 @@ def test_unbounded_run_outlives_redis_and_drains_when_it_is_stopped(
     assert not list(tmp_path.glob(".*parts*"))
 
 
-def javas(parent: int) -> list[dict[str, str]]:
-    """The environment of each Java that a process started, or that one of those started."""
-    found = []
+@pytest.mark.parametrize("lost", ["a TaskManager", "riverrank itself"])
+def test_the_loss_of_a_process_ends_the_run_and_leaves_none(
+    lost: str, broker: services.KafkaBroker, valkey: services.Valkey, tmp_path: Path
+) -> None:
+    name, target = f"lost-{lost[0]}", tmp_path / "slates.jsonl"
+    flags = ["--config", str(topics(broker, tmp_path, name)), "--redis", valkey.url, "--slates", str(target)]
+    command = [sys.executable, "-m", "riverrank.jobs.cli", "run", *flags]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        send(broker, f"{name}-events", events()[:60], key="user_id")
+        wait_until(lambda: target.exists() and len(read(target)) == 48)
+        started = javas(running.pid)
+        taskmanagers = [pid for pid in started if "RIVERRANK_CORE" in started[pid]]
+        assert len(taskmanagers) == TASKMANAGERS
+        os.kill(taskmanagers[-1] if lost == "a TaskManager" else running.pid, signal.SIGKILL)
+        assert running.wait(TIMEOUT_SECONDS) == (1 if lost == "a TaskManager" else -signal.SIGKILL)
+    finally:
+        running.kill()
+        _, told = running.communicate()
+    if lost == "a TaskManager":
+        assert "taskmanager-" in told and "ended (SIGKILL)" in told
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+
+
+def javas(parent: int) -> dict[int, dict[str, str]]:
+    """The environment of each Java that a process started, or that one of those started, by process id."""
+    found = {}
     for line in subprocess.run(
         ["ps", "-eo", "pid,ppid,comm"], capture_output=True, text=True, check=True
     ).stdout.splitlines()[1:]:
         pid, ppid, command = line.split(maxsplit=2)
         if int(ppid) == parent and command == "java":
             variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
-            found += [dict(each.split("=", 1) for each in variables if "=" in each), *javas(int(pid))]
+            found[int(pid)] = dict(each.split("=", 1) for each in variables if "=" in each)
+            found |= javas(int(pid))
     return found
 
 

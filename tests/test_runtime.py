@@ -62,9 +62,9 @@ def test_what_the_environment_says_of_threads_holds() -> None:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing to share")
-@pytest.mark.parametrize(("asked", "cores"), [("1", [1, 1, 1]), ("0", [2, 2, 2])])
-def test_threads_that_run_python_share_a_core_where_the_environment_asks(asked: str, cores: list[int]) -> None:
-    """Two threads that call share_core, with one set of cores between them, and the main thread, that keeps its own."""
+@pytest.mark.parametrize("number", [0, 1, len(os.sched_getaffinity(0)), None])
+def test_threads_that_run_python_share_the_core_that_the_environment_names(number: int | None) -> None:
+    """Two threads that call share_core, and the main thread, that keeps all."""
     code = """
         import os, threading
         from riverrank.state.runtime.environment import share_core
@@ -76,11 +76,11 @@ def test_threads_that_run_python_share_a_core_where_the_environment_asks(asked: 
             thread = threading.Thread(target=task)
             thread.start()
             thread.join()
-        everything = len(os.sched_getaffinity(0))
-        print([min(2, len(cores)) for cores in seen] + [min(2, len(seen[0] | seen[1]))], everything)
+        print([sorted(cores) for cores in seen], sorted(os.sched_getaffinity(0)))
     """
-    everything = len(os.sched_getaffinity(0))
-    assert python(code, RIVERRANK_ONE_CORE=asked) == f"{cores} {everything}"
+    cores = sorted(os.sched_getaffinity(0))
+    shared = cores if number is None else [cores[number % len(cores)]]
+    assert python(code, **({} if number is None else {"RIVERRANK_CORE": str(number)})) == f"{[shared] * 2} {cores}"
 
 
 def test_numba_has_one_thread() -> None:

@@ -19,9 +19,9 @@ from kafka import KafkaConsumer, KafkaProducer
 from riverrank.jobs.dev import services
 from riverrank.jobs.dev.bundle import bundle
 from riverrank.jobs.dev.cluster import FlinkCluster, flink_home
-from riverrank.jobs.dev.processes import OwnedProcess, ServiceError
 from riverrank.jobs.dev.services import KafkaBroker, Valkey
 from riverrank.jobs.flink import jars
+from riverrank.jobs.processes import OwnedProcess, ServiceError
 
 CONNECTOR = "flink-sql-connector-kafka-5.0.0-2.2.jar"
 # Counts words by key on the cluster: riverrank out of the zip, state on the heap, one file a run.

@@ -175,6 +175,13 @@ class JobSettings(Section):
     max_parallelism: Annotated[
         int, Meta(ge=1, le=32_768, description="upper limit of it, which can never change after the first savepoint")
     ] = 128
+    separate: Annotated[
+        bool,
+        Meta(
+            description="answer in other slots, so in other interpreters, than what learns from all users: twice as "
+            "many slots as the parallelism. An embedded run does wherever there are two cores"
+        ),
+    ] = False
     checkpoint_every: Annotated[Interval, Meta(description="time between two checkpoints")] = 10_000
     state_ttl: Annotated[
         Interval, Meta(description="the state of a user who was not seen for this long is dropped")

@@ -21,10 +21,10 @@ from kafka.errors import KafkaError
 from redis import RedisError
 from rich.console import Console
 from riverrank.jobs.config.schema import Config, load
-from riverrank.jobs.dev.processes import OwnedProcess, ServiceError, tail
 from riverrank.jobs.dev.services import KafkaBroker, Valkey
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import Shop, ShopSettings
+from riverrank.jobs.processes import OwnedProcess, ServiceError, tail
 from riverrank.state.records import to_json
 
 from .metrics import lift

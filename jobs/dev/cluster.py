@@ -24,8 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from riverrank.jobs.flink import jars
-
-from .processes import OwnedProcess, ServiceError, free_port, tail
+from riverrank.jobs.processes import OwnedProcess, ServiceError, free_port, tail
 
 START_SECONDS = 120.0
 POLL_SECONDS = 0.2

@@ -24,10 +24,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from riverrank.jobs.processes import OwnedProcess, ServiceError
 from riverrank.state.records import Event, Item, to_json
 
 from .benchmarks.streams import shop_stream
-from .processes import OwnedProcess, ServiceError
 from .services import KafkaBroker, Valkey
 
 RATE, SECONDS, ROUNDS = 200, 30, 1

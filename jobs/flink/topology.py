@@ -24,6 +24,8 @@ from riverrank.state.outputs import OUTPUTS, Origin
 
 from . import sinks, sources
 
+ANSWERS = "answers"  # the slots of RECOMMEND and what follows it
+
 
 class Operators(NamedTuple):
     """The adapters with logic of their own; for a measurement, others with the same hops."""
@@ -77,6 +79,8 @@ def build(
         uids.RECOMMEND,
         job.parallelism,
     )
+    if job.separate:
+        answers = answers.slot_sharing_group(ANSWERS)
     receipts = answers if cache is None else _cache(answers, config)
     rejecting = [events, feedback, *([updates] if updates is not None else [])]
     leaving = {Origin.ANSWER: [answers], Origin.RECEIPT: [receipts], Origin.REJECT: rejecting}

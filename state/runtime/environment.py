@@ -19,7 +19,7 @@ LOCATORS = (
     "UserWideCacheLocator",
     "ZipCacheLocator",
 )
-ONE_CORE = "RIVERRANK_ONE_CORE"  # "1" where the threads of a process that run Python are to share a core
+CORE = "RIVERRANK_CORE"  # the number, from 0, of the core that the threads of a process that run Python are to share
 _SET_THREADS = ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads", "openblas_set_num_threads")
 
 
@@ -45,18 +45,21 @@ def prepare() -> None:
 
 
 def share_core() -> None:
-    """Keep the calling thread on the core of the first thread that called this, where the environment asks for it.
+    """Keep the calling thread on one core, where the environment names one: the first is 0, after the last comes it
+    again.
 
     Threads that run Python take turns, for there is one interpreter lock. On several cores each turn begins with moving
     the interpreter's memory over: a slate takes twice the processor time then, and comes half as often.
     """
-    if os.environ.get(ONE_CORE) == "1" and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {_first_core()})
+    if (number := os.environ.get(CORE)) and hasattr(os, "sched_setaffinity"):
+        cores = _cores()
+        os.sched_setaffinity(0, {cores[int(number) % len(cores)]})
 
 
 @cache
-def _first_core() -> int:
-    return int(ctypes.CDLL(None).sched_getcpu())
+def _cores() -> list[int]:
+    """Those that this process may use, as it was when this was first asked for."""
+    return sorted(os.sched_getaffinity(os.getpid()))
 
 
 def single_blas_thread() -> int:

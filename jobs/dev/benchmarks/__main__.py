@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from riverrank.jobs.dev.processes import ServiceError
 from riverrank.jobs.errors import Failure, UsageError
+from riverrank.jobs.processes import ServiceError
 
 from . import chart, report
 from .contest import Round, contest, ratios, rows

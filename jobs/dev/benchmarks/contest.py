@@ -31,8 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from riverrank.jobs.dev.processes import OwnedProcess
 from riverrank.jobs.errors import Failure
+from riverrank.jobs.processes import OwnedProcess
 from riverrank.state.records import Event
 
 from .figures import ONE_THREAD, Spread

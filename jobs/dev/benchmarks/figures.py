@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from riverrank.jobs.dev.processes import OwnedProcess
+from riverrank.jobs.processes import OwnedProcess
 
 # Threads of the numeric libraries: with more than one they measure how many cores are idle.
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")

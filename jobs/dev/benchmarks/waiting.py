@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from riverrank.jobs.dev.processes import OwnedProcess, ServiceError
+from riverrank.jobs.processes import OwnedProcess, ServiceError
 
 from .figures import ONE_THREAD, Spread
 

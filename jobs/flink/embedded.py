@@ -1,0 +1,164 @@
+"""Flink on this machine alone: a JobManager in the Java that serves this process, and TaskManagers beside it.
+
+The slots of a TaskManager share one Python interpreter and its lock, so each TaskManager is a process of its own, and
+keeps what runs Python on a core of its own, as far as there are cores.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from riverrank.jobs.config.schema import Config
+from riverrank.jobs.errors import Failure
+from riverrank.jobs.processes import OwnedProcess, free_port, tail
+from riverrank.state.runtime.environment import CORE
+
+from . import jars
+
+LOCALHOST = "127.0.0.1"
+RUNNER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
+QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
+# What is between operators is what signals can run ahead by, and what a checkpoint has to wait for: little is enough.
+SHORT_BUFFERS = {
+    "taskmanager.memory.segment-size": "8 kb",
+    "taskmanager.network.memory.floating-buffers-per-gate": "4",
+    "taskmanager.network.memory.max-buffers-per-channel": "4",
+}
+# Without Flink's scripts a TaskManager has to be told all of them. Java's heap is as large as Java makes it.
+SIZES = {
+    "taskmanager.cpu.cores": "1",
+    "taskmanager.memory.framework.heap.size": "128 mb",
+    "taskmanager.memory.framework.off-heap.size": "128 mb",
+    "taskmanager.memory.task.heap.size": "1 gb",
+    "taskmanager.memory.task.off-heap.size": "0",
+    "taskmanager.memory.managed.size": "0",
+    "taskmanager.memory.network.min": "64 mb",
+    "taskmanager.memory.network.max": "64 mb",
+    "taskmanager.memory.jvm-metaspace.size": "256 mb",
+    "taskmanager.memory.jvm-overhead.min": "192 mb",
+    "taskmanager.memory.jvm-overhead.max": "192 mb",
+}
+
+
+class EmbeddedFlink:
+    """A Flink with room for the job of `config`, its files in the folder `scratch`; in a with statement, which ends it.
+
+    `options` are what a client needs to hand it the job.
+    """
+
+    def __init__(self, config: Config, scratch: Path) -> None:
+        slots = config.job.parallelism * (2 if config.job.separate else 1)
+        count = min(slots, _cores())
+        self.options = _options(config, scratch, slots=-(-slots // count))
+        self._scratch = scratch
+        self._taskmanagers = [
+            OwnedProcess(
+                f"taskmanager-{number}",
+                [*_java(), RUNNER, "--configDir", scratch],
+                scratch / f"taskmanager-{number}.log",
+                {CORE: os.environ.get(CORE, str(number))},
+            )
+            for number in range(count)
+        ]
+        self._jobmanager: Any = None
+
+    def __enter__(self) -> Self:
+        from pyflink.java_gateway import get_gateway  # noqa: PLC0415 (it starts Java)
+
+        lines = [f"{key}: {msgspec.json.encode(value).decode()}\n" for key, value in self.options.items()]
+        (self._scratch / "config.yaml").write_text("".join(lines), "utf-8")
+        try:
+            for taskmanager in self._taskmanagers:
+                taskmanager.start()
+            flink = get_gateway().jvm.org.apache.flink
+            loaded = flink.configuration.GlobalConfiguration.loadConfiguration(str(self._scratch))
+            self._jobmanager = flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint(loaded)
+            self._jobmanager.startCluster()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def require_running(self) -> None:
+        """Raises `Failure`, with the end of its log, where a TaskManager has ended."""
+        for taskmanager in self._taskmanagers:
+            if taskmanager.pid is None:
+                raise Failure(f"{taskmanager.name} ended ({taskmanager.ending}): {tail(taskmanager.log)}")
+
+    def _end(self) -> None:
+        for taskmanager in self._taskmanagers:
+            taskmanager.kill()  # nothing of it is kept
+        if self._jobmanager is not None:
+            self._jobmanager.closeAsync()
+
+
+def separated(config: Config) -> Config:
+    """`config` with slots of their own for answers, where there is more than one core."""
+    job = msgspec.structs.replace(config.job, separate=config.job.separate or _cores() > 1)
+    return msgspec.structs.replace(config, job=job)
+
+
+def java_options() -> list[str]:
+    """Those that Flink starts its Java with, and that the quick compiler is enough: what the thorough one gains, in a
+    job whose work is Python, is less than the half core that it takes for the first minutes.
+    """
+    from pyflink.pyflink_gateway_server import get_jvm_opts  # noqa: PLC0415 (only an embedded run needs it)
+
+    options = get_jvm_opts({"FLINK_CONF_DIR": str(_flink() / "conf"), **os.environ})
+    return [*options, *([] if any("Tiered" in option for option in options) else [QUICK_COMPILER])]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _java() -> list[str]:
+    """The command of a TaskManager's Java, up to the class that it runs."""
+    flink = _flink()
+    classes = [*(flink / "lib").glob("*.jar"), *(flink / "opt").glob("flink-python-*.jar")]
+    logs = f"-Dlog4j.configurationFile={(flink / 'conf' / 'log4j-console.properties').as_uri()}"
+    java = Path(os.environ["JAVA_HOME"]) / "bin" / "java"
+    return [str(java), *java_options(), logs, "-cp", os.pathsep.join(map(str, classes))]
+
+
+def _flink() -> Path:
+    """The folder of the wheel."""
+    import pyflink  # noqa: PLC0415 (only an embedded run needs it)
+
+    return Path(pyflink.__file__).parent
+
+
+def _options(config: Config, scratch: Path, slots: int) -> Mapping[str, str]:
+    options = {
+        "jobmanager.rpc.address": LOCALHOST,
+        "jobmanager.rpc.port": str(free_port()),
+        "jobmanager.bind-host": LOCALHOST,
+        "taskmanager.host": LOCALHOST,
+        "taskmanager.bind-host": LOCALHOST,
+        "taskmanager.numberOfTaskSlots": str(slots),
+        "rest.address": LOCALHOST,
+        "rest.bind-address": LOCALHOST,
+        "rest.port": str(free_port()),
+        "io.tmp.dirs": str(scratch),
+        "execution.target": "remote",
+        "python.executable": sys.executable,
+        "restart-strategy.type": "none",
+        "execution.buffer-timeout.interval": "2 ms",  # as in flink-conf
+        **SHORT_BUFFERS,
+        **SIZES,
+    }
+    if config.kafka.bootstrap:
+        options["pipeline.jars"] = ";".join(path.as_uri() for path in jars.kafka_connector())
+        options["execution.checkpointing.interval"] = f"{config.job.checkpoint_every} ms"
+        options["execution.checkpointing.dir"] = (scratch / "checkpoints").as_uri()
+        options["execution.checkpointing.storage"] = "filesystem"
+    return options
