@@ -197,3 +197,12 @@ def test_a_step_is_finite_however_sure_the_learner_is(logit: float) -> None:
         intercept, _ = kernels.learn(*inputs, *index, *state, np.array([label]), 1.0, 1e12, *RATES)
         assert np.isfinite(values).all()
         assert intercept == pytest.approx(0.05 * (label - probability(logit)), abs=1e-8)
+
+
+@given(made(), st.booleans())
+def test_rounding_off_leaves_what_is_read_again(m: Made, measured: bool) -> None:
+    rows, size = 1 + measured, m.values.shape[1] - len(m.tokens) + m.held
+    before, rounded = m.values.copy(), np.empty((rows, size), np.float32)
+    kernels.round_off(m.values, rounded)
+    before[:rows, :size] = before[:rows, :size].astype(np.float32)
+    assert m.values.tolist() == before.tolist() and rounded.tolist() == before[:rows, :size].tolist()

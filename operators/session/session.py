@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
+from riverrank.state.codec import LastRead
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import hash32, hash64, uniform
 from riverrank.state.messages import Feedback, History, Outcome, Seen
@@ -56,10 +57,18 @@ class Session:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.sent = 0
+        self.read: LastRead[SessionState] = LastRead()
 
     def accept(self, event: Event, state: bytes | None) -> Accepted:
         """Take one event of a user, with the state that was returned for the last one (None at first)."""
-        session = decode_session(state)
+        session = self.read.take(event.user_id, state) or decode_session(state)
+        accepted = self._accept(event, state, session)
+        if accepted.state is not None and event.type != "erase":
+            self.read.put(event.user_id, accepted.state, session)
+        return accepted
+
+    def _accept(self, event: Event, state: bytes | None, session: SessionState) -> Accepted:
+        """See `accept`: `session` is what `state` holds, and what is returned holds it as it is then, or is `state`."""
         identity = _UINT64.pack(hash64(event.event_id))
         if self._is_known(session, identity):
             return Accepted(state)

@@ -12,9 +12,10 @@ from riverrank.operators.candidates.last_served import LastServed
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.drift import recent, watch
-from riverrank.operators.models.learner import Learners, LinearLearner
+from riverrank.operators.models.learner import Learner, Learners, LinearLearner
 from riverrank.operators.models.weights import LatestRanker
 from riverrank.operators.settings import Behaviour
+from riverrank.state.codec import LastRead
 from riverrank.state.event_types import ANSWERED, INTERACTIONS
 from riverrank.state.hashing import hash32
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
@@ -73,6 +74,7 @@ class Recommend:
         self.explainer = Explainer(index, self.retriever, self.rules)
         self.writer = SlotWriter(index, sources, self.explainer.phrases)
         self.served: LastServed[Served] = LastServed(index)
+        self.read: LastRead[tuple[LearnerState, Learner]] = LastRead()
         self._nothing = np.zeros(0)
         self.popular_slate = PopularSlate(index, self.ranker, behaviour.slate.size, popular_every)
 
@@ -81,10 +83,11 @@ class Recommend:
         event = feedback.event
         if event.type == "erase":
             self.served.take(event.user_id)
+            self.read.take(event.user_id, None)
             return Answer(None, erased=True)
-        stored = decode_learner(state)
+        stored, learner = self.read.take(event.user_id, state) or self._read(state)
         feedback = recent(feedback, stored.since)
-        user = User(stored, self.learners.of(stored), self.ranker.read())
+        user = User(stored, learner, self.ranker.read())
         lesson = self._learn(feedback, user)
         took = event.type in INTERACTIONS
         significance = self.behaviour.learner.drift
@@ -98,11 +101,19 @@ class Recommend:
             slate = self._slate(feedback, history, user)
         user.learner.store(stored)
         predictions = tuple(to_json(p) for p in lesson.predictions) if self.predict else ()
-        return Answer(encode_learner(stored), slate, stored.version, predictions)
+        raw = encode_learner(stored)
+        if self.learners.linear:
+            self.read.put(event.user_id, raw, (stored, user.learner))
+        return Answer(raw, slate, stored.version, predictions)
 
     def popular(self, ts: int) -> bytes | None:
         """The slate for whoever has none, as JSON, where it is time for one at event time `ts`."""
         return self.popular_slate.at(ts)
+
+    def _read(self, state: bytes | None) -> tuple[LearnerState, Learner]:
+        """What `state` holds, and the learner in it."""
+        stored = decode_learner(state)
+        return stored, self.learners.of(stored)
 
     def _learn(self, feedback: Feedback, user: User) -> Lesson:
         """What came of learning from `feedback`; the item that was taken is remembered."""
