@@ -196,7 +196,8 @@ class Session:
 def _extended(history: History, seen: Seen, size: int) -> History:
     """The last `size` of the history with an interaction put in by time; of equal times the later arrival is newer."""
     if not history.items or _INT64.unpack_from(history.ts, len(history.ts) - 8)[0] <= seen.ts:
-        return history.appended(seen)[-size:]
+        extended = history.appended(seen)
+        return extended if len(extended.items) <= size else extended[-size:]
     entries = list(history)
     entries.insert(bisect_right(entries, seen.ts, key=lambda entry: entry.ts), seen)
     return History.of(entries[-size:])
