@@ -108,7 +108,7 @@ class Learning:
                 tried, at = self._described(np.array([row], np.int32), lesson), 0
             if asked:
                 chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
-            if label and not (feedback.history and feedback.history[-1].item_id == event.item_id):  # else it is one act
+            if label and feedback.history.items[-1:] != (event.item_id,):  # else it is one act
                 lesson.losses.append(int(above >= self.behaviour.slate.size))
             if label and len(served.logits) > (position >= 0):
                 self._prefer(feedback, row, served, position, user.learner)
