@@ -2,7 +2,6 @@
 
 import hashlib
 import zlib
-from functools import lru_cache
 
 import numpy as np
 
@@ -31,9 +30,8 @@ def session_key(user_id: str) -> int:
     return hash32(user_id)
 
 
-@lru_cache(maxsize=4096)
 def uniform(seed: int, text: str) -> float:
-    """A number in [0, 1) that depends on `seed` and `text` alone: the first of `uniforms`. Asked again, it costs less.
+    """A number in [0, 1) that depends on `seed` and `text` alone: the first of `uniforms`.
 
     >>> bool(uniform(7, "e-1") == uniforms(7, "e-1", 3)[0])
     True

@@ -123,6 +123,8 @@ class Session:
         if not (feedback.outcomes or feedback.reward > 0):
             return False
         self.sent += 1
+        if self.sent <= self.behaviour.embedding.warmup_events:
+            return True
         event = feedback.event
         stretch = f"sample:{event.user_id}:{event.ts // SAMPLING_BUCKET_MS}"
         return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, stretch)
