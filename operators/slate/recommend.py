@@ -21,7 +21,7 @@ from riverrank.state.learners import LearnerState, decode_learner, encode_learne
 from riverrank.state.messages import Feedback, History
 from riverrank.state.records import Event, ModelInfo, Receipt, Slate, to_json
 
-from .explain import Explainer
+from .explain import Explainer, Reasons
 from .learning import Learning, Lesson, User
 from .popular import PopularSlate
 from .rerank import Reranker, novelty
@@ -147,11 +147,6 @@ class Recommend:
         seen = None if self.behaviour.slate.repeat else np.frombuffer(state.seen, "<u4")
         pinnable = self.rules.pinnable(seen)
         candidates = self.retriever.find(context, seen, pinnable)
-        items = b"[]"
-        if len(candidates.rows):
-            served = user.serve(self.index, candidates, context)
-            self.served.put(event.user_id, served if pinnable is None else served.proposed())
-            items = self._slots(event.event_id, served, context, user)
         slate = Slate(
             slate_id=f"{event.user_id}:{state.version}",
             user_id=event.user_id,
@@ -163,10 +158,16 @@ class Recommend:
             model=ModelInfo(state.examples, user.ranker.version),
             items=(),
         )
-        return b"".join((to_json(slate)[: -len(NO_ITEMS)], items, b"}"))
+        empty = to_json(slate)
+        if not len(candidates.rows):
+            return empty
+        served = user.serve(self.index, candidates, context)
+        self.served.put(event.user_id, served if pinnable is None else served.proposed())
+        slots, reasons = self._slots(event.event_id, served, context, user)
+        return self.writer.write(slots, reasons, empty[: -len(NO_ITEMS)], b"}")
 
-    def _slots(self, event_id: str, served: Served, context: Context, user: User) -> bytes:
-        """The slots as JSON: rerank and explore, explain, write."""
+    def _slots(self, event_id: str, served: Served, context: Context, user: User) -> tuple[Slots, Reasons]:
+        """The slots, best first, and their reasons: rerank and explore, explain."""
         inputs, learner = served.inputs, user.learner
         rows, proposed = served.candidates.rows, served.candidates.proposed
         logits, rule, bonus = self._adjusted(served.logits, rows)
@@ -182,7 +183,7 @@ class Recommend:
         parts = self.explainer.parts(own, inputs, chosen, ranker, logits, rule, bonus)
         slots = Slots(rows[chosen], logits[chosen], ranked.propensity, proposed[chosen])
         reasons = self.explainer.reasons(context, slots.rows, parts.weights, ranked.explored, ranked.pins)
-        return self.writer.write(slots, reasons)
+        return slots, reasons
 
     def _adjusted(self, logits: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The `logits` of `rows` with what the settings add to them; what rules add; and what is added to what few
