@@ -57,12 +57,12 @@ class SlotWriter:
                 self._buffer = np.zeros(2 * len(self._buffer), np.uint8)
             else:
                 self._learn_texts(slots, reasons)
-        return bytes(memoryview(self._buffer)[:end])
+        return bytes(self._buffer.data[:end])
 
     def _try(self, slots: Slots, reasons: Reasons, head: bytes, tail: bytes) -> int:
         """Write all to the buffer; where it ends, MISSING or FULL."""
         ids, tokens, sources, said = self._ids, self._tokens, self._sources, self.phrases.texts
-        room = memoryview(self._buffer)
+        room = self._buffer.data
         if len(head) + len(tail) > len(room):
             return FULL
         room[: len(head)] = head
