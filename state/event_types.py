@@ -3,6 +3,7 @@ stands in SESSION.
 """
 
 from collections.abc import Callable, Collection, Iterator
+from operator import attrgetter
 
 import msgspec
 
@@ -82,8 +83,8 @@ class Names(Collection[str]):
         return sum(1 for _ in self)
 
 
-INTERACTIONS = Names(lambda entry: entry.interaction)
-ANSWERED = Names(lambda entry: entry.answered)
+INTERACTIONS = Names(attrgetter("interaction"))
+ANSWERED = Names(attrgetter("answered"))
 
 
 def verbs() -> dict[int, str]:

@@ -195,7 +195,8 @@ def _decode(raw: bytes, decoder: msgspec.json.Decoder) -> Any:
     if len(raw) > MAX_RECORD_BYTES:
         return Reject("too_large", f"{len(raw)} bytes: expected at most {MAX_RECORD_BYTES}")
     try:
-        raw.decode("utf-8")
+        if not raw.isascii():
+            raw.decode("utf-8")
     except UnicodeDecodeError as error:
         return Reject("bad_encoding", f"not UTF-8: {error.reason} at byte {error.start}")
     try:

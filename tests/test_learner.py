@@ -338,6 +338,7 @@ def test_another_optimiser_begins_its_own_memory_and_the_weights_stay(first, the
     assert set(nobody.memory) == set(state.memory)
     expected = Learners(LearnerSettings(optimizer=f"optim.{then}")).of(LearnerState())
     steps(expected, inputs, 1)
+    expected.store(LearnerState())
     assert fresh.logits(inputs).tolist() == expected.logits(inputs).tolist()
 
 

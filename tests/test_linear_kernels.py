@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.operators.models import linear_kernels as kernels
+from riverrank.operators.models.inputs import few
 from riverrank.operators.models.linear import probability
 
 T = 5  # tokens of an item at most
@@ -197,3 +198,22 @@ def test_a_step_is_finite_however_sure_the_learner_is(logit: float) -> None:
         intercept, _ = kernels.learn(*inputs, *index, *state, np.array([label]), 1.0, 1e12, *RATES)
         assert np.isfinite(values).all()
         assert intercept == pytest.approx(0.05 * (label - probability(logit)), abs=1e-8)
+
+
+@given(made(), st.booleans())
+def test_rounding_off_leaves_what_is_read_again(m: Made, measured: bool) -> None:
+    rows, size = 1 + measured, m.values.shape[1] - len(m.tokens) + m.held
+    before, rounded = m.values.copy(), np.empty((rows, size), np.float32)
+    kernels.round_off(m.values, rounded)
+    before[:rows, :size] = before[:rows, :size].astype(np.float32)
+    assert m.values.tolist() == before.tolist() and rounded.tolist() == before[:rows, :size].tolist()
+
+
+@given(st.integers(1, 12), st.integers(-1, 11), st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=9))
+def test_a_few_others_are_those_that_draws_fall_on(c: int, position: int, draws: list[int]) -> None:
+    position, picks = min(position, c - 1), np.arange(100, 100 + c)
+    others = [pick for k, pick in enumerate(picks.tolist()) if k != position]
+    if others:
+        chosen = few(picks, position, np.frombuffer(np.array(draws, "<u4").tobytes(), "<u4")).tolist()
+        assert chosen[0] == (picks[position] if position >= 0 else -1)
+        assert chosen[1:] == [others[k] for k in sorted({draw * len(others) >> 32 for draw in draws})]

@@ -3,9 +3,11 @@
 import msgspec
 import pytest
 from riverrank.operators.models.learner import Learners
-from riverrank.operators.settings import Behaviour, ExplorationSettings, SlateSettings
+from riverrank.operators.session.session import Session
+from riverrank.operators.settings import Behaviour, ExplorationSettings, LearnerSettings, SlateSettings
+from riverrank.state.codec import LastRead
 from riverrank.state.learners import decode_learner
-from riverrank.state.records import Slate
+from riverrank.state.records import Event, Slate
 from shop_pipeline import PLAIN, Shop, ids
 
 
@@ -162,3 +164,30 @@ def test_another_river_class_serves_as_well(model):
         slate = shop.send("u", "click", f"i{k * 6}")
     assert len(slate.items) == 20 and slate.model.examples == 5
     assert all(slot.reasons for slot in slate.items)
+
+
+@pytest.mark.parametrize("learner", [LearnerSettings(), LearnerSettings(optimizer="optim.Adam", tokens=3)])
+def test_what_is_in_memory_is_what_the_bytes_hold(learner):
+    behaviour = msgspec.structs.replace(PLAIN, learner=learner, exploration=ExplorationSettings("thompson", rate=0.2))
+    remembers, forgets = Shop(behaviour), Shop(behaviour)
+    for k in range(60):
+        forgets.recommend.read, forgets.pipeline.intake.session.read = LastRead(), LastRead()
+        kind, item, shown = ("click", "dislike", "request", "impression")[k % 4], f"i{k * 7 % 30}", ("i1", f"i{k}")
+        sent = [s.send("uv"[k % 3 == 0], kind, item, items=shown, attributes={"n": k}) for s in (remembers, forgets)]
+        assert sent[0] == sent[1]
+    assert (remembers.users, remembers.sessions) == (forgets.users, forgets.sessions)
+
+
+def test_bytes_from_before_are_read_again():
+    shop, session = Shop(), Session(PLAIN)
+    sessions, users = [None], [None]
+    for k in range(4):
+        accepted = session.accept(Event(f"e{k}", "click", "u", k, f"i{k}"), sessions[-1])
+        sessions.append(accepted.state)
+        users.append(shop.recommend.answer(accepted.feedback, users[-1]).state)
+    again = session.accept(Event("e2", "click", "u", 2, "i2"), sessions[2])
+    answered = []
+    for _ in range(2):
+        shop.recommend.served.take("u")
+        answered.append(shop.recommend.answer(again.feedback, users[2]))
+    assert again.state == sessions[3] and answered[0] == answered[1] and answered[0].version == 3

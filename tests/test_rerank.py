@@ -14,7 +14,7 @@ from riverrank.operators.settings import (
     SlateSettings,
 )
 from riverrank.operators.signals.signals import Signals
-from riverrank.operators.slate.rerank import Ranked, Reranker, novelty, ranked_pool, spread
+from riverrank.operators.slate.rerank import Ranked, Reranker, descending, diversify, novelty, ranked_pool, spread
 from riverrank.operators.slate.rules import Rules
 from riverrank.operators.slate.served import NOWHERE, standing
 from riverrank.state.messages import CatalogueUpdate, Feedback, Outcome, decode_update
@@ -31,7 +31,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def mmr(scores: np.ndarray, vectors: np.ndarray, strength: float, size: int) -> tuple[np.ndarray, np.ndarray]:
     """All of `vectors`, float32 (n, d), ranked and diversified: positions, and values."""
     rows, none = np.arange(len(scores), dtype=np.int32), np.zeros(0, np.int64)
-    return ranked_pool(scores, rows, vectors, np.zeros(len(rows), bool), none, len(rows), strength, size, False)
+    return ranked_pool(scores, rows, vectors, np.zeros(len(rows), bool), none, len(rows), strength, size, False, True)
 
 
 def test_no_diversity_is_the_order_of_scores_and_ties_keep_their_positions():
@@ -96,7 +96,9 @@ def test_the_pool_is_the_best_and_behind_them_what_is_new(seed, most, tries):
     content = unit(rng.normal(size=(n, 5)))
     strength = float(rng.choice([0.0, 0.4]))
     order = [k for k in np.argsort(-logits, kind="stable").tolist() if k not in pinned]
-    positions, values = ranked_pool(logits, rows, content, new, pinned, most, strength, 3, tries)
+    positions, values = ranked_pool(logits, rows, content, new, pinned, most, strength, 3, tries, True)
+    first, _ = ranked_pool(logits, rows, content, new, pinned, most, strength, 3, tries, False)
+    assert first[:3].tolist() == positions[:3].tolist() and sorted(first) == sorted(positions)
     pool = positions[:most]
     assert sorted(pool) == sorted(order[:most])
     diversified, worth = mmr(logits[order[:most]], content[rows[order[:most]]], strength, 3)
@@ -104,6 +106,26 @@ def test_the_pool_is_the_best_and_behind_them_what_is_new(seed, most, tries):
     later = [k for k in order[most:] if tries and new[k]]
     assert positions[most:].tolist() == later
     assert values[most:].tolist() == pytest.approx([min(logits[k], worth[-1]) for k in later])
+
+
+@given(st.lists(st.sampled_from([0.0, -0.0, 1.5, -2.0, np.inf, -np.inf]) | st.floats(allow_nan=False), max_size=600))
+def test_descending_is_a_stable_sort(numbers):
+    assert descending(np.array(numbers)).tolist() == np.argsort(-np.array(numbers), kind="stable").tolist()
+
+
+def test_descending_has_each_position_once_whatever_the_numbers():
+    for n in (5, 600):
+        assert sorted(descending(np.resize([np.nan, 1.0, -np.inf], n))) == list(range(n))
+
+
+@given(st.integers(0, 10_000), st.floats(0.05, 1.0))
+def test_the_first_slots_are_those_of_the_whole_also_where_lengths_are_not_1(seed, strength):
+    rng = np.random.default_rng(seed)
+    scores, rows = -np.sort(-rng.normal(size=30)), np.arange(30, dtype=np.int32)
+    content = (3.0 * rng.normal(size=(30, 4))).astype(np.float32)
+    (whole, values), (first, worth) = (diversify(scores, content, rows, strength, 5, all_) for all_ in (True, False))
+    assert first[:5].tolist() == whole[:5].tolist() and worth[:5].tolist() == values[:5].tolist()
+    assert sorted(first) == list(range(30))
 
 
 @given(st.lists(st.integers(0, 5), max_size=20), st.integers(0, 20))

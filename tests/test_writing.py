@@ -117,15 +117,23 @@ def drawn(index: ItemIndex, data: st.DataObject, phrases: Phrases) -> tuple[Slot
     return slots, reasons, tuple(records)
 
 
-@given(st.data(), st.lists(TEXT, min_size=1, max_size=25, unique=True), st.lists(TEXT, min_size=1, max_size=3))
-def test_what_is_written_decodes_to_the_records(data, ids, values):
+@given(
+    st.data(),
+    st.lists(TEXT, min_size=1, max_size=25, unique=True),
+    st.lists(TEXT, min_size=1, max_size=3),
+    st.binary(max_size=200),
+    st.binary(max_size=9),
+)
+def test_what_is_written_decodes_to_the_records(data, ids, values, head, tail):
     """The twin of the kernel: records, and msgspec's JSON of them."""
     index, phrases = index_of(ids, values), Phrases()
     writer = SlotWriter(index, Retriever(Behaviour(), index).features.sources, phrases)
     writer._buffer = np.zeros(64, np.uint8)  # so that it has to grow
     slots, reasons, records = drawn(index, data, phrases)
     for _ in range(2):  # with texts that are new, and with those from before
+        written = writer.write(slots, reasons, head, tail)
         raw = writer.write(slots, reasons)
+        assert written == head + raw + tail
         assert msgspec.json.decode(raw, type=tuple[Slot, ...]) == records
     assert msgspec.json.decode(raw) == msgspec.json.decode(to_json(records))
 
@@ -160,4 +168,4 @@ def test_a_row_that_became_another_item_is_written_as_that():
 def test_no_slots_are_an_empty_array():
     index, none = ItemIndex(Behaviour()), np.zeros(0)
     slots = Slots(none.astype(np.int32), none, none, none.astype(np.uint32))
-    assert SlotWriter(index, ("popular",), Phrases()).write(slots, Reasons.room(0)) == b"[]"
+    assert SlotWriter(index, ("popular",), Phrases()).write(slots, Reasons.room(0), b"1") == b"1[]"

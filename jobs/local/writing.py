@@ -41,7 +41,8 @@ def _to_file(stack: ExitStack, path: str) -> Write:
     put = file.write
 
     def write(key: str, value: bytes) -> None:
-        put(value + b"\n")
+        put(value)
+        put(b"\n")
 
     return write
 

@@ -22,6 +22,7 @@ ROWS = 8  # sizes of buckets, doubling from 1: the sum of the largest is a byte
 MOST_TAKEN = 255  # interactions counted of a bucket: a byte
 HEAD = 1 + ROWS  # bytes before the buckets
 MOST_BYTES = HEAD + 2 * ROWS * BUCKETS
+_BYTE = np.dtype(np.uint8)
 
 
 class Change(NamedTuple):
@@ -73,10 +74,10 @@ def take(raw: bytes, losses: Sequence[int], *, took: bool, significance: float) 
     >>> change
     Change(worse=True, taken=0)
     """
-    kept = np.zeros(MOST_BYTES, np.uint8)
-    new = np.frombuffer(bytes(losses), np.uint8)
-    size, found, taken = _take(np.frombuffer(raw, np.uint8), new, took, significance, kept)
-    return kept[:size].tobytes(), Change(found > 0, int(taken)) if found else None
+    kept = np.empty(MOST_BYTES, _BYTE)
+    old, new = np.frombuffer(raw, _BYTE), np.frombuffer(bytes(losses), _BYTE)
+    size, found, taken = _take(old, new, took, significance, kept)
+    return kept.tobytes()[:size], Change(found > 0, int(taken)) if found else None
 
 
 @njit(cache=True)

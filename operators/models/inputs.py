@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numba import njit
 from riverrank.operators.candidates.retrieval import Candidates
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.state.hashing import hash32
@@ -35,11 +36,11 @@ class Inputs:
         """Those at `positions` alone."""
         return self._of(self.picks[np.asarray(positions, np.int64)], self.extra)
 
-    def against(self, row: int, positions: Sequence[int] | np.ndarray) -> "Inputs":
-        """An item of which no more than its content is known, by its row, and after it those at `positions`."""
-        picks = np.empty(len(positions) + 1, np.int64)
-        picks[0], picks[1:] = -1, self.picks[positions]
-        return self._of(picks, row)
+    def against(self, row: int, position: int, draws: np.ndarray) -> "Inputs":
+        """The item of `row`, which stands at `position`; where that is -1, its content alone is known of it. After
+        it those of the others that `draws`, uint32 (n,), fall on, each once, in order.
+        """
+        return self._of(few(self.picks, position, draws), -1 if position >= 0 else row)
 
     def _of(self, picks: np.ndarray, extra: int) -> "Inputs":
         made = Inputs.__new__(Inputs)
@@ -70,3 +71,19 @@ class Inputs:
         """All of it, in the order in which kernels take it."""
         index = self.index
         return self.features, self.ranker, self.rows, self.picks, self.extra, index.tokens, index.token_hashes
+
+
+@njit(cache=True)
+def few(picks, position, draws):  # type: ignore[no-untyped-def]
+    """Of `picks`, int64 (c,), that at `position`, -1 where that is -1, then those of the others that `draws`, uint32
+    (n,) as shares of 2 ** 32, fall on, each once, in order: int64 (up to 1 + n,).
+    """
+    others = len(picks) - (position >= 0)
+    drawn = np.sort((draws.astype(np.int64) * others) >> 32)
+    chosen, n = np.empty(1 + len(drawn), np.int64), 1
+    chosen[0] = picks[position] if position >= 0 else -1
+    for k in range(len(drawn)):
+        if k == 0 or drawn[k] != drawn[k - 1]:
+            chosen[n] = picks[drawn[k] + (0 <= position <= drawn[k])]
+            n += 1
+    return chosen[:n]

@@ -260,12 +260,16 @@ class LinearLearner:
         return kernels.deviations(*picked.arrays(), self._values[1], self._tokens, self._held)
 
     def store(self, state: LearnerState) -> None:
-        """Put all of it into `state`; nothing where it came from there and learned nothing."""
+        """Put all of it into `state`, and be as one that is taken out again: weights are kept in half the digits.
+
+        Nothing is put where it came from there and learned nothing.
+        """
         if state is self._state and not self._changed:
             return
         by, held, size = self._by, self._held, self._dense + self._held
-        weights = self._values[0, :size].astype(_FLOAT).tobytes()
-        split = 4 * self._dense
+        rounded = np.empty((1 + by.measured, size), _FLOAT)
+        kernels.round_off(self._values, rounded)
+        weights, split = rounded[0].tobytes(), 4 * self._dense
         state.model_of, state.memory_of, state.features = by.model_mark, by.optimizer_mark, by.marks
         state.intercept = float(self.intercept)
         state.weights, state.token_weights = weights[:split], weights[split:]
@@ -273,7 +277,8 @@ class LinearLearner:
         state.memory = {"n_iterations": self.steps}
         for row, name in enumerate(by.arrays, 1 + by.measured):
             state.memory[name] = self._values[row, :size].tobytes()
-        state.precision = self._values[1, :size].astype(_FLOAT).tobytes() if by.measured else b""
+        state.precision = rounded[1].tobytes() if by.measured else b""
+        self._state, self._changed = state, False
 
     def _rates(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """The rates of the next steps, and those of the intercept; one for all of them where they never change."""

@@ -350,3 +350,13 @@ def deviations(  # type: ignore[no-untyped-def]
             unmet -= x[k, 1 + size + number]
         variance[k] += unmet / PRIOR_PRECISION
     return np.sqrt(variance)
+
+
+@njit(cache=True)
+def round_off(values, rounded):  # type: ignore[no-untyped-def]
+    """Write the first rows and columns of `values` to `rounded`, float32 (rows, columns), and that back to them."""
+    for row in range(rounded.shape[0]):
+        for column in range(rounded.shape[1]):
+            number = np.float32(values[row, column])
+            rounded[row, column] = number
+            values[row, column] = number

@@ -1,6 +1,7 @@
 """The global ranker as RECOMMEND goes by it: the mean of what the shards of RANKER last published, by feature."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from operator import is_not
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ class LatestRanker:
 
     def read(self) -> RankerWeights:
         """The ranker by the weights that the shards last published."""
-        shards = tuple(self._shards.values())
-        if len(shards) != len(self._read) or any(new is not old for new, old in zip(shards, self._read, strict=True)):
-            self._read, self._made = shards, RankerWeights.of(self._shards, self._features)
+        shards = self._shards.values()
+        if len(shards) != len(self._read) or any(map(is_not, shards, self._read)):
+            self._read, self._made = tuple(shards), RankerWeights.of(self._shards, self._features)
         return self._made

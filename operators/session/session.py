@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
+from riverrank.state.codec import LastRead
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import hash32, hash64, uniform
 from riverrank.state.messages import Feedback, History, Outcome, Seen
@@ -56,10 +57,18 @@ class Session:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.sent = 0
+        self.read: LastRead[SessionState] = LastRead()
 
     def accept(self, event: Event, state: bytes | None) -> Accepted:
         """Take one event of a user, with the state that was returned for the last one (None at first)."""
-        session = decode_session(state)
+        session = self.read.take(event.user_id, state) or decode_session(state)
+        accepted = self._accept(event, state, session)
+        if accepted.state is not None and event.type != "erase":
+            self.read.put(event.user_id, accepted.state, session)
+        return accepted
+
+    def _accept(self, event: Event, state: bytes | None, session: SessionState) -> Accepted:
+        """See `accept`: `session` is what `state` holds, and what is returned holds it as it is then, or is `state`."""
         identity = _UINT64.pack(hash64(event.event_id))
         if self._is_known(session, identity):
             return Accepted(state)
@@ -114,6 +123,8 @@ class Session:
         if not (feedback.outcomes or feedback.reward > 0):
             return False
         self.sent += 1
+        if self.sent <= self.behaviour.embedding.warmup_events:
+            return True
         event = feedback.event
         stretch = f"sample:{event.user_id}:{event.ts // SAMPLING_BUCKET_MS}"
         return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, stretch)
@@ -187,7 +198,8 @@ class Session:
 def _extended(history: History, seen: Seen, size: int) -> History:
     """The last `size` of the history with an interaction put in by time; of equal times the later arrival is newer."""
     if not history.items or _INT64.unpack_from(history.ts, len(history.ts) - 8)[0] <= seen.ts:
-        return history.appended(seen)[-size:]
+        extended = history.appended(seen)
+        return extended if len(extended.items) <= size else extended[-size:]
     entries = list(history)
     entries.insert(bisect_right(entries, seen.ts, key=lambda entry: entry.ts), seen)
     return History.of(entries[-size:])

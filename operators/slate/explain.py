@@ -210,8 +210,14 @@ def split(  # type: ignore[no-untyped-def]
     rest = np.empty(slots)
     for p in range(slots):
         position = positions[p]
+        code, total = 0, 0.0  # what is added up, as long as it is the same
         for f in range(len(code_of)):
-            weights[p, code_of[f]] += own[p, 1 + f] + features[position, f] * (share * ranker[f])
+            if code_of[f] != code:
+                weights[p, code] = total
+                code = code_of[f]
+                total = weights[p, code]
+            total += own[p, 1 + f] + features[position, f] * (share * ranker[f])
+        weights[p, code] = total
         weights[p, of_rule] += rule[position]
         weights[p, of_novelty] += novelty[position]
         for t in range(tokens):

@@ -4,7 +4,6 @@ A choice is learned from with the features that the user was served by; what was
 """
 
 from dataclasses import dataclass, field
-from struct import unpack
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from riverrank.state.records import Event, Prediction
 
 from .served import Served
 
+_BITS = np.dtype("<u4")
 UNKNOWN = 0.5  # the prediction of an item of which nothing is known
 
 
@@ -108,7 +108,7 @@ class Learning:
                 tried, at = self._described(np.array([row], np.int32), lesson), 0
             if asked:
                 chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
-            if label and not (feedback.history and feedback.history[-1].item_id == event.item_id):  # else it is one act
+            if label and feedback.history.items[-1:] != (event.item_id,):  # else it is one act
                 lesson.losses.append(int(above >= self.behaviour.slate.size))
             if label and len(served.logits) > (position >= 0):
                 self._prefer(feedback, row, served, position, user.learner)
@@ -126,16 +126,9 @@ class Learning:
 
     def _prefer(self, feedback: Feedback, row: int, served: Served, position: int, learner: Learner) -> None:
         """Learn that the item of `row`, at `position` in what was served (-1: not in it), was preferred to a few."""
-        others = len(served.logits) - (position >= 0)
         n = self.behaviour.learner.negatives
-        draws = unpack(f"<{n}I", random_bits(self.behaviour.seed, f"against:{feedback.event.event_id}", n))
-        against = sorted({draw * others >> 32 for draw in draws})
-        known = position >= 0
-        if known:
-            inputs = served.inputs.pick([position, *(other + (other >= position) for other in against)])
-        else:
-            inputs = served.inputs.against(row, against)
-        learner.prefer(inputs, _weight(feedback), content_only=not known)
+        draws = np.frombuffer(random_bits(self.behaviour.seed, f"against:{feedback.event.event_id}", n), _BITS)
+        learner.prefer(served.inputs.against(row, position, draws), _weight(feedback), content_only=position < 0)
 
     def _served(self, lesson: Lesson) -> Served:
         """What the user was served last; where that is not known, what would be served now."""

@@ -3,25 +3,25 @@
 All it knows of a user is in the bytes it is handed and in the feedback; all it knows of items is in its index.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from riverrank.operators.candidates.context import Context, context_of
 from riverrank.operators.candidates.last_served import LastServed
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.drift import recent, watch
-from riverrank.operators.models.learner import Learners, LinearLearner
+from riverrank.operators.models.learner import Learner, Learners, LinearLearner
 from riverrank.operators.models.weights import LatestRanker
 from riverrank.operators.settings import Behaviour
+from riverrank.state.codec import LastRead
 from riverrank.state.event_types import ANSWERED, INTERACTIONS
 from riverrank.state.hashing import hash32
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
 from riverrank.state.messages import Feedback, History
-from riverrank.state.records import Event, ModelInfo, Receipt, Slate, Slot, to_json
+from riverrank.state.records import Event, ModelInfo, Receipt, Slate, to_json
 
-from .explain import Explainer
+from .explain import Explainer, Reasons
 from .learning import Learning, Lesson, User
 from .popular import PopularSlate
 from .rerank import Reranker, novelty
@@ -29,6 +29,7 @@ from .rules import Rules
 from .served import Served
 from .writing import Slots, SlotWriter
 
+NO_ITEMS = b"[]}"  # the end of a slate's JSON, whose items are to be put in
 NEW = "new"  # the source of what waits for a first exposure
 
 
@@ -73,6 +74,7 @@ class Recommend:
         self.explainer = Explainer(index, self.retriever, self.rules)
         self.writer = SlotWriter(index, sources, self.explainer.phrases)
         self.served: LastServed[Served] = LastServed(index)
+        self.read: LastRead[tuple[LearnerState, Learner]] = LastRead()
         self._nothing = np.zeros(0)
         self.popular_slate = PopularSlate(index, self.ranker, behaviour.slate.size, popular_every)
 
@@ -81,10 +83,11 @@ class Recommend:
         event = feedback.event
         if event.type == "erase":
             self.served.take(event.user_id)
+            self.read.take(event.user_id, None)
             return Answer(None, erased=True)
-        stored = decode_learner(state)
+        stored, learner = self.read.take(event.user_id, state) or self._read(state)
         feedback = recent(feedback, stored.since)
-        user = User(stored, self.learners.of(stored), self.ranker.read())
+        user = User(stored, learner, self.ranker.read())
         lesson = self._learn(feedback, user)
         took = event.type in INTERACTIONS
         significance = self.behaviour.learner.drift
@@ -98,11 +101,19 @@ class Recommend:
             slate = self._slate(feedback, history, user)
         user.learner.store(stored)
         predictions = tuple(to_json(p) for p in lesson.predictions) if self.predict else ()
-        return Answer(encode_learner(stored), slate, stored.version, predictions)
+        raw = encode_learner(stored)
+        if self.learners.linear:
+            self.read.put(event.user_id, raw, (stored, user.learner))
+        return Answer(raw, slate, stored.version, predictions)
 
     def popular(self, ts: int) -> bytes | None:
         """The slate for whoever has none, as JSON, where it is time for one at event time `ts`."""
         return self.popular_slate.at(ts)
+
+    def _read(self, state: bytes | None) -> tuple[LearnerState, Learner]:
+        """What `state` holds, and the learner in it."""
+        stored = decode_learner(state)
+        return stored, self.learners.of(stored)
 
     def _learn(self, feedback: Feedback, user: User) -> Lesson:
         """What came of learning from `feedback`; the item that was taken is remembered."""
@@ -136,11 +147,6 @@ class Recommend:
         seen = None if self.behaviour.slate.repeat else np.frombuffer(state.seen, "<u4")
         pinnable = self.rules.pinnable(seen)
         candidates = self.retriever.find(context, seen, pinnable)
-        items = b"[]"
-        if len(candidates.rows):
-            served = user.serve(self.index, candidates, context)
-            self.served.put(event.user_id, served if pinnable is None else served.proposed())
-            items = self._slots(event.event_id, served, context, user)
         slate = Slate(
             slate_id=f"{event.user_id}:{state.version}",
             user_id=event.user_id,
@@ -150,12 +156,18 @@ class Recommend:
             strategy="warm" if state.seen else "cold",
             arm="control",
             model=ModelInfo(state.examples, user.ranker.version),
-            items=cast(tuple[Slot, ...], msgspec.Raw(items)),
+            items=(),
         )
-        return to_json(slate)
+        empty = to_json(slate)
+        if not len(candidates.rows):
+            return empty
+        served = user.serve(self.index, candidates, context)
+        self.served.put(event.user_id, served if pinnable is None else served.proposed())
+        slots, reasons = self._slots(event.event_id, served, context, user)
+        return self.writer.write(slots, reasons, empty[: -len(NO_ITEMS)], b"}")
 
-    def _slots(self, event_id: str, served: Served, context: Context, user: User) -> bytes:
-        """The slots as JSON: rerank and explore, explain, write."""
+    def _slots(self, event_id: str, served: Served, context: Context, user: User) -> tuple[Slots, Reasons]:
+        """The slots, best first, and their reasons: rerank and explore, explain."""
         inputs, learner = served.inputs, user.learner
         rows, proposed = served.candidates.rows, served.candidates.proposed
         logits, rule, bonus = self._adjusted(served.logits, rows)
@@ -171,7 +183,7 @@ class Recommend:
         parts = self.explainer.parts(own, inputs, chosen, ranker, logits, rule, bonus)
         slots = Slots(rows[chosen], logits[chosen], ranked.propensity, proposed[chosen])
         reasons = self.explainer.reasons(context, slots.rows, parts.weights, ranked.explored, ranked.pins)
-        return self.writer.write(slots, reasons)
+        return slots, reasons
 
     def _adjusted(self, logits: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The `logits` of `rows` with what the settings add to them; what rules add; and what is added to what few

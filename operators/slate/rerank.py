@@ -1,5 +1,6 @@
 """From scored candidates to the slots of a slate: pins, diversity, category caps, then exploration."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from .explore import NO_CAPS, Caps, budget, epsilon, explore
 from .rules import Pins, Rules
 
 POOL = 3  # slates, of candidates, from which one is drawn
+COUNTED = 512  # numbers, up to which counting is quicker than sorting
 LANES = 32  # columns that the machine does in one round: of fewer, each is done by itself
 _BITS = np.dtype("<u4")
 ALMOST_ALL = 0.999  # strength, above which relevance would be lost in rounding
@@ -71,7 +73,7 @@ class Reranker:
             return Ranked(positions[:n], propensity[:n], explored[:n], pins.rules[:size])
         draws = uniforms(self.behaviour.seed, event_id, size - len(pinned))
         most = len(rows) if self.behaviour.diversity.category_cap else POOL * size
-        pool, values = pool_of(*arguments, strength, rate, most, size)
+        pool, values = pool_of(*arguments, strength, rate, most, size, True)
         return self._drawn(rows, pool, values, rate, draws, pins, deviations)
 
     def _drawn(
@@ -100,24 +102,47 @@ class Reranker:
 
 
 @njit(cache=True)
-def ranked_pool(logits, rows, content, new, pinned, most, strength, size, tries):  # type: ignore[no-untyped-def]
+def descending(numbers):  # type: ignore[no-untyped-def]
+    """The positions of `numbers`, float64 (n,), highest first, of equals the first, NaN as the lowest: int64 (n,).
+
+    By counting what stands above each, which the machine does for several at once: 1.6 us for 120, half of a sort.
+    """
+    n = len(numbers)
+    if n > COUNTED:
+        return np.argsort(-numbers, kind="mergesort")
+    order, keys = np.full(n, -1), np.empty(n)
+    for k in range(n):
+        keys[k] = -np.inf if math.isnan(numbers[k]) else numbers[k]
+    for k in range(n):
+        key, above = keys[k], 0
+        for j in range(n):
+            above += keys[j] > key
+        while order[above] >= 0:  # an equal one, which came first
+            above += 1
+        order[above] = k
+    return order
+
+
+@njit(cache=True)
+def ranked_pool(logits, rows, content, new, pinned, most, strength, size, tries, whole):  # type: ignore[no-untyped-def]
     """What a slate is drawn from: positions among the candidates, int64 (n,), and what each is worth, float64 (n,).
 
     The best `most` by `logits` that are not `pinned`, diversified (see `diversify`); behind them, where it `tries`
-    things, what else is `new`, bool (c,). About 10 us for 120 candidates, of which 60 are diversified.
+    things, what else is `new`, bool (c,). Unless it is to be `whole`, only the first `size` stand where they belong.
+    About 5 us for 120 candidates, of which 60 are diversified, 8 us for the whole.
     """
     free = np.ones(len(logits), np.bool_)
     free[pinned] = False
     order = np.empty(len(logits), np.int64)
     n = pool = 0
-    for position in np.argsort(-logits, kind="mergesort"):
+    for position in descending(logits):
         if free[position] and (pool < most or (tries and new[position])):
             order[n] = position
             n += 1
             pool = min(n, most)
     order = order[:n]
     values = logits[order]
-    diversified, values[:pool] = diversify(values[:pool], content, rows[order[:pool]], strength, size)
+    diversified, values[:pool] = diversify(values[:pool], content, rows[order[:pool]], strength, size, whole)
     order[:pool] = order[diversified]
     for k in range(pool, n):  # in order of their logits, as they are
         values[k] = min(values[k], values[pool - 1])
@@ -125,32 +150,56 @@ def ranked_pool(logits, rows, content, new, pinned, most, strength, size, tries)
 
 
 @njit(cache=True)
-def diversify(scores, content, rows, strength, size):  # type: ignore[no-untyped-def]
+def diversify(scores, content, rows, strength, size, whole):  # type: ignore[no-untyped-def]
     """The order of `rows`, int (n,), by maximal marginal relevance, the first `size` diversified, the rest behind them,
     as positions int64 (n,); and what each is worth there, float64 (n,). `scores`, float64 (n,), are best first.
 
     Each slot goes to the item with the most of (1 - strength) * relevance - strength * likeness to the nearest item
     above it, where relevance is the score scaled to 0..1 and likeness the cosine of the rows of `content`, float32
     (all, d), of unit length. The values are that, in units of the scores. Carbonell and Goldstein, The use of MMR
-    (1998). About 6 us for 20 of 60 rows of 48 dimensions.
+    (1998). Unless it is to be `whole`, the rest stands as it was, and its values are the scores.
 
     >>> content = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
-    >>> diversify(np.array([3.0, 2.9, 2.0]), content, np.arange(3), 0.5, 2)[0].tolist()
+    >>> diversify(np.array([3.0, 2.9, 2.0]), content, np.arange(3), 0.5, 2, True)[0].tolist()
     [0, 2, 1]
     """
     n = len(scores)
-    order, values = np.arange(n), scores.copy()
     if strength <= 0.0 or n < 3:
-        return order, values
+        return np.arange(n), scores.copy()
     strength = min(strength, ALMOST_ALL)
     units = strength / (1.0 - strength) * (scores[0] - scores[n - 1] or 1.0)
+    placed = min(size, n)
+    order, values, considered = np.arange(n), scores.copy(), n
+    if not whole:  # what is below the last slot, were that like what is above it, is not to be on the slate
+        considered = placed
+        while considered < n and scores[considered] >= scores[placed - 1] - units:
+            considered += 1
+    worth = place(scores[:considered], content, rows, units, order, values, placed)
+    if considered < n and values[placed - 1] < scores[considered]:  # it might have been, as lengths are not quite 1
+        worth = place(scores, content, rows, units, order, values, placed)
+    free = np.ones(n, np.bool_)
+    free[order[:placed]] = False
+    rest = np.flatnonzero(free)[: n - placed]
+    if whole:
+        rest = rest[descending(worth[rest])]
+        values[placed:] = worth[rest]
+    order[placed:] = rest
+    return order, values
+
+
+@njit(cache=True)
+def place(scores, content, rows, units, order, values, placed):  # type: ignore[no-untyped-def]
+    """Write the first `placed` of the `order` and their `values`, of the first n of `rows`, those that have `scores`,
+    float64 (n,), with likeness counting `units`. What the others are worth below these: float64 (n,), -inf for these.
+    """
+    n = len(scores)
     width = (n + LANES - 1) // LANES * LANES
     vectors = np.zeros((content.shape[1], width), np.float32)  # what is next to each other is of one dimension
     for k in range(n):
-        vectors[:, k] = content[rows[k]]
+        for j in range(content.shape[1]):
+            vectors[j, k] = content[rows[k], j]
     likeness = np.empty(width, np.float32)
     worth = scores.copy()  # at most, after what stands above; -inf once it has a slot
-    placed = min(size, n)
     for slot in range(placed):
         best = highest(worth)
         order[slot], values[slot] = best, worth[best]
@@ -158,9 +207,7 @@ def diversify(scores, content, rows, strength, size):  # type: ignore[no-untyped
         for k in range(n):
             worth[k] = min(worth[k], scores[k] - units * likeness[k])
         worth[best] = -np.inf
-    rest = np.argsort(-worth, kind="mergesort")[: n - placed]
-    order[placed:], values[placed:] = rest, worth[rest]
-    return order, values
+    return worth
 
 
 @njit(cache=True)
@@ -213,11 +260,13 @@ def spread(content, rows):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def pool_of(logits, rows, content, proposed, new, history, pinned, strength, rate, most, size):  # type: ignore[no-untyped-def]
+def pool_of(  # type: ignore[no-untyped-def]
+    logits, rows, content, proposed, new, history, pinned, strength, rate, most, size, whole
+):
     """See `ranked_pool`: with a strength of `strength` times the spread of `history`; `new` is a bit in `proposed`."""
     if strength > 0.0:
         strength *= spread(content, history)
-    return ranked_pool(logits, rows, content, proposed & new != 0, pinned, most, strength, size, rate > 0.0)
+    return ranked_pool(logits, rows, content, proposed & new != 0, pinned, most, strength, size, rate > 0.0, whole)
 
 
 @njit(cache=True)
@@ -227,10 +276,11 @@ def simple_slate(  # type: ignore[no-untyped-def]
     """The slate of epsilon, without caps, in one go, drawn by the `bits` of `uniforms`: writes the last three,
     the arrays of Ranked; how many slots.
     """
-    size = len(positions)
-    pool, _ = pool_of(logits, rows, content, proposed, new, history, pinned, strength, rate, most, size)
+    size, draws = len(positions), bits * 2.0**-32
+    whole = draws.max() > 1.0 - rate if len(draws) else False  # else each slot goes to the best that is left
+    pool, _ = pool_of(logits, rows, content, proposed, new, history, pinned, strength, rate, most, size, whole)
     none = np.empty((0, 0), np.int32)
-    drawn, chances, tried = epsilon(len(pool), rate, bits * 2.0**-32, none, none, 0)
+    drawn, chances, tried = epsilon(len(pool), rate, draws, none, none, 0)
     first = len(pinned)
     positions[:first], propensity[:first], explored[:first] = pinned, 1.0, False
     for s in range(len(drawn)):

@@ -43,34 +43,44 @@ class SlotWriter:
         self._releases = index.releases
         self._buffer = np.zeros(1 << 14, np.uint8)
 
-    def write(self, slots: Slots, reasons: Reasons) -> bytes:
-        """The JSON array of `slots` with their `reasons`, as `records.Slot` and `records.Cause` have them."""
+    def write(self, slots: Slots, reasons: Reasons, head: bytes = b"", tail: bytes = b"") -> bytes:
+        """The JSON array of `slots` with their `reasons`, as `records.Slot` and `records.Cause` have them,
+        between `head` and `tail`.
+        """
         if self._releases != self.index.releases:  # a row may be another item now
             self._releases = self.index.releases
             self._ids.forget()
         self._ids.fit(self.index.table.capacity)
         self._tokens.fit(len(self.index.token_names))
-        while (end := self._try(slots, reasons)) < 0:
+        while (end := self._try(slots, reasons, head, tail)) < 0:
             if end == FULL:
                 self._buffer = np.zeros(2 * len(self._buffer), np.uint8)
             else:
                 self._learn_texts(slots, reasons)
-        return self._buffer[:end].tobytes()
+        return bytes(self._buffer.data[:end])
 
-    def _try(self, slots: Slots, reasons: Reasons) -> int:
+    def _try(self, slots: Slots, reasons: Reasons, head: bytes, tail: bytes) -> int:
+        """Write all to the buffer; where it ends, MISSING or FULL."""
         ids, tokens, sources, said = self._ids, self._tokens, self._sources, self.phrases.texts
-        return int(
-            write_slots(
-                self._buffer,
-                *slots,
-                *reasons,
-                self._by_rule,
-                *(ids.data, ids.places),
-                *(tokens.data, tokens.places),
-                *(sources.data, sources.places),
-                *(said.data, said.places),
-            )
+        room = self._buffer.data
+        if len(head) + len(tail) > len(room):
+            return FULL
+        room[: len(head)] = head
+        end = write_slots(
+            self._buffer,
+            len(head),
+            *slots,
+            *reasons,
+            self._by_rule,
+            *(ids.data, ids.places),
+            *(tokens.data, tokens.places),
+            *(sources.data, sources.places),
+            *(said.data, said.places),
         )
+        if end >= 0 and end + len(tail) <= len(room):
+            room[end : end + len(tail)] = tail
+            return int(end) + len(tail)
+        return FULL if end >= 0 else int(end)
 
     def _learn_texts(self, slots: Slots, reasons: Reasons) -> None:
         """Make JSON of the ids and the tokens on the slate."""
@@ -155,14 +165,15 @@ def logistic(x):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def write_slots(  # type: ignore[no-untyped-def]
-    out, rows, logits, propensity, proposed, counts, phrases, items, tokens, weights, by_rule,
+    out, begin, rows, logits, propensity, proposed, counts, phrases, items, tokens, weights, by_rule,
     ids, id_places, token_data, token_places, sources, source_places, phrase_data, phrase_places,
 ):  # fmt: skip
-    """Write slots and their reasons (see Slots and Reasons) to `out`, uint8: where they end; MISSING or FULL where they
-    could not be written. The texts are as in TextArena. About 5 us for 20 slots with three reasons.
+    """Write slots and their reasons (see Slots and Reasons) to `out`, uint8, from `begin` on: where they end; MISSING
+    or FULL where they could not be written. The texts are as in TextArena. About 5 us for 20 slots with three reasons.
     """
-    out[0] = _ARRAY
-    at = 1
+    if begin + 2 > len(out):
+        return FULL
+    out[begin], at = _ARRAY, begin + 1
     places = id_places, token_places, source_places, phrase_places
     for p, row in enumerate(rows):
         room = room_of(p, row, counts, phrases, items, tokens, *places)
@@ -200,6 +211,6 @@ def write_slots(  # type: ignore[no-untyped-def]
             at += 2
         out[at - 1], out[at], out[at + 1] = _ARRAY_END, _OBJECT_END, _COMMA  # in place of the last comma
         at += 2
-    at = max(at - 1, 1)
+    at = max(at - 1, begin + 1)
     out[at] = _ARRAY_END
     return at + 1
