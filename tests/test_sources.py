@@ -137,9 +137,9 @@ def test_covisit_gives_the_shares_of_each_list_the_newer_the_more(history, lists
 @given(HISTORY, LISTS, st.lists(ROW, unique=True))
 def test_the_strongest_of_the_history_is_whose_list_gives_most(history, lists, wanted):
     neighbours, weights = tables(lists)
-    slot = np.full(ROWS, -1, np.int32)
-    found = covisit.strongest(
-        np.array(history, np.int32), covisit.RECENCY, neighbours, weights, np.array(wanted, np.int32), slot
+    slot, found = np.full(ROWS, -1, np.int32), np.full(len(wanted), 9)
+    covisit.strongest(
+        np.array(history, np.int32), covisit.RECENCY, neighbours, weights, np.array(wanted, np.int32), slot, found
     )
     by_list = [{row: sum(pair) for row, pair in one.items()} for one in given_by_lists(history, neighbours, weights)]
     for row, position in zip(wanted, found.tolist(), strict=True):
