@@ -227,8 +227,9 @@ def test_the_last_liked_are_distinct_newest_first_with_the_newest_kind(entries, 
     for row, reward, kind in reversed(entries):
         if row >= 0 and reward > 0:
             twin.setdefault(row, kind)
-    found = last_liked(rows, rewards, kinds, most)
-    assert [part.tolist() for part in found] == [list(twin)[:most], list(twin.values())[:most]]
+    found = np.empty(most, np.int32), np.empty(most, np.uint8)
+    n = last_liked(rows, rewards, kinds, *found)
+    assert [part[:n].tolist() for part in found] == [list(twin)[:most], list(twin.values())[:most]]
 
 
 @given(SCORES, st.tuples(st.sampled_from([LEAST, 0.5, 7.0]), st.sampled_from([1.0, 40.0])), st.booleans())
