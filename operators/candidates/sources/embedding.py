@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 from riverrank.operators.index.pool import logits
 from riverrank.operators.signals.embedding import recency
+from riverrank.state.table import touched
 
 from ..query import Query
 from ..selection import is_allowed, key_of, order_of, select, sort
@@ -86,6 +87,8 @@ def nearest(pool, columns, biases, user, servable, marks, table, mask, found):  
 @njit(cache=True)
 def likeliness(rows, proposed, target, bias, user, scores, column):  # type: ignore[no-untyped-def]
     """exp(logit - the highest logit of the first `proposed`), 1 at most, of `rows`, into the column of `scores`."""
+    for c in range(len(rows)):
+        scores[c, column] = touched(target[rows[c]])
     highest = np.float32(-np.inf)
     for c in range(len(rows)):
         scores[c, column] = dot_of(target[rows[c]], user) + bias[rows[c]]
