@@ -12,8 +12,6 @@ from numba import njit
 
 from .codec import Fields, Layout
 
-LINE = 16  # numbers of 4 bytes, which memory gives at once
-
 
 class Column(NamedTuple):
     """An array of the table: its type (little-endian), the shape of one row, what an unused row holds, and the setting
@@ -181,16 +179,3 @@ def _check(name: str, held: tuple[int, ...], column: Column) -> None:
             f"state holds {name} of shape {held}, the configuration says {column.shape}: "
             f"set {column.setting} = {held[0]}, or start without this savepoint"
         )
-
-
-@njit(cache=True)
-def touched(row):  # type: ignore[no-untyped-def]
-    """The sum of every LINE-th number of `row`, (n,), and of the last, which means nothing. Where so much is read of
-    many rows before any is worked on, memory looks for all of them at once: 2 us less for 120 rows of 48 numbers.
-    """
-    total = 0.0
-    if len(row):
-        total += row[len(row) - 1]
-    for k in range(0, len(row), LINE):
-        total += row[k]
-    return total

@@ -24,7 +24,7 @@ from riverrank.operators.candidates.reached import Reached, add
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.candidates.selection import Allowed, is_allowed, key_of, order_of, select, sort
 from riverrank.operators.candidates.source import Feature, Score, Source
-from riverrank.operators.candidates.vectors import dot_of
+from riverrank.operators.candidates.vectors import dot_of, touched
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import RankerWeights
@@ -269,6 +269,11 @@ def test_a_dot_product_is_the_sum_of_products_in_four_parts(pairs):
     assert found == pytest.approx(math.fsum(float(x) * float(y) for x, y in zip(a, b, strict=True)), abs=1e-4)
 
 
+@given(st.lists(st.integers(-9, 9), max_size=50))
+def test_a_vector_is_touched_in_each_line_and_at_its_end(numbers):
+    assert touched(np.array(numbers, np.float32)) == sum(numbers[::16]) + sum(numbers[-1:])
+
+
 TWINS = {
     "context.last_liked": test_the_last_liked_are_distinct_newest_first_with_the_newest_kind,
     "features.best_of": test_the_best_of_each_score_is_of_what_is_proposed,
@@ -289,6 +294,7 @@ TWINS = {
     "selection.select": test_the_best_few_are_those_of_sorting_and_nothing_is_lost,
     "selection.sort": test_the_best_few_are_those_of_sorting_and_nothing_is_lost,
     "vectors.dot_of": test_a_dot_product_is_the_sum_of_products_in_four_parts,
+    "vectors.touched": test_a_vector_is_touched_in_each_line_and_at_its_end,
 }
 
 

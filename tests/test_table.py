@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.state.table import Column, Table, touched
+from riverrank.state.table import Column, Table
 
 COLUMNS = {"count": Column("<f4"), "marks": Column("<i4", (2,), -1, "some.setting")}
 STEPS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["put", "release", "dump"])), max_size=80)
@@ -72,9 +72,3 @@ def test_a_column_that_blocks_lack_keeps_its_fill_and_a_shape_of_another_setting
     wider.changed[0] = True
     with pytest.raises(ValueError, match=r"marks of shape \(2,\), the configuration says \(3,\): set some.setting = 2"):
         Table({"marks": Column("<i4", (3,), -1, "some.setting")}, block_rows=4).load(wider.dump())
-
-
-@given(st.lists(st.integers(-9, 9), max_size=50))
-def test_a_row_is_touched_in_each_line_and_at_its_end(numbers):
-    expected = sum(numbers[::16]) + sum(numbers[-1:])
-    assert touched(np.array(numbers, np.float32)) == touched(np.array(numbers, np.int32)) == expected

@@ -12,7 +12,6 @@ from numba import njit
 from riverrank.operators.settings import MOST_WINDOW
 from riverrank.state.hashing import session_key
 from riverrank.state.item_tables import SESSION_ITEMS, SessionTable
-from riverrank.state.table import touched
 
 RECENT = 32  # sessions kept of each item: those that took it last
 NEAREST = 32  # sessions that are a user's neighbours
@@ -164,8 +163,6 @@ def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, sc
     shares = np.zeros((len(slots), items.shape[1]), np.float32)
     shared = np.empty(items.shape[1], np.int64)
     ends = np.empty(len(slots), np.int64)
-    for k in range(len(slots)):
-        ends[k] = touched(items[slots[k]])
     total, most = SHRINKAGE, np.float32(0)
     for k in range(len(slots)):
         root, highest, ends[k] = _share(items[slots[k]], weight, shares[k], shared)

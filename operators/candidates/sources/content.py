@@ -6,12 +6,11 @@ import numpy as np
 from numba import njit
 from riverrank.operators.catalogue.tokens import preferences
 from riverrank.operators.catalogue.vectors import DIMENSIONS, direction
-from riverrank.state.table import touched
 
 from ..context import NONE
 from ..query import Query
 from ..source import Score, Source
-from ..vectors import dot_of
+from ..vectors import dot_of, touched
 
 WANTED = 4  # tokens whose most popular items are proposed
 TOKENS_OF_A_VALUE = 4  # that a stated value is looked for in

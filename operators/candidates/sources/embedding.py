@@ -6,12 +6,11 @@ import numpy as np
 from numba import njit
 from riverrank.operators.index.pool import logits
 from riverrank.operators.signals.embedding import recency
-from riverrank.state.table import touched
 
 from ..query import Query
 from ..selection import is_allowed, key_of, order_of, select, sort
 from ..source import Score, Source
-from ..vectors import dot_of
+from ..vectors import dot_of, touched
 
 
 class Embedding(Source):
