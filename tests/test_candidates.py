@@ -24,7 +24,7 @@ from riverrank.operators.candidates.reached import Reached, add
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.candidates.selection import Allowed, is_allowed, key_of, order_of, select, sort
 from riverrank.operators.candidates.source import Feature, Score, Source
-from riverrank.operators.candidates.vectors import dot_of
+from riverrank.operators.candidates.vectors import dot_of, touched
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import RankerWeights
@@ -37,6 +37,7 @@ from riverrank.state.runtime.environment import cache_dir
 from shop_pipeline import PLAIN, Shop, ids
 
 ROWS = 12
+NO_ROWS = np.zeros(0, np.int32)
 ROW = st.integers(0, ROWS - 1)
 GIVEN = st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0])  # few, so that there are ties; sums are exact
 PAIRS = st.lists(st.tuples(ROW, GIVEN), max_size=15)
@@ -134,31 +135,44 @@ def test_merged_are_the_best_of_each_proposal_once_and_what_must_be_among_them(
     proposals, reached, servable, seen, limit, always
 ):
     lists = [np.array(ranked, np.int32) for *_, ranked in proposals]
-    ends = np.cumsum([len(ranked) for ranked in lists])
+    columns = [column if column >= 0 else -1 - number for number, (column, *_) in enumerate(proposals)]
     marks = np.arange(ROWS, dtype=np.uint32) * 16
     allowed = Allowed()
     allowed.ask(np.array(servable), marks, None if seen is None else marks[list(seen)])
     marked = np.full(ROWS, -1, np.int32)
-    rows, proposed = merging.merge(
-        np.array([column for column, *_ in proposals]),
+    slot, room = np.full(ROWS, -1, np.int32), limit + len(always)
+    slot[list(reached)] = range(len(reached))
+    given_ = np.array([*reached.values(), (0, 0)], np.float32)  # the last place is free
+    rows, proposed, scores = np.empty(room, np.int32), np.zeros(room, np.uint32), np.full((room, 3), 9, np.float32)
+    n = merging.merge(
+        np.array(columns),
         np.array([quota for _, quota, _ in proposals]),
         np.array([1 << number for number in range(len(proposals))], np.uint32),
-        np.concatenate(lists),
-        ends - [len(ranked) for ranked in lists],
-        ends,
-        np.array([*reached, 99], np.int32),  # the last place is free
-        np.array([*reached.values(), (9, 9)], np.float32),
-        len(reached),
+        (*lists, *[NO_ROWS] * (5 - len(lists))),  # of as many lists it is compiled once
         *allowed.arrays,
         marked,
         limit,
         np.array(always, np.int32),
+        *(rows, proposed, scores, np.array([2, 0], np.int32)),
+        *(slot, np.array([*reached, 99], np.int32), given_, len(reached)),
     )
+    rows, proposed = rows[:n], proposed[:n]
     may = [servable[row] and row not in (seen or ()) for row in range(ROWS)]
     expected = merged(proposals, list(reached), list(reached.values()), may, limit, always)
     assert dict(zip(rows.tolist(), proposed.tolist(), strict=True)) == expected
-    assert rows.tolist() == list(expected) and (rows.dtype, proposed.dtype) == (np.int32, np.uint32)
-    assert (marked == -1).all()
+    assert rows.tolist() == list(expected)
+    assert scores[:n].tolist() == [[reached.get(row, (0, 0))[1], 0, reached.get(row, (0, 0))[0]] for row in expected]
+    assert (marked == -1).all() and (slot == -1).all() and not given_.any()
+
+
+@given(st.lists(ROW, max_size=8), st.integers(1, 4), st.lists(st.booleans(), min_size=ROWS, max_size=ROWS))
+def test_of_a_list_the_first_that_are_allowed_are_taken(ranked, quota, servable):
+    allowed = Allowed()
+    allowed.ask(np.array(servable), np.arange(ROWS, dtype=np.uint32), None)
+    rows, proposed, marked = np.empty(ROWS, np.int32), np.zeros(ROWS, np.uint32), np.full(ROWS, -1, np.int32)
+    n = merging.take_first(np.array(ranked, np.int32), quota, np.uint32(4), *allowed.arrays, rows, proposed, 0, marked)
+    expected = [*dict.fromkeys([row for row in ranked if servable[row]][:quota])]
+    assert rows[:n].tolist() == expected and proposed[:n].tolist() == [4] * len(expected)
 
 
 @given(st.lists(st.tuples(ROW, st.integers(0, 3))), st.integers(0, 6))
@@ -175,15 +189,17 @@ def test_a_row_is_taken_where_there_is_room_and_noted_where_it_is(takes, room):
 
 
 @given(st.dictionaries(ROW, st.tuples(GIVEN, GIVEN)), st.lists(ROW, unique=True), st.permutations(range(4)))
-def test_gathered_scores_stand_in_their_columns(reached, rows, columns):
+def test_gathered_scores_stand_in_their_columns_and_nothing_is_reached_then(reached, rows, columns):
     slot = np.full(ROWS, -1, np.int32)
     slot[list(reached)] = range(len(reached))
-    scores = np.array(list(reached.values()), np.float32).reshape(-1, 2)
-    found = merging.gather(np.array(rows, np.int32), slot, scores, np.array(columns[:2], np.int32), 4)
+    scores, found = np.array(list(reached.values()), np.float32).reshape(-1, 2), np.full((len(rows), 4), 9, np.float32)
+    reached_rows = np.array(list(reached), np.int32)
+    score_of = np.array(columns[:2], np.int32)
+    merging.gather(np.array(rows, np.int32), found, score_of, slot, reached_rows, scores, len(reached))
     expected = np.zeros((len(rows), 4), np.float32)
     for k, row in enumerate(rows):
         expected[k, columns[:2]] = reached.get(row, (0.0, 0.0))
-    assert found.tolist() == expected.tolist() and found.dtype == np.float32
+    assert found.tolist() == expected.tolist() and (slot == -1).all() and not scores.any()
 
 
 SCORES = st.lists(st.tuples(*[st.sampled_from([0.0, -1.0, 1e-12, 0.3, 1.0, 40.0])] * 2), max_size=6)
@@ -191,12 +207,13 @@ SCORES = st.lists(st.tuples(*[st.sampled_from([0.0, -1.0, 1e-12, 0.3, 1.0, 40.0]
 
 @given(SCORES, st.integers(0, 6))
 def test_the_best_of_each_score_is_of_what_is_proposed(scores, proposed):
-    found = features.best_of(np.array(scores, np.float32).reshape(-1, 2), min(proposed, len(scores)))
+    found, again = np.full((2, 2), 9.0)
+    features.best_of(np.array(scores, np.float32).reshape(-1, 2), min(proposed, len(scores)), found)
     expected = [max([LEAST, *(row[column] for row in scores[:proposed])]) for column in range(2)]
-    assert found.tolist() == pytest.approx(expected, rel=1e-6) and found.dtype == np.float64
+    assert found.tolist() == pytest.approx(expected, rel=1e-6)
     held, relative = np.array(scores, np.float32).reshape(-1, 2), np.array([False, True])
     both, shaped = np.zeros((2, len(scores), 6))
-    again = features.shape_found(held, min(proposed, len(scores)), relative, both)
+    features.shape_found(held, min(proposed, len(scores)), relative, again, both)
     features.shape(held, found, relative, shaped)
     assert again.tolist() == found.tolist() and both.tolist() == shaped.tolist()
 
@@ -210,8 +227,9 @@ def test_the_last_liked_are_distinct_newest_first_with_the_newest_kind(entries, 
     for row, reward, kind in reversed(entries):
         if row >= 0 and reward > 0:
             twin.setdefault(row, kind)
-    found = last_liked(rows, rewards, kinds, most)
-    assert [part.tolist() for part in found] == [list(twin)[:most], list(twin.values())[:most]]
+    found = np.empty(most, np.int32), np.empty(most, np.uint8)
+    n = last_liked(rows, rewards, kinds, *found)
+    assert [part[:n].tolist() for part in found] == [list(twin)[:most], list(twin.values())[:most]]
 
 
 @given(SCORES, st.tuples(st.sampled_from([LEAST, 0.5, 7.0]), st.sampled_from([1.0, 40.0])), st.booleans())
@@ -251,15 +269,21 @@ def test_a_dot_product_is_the_sum_of_products_in_four_parts(pairs):
     assert found == pytest.approx(math.fsum(float(x) * float(y) for x, y in zip(a, b, strict=True)), abs=1e-4)
 
 
+@given(st.lists(st.integers(-9, 9), max_size=50))
+def test_a_vector_is_touched_in_each_line_and_at_its_end(numbers):
+    assert touched(np.array(numbers, np.float32)) == sum(numbers[::16]) + sum(numbers[-1:])
+
+
 TWINS = {
     "context.last_liked": test_the_last_liked_are_distinct_newest_first_with_the_newest_kind,
     "features.best_of": test_the_best_of_each_score_is_of_what_is_proposed,
     "features.logarithm": test_the_table_of_logarithms_is_near_the_logarithm_everywhere,
     "features.shape_found": test_the_best_of_each_score_is_of_what_is_proposed,
     "features.shape": test_shapes_are_the_root_the_share_and_its_logarithm,
-    "merging.gather": test_gathered_scores_stand_in_their_columns,
+    "merging.gather": test_gathered_scores_stand_in_their_columns_and_nothing_is_reached_then,
     "merging.merge": test_merged_are_the_best_of_each_proposal_once_and_what_must_be_among_them,
     "merging.take": test_a_row_is_taken_where_there_is_room_and_noted_where_it_is,
+    "merging.take_first": test_of_a_list_the_first_that_are_allowed_are_taken,
     "reached.add": test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what_they_were_given,
     "reached.forget": test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what_they_were_given,
     "reached.slot_of": test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what_they_were_given,
@@ -270,6 +294,7 @@ TWINS = {
     "selection.select": test_the_best_few_are_those_of_sorting_and_nothing_is_lost,
     "selection.sort": test_the_best_few_are_those_of_sorting_and_nothing_is_lost,
     "vectors.dot_of": test_a_dot_product_is_the_sum_of_products_in_four_parts,
+    "vectors.touched": test_a_vector_is_touched_in_each_line_and_at_its_end,
 }
 
 

@@ -522,7 +522,8 @@ def test_lists_are_joined_where_each_is_there(lists, data):
         if held is not None:
             rows[slot, : len(held)], counts[slot] = held, len(held)
     tokens = data.draw(st.lists(st.integers(0, 3), max_size=5))
-    n, found = join(np.array(tokens, np.int32), np.array([0, 1, 2, -1], np.int32), rows, counts)
+    found = np.empty(3 * len(tokens), np.int32)
+    n = join(np.array(tokens, np.int32), np.array([0, 1, 2, -1], np.int32), rows, counts, found)
     asked = [None if token == 3 else lists[token] for token in tokens]
     if None in asked:
         assert n == -1

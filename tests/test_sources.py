@@ -137,9 +137,9 @@ def test_covisit_gives_the_shares_of_each_list_the_newer_the_more(history, lists
 @given(HISTORY, LISTS, st.lists(ROW, unique=True))
 def test_the_strongest_of_the_history_is_whose_list_gives_most(history, lists, wanted):
     neighbours, weights = tables(lists)
-    slot = np.full(ROWS, -1, np.int32)
-    found = covisit.strongest(
-        np.array(history, np.int32), covisit.RECENCY, neighbours, weights, np.array(wanted, np.int32), slot
+    slot, found = np.full(ROWS, -1, np.int32), np.full(len(wanted), 9)
+    covisit.strongest(
+        np.array(history, np.int32), covisit.RECENCY, neighbours, weights, np.array(wanted, np.int32), slot, found
     )
     by_list = [{row: sum(pair) for row, pair in one.items()} for one in given_by_lists(history, neighbours, weights)]
     for row, position in zip(wanted, found.tolist(), strict=True):
@@ -212,7 +212,9 @@ def weighed(pairs, vectors):
 def test_a_users_vectors_are_weighed_sums_of_the_historys(pairs, vectors):
     rows, weights = arrays(*pairs)
     held = np.array(vectors, np.float32)
-    for found in (embedding.user_vector(rows, weights.copy(), held), text.mean_of(rows, weights, held)):
+    user = np.zeros(5, np.float32)
+    embedding.user_vector(rows, weights.copy(), held, user)
+    for found in (user, text.mean_of(rows, weights, held)):
         assert found.tolist() == weighed(pairs, vectors) and found.dtype == np.float32
 
 
@@ -231,21 +233,23 @@ TOKEN_ROWS = st.lists(st.lists(st.integers(-1, 5), min_size=3, max_size=3), min_
 def test_a_wish_is_a_direction_and_the_tokens_with_most_weight_for_how_common_they_are(
     pairs, vectors, tokens, stated, numbers, weight, sizes
 ):
-    vector, found = content.wish(
+    vector, found = np.full(5, 9, np.float32), np.empty(content.WANTED, np.int32)
+    n = content.wish(
         *arrays(*pairs),
         *(np.array(vectors, np.float32), np.array(tokens, np.int32), np.array(sizes, np.int32)),
         *(np.array(stated, np.float32), np.array(numbers, np.int32), weight),
+        *(vector, found),
     )
     total = np.array(weighed(pairs, vectors)) + weight * np.array(stated)
     length = np.linalg.norm(total)
-    assert vector == pytest.approx(total / length if length else total, abs=1e-6) and vector.dtype == np.float32
+    assert vector == pytest.approx(total / length if length else total, abs=1e-6)
     shares: dict[int, float] = {}
     for token, share in [(t, w) for row, w in pairs for t in tokens[row]] + [(t, weight) for t in numbers]:
         if token >= 0:
             shares[token] = shares.get(token, 0.0) + share
     rarity = {token: share / math.sqrt(1.0 + sizes[token]) for token, share in shares.items()}
     best = sorted((t for t in rarity if shares[t] > 0), key=lambda token: (-rarity[token], token))
-    assert found.tolist() == best[: content.WANTED]
+    assert found[:n].tolist() == best[: content.WANTED]
 
 
 @given(PLACES, WEIGHTED, VECTORS)
@@ -274,12 +278,13 @@ def test_the_nearest_are_those_allowed_with_the_highest_logits_of_equals_the_fir
     allowed.ask(servable, marks, marks[list(seen)])
     columns = np.array([vectors[row] for row in pool], np.float32).reshape(-1, 5).T.copy()
     biases = np.array([row % 2 for row in pool], np.float32)
-    found = embedding.nearest(
-        *(np.array(pool, np.int32), columns, biases, np.array(user, np.float32), most, *allowed.arrays)
+    found = np.empty(most, np.int32)
+    n = embedding.nearest(
+        *(np.array(pool, np.int32), columns, biases, np.array(user, np.float32), *allowed.arrays, found)
     )
     logit = {row: row % 2 + sum(a * b for a, b in zip(vectors[row], user, strict=True)) for row in pool}
     may = [row for row in pool if row not in unservable | seen]
-    assert found.tolist() == sorted(may, key=lambda row: -logit[row])[:most] and found.dtype == np.int32
+    assert found[:n].tolist() == sorted(may, key=lambda row: -logit[row])[:most]
 
 
 @given(PLACES, VECTORS, VECTOR, st.integers(0, 10))

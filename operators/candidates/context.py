@@ -13,11 +13,12 @@ from riverrank.state.messages import History, Seen
 COLD, WARM, SEGMENTS = 0, 1, 2  # users without and with a history are ordered for by weights of their own
 HISTORY_RECENCY = 0.9  # weight of an interaction beside the next newer one
 NONE = np.zeros(0, np.int32)
+NO_KINDS = np.zeros(0, np.uint8)
 
 
 class Context(NamedTuple):
     """What a user is asked with: the history rows, distinct, newest first, int32 (h,), their weights, float32 (h,) of
-    sum 1, and the kinds of the interactions, as `Seen` has them.
+    sum 1, and the kinds of the interactions, as `Seen` has them, uint8 (h,).
 
     `again` int32 are the rows of the whole history, newest first, with repetitions, where those may be recommended.
     `own` is the slot of the user's own session, -1 where there is none.
@@ -26,7 +27,7 @@ class Context(NamedTuple):
     rows: np.ndarray
     weights: np.ndarray
     attributes: dict[str, Any]
-    kinds: tuple[int, ...] = ()
+    kinds: np.ndarray = NO_KINDS
     again: np.ndarray = NONE
     own: int = -1
 
@@ -39,23 +40,24 @@ class Context(NamedTuple):
 def context_of(index: ItemIndex, history: Iterable[Seen], attributes: dict[str, Any], user_id: str = "") -> Context:
     """The context from a history (newest last): its last `signals.window` distinct positive items that are known."""
     entries = History.of(history)
-    all_rows = np.fromiter(map(index.table.rows.get, entries.items, repeat(-1)), np.int32, len(entries))
+    items, most = entries.items, index.behaviour.signals.window
+    all_rows = np.fromiter(map(index.table.rows.get, items, repeat(-1)), np.int32, len(items))
     rewards, all_kinds = np.frombuffer(entries.rewards, "<f8"), np.frombuffer(entries.kinds, np.uint8)
-    rows, kinds = last_liked(all_rows, rewards, all_kinds, index.behaviour.signals.window)
+    rows, kinds = np.empty(most, np.int32), np.empty(most, np.uint8)
+    n = last_liked(all_rows, rewards, all_kinds, rows, kinds)
     again = NONE
     if index.behaviour.slate.repeat:
         again = index.table.rows_of(item_id for item_id, reward, _ in entries.newest_first() if reward > 0)
     own = index.sessions.slot(user_id)
-    return Context(rows, recency_weights(len(rows)), attributes, tuple(kinds.tolist()), again, own)
+    return Context(rows[:n], recency_weights(n), attributes, kinds[:n], again, own)
 
 
 @njit(cache=True)
-def last_liked(rows, rewards, kinds, most):  # type: ignore[no-untyped-def]
-    """The last `most` distinct ones of `rows`, int32 (n,), oldest first, -1 for none, that have a reward above 0,
-    newest first: int32 (h,), and the kind of the newest interaction with each: int64 (h,).
+def last_liked(rows, rewards, kinds, found, of):  # type: ignore[no-untyped-def]
+    """Write the last distinct ones of `rows`, int32 (n,), oldest first, -1 for none, that have a reward above 0, to
+    `found`, int32, as many as there is room for, newest first, and the kind of the newest interaction with each to
+    `of`, uint8; how many they are.
     """
-    found = np.empty(min(most, len(rows)), np.int32)
-    of = np.empty(len(found), np.int64)
     n = 0
     for k in range(len(rows) - 1, -1, -1):
         if n == len(found):
@@ -67,7 +69,7 @@ def last_liked(rows, rewards, kinds, most):  # type: ignore[no-untyped-def]
             found[n] = rows[k]
             of[n] = kinds[k]
             n += 1
-    return found[:n], of[:n]
+    return n
 
 
 @lru_cache(maxsize=1024)

@@ -61,21 +61,21 @@ def feature_space(sources: Sequence[Source]) -> FeatureSpace:
 
 
 @njit(cache=True)
-def best_of(scores, proposed):  # type: ignore[no-untyped-def]
-    """The highest of each score, float32 (c, S), among the first `proposed`, LEAST at least: float64 (S,)."""
-    best = np.full(scores.shape[1], LEAST)
+def best_of(scores, proposed, best):  # type: ignore[no-untyped-def]
+    """Write the highest of each score, float32 (c, S), among the first `proposed` to `best`, float64 (S,), LEAST at
+    least.
+    """
+    best[:] = LEAST
     for c in range(proposed):
         for s in range(scores.shape[1]):
             best[s] = max(best[s], np.float64(scores[c, s]))
-    return best
 
 
 @njit(cache=True)
-def shape_found(scores, proposed, relative, features):  # type: ignore[no-untyped-def]
-    """`shape` beside the `best_of` the first `proposed`, which is returned: one call for two."""
-    best = best_of(scores, proposed)
+def shape_found(scores, proposed, relative, best, features):  # type: ignore[no-untyped-def]
+    """`shape` beside the `best_of` the first `proposed`: one call for two."""
+    best_of(scores, proposed, best)
     shape(scores, best, relative, features)
-    return best
 
 
 @njit(cache=True)

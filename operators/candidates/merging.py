@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from .reached import slot_of
+from .reached import forget, slot_of
 from .selection import is_allowed, key_of, order_of, select, sort
 
 
@@ -19,18 +19,16 @@ def take(row, bit, rows, proposed, n, marked):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def merge(  # type: ignore[no-untyped-def]
-    columns, quotas, bits, ranked, begins, ends, reached, scores, n_reached,
-    servable, marks, table, mask, marked, limit, always,
+    columns, quotas, bits, lists, servable, marks, table, mask, marked, limit, always,
+    rows, proposed, found, score_of, slot, reached, scores, n_reached,
 ):  # fmt: skip
-    """The first `limit` distinct rows that are proposed, best first within a proposal, then those of `always` which are
-    not among them: int32 (c,), and the bits of who proposed each, uint32 (c,), 0 for nobody.
+    """Write the first `limit` distinct rows that are proposed, best first within a proposal, then those of `always`
+    which are not among them, to `rows`, int32, and the bits of who proposed each to `proposed`, uint32, which is 0; how
+    many they are. Then `gather` their scores in `found`. About 12 us for 400 reached rows.
 
-    A proposal is the `quotas[p]` allowed rows with the highest scores above 0 in column `columns[p]` of the reached,
-    or where that is -1 the first of `ranked[begins[p] : ends[p]]`. `marked` is -1 by row, before and after. About
-    15 us for 300 reached rows.
+    A proposal is the `quotas[p]` allowed rows with the highest scores above 0 in column `columns[p]` of the reached, or
+    where that is below 0 the first of list -1 - `columns[p]`. `marked` is -1 by row, before and after.
     """
-    rows = np.empty(limit + len(always), np.int32)
-    proposed = np.zeros(limit + len(always), np.uint32)
     bits_of = scores.view(np.int32)
     allowed = np.empty(n_reached, np.bool_)
     for k in range(n_reached):
@@ -42,37 +40,48 @@ def merge(  # type: ignore[no-untyped-def]
     for p in range(len(columns)):
         column = columns[p]
         if column >= 0:
-            found = 0
+            m = 0
             for k in range(n_reached):
-                keys[found] = key_of(bits_of[k, column], k)
-                found += allowed[k] & (bits_of[k, column] > 0)
-            most = min(found, quotas[p])
-            select(keys, found, most)
+                keys[m] = key_of(bits_of[k, column], k)
+                m += allowed[k] & (bits_of[k, column] > 0)
+            most = min(m, quotas[p])
+            select(keys, m, most)
             sort(keys, most, best)
             for k in range(most):
                 n = take(reached[order_of(best[k])], bits[p], room, proposed, n, marked)
         else:
-            left = quotas[p]
-            for k in range(begins[p], ends[p]):
-                if left == 0:
-                    break
-                if is_allowed(ranked[k], servable, marks, table, mask):
-                    n = take(ranked[k], bits[p], room, proposed, n, marked)
-                    left -= 1
+            n = take_first(
+                lists[-1 - column], quotas[p], bits[p], servable, marks, table, mask, room, proposed, n, marked
+            )
     for k in range(len(always)):
         n = take(always[k], np.uint32(0), rows, proposed, n, marked)
     for k in range(n):
         marked[rows[k]] = -1
-    return rows[:n], proposed[:n]
+    gather(rows[:n], found, score_of, slot, reached, scores, n_reached)
+    return n
 
 
 @njit(cache=True)
-def gather(rows, slot, reached, score_of, count):  # type: ignore[no-untyped-def]
-    """The scores that lists gave to `rows`, int32 (c,), in the columns `score_of` of float32 (c, count); others 0."""
-    scores = np.zeros((len(rows), count), np.float32)
+def take_first(ranked, quota, bit, servable, marks, table, mask, rows, proposed, n, marked):  # type: ignore[no-untyped-def]
+    """`take` the first `quota` of `ranked`, int32, that are allowed; how many candidates there are then."""
+    for k in range(len(ranked)):
+        if quota == 0:
+            break
+        if is_allowed(ranked[k], servable, marks, table, mask):
+            n = take(ranked[k], bit, rows, proposed, n, marked)
+            quota -= 1
+    return n
+
+
+@njit(cache=True)
+def gather(rows, found, score_of, slot, reached, scores, n_reached):  # type: ignore[no-untyped-def]
+    """Write the scores that `rows`, int32 (c,), were reached with to the columns `score_of` of `found`, float32
+    (c, S), 0 to all others. Then nothing is reached.
+    """
     for c in range(len(rows)):
+        found[c, :] = 0.0
         position = slot[rows[c]]
         if position >= 0:
             for k in range(len(score_of)):
-                scores[c, score_of[k]] = reached[position, k]
-    return scores
+                found[c, score_of[k]] = scores[position, k]
+    forget(slot, reached, scores, n_reached)

@@ -77,5 +77,4 @@ def forget(slot, rows, scores, n):  # type: ignore[no-untyped-def]
     """Make `slot` -1 for the reached rows, and their scores 0."""
     for k in range(n):
         slot[rows[k]] = -1
-        for column in range(scores.shape[1]):
-            scores[k, column] = 0.0
+    scores[:n] = np.float32(0.0)

@@ -3,7 +3,6 @@
 What is proposed, and what is known of a candidate, is the business of the sources.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +13,11 @@ from . import registry
 from .context import NONE, Context
 from .features import SHAPES, feature_space, shape, shape_found
 from .merging import gather, merge
+from .plan import FILLER, Plan, plan_of, starts_of
 from .query import Query
-from .source import Source
 from .sources.covisit import Covisit
 
 NO_SCORES = np.zeros(0)
-FILLER = "popular"  # the source whose list is taken on with where the others leave room
 
 
 class Candidates(NamedTuple):
@@ -48,11 +46,26 @@ class Retriever:
         self.behaviour = behaviour
         self.index = index
         self.limit = behaviour.slate.candidates
-        sources = registry.SOURCES
+        self._sources = sources = registry.SOURCES
+        self._asked = registry.asked(behaviour.sources.off)
         self.features = feature_space(sources)
-        self._plan(sources)
-        self.query = Query(index, self.limit, len(self._column_scores))
+        scores = [score for source in sources for score in source.scores]
+        self._relative = np.array([score.relative for score in scores])
+        self._covisit = next((source for source in sources if isinstance(source, Covisit)), Covisit())
+        self._plans: dict[tuple[bool, bool, bool], Plan] = {}  # by kind of context
+        column_scores = [
+            number
+            for source, at in zip(sources, starts_of(sources), strict=True)
+            for number in range(at, at + len(source.scores))
+            if source.reaches
+        ]
+        self._column_scores = np.array(column_scores, np.int32)
+        first = len(SHAPES) * len(scores)
+        features = [feature for source in sources for feature in source.features]
+        self._filling = [(feature.fill, column) for column, feature in enumerate(features, first)]
+        self.query = Query(index, self.limit, len(column_scores))
         self._marked = np.zeros(0, np.int32)  # by row, -1 between calls
+        self._scores = np.zeros((0, len(scores)), np.float32)
 
     def find(self, context: Context, seen: np.ndarray | None, always: np.ndarray | None = None) -> Candidates:
         """Candidates for `context`, without those whose hash is in `seen` (uint32, any order).
@@ -60,20 +73,27 @@ class Retriever:
         `always`, distinct rows, int32, are among them whatever they are, such as what a feedback is about. Those that
         no source proposed stand last, and change nothing for the others.
         """
-        self._reach(context, seen)
-        rows, proposed = self._merge(NONE if always is None else always)
+        plan = self._reach(context, seen)
+        rows, proposed, scores = self._merge(plan, NONE if always is None else always)
         count = int(np.count_nonzero(proposed)) if always is not None else len(rows)
-        features, best = self._features(rows, count, None)
-        self.query.reached.clear()
+        self._describe(plan, rows, count, scores)
+        features, best = np.empty((len(rows), self.features.size)), np.empty(len(self._relative))
+        shape_found(scores, count, self._relative, best, features)
+        self._fill(rows, features)
         return Candidates(rows, features, proposed, best)
 
     def describe(self, context: Context, rows: np.ndarray, best: np.ndarray) -> np.ndarray:
         """The features of `rows`, int32 (n,), distinct, as candidates of `context` beside those with the `best` scores:
         float64 (n, F).
         """
-        self._reach(context, None)
-        features, _ = self._features(rows, len(rows), best)
-        self.query.reached.clear()
+        plan = self._reach(context, None)
+        scores = self._room(len(rows))
+        gather(rows, scores, self._column_scores, *self.query.reached.arrays)
+        self.query.reached.n = 0
+        self._describe(plan, rows, len(rows), scores)
+        features = np.empty((len(rows), self.features.size))
+        shape(scores, best, self._relative, features)
+        self._fill(rows, features)
         return features
 
     def strongest_history(self, context: Context, rows: np.ndarray) -> np.ndarray:
@@ -82,96 +102,69 @@ class Retriever:
         """
         if not len(context.rows):
             return np.full(len(rows), -1, np.int64)
-        self.query.ask(context, None)
-        return self._covisit.strongest(self.query, rows)
+        return self._covisit.strongest(context.rows, self.index.table, rows, self._slots())
 
-    def _plan(self, sources: tuple[Source, ...]) -> None:
-        """Say once which source is asked what, and in which columns its scores stand."""
-        asked = registry.asked(self.behaviour.sources.off)
-        starts = np.cumsum([0, *(len(source.scores) for source in sources)]).tolist()
-        self._relative = np.array([score.relative for source in sources for score in source.scores])
-        self._covisit = next((source for source in sources if isinstance(source, Covisit)), Covisit())
-        self._reaching: list[tuple[Source, int]] = []
-        self._describing: list[tuple[Source, int]] = []
-        self._filling: list[tuple[Callable[[Query, np.ndarray, np.ndarray, int], None], int]] = []
-        self._ranking: list[tuple[Source, int]] = []  # with the number of its proposal
-        column_scores: list[int] = []
-        proposals: list[tuple[int, int, int]] = []  # column of the reached or -1, quota, bit
-        extra = len(SHAPES) * starts[-1]
-        filler = 0  # its bit
-        for number, source in enumerate(sources):
-            for feature in source.features:
-                self._filling.append((feature.fill, extra))
-                extra += 1
-            if not asked[number]:
-                continue
-            quota, bit = max(1, round(source.quota * self.limit)) if source.quota else 0, 1 << number
-            if source.ranks and quota:
-                self._ranking.append((source, len(proposals)))
-                proposals.append((-1, quota, bit))
-            if source.reaches:
-                self._reaching.append((source, len(column_scores)))
-                for score in range(starts[number], starts[number + 1]):
-                    if quota:
-                        proposals.append((len(column_scores), quota, bit))
-                    column_scores.append(score)
-            if source.describes:
-                self._describing.append((source, starts[number]))
-            if source.name == FILLER:
-                filler = bit
-        if filler:
-            proposals.append((-1, self.limit, filler))
-        self._column_scores = np.array(column_scores, np.int32)
-        self._columns, self._quotas, bits = (
-            np.array(part, np.int64) for part in zip(*(proposals or [(-1, 1, 0)]), strict=True)
-        )
-        self._bits = bits.astype(np.uint32)
-        self._begins, self._ends = np.zeros(len(bits), np.int64), np.zeros(len(bits), np.int64)
+    def _plan(self, context: Context) -> Plan:
+        """What is asked for a context of this kind."""
+        kind = len(context.rows) > 0, bool(context.attributes), len(context.again) > 0
+        plan = self._plans.get(kind)
+        if plan is None:
+            plan = self._plans[kind] = plan_of(self._sources, self._asked, self.query)
+        return plan
 
-    def _reach(self, context: Context, seen: np.ndarray | None) -> None:
+    def _reach(self, context: Context, seen: np.ndarray | None) -> Plan:
+        """Ask all sources for what they reach; the plan of what else to ask them."""
         query = self.query
         query.ask(context, seen)
-        for source, column in self._reaching:
-            if source.applies(query):
-                source.reach(query, column)
+        plan = self._plan(context)
+        for reach, column in plan.reaching:
+            reach(query, column)
+        return plan
 
-    def _merge(self, always: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The proposed rows, each once, and the bits of the sources that propose each."""
+    def _merge(self, plan: Plan, always: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The proposed rows, each once, and then `always`; the bits of the sources that propose each; and the scores
+        that they were reached with. Nothing is reached any more.
+        """
         query, reached = self.query, self.query.reached
-        begins, ends = self._begins, self._ends
-        begins[:] = ends[:] = 0
-        lists: list[np.ndarray] = [NONE]
-        end = 0
-        for source, number in self._ranking:
-            if source.applies(query):
-                ranked = source.rank(query)
-                lists.append(ranked)
-                begins[number], end = end, end + len(ranked)
-                ends[number] = end
-                if source.name == FILLER:
-                    begins[-1], ends[-1] = begins[number], end
-        if len(self._marked) < self.index.table.capacity:
-            self._marked = np.full(self.index.table.capacity, -1, np.int32)
-        rows, proposed = merge(
-            self._columns,
-            self._quotas,
-            self._bits,
-            np.concatenate(lists),
-            begins,
-            ends,
-            reached.rows,
-            reached.scores,
-            reached.n,
+        room = self.limit + len(always)
+        rows, proposed, scores = np.empty(room, np.int32), np.zeros(room, np.uint32), self._room(room)
+        n = merge(
+            plan.columns,
+            plan.quotas,
+            plan.bits,
+            tuple([rank(query) for rank in plan.ranking]),
             *query.allowed.arrays,
-            self._marked,
+            self._slots(),
             self.limit,
             always,
+            rows,
+            proposed,
+            scores,
+            self._column_scores,
+            *reached.arrays,
         )
-        if len(rows) - len(always) < self.behaviour.slate.size:
-            return self._filled(rows, proposed)
-        return rows, proposed
+        reached.n = 0
+        if n < room:
+            rows, proposed, scores = rows[:n], proposed[:n], scores[:n]
+        if n - len(always) < self.behaviour.slate.size:
+            return self._filled(rows, proposed, scores)
+        return rows, proposed, scores
 
-    def _filled(self, rows: np.ndarray, proposed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _slots(self) -> np.ndarray:
+        """-1 by row: int32, and so it must be left."""
+        if len(self._marked) < self.index.table.capacity:
+            self._marked = np.full(self.index.table.capacity, -1, np.int32)
+        return self._marked
+
+    def _room(self, n: int) -> np.ndarray:
+        """Room for the scores of `n` candidates: float32 (n, S), whatever they were before."""
+        if len(self._scores) < n:
+            self._scores = np.zeros((n, len(self._relative)), np.float32)
+        return self._scores[:n]
+
+    def _filled(
+        self, rows: np.ndarray, proposed: np.ndarray, scores: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where the sources gave too little for a slate: with all that may be served beside it, by popularity."""
         index, n = self.index, int(np.count_nonzero(proposed))
         wanted = self.behaviour.slate.size - n
@@ -183,20 +176,18 @@ class Retriever:
         rest = rest[~np.isin(rest, rows)][: max(0, wanted)]
         bit = 1 << self.features.sources.index(FILLER)
         rows = np.concatenate([rows[:n], rest, rows[n:]])
-        return rows, np.concatenate([proposed[:n], np.full(len(rest), bit, np.uint32), proposed[n:]])
+        proposed = np.concatenate([proposed[:n], np.full(len(rest), bit, np.uint32), proposed[n:]])
+        unreached = np.zeros((len(rest), scores.shape[1]), np.float32)
+        return rows, proposed, np.concatenate([scores[:n], unreached, scores[n:]])
 
-    def _features(self, rows: np.ndarray, proposed: int, best: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """The features of `rows`, of which the first `proposed` have the `best` of each score, if none is given."""
-        query, reached = self.query, self.query.reached
-        scores = gather(rows, reached.slot, reached.scores, self._column_scores, len(self._relative))
-        for source, column in self._describing:
-            if source.applies(query):
-                source.describe(query, rows, proposed, scores, column)
-        features = np.empty((len(rows), self.features.size))
-        if best is None:
-            best = shape_found(scores, proposed, self._relative, features)
-        else:
-            shape(scores, best, self._relative, features)
+    def _describe(self, plan: Plan, rows: np.ndarray, proposed: int, scores: np.ndarray) -> None:
+        """Have sources write what they know of `rows`, of which the first `proposed` are proposed, to `scores`."""
+        query = self.query
+        for describe, column in plan.describing:
+            describe(query, rows, proposed, scores, column)
+
+    def _fill(self, rows: np.ndarray, features: np.ndarray) -> None:
+        """Write the features that are no shapes of scores."""
+        query = self.query
         for fill, column in self._filling:
             fill(query, rows, features, column)
-        return features, best

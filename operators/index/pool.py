@@ -66,10 +66,17 @@ def copy(rows, target, bias, column_of, columns, biases):  # type: ignore[no-unt
 @njit(cache=True)
 def logits(columns, biases, user):  # type: ignore[no-untyped-def]
     """The dot product of each column of float32 (d, n) and `user`, float32 (d,), and its bias: float32 (n,). 2 us a
-    thousand items: the inner loop takes several items in one step of the CPU, each in the same order of sums.
+    thousand items: the inner loop takes several items in one step of the CPU, each in the same order of sums; of four
+    dimensions, so that a sum is read and written a quarter as often.
     """
     values = biases.copy()
-    for d in range(len(columns)):
+    whole = len(columns) // 4 * 4
+    for d in range(0, whole, 4):
+        one, two, three, four = columns[d], columns[d + 1], columns[d + 2], columns[d + 3]
+        first, second, third, fourth = user[d], user[d + 1], user[d + 2], user[d + 3]
+        for k in range(len(values)):
+            values[k] = (((values[k] + one[k] * first) + two[k] * second) + three[k] * third) + four[k] * fourth
+    for d in range(whole, len(columns)):
         weight = user[d]
         for k in range(columns.shape[1]):
             values[k] += columns[d, k] * weight

@@ -214,17 +214,16 @@ def by_feedbacks(rows, stats, order):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def join(tokens, slot_of, rows, counts):  # type: ignore[no-untyped-def]
-    """How many rows the lists of `tokens`, int32 (t,), hold, -1 where one has no list or an old one; and these rows,
-    list after list: int32. The lists are as in `count_by_token`.
+def join(tokens, slot_of, rows, counts, found):  # type: ignore[no-untyped-def]
+    """How many rows the lists of `tokens`, int32 (t,), hold, -1 where one has no list or an old one. These rows are
+    written to `found`, int32, list after list. The lists are as in `count_by_token`.
     """
-    found = np.empty(len(tokens) * rows.shape[1], np.int32)
     n = 0
     for token in tokens:
         slot = slot_of[token]
         if slot < 0 or counts[slot] < 0:
-            return -1, found
+            return -1
         for k in range(counts[slot]):
             found[n + k] = rows[slot, k]
         n += counts[slot]
-    return n, found
+    return n

@@ -187,12 +187,14 @@ def _share(items, weight, shares, shared):  # type: ignore[no-untyped-def]
     """Write what one session gives to each of its items to `shares`, which are zeros; the root of its length, the
     most that it gives, and how many places are used, free ones between included. `shared` int64 is scratch, as long.
     """
-    length = m = end = 0
-    for position in range(len(items)):
+    end = len(items)
+    while end > 0 and items[end - 1] < 0:
+        end -= 1
+    length = m = 0
+    for position in range(end):
         row = items[position]
         is_held = row >= 0
         length += is_held
-        end = position + 1 if is_held else end
         shared[m] = position
         m += is_held & (weight[max(row, 0)] > 0)
     root = np.sqrt(length)

@@ -10,7 +10,7 @@ from riverrank.operators.catalogue.vectors import DIMENSIONS, direction
 from ..context import NONE
 from ..query import Query
 from ..source import Score, Source
-from ..vectors import dot_of
+from ..vectors import dot_of, touched
 
 WANTED = 4  # tokens whose most popular items are proposed
 TOKENS_OF_A_VALUE = 4  # that a stated value is looked for in
@@ -49,10 +49,12 @@ class Content(Source):
             context, index = query.context, query.index
             stated, numbers = _stated(query) if context.attributes else (_NOTHING, NONE)
             weight = STATED if len(context.rows) else 1.0
-            vector, tokens = wish(
-                context.rows, context.weights, index.content, index.tokens, index.token_sizes, stated, numbers, weight
+            vector, tokens = np.empty(DIMENSIONS, np.float32), np.empty(WANTED, np.int32)
+            n = wish(
+                *(context.rows, context.weights, index.content, index.tokens, index.token_sizes),
+                *(stated, numbers, weight, vector, tokens),
             )
-            found = query.memo[self.name] = Wish(vector, tokens)
+            found = query.memo[self.name] = Wish(vector, tokens[:n])
         return found
 
 
@@ -74,13 +76,14 @@ def _stated(query: Query) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(cache=True)
-def wish(history, weights, content, tokens, sizes, stated, numbers, weight):  # type: ignore[no-untyped-def]
-    """The user's content vector and the WANTED tokens with the most weight beside the root of how many items have them.
+def wish(history, weights, content, tokens, sizes, stated, numbers, weight, vector, best):  # type: ignore[no-untyped-def]
+    """Write the user's content vector to `vector`, float32 (d,), and the WANTED tokens with the most weight beside the
+    root of how many items have them to `best`, int32 (WANTED,); how many tokens they are.
 
     `history` int32 (h,) with `weights` float32 (h,); `stated` float32 (d,) and the tokens `numbers` count `weight`.
     Fewer tokens where there are fewer that weigh anything. About 2 us for 20 items.
     """
-    vector = np.float32(weight) * stated
+    vector[:] = np.float32(weight) * stated
     most = len(history) * tokens.shape[1] + len(numbers)
     found = np.empty(most, np.int32)
     shares = np.zeros(most)
@@ -101,7 +104,6 @@ def wish(history, weights, content, tokens, sizes, stated, numbers, weight):  # 
                 found[k] = token
                 n = max(n, k + 1)
                 shares[k] += weight if own else weights[h]
-    best = np.empty(WANTED, np.int32)
     wanted = 0
     while wanted < WANTED:
         pick = -1
@@ -117,11 +119,15 @@ def wish(history, weights, content, tokens, sizes, stated, numbers, weight):  # 
         wanted += 1
         shares[pick] = 0.0
     length = np.sqrt(dot_of(vector, vector))
-    return (vector / length if length > 0.0 else vector), best[:wanted]
+    if length > 0.0:
+        vector /= length
+    return wanted
 
 
 @njit(cache=True)
 def likeness(rows, vectors, vector, scores, column):  # type: ignore[no-untyped-def]
     """The dot products, 0 at least, of `vector` and the vectors of `rows`, into the column of `scores`. 15 ns a row."""
+    for c in range(len(rows)):
+        scores[c, column] = touched(vectors[rows[c]])
     for c in range(len(rows)):
         scores[c, column] = max(dot_of(vectors[rows[c]], vector), np.float32(0.0))
