@@ -79,14 +79,15 @@ class Ranker:
         return self._pending >= min(self.settings.flush_events, 1 + self.version // EVENTS_PER_UPDATE_STEP)
 
     def flush(self) -> list[bytes]:
-        """The encoded weights and vectors that changed since the last ones; none where nothing was learned.
-
-        The shard's own index takes them at once.
-        """
-        return [encode(update) for update in self.updates()]
+        """The encoded `updates`; the shard's own index takes the vectors at once."""
+        updates = self.updates()
+        for update in updates:
+            if isinstance(update, VectorUpdate):
+                self.index.apply(update)
+        return [encode(update) for update in updates]
 
     def updates(self) -> list[Weights | VectorUpdate]:
-        """`flush`, not encoded."""
+        """The weights and vectors that changed since the last ones; none where nothing was learned."""
         if not self._pending:
             return []
         self._pending = 0
@@ -98,7 +99,6 @@ class Ranker:
         moved = self.embedding.moved(self.shard)
         if moved is not None:
             updates.append(moved)
-            self.index.apply(moved)
         if self.journal is not None and self._compact:
             self.journal.compact({_MODEL: RANKER.encode(self._state()), **self.embedding.table.dump()})
             self._compact = False
