@@ -84,10 +84,12 @@ class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
         n = len(items) if most is None else min(most, len(items))
         if not n:
             return ()
-        rewards = unpack_from(f"<{n}d", self.rewards, 8 * (len(items) - n))
+        first = 8 * (len(items) - n)
         newest_first = items[: -n - 1 : -1]
-        if min(rewards) > 0:
+        signs = self.rewards[first + 7 :: 8]  # of each reward the highest byte: from 128 on below 0, of 0 it is 0
+        if signs.isascii() and 0 not in signs:
             return newest_first
+        rewards = unpack_from(f"<{n}d", self.rewards, first)
         return [item_id for item_id, reward in zip(newest_first, reversed(rewards), strict=True) if reward > 0]
 
     def since(self, ts: int) -> "History":

@@ -75,7 +75,7 @@ def test_the_gradient_is_that_of_the_softmax():
     rows = [table.rows[name] for name in ("s0-0", "s0-1", "s1-2")]
     target = table.rows["s2-3"]
     before = {name: getattr(table, name).astype(float).copy() for name in ("context", "target", "bias", "steps")}
-    made._step([rows], np.array([target], np.int32), "draw")
+    made._step(np.array(rows, np.int32), np.array([3]), np.array([target], np.int32), "draw")
     weights = USER_RECENCY ** np.arange(3)
     user = (weights / np.linalg.norm(weights)) @ before["context"][rows]
     against = np.flatnonzero((table.target != before["target"].astype("<f4")).any(axis=1))
@@ -216,7 +216,8 @@ def test_a_step_is_that_of_plain_python(users, dimensions):
     targets = [min(target, 18) for _, target in users]
     expected = stepped(made, histories, targets, "draw")
     before = made.table.target.copy()
-    made._step(histories, np.array(targets, np.int32), "draw")
+    rows = np.array([row for history in histories for row in history], np.int32)
+    made._step(rows, np.array([len(history) for history in histories]), np.array(targets, np.int32), "draw")
     for name, values in expected.items():
         assert getattr(made.table, name) == pytest.approx(values, rel=1e-4, abs=1e-6)
     moved = set(made._moved[: made._moves].tolist())

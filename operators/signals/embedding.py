@@ -12,7 +12,7 @@ from itertools import chain
 import numpy as np
 from numba import njit
 from riverrank.operators.settings import Behaviour
-from riverrank.state.hashing import uniforms
+from riverrank.state.hashing import random_bits, uniforms
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.messages import Feedback, History, Seen, VectorUpdate, to_bfloat16
 from riverrank.state.table import mark_blocks
@@ -42,13 +42,7 @@ def recency(n: int) -> np.ndarray:
 
 def last_items(history: Iterable[Seen], window: int) -> list[str]:
     """The last `window` distinct items of the history (newest last) that were taken, newest first."""
-    taken = History.of(history).taken()
-    items = dict.fromkeys(taken[:window])
-    for item_id in taken[window:]:
-        if len(items) == window:
-            break
-        items[item_id] = None
-    return list(items)
+    return list(dict.fromkeys(History.of(history).taken()))[:window]
 
 
 class Embedding:
@@ -65,7 +59,10 @@ class Embedding:
         self.settings = behaviour.embedding
         self.table = table
         self.newest = 0  # event time, of what was learned since vectors were last told
-        self._recencies = [recency(n) for n in range(behaviour.signals.window + 1)]
+        window = behaviour.signals.window
+        self._recencies = np.zeros((window + 1, window), np.float32)  # by length of a history
+        for n in range(window + 1):
+            self._recencies[n, :n] = recency(n)
         self._block: list[Feedback] = []  # not yet learned from
         self._published_context = np.zeros((0, self.settings.dimensions), np.float32)
         self._published_target = self._published_context
@@ -90,13 +87,14 @@ class Embedding:
         positive = [f for f in block if f.reward > 0 and f.event.item_id is not None]
         window = self.behaviour.signals.window
         self._make_room(len(positive) * (window + 1))
-        histories = [self._rows(last_items(feedback.history, window)) for feedback in positive]
-        targets = [self._row(feedback.event.item_id or "") for feedback in positive]
+        histories = [last_items(feedback.history, window) for feedback in positive]
+        rows = self._rows([*chain.from_iterable(histories), *(feedback.event.item_id or "" for feedback in positive)])
         self.newest = max([self.newest, *(feedback.event.ts for feedback in block)])
-        led = [k for k, rows in enumerate(histories) if rows]  # those that something led to
+        led = [k for k, items in enumerate(histories) if items]  # those that something led to
         if led:
-            draw = f"vectors:{positive[led[-1]].event.event_id}"
-            self._step([histories[k] for k in led], np.array([targets[k] for k in led], np.int32), draw)
+            end = len(rows) - len(positive)
+            lengths = np.array([len(histories[k]) for k in led])
+            self._step(rows[:end], lengths, rows[end:][led], f"vectors:{positive[led[-1]].event.event_id}")
 
     def moved(self, shard: int) -> VectorUpdate | None:
         """The embeddings that moved since they were last published; None where none did."""
@@ -131,37 +129,33 @@ class Embedding:
         self._fit()
         self._note(np.fromiter(self.table.rows.values(), np.int32, len(self.table.rows)))
 
-    def _step(self, histories: list[list[int]], targets: np.ndarray, draw: str) -> None:
-        """One step on users whose history is `histories`, newest first, and who took `targets`, int32 (b,)."""
+    def _step(self, rows: np.ndarray, lengths: np.ndarray, targets: np.ndarray, draw: str) -> None:
+        """One step on users whose histories are `rows`, int32, one after another and each newest first, of `lengths`,
+        int64 (b,), and who took `targets`, int32 (b,).
+        """
         self._fit()
-        table, b = self.table, len(histories)
-        lengths = [len(rows) for rows in histories]
-        rows = np.fromiter(chain.from_iterable(histories), np.int32, sum(lengths))
-        weights = np.concatenate([self._recencies[length] for length in lengths])
-        owners = np.repeat(np.arange(b, dtype=np.int32), lengths)
-        draws = uniforms(self.behaviour.seed, draw, self.settings.negatives)
-        gathered = _gather(
-            table.context, table.target, table.bias, table.steps, rows, weights, owners, targets, draws, len(table),
+        table = self.table
+        bits = np.frombuffer(random_bits(self.behaviour.seed, draw, self.settings.negatives), "<u4")
+        owners, weights, users, sampled, positions, vectors = _gather(
+            table.context, table.target, table.steps, rows, lengths, self._recencies, targets, bits, len(table),
             self._number,
         )  # fmt: skip
-        users, sampled, positions, vectors, bias = gathered
         slope = users @ vectors.T
-        slope += bias
-        slope -= slope.max(axis=1, keepdims=True)
+        _to_exponents(slope, table.bias, sampled)
         np.exp(slope, out=slope)
-        slope *= -1 / slope.sum(axis=1, keepdims=True)
-        slope[np.arange(b), positions] += 1.0
+        bias_gradient = _to_slope(slope, slope.sum(axis=1), positions)
         self._moves = _descend(
             table.context, table.target, table.bias, table.steps, rows, weights, owners, slope @ vectors, sampled,
-            slope.T @ users, slope.sum(axis=0), np.float32(self.settings.rate), self._number, self._moved,
+            slope.T @ users, bias_gradient, np.float32(self.settings.rate), self._number, self._moved,
             self._has_moved, self._moves, table.block_rows, table.changed,
         )  # fmt: skip
 
-    def _rows(self, items: list[str]) -> list[int]:
+    def _rows(self, items: list[str]) -> np.ndarray:
+        """The rows of `items`, begun where there are none: int32 (n,)."""
         try:
-            return list(map(self.table.rows.__getitem__, items))
+            return np.fromiter(map(self.table.rows.__getitem__, items), np.int32, len(items))
         except KeyError:
-            return list(map(self._row, items))
+            return np.array(list(map(self._row, items)), np.int32)
 
     def _row(self, item_id: str) -> int:
         """The row of the item; a new one starts with small numbers that depend on its id alone."""
@@ -205,37 +199,78 @@ class Embedding:
 
 
 @njit(cache=True)
-def _gather(context, target, bias, steps, rows, weights, owners, targets, draws, size, number):  # type: ignore[no-untyped-def]
-    """What a step needs of the table: the users' vectors, float32 (b, d); the distinct rows of `targets`, int32 (b,),
-    and of the sample, int32 (n,), where each of `targets` stands there, their embeddings, float32 (n, d), and biases.
+def _gather(context, target, steps, rows, lengths, recencies, targets, bits, size, number):  # type: ignore[no-untyped-def]
+    """What a step needs of the table. Of each interaction: whose it is, int32, and what it weighs, float32. The users'
+    vectors, float32 (b, d); the distinct rows of `targets`, int32 (b,), and of the sample, int32 (n,), where each of
+    `targets` stands there, and their embeddings, float32 (n, d).
 
-    The interaction k of a history is with `rows[k]`, by the user `owners[k]`, and weighs `weights[k]`. `draws` float64
-    in [0, 1) sample among the first `size` rows. `number` int32 by row is 0 before and after.
+    The histories are with `rows`, one after another, of `lengths`, int64 (b,); `recencies[length]` weighs one. `bits`
+    uint32 sample among the first `size` rows. `number` int32 by row is 0 before and after.
     """
-    users = np.zeros((len(targets), context.shape[1]), np.float32)
-    for k in range(len(rows)):
-        user, row = owners[k], rows[k]
-        for column in range(context.shape[1]):
-            users[user, column] += weights[k] * context[row, column]
-    sampled = np.empty(len(targets) + len(draws), np.int32)
+    d = context.shape[1]
+    users = np.zeros((len(targets), d), np.float32)
+    owners, weights = np.empty(len(rows), np.int32), np.empty(len(rows), np.float32)
+    k = 0
+    for user in range(len(lengths)):
+        for place in range(lengths[user]):
+            weight, row = recencies[lengths[user], place], rows[k]
+            owners[k], weights[k] = user, weight
+            k += 1
+            for column in range(d):
+                users[user, column] += weight * context[row, column]
+    sampled = np.empty(len(targets) + len(bits), np.int32)
     positions = np.empty(len(targets), np.int64)
     n = 0
     for k in range(len(sampled)):
-        row = targets[k] if k < len(targets) else np.int32(draws[k - len(targets)] * size)
+        row = targets[k] if k < len(targets) else np.int32(bits[k - len(targets)] * 2.0**-32 * size)
         if number[row] == 0 and steps[row, TARGET] > 0:  # 0 in free rows
             sampled[n] = row
             n += 1
             number[row] = n
         if k < len(targets):
             positions[k] = number[row] - 1
-    vectors = np.empty((n, target.shape[1]), np.float32)
-    biases = np.empty(n, np.float32)
+    vectors = np.empty((n, d), np.float32)
     for k in range(n):
         row = sampled[k]
         number[row] = 0
-        vectors[k] = target[row]
-        biases[k] = bias[row]
-    return users, sampled[:n], positions, vectors, biases
+        for column in range(d):
+            vectors[k, column] = target[row, column]
+    return owners, weights, users, sampled[:n], positions, vectors
+
+
+@njit(cache=True)
+def _to_exponents(logits, bias, sampled):  # type: ignore[no-untyped-def]
+    """Add the `bias` of each of `sampled`, int32 (n,), to `logits`, float32 (b, n), and take each user's highest from
+    them, so that none is above 0.
+    """
+    b, n = logits.shape
+    biases = np.empty(n, np.float32)
+    for k in range(n):
+        biases[k] = bias[sampled[k]]
+    for user in range(b):
+        most = np.float32(-np.inf)
+        for k in range(n):
+            logits[user, k] += biases[k]
+            most = logits[user, k] if logits[user, k] > most else most
+        for k in range(n):
+            logits[user, k] -= most
+
+
+@njit(cache=True)
+def _to_slope(powers, sums, positions):  # type: ignore[no-untyped-def]
+    """Put in place of `powers`, float32 (b, n) with `sums` by user, how each logit is to change: minus its chance, at
+    `positions`, int64 (b,), 1 more. The sums over all users: float32 (n,).
+    """
+    b, n = powers.shape
+    total = np.zeros(n, np.float32)
+    for user in range(b):
+        scale = np.float32(-1) / sums[user]
+        for k in range(n):
+            powers[user, k] *= scale
+        powers[user, positions[user]] += np.float32(1)
+        for k in range(n):
+            total[k] += powers[user, k]
+    return total
 
 
 @njit(cache=True)
