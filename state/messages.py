@@ -318,18 +318,3 @@ def decode_update(raw: bytes) -> Update:
 _ENCODER = msgspec.msgpack.Encoder()
 encode = _ENCODER.encode
 decode_event = msgspec.msgpack.Decoder(Event).decode
-
-
-def to_bfloat16(numbers: np.ndarray) -> bytes:
-    """The upper halves of float32 numbers, rounded: two bytes each, little-endian.
-
-    >>> from_bfloat16(to_bfloat16(np.array([1.0, -0.3], np.float32))).tolist()
-    [1.0, -0.30078125]
-    """
-    bits = np.ascontiguousarray(numbers, "<f4").view("<u4")
-    return ((bits + np.uint32(0x8000)) >> np.uint32(16)).astype("<u2").tobytes()
-
-
-def from_bfloat16(raw: bytes) -> np.ndarray:
-    """The numbers of `to_bfloat16`, float32, flat."""
-    return (np.frombuffer(raw, "<u2").astype("<u4") << np.uint32(16)).view("<f4")
