@@ -40,7 +40,13 @@ def recency(n: int) -> np.ndarray:
 
 def last_items(history: Iterable[Seen], window: int) -> list[str]:
     """The last `window` distinct items of the history (newest last) that were taken, newest first."""
-    return list(dict.fromkeys(History.of(history).taken()))[:window]
+    taken = History.of(history).taken()
+    items = dict.fromkeys(taken[:window])
+    for item_id in taken[window:]:
+        if len(items) == window:
+            break
+        items[item_id] = None
+    return list(items)
 
 
 class Embedding:
@@ -85,14 +91,14 @@ class Embedding:
         positive = [f for f in block if f.reward > 0 and f.event.item_id is not None]
         window = self.behaviour.signals.window
         self._make_room(len(positive) * (window + 1))
-        histories = [last_items(feedback.history, window) for feedback in positive]
-        rows = self._rows([*chain.from_iterable(histories), *(feedback.event.item_id or "" for feedback in positive)])
-        self.newest = max([self.newest, *(feedback.event.ts for feedback in block)])
-        led = [k for k, items in enumerate(histories) if items]  # those that something led to
+        histories = [self._rows(last_items(feedback.history, window)) for feedback in positive]
+        targets = [self._row(feedback.event.item_id or "") for feedback in positive]
+        self.newest = max([self.newest, *[feedback.event.ts for feedback in block]])
+        led = [k for k, rows in enumerate(histories) if rows]  # those that something led to
         if led:
-            end = len(rows) - len(positive)
-            lengths = np.array([len(histories[k]) for k in led])
-            self._step(rows[:end], lengths, rows[end:][led], f"vectors:{positive[led[-1]].event.event_id}")
+            rows = np.array(list(chain.from_iterable(histories)), np.int32)
+            lengths, of = np.array([len(histories[k]) for k in led]), np.array(targets, np.int32)[led]
+            self._step(rows, lengths, of, f"vectors:{positive[led[-1]].event.event_id}")
 
     def moved(self, shard: int) -> VectorUpdate | None:
         """The embeddings that moved since they were last published; None where none did."""
@@ -148,12 +154,12 @@ class Embedding:
             self._has_moved, self._moves, table.block_rows, table.changed,
         )  # fmt: skip
 
-    def _rows(self, items: list[str]) -> np.ndarray:
-        """The rows of `items`, begun where there are none: int32 (n,)."""
+    def _rows(self, items: list[str]) -> list[int]:
+        """The rows of `items`, begun where there are none."""
         try:
-            return np.fromiter(map(self.table.rows.__getitem__, items), np.int32, len(items))
+            return list(map(self.table.rows.__getitem__, items))
         except KeyError:
-            return np.array(list(map(self._row, items)), np.int32)
+            return list(map(self._row, items))
 
     def _row(self, item_id: str) -> int:
         """The row of the item; a new one starts with small numbers that depend on its id alone."""
