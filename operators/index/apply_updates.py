@@ -39,7 +39,7 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
         np.frombuffer(update.weights, "<f4"), index.behaviour.signals.forgetting, table.block_rows, table.changed,
     )  # fmt: skip
     if update.taken:
-        taken = np.append(rows, np.int32(-1))[np.frombuffer(update.taken, "<i4")].tolist()  # -1 is the last
+        taken = [rows.item(k) if k >= 0 else -1 for k in np.frombuffer(update.taken, "<i4").tolist()]
         index.sessions.take(np.frombuffer(update.keys, "<u4").tolist(), taken)
     meta = index.meta
     is_new = update.shard not in meta.events
@@ -48,7 +48,7 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
         index._set_clock()
     else:
         index._clock[update.shard] = update.events
-    index.lists.count(rows[counted])
+    index.lists.count(rows.take(counted))
     meta.ratings[update.shard] = update.ratings
     meta.ts = max(meta.ts, update.ts)
 
