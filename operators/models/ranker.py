@@ -20,7 +20,7 @@ from riverrank.state.journal import Journal
 from riverrank.state.learners import RANKER, RankerState
 from riverrank.state.messages import Feedback, History, VectorUpdate, Weights, decode_feedback, encode
 
-from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, Ensemble
+from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, Ensemble, position_of
 from .weights import by_name
 
 _MODEL = "model"
@@ -122,9 +122,9 @@ class Ranker:
             segment, candidates = taken
             # What no source proposed was not there to be ordered: against candidates, which sources score high by
             # choice, it would only teach that a high score is bad.
-            positions = (candidates.rows == self.index.row(event.item_id or "")).nonzero()[0]
-            if len(positions):
-                self.models[segment].choose(candidates.features, int(positions[0]), weight)
+            position = position_of(self.index.row(event.item_id or ""), candidates.rows)
+            if position >= 0:
+                self.models[segment].choose(candidates.features, position, weight)
         # As RECOMMEND finds them now: what is fresher later, it cannot go by, and would be taught to trust.
         if sampled:
             self.served.put(user, self._find(feedback, feedback.history_after()))
