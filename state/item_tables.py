@@ -111,3 +111,19 @@ class SessionTable(Table):
     def __init__(self) -> None:
         columns = {"items": Column("<i4", (SESSION_ITEMS,), -1), "at": Column("<i8", (), NEVER)}
         super().__init__(columns, SESSION_BLOCK_ROWS, "sessions")
+
+
+@njit(cache=True)
+def to_bfloat16(number):  # type: ignore[no-untyped-def]
+    """The upper half of a float32, rounded: uint16.
+
+    >>> float(from_bfloat16(to_bfloat16(np.float32(-0.3))))
+    -0.30078125
+    """
+    return np.uint16((np.float32(number).view(np.uint32) + np.uint32(0x8000)) >> np.uint32(16))
+
+
+@njit(cache=True)
+def from_bfloat16(half):  # type: ignore[no-untyped-def]
+    """The number of `to_bfloat16`: float32."""
+    return np.uint32(np.uint32(half) << np.uint32(16)).view(np.float32)

@@ -84,10 +84,12 @@ class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
         n = len(items) if most is None else min(most, len(items))
         if not n:
             return ()
-        rewards = unpack_from(f"<{n}d", self.rewards, 8 * (len(items) - n))
+        first = 8 * (len(items) - n)
         newest_first = items[: -n - 1 : -1]
-        if min(rewards) > 0:
+        signs = self.rewards[first + 7 :: 8]  # of each reward the highest byte: from 128 on below 0, of 0 it is 0
+        if signs.isascii() and 0 not in signs:
             return newest_first
+        rewards = unpack_from(f"<{n}d", self.rewards, first)
         return [item_id for item_id, reward in zip(newest_first, reversed(rewards), strict=True) if reward > 0]
 
     def since(self, ts: int) -> "History":
@@ -316,18 +318,3 @@ def decode_update(raw: bytes) -> Update:
 _ENCODER = msgspec.msgpack.Encoder()
 encode = _ENCODER.encode
 decode_event = msgspec.msgpack.Decoder(Event).decode
-
-
-def to_bfloat16(numbers: np.ndarray) -> bytes:
-    """The upper halves of float32 numbers, rounded: two bytes each, little-endian.
-
-    >>> from_bfloat16(to_bfloat16(np.array([1.0, -0.3], np.float32))).tolist()
-    [1.0, -0.30078125]
-    """
-    bits = np.ascontiguousarray(numbers, "<f4").view("<u4")
-    return ((bits + np.uint32(0x8000)) >> np.uint32(16)).astype("<u2").tobytes()
-
-
-def from_bfloat16(raw: bytes) -> np.ndarray:
-    """The numbers of `to_bfloat16`, float32, flat."""
-    return (np.frombuffer(raw, "<u2").astype("<u4") << np.uint32(16)).view("<f4")

@@ -8,21 +8,12 @@ from hypothesis import strategies as st
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.settings import Behaviour, EmbeddingSettings
-from riverrank.operators.signals.embedding import (
-    BIAS,
-    CONTEXT,
-    TARGET,
-    TOLERANCE,
-    USER_RECENCY,
-    Embedding,
-    _publish,
-    last_items,
-    recency,
-)
+from riverrank.operators.signals.embedding import USER_RECENCY, Embedding, last_items, recency
+from riverrank.operators.signals.embedding_kernels import BIAS, CONTEXT, TARGET, TOLERANCE, publish
 from riverrank.state.hashing import uniforms
-from riverrank.state.item_tables import VectorTable
+from riverrank.state.item_tables import VectorTable, from_bfloat16, to_bfloat16
 from riverrank.state.journal import DictEntries, Journal
-from riverrank.state.messages import Feedback, Seen, VectorUpdate, decode_update, encode, from_bfloat16, to_bfloat16
+from riverrank.state.messages import Feedback, Seen, VectorUpdate, decode_update, encode
 from riverrank.state.records import Event
 
 SMALL = Behaviour(embedding=EmbeddingSettings(dimensions=8, negatives=64))
@@ -75,7 +66,7 @@ def test_the_gradient_is_that_of_the_softmax():
     rows = [table.rows[name] for name in ("s0-0", "s0-1", "s1-2")]
     target = table.rows["s2-3"]
     before = {name: getattr(table, name).astype(float).copy() for name in ("context", "target", "bias", "steps")}
-    made._step([rows], np.array([target], np.int32), "draw")
+    made._step(np.array(rows, np.int32), np.array([3]), np.array([target], np.int32), "draw")
     weights = USER_RECENCY ** np.arange(3)
     user = (weights / np.linalg.norm(weights)) @ before["context"][rows]
     against = np.flatnonzero((table.target != before["target"].astype("<f4")).any(axis=1))
@@ -169,7 +160,10 @@ def test_history_is_the_last_distinct_items_that_were_taken():
 
 def test_two_bytes_hold_a_number_to_half_a_percent():
     numbers = np.array([1.0, -0.001, 3.14159, 0.0, 1e-20, -250.7], np.float32)
-    assert from_bfloat16(to_bfloat16(numbers)) == pytest.approx(numbers, rel=0.004)
+    halves = [to_bfloat16(number) for number in numbers]
+    upper = (numbers.view("<u4").astype(int) + 0x8000) >> 16
+    assert halves == upper.tolist()
+    assert [from_bfloat16(half) for half in halves] == pytest.approx(numbers, rel=0.004)
 
 
 def stepped(made: Embedding, histories: list[list[int]], targets: list[int], draw: str) -> dict[str, np.ndarray]:
@@ -216,7 +210,8 @@ def test_a_step_is_that_of_plain_python(users, dimensions):
     targets = [min(target, 18) for _, target in users]
     expected = stepped(made, histories, targets, "draw")
     before = made.table.target.copy()
-    made._step(histories, np.array(targets, np.int32), "draw")
+    rows = np.array([row for history in histories for row in history], np.int32)
+    made._step(rows, np.array([len(history) for history in histories]), np.array(targets, np.int32), "draw")
     for name, values in expected.items():
         assert getattr(made.table, name) == pytest.approx(values, rel=1e-4, abs=1e-6)
     moved = set(made._moved[: made._moves].tolist())
@@ -237,16 +232,18 @@ def test_what_is_published_is_what_moved_and_the_rest_waits(seed, rows, most):
     far = [[row for row in used if not near[kind, row]] for kind in (0, 1)]
     first = [kind[:most] for kind in far]
     named, of = np.zeros(2 * most, np.int32), np.zeros((2, most), np.int32)
-    vectors, moved, has_moved = np.zeros((2, most, d), np.float32), np.zeros(30, np.int32), np.zeros(30, np.bool_)
+    vectors, moved, has_moved = np.zeros((2, most, d), np.uint16), np.zeros(30, np.int32), np.zeros(30, np.bool_)
     has_moved[list(rows)] = True
-    i, m, n, left = _publish(
+    i, m, n, left = publish(
         np.array(sorted(rows), np.int32), steps, context, target, old_context, old_target,
         named, of[0], vectors[0], of[1], vectors[1], moved, has_moved,
     )  # fmt: skip
     assert named[:i].tolist() == sorted({*first[0], *first[1]})
     assert [named[of[0, :m]].tolist(), named[of[1, :n]].tolist()] == first
-    assert vectors[0, :m].tolist() == context[first[0]].tolist() == old_context[first[0]].tolist()
-    assert vectors[1, :n].tolist() == target[first[1]].tolist() == old_target[first[1]].tolist()
+    assert context[first[0]].tolist() == old_context[first[0]].tolist()
+    assert target[first[1]].tolist() == old_target[first[1]].tolist()
+    told = np.concatenate([context[first[0]], target[first[1]]])
+    assert [*vectors[0, :m].ravel(), *vectors[1, :n].ravel()] == list(map(to_bfloat16, told.ravel()))
     waiting = sorted({*far[0][most:], *far[1][most:]})
     assert moved[:left].tolist() == waiting == np.flatnonzero(has_moved).tolist()
 

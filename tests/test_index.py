@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kernels import missing_twins
 from riverrank.operators.catalogue.tokens import COHORT, MAX_TOKENS
 from riverrank.operators.index import lists
-from riverrank.operators.index.apply_updates import _apply
+from riverrank.operators.index.apply_updates import _apply, _apply_vectors
 from riverrank.operators.index.event_time_buffer import EventTimeBuffer
 from riverrank.operators.index.item_index import ITEM, ItemIndex, decayed
 from riverrank.operators.index.lists import REFRESH_EVENTS
@@ -30,9 +30,9 @@ from riverrank.operators.index.vocabulary import Vocabulary
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.hashing import hash32
-from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, STATS, TRENDING, ItemTable
+from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, STATS, TRENDING, ItemTable, to_bfloat16
 from riverrank.state.journal import DictEntries, Journal
-from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, VectorUpdate, decode_update, encode, to_bfloat16
+from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, VectorUpdate, decode_update, encode
 from riverrank.state.records import Event, Item
 
 ROWS = 12
@@ -293,6 +293,30 @@ def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted):
         assert getattr(table, name).tolist() == getattr(twin, name).tolist()
 
 
+@given(st.lists(st.integers(0, ROWS - 1), unique=True), st.integers(0, 10**6), st.integers(1, 5))
+def test_vectors_are_written_to_the_rows_of_their_items(rows, seed, d):
+    draws, of = np.random.default_rng(seed), np.array(rows, np.int32)
+    context, target, bias = (
+        draws.random((ROWS, d), np.float32),
+        draws.random((ROWS, d), np.float32),
+        np.zeros(ROWS, "f"),
+    )
+    twins = context.copy(), target.copy(), bias.copy()
+    told = [np.flatnonzero(draws.random(len(rows)) < 0.5).astype("<i4") for _ in range(2)]
+    vectors = [draws.integers(-8, 8, (len(items), d)).astype("<f4") for items in told]  # which two bytes hold
+    biases, blocks = draws.random(len(told[1]), np.float32), np.zeros(ROWS, np.bool_)
+    flat = [np.array([to_bfloat16(number) for number in each.ravel()], "<u2").tobytes() for each in vectors]
+    moved = _apply_vectors(
+        *(context, target, bias, of, np.frombuffer(told[0].tobytes(), "<i4"), np.frombuffer(flat[0], "<u2")),
+        *(np.frombuffer(told[1].tobytes(), "<i4"), np.frombuffer(flat[1], "<u2")),
+        *(np.frombuffer(biases.tobytes(), "<f4"), 1, blocks),
+    )
+    twins[0][of[told[0]]], twins[1][of[told[1]]], twins[2][of[told[1]]] = *vectors, biases
+    for found, twin in zip((context, target, bias), twins, strict=True):
+        assert found.tolist() == twin.tolist()
+    assert moved.tolist() == of[told[1]].tolist() and np.flatnonzero(blocks).tolist() == sorted(rows)
+
+
 class World:
     """An index that random events and records of the catalogue come to; some events are about rows of no item."""
 
@@ -315,7 +339,7 @@ class World:
             self.feedback(item_id, rng.choice(["click", "click", "dislike"]))
         elif draw < 0.65:
             d = self.behaviour.embedding.dimensions
-            vector = to_bfloat16(np.ones((1, d), np.float32))
+            vector = np.full(d, 0x3F80, "<u2").tobytes()  # ones
             one = np.zeros(1, "<i4").tobytes()
             self.index.apply(VectorUpdate(0, (item_id,), one, vector, one, vector, np.ones(1, "<f4").tobytes(), 1))
         else:
@@ -532,6 +556,7 @@ def test_lists_are_joined_where_each_is_there(lists, data):
 
 
 TWINS = {
+    "apply_updates._apply_vectors": test_vectors_are_written_to_the_rows_of_their_items,
     "apply_updates._apply": test_an_update_is_written_to_the_rows_of_its_items,
     "item_index.as_of_start": test_keys_by_popularity_and_by_trend_are_those_of_each,
     "item_index.gather_decayed": test_keys_by_popularity_and_by_trend_are_those_of_each,

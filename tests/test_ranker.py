@@ -8,7 +8,14 @@ from river import linear_model, optim
 from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import COLD, SEGMENTS, WARM, context_of
 from riverrank.operators.candidates.retrieval import Retriever
-from riverrank.operators.models.ensemble import BIAS_RATE, HALF_LIFE, INITIAL_LOSSES, RATE_MULTIPLIERS, Ensemble
+from riverrank.operators.models.ensemble import (
+    BIAS_RATE,
+    HALF_LIFE,
+    INITIAL_LOSSES,
+    RATE_MULTIPLIERS,
+    Ensemble,
+    position_of,
+)
 from riverrank.operators.models.linear import Linear, probability
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import LatestRanker, RankerWeights
@@ -331,3 +338,8 @@ def test_the_ranker_that_is_read_is_that_of_the_shards_as_they_are() -> None:
     shards[0] = weights_of(SPACE.names, 5.0)
     assert latest.read().weights == pytest.approx(first.weights + 2.0)
     assert latest.read().version == 20
+
+
+@given(st.integers(-1, 9), st.lists(st.integers(0, 9)))
+def test_a_position_is_that_of_the_first(row, rows):
+    assert position_of(row, np.array(rows, np.int32)) == (rows.index(row) if row in rows else -1)

@@ -7,8 +7,9 @@ import numpy as np
 from numba import njit
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.sessions import Sessions
-from riverrank.state.item_tables import AFTER, BEFORE, ItemTable
-from riverrank.state.messages import SignalUpdate, VectorUpdate, from_bfloat16
+from riverrank.state.item_tables import AFTER, BEFORE, ItemTable, from_bfloat16
+from riverrank.state.messages import SignalUpdate, VectorUpdate
+from riverrank.state.table import mark_blocks
 
 
 class Indexed(Protocol):
@@ -38,7 +39,7 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
         np.frombuffer(update.weights, "<f4"), index.behaviour.signals.forgetting, table.block_rows, table.changed,
     )  # fmt: skip
     if update.taken:
-        taken = np.append(rows, np.int32(-1))[np.frombuffer(update.taken, "<i4")].tolist()  # -1 is the last
+        taken = [rows.item(k) if k >= 0 else -1 for k in np.frombuffer(update.taken, "<i4").tolist()]
         index.sessions.take(np.frombuffer(update.keys, "<u4").tolist(), taken)
     meta = index.meta
     is_new = update.shard not in meta.events
@@ -47,7 +48,7 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
         index._set_clock()
     else:
         index._clock[update.shard] = update.events
-    index.lists.count(rows[counted])
+    index.lists.count(rows.take(counted))
     meta.ratings[update.shard] = update.ratings
     meta.ts = max(meta.ts, update.ts)
 
@@ -55,13 +56,12 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
 def apply_vectors(index: Indexed, update: VectorUpdate) -> None:
     """Put the embeddings that a shard of RANKER learned into the index."""
     rows, table = _rows(index, update.ids), index.table
-    contexts, targets = (rows[np.frombuffer(of, "<i4")] for of in (update.context_of, update.target_of))
-    dimensions = index.behaviour.embedding.dimensions
-    table.context[contexts] = from_bfloat16(update.context).reshape(-1, dimensions)
-    table.target[targets] = from_bfloat16(update.target).reshape(-1, dimensions)
-    table.bias[targets] = np.frombuffer(update.bias, "<f4")
+    targets = _apply_vectors(
+        table.context, table.target, table.bias, rows, np.frombuffer(update.context_of, "<i4"),
+        np.frombuffer(update.context, "<u2"), np.frombuffer(update.target_of, "<i4"),
+        np.frombuffer(update.target, "<u2"), np.frombuffer(update.bias, "<f4"), table.block_rows, table.changed,
+    )  # fmt: skip
     index._pool.update(targets)
-    table.touch(rows)
     index.meta.ts = max(index.meta.ts, update.ts)
 
 
@@ -105,3 +105,24 @@ def _apply(  # type: ignore[no-untyped-def]
             for order in range(3):
                 weights[row, positions[c], order] = amounts[3 * c + order]
             c += 1
+
+
+@njit(cache=True)
+def _apply_vectors(  # type: ignore[no-untyped-def]
+    context, target, bias, rows, context_of, contexts, target_of, targets, biases, block_rows, changed
+):  # fmt: skip
+    """Put the arrays of a VectorUpdate, flat, into the columns of a table whose rows are `rows[item]`, and note their
+    blocks in `changed`; the rows whose target embedding it was, int32 (n,).
+    """
+    d = context.shape[1]
+    for k in range(len(context_of)):
+        for column in range(d):
+            context[rows[context_of[k]], column] = from_bfloat16(contexts[k * d + column])
+    moved = np.empty(len(target_of), np.int32)
+    for k in range(len(target_of)):
+        moved[k] = row = rows[target_of[k]]
+        bias[row] = biases[k]
+        for column in range(d):
+            target[row, column] = from_bfloat16(targets[k * d + column])
+    mark_blocks(rows, block_rows, changed)
+    return moved

@@ -24,7 +24,7 @@ class Pool:
 
     def wants_refresh(self, events: int) -> bool:
         """Whether enough changed, as of so many events, for the pool to be filled again."""
-        return events - self._filled_at >= REFRESH_EVENTS or self._learned > len(self.rows) // 16
+        return events - self._filled_at >= REFRESH_EVENTS or self._learned > len(self.rows) // 32
 
     def fill(self, popular: np.ndarray, events: int) -> None:
         """Take the learned ones of `popular`, int32, as of so many events."""

@@ -84,6 +84,15 @@ class Ensemble:
 
 
 @njit(cache=True)
+def position_of(row, rows):  # type: ignore[no-untyped-def]
+    """Where `row` stands in `rows`, int32 (n,), first; -1 where it does not."""
+    for position in range(len(rows)):
+        if rows[position] == row:
+            return position
+    return -1
+
+
+@njit(cache=True)
 def shares(losses):  # type: ignore[no-untyped-def]
     """See Ensemble."""
     least = losses.min()

@@ -20,7 +20,7 @@ from riverrank.state.journal import Journal
 from riverrank.state.learners import RANKER, RankerState
 from riverrank.state.messages import Feedback, History, VectorUpdate, Weights, decode_feedback, encode
 
-from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, Ensemble
+from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, Ensemble, position_of
 from .weights import by_name
 
 _MODEL = "model"
@@ -79,14 +79,15 @@ class Ranker:
         return self._pending >= min(self.settings.flush_events, 1 + self.version // EVENTS_PER_UPDATE_STEP)
 
     def flush(self) -> list[bytes]:
-        """The encoded weights and vectors that changed since the last ones; none where nothing was learned.
-
-        The shard's own index takes them at once.
-        """
-        return [encode(update) for update in self.updates()]
+        """The encoded `updates`; the shard's own index takes the vectors at once."""
+        updates = self.updates()
+        for update in updates:
+            if isinstance(update, VectorUpdate):
+                self.index.apply(update)
+        return [encode(update) for update in updates]
 
     def updates(self) -> list[Weights | VectorUpdate]:
-        """`flush`, not encoded."""
+        """The weights and vectors that changed since the last ones; none where nothing was learned."""
         if not self._pending:
             return []
         self._pending = 0
@@ -98,7 +99,6 @@ class Ranker:
         moved = self.embedding.moved(self.shard)
         if moved is not None:
             updates.append(moved)
-            self.index.apply(moved)
         if self.journal is not None and self._compact:
             self.journal.compact({_MODEL: RANKER.encode(self._state()), **self.embedding.table.dump()})
             self._compact = False
@@ -122,9 +122,9 @@ class Ranker:
             segment, candidates = taken
             # What no source proposed was not there to be ordered: against candidates, which sources score high by
             # choice, it would only teach that a high score is bad.
-            positions = (candidates.rows == self.index.row(event.item_id or "")).nonzero()[0]
-            if len(positions):
-                self.models[segment].choose(candidates.features, int(positions[0]), weight)
+            position = position_of(self.index.row(event.item_id or ""), candidates.rows)
+            if position >= 0:
+                self.models[segment].choose(candidates.features, position, weight)
         # As RECOMMEND finds them now: what is fresher later, it cannot go by, and would be taught to trust.
         if sampled:
             self.served.put(user, self._find(feedback, feedback.history_after()))

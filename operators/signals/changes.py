@@ -72,16 +72,19 @@ class Changes:
         is in memory that the next call uses again.
         """
         self.fit(0)
-        room = self._packed
-        if self.n > len(room.counted) or self.n * (self.table.width + 1) + len(taken) > len(room.named):
-            self._packed = _room_for(len(self.rows), self.table.width, len(taken))
-        table, packed = self.table, self._packed._replace(taken=np.array(taken, np.int32))
-        tables = (table.stats, table.at, table.neighbours, table.weights, decay, now, table.block_rows, table.changed)
-        named, m, r, c = _pack(*tables, *self.arrays(), self._local, *packed)
+        table, width = self.table, self.table.width
+        if self.n > len(self._packed.counted) or self.n * (width + 1) + len(taken) > len(self._packed.named):
+            self._packed = _room_for(len(self.rows), width, len(taken))
+        named, counted, stats, lists, positions, neighbours, weights = self._packed[:-1]
+        rows = np.array(taken, np.int32)
+        i, m, r, c = _pack(
+            table.stats, table.at, table.neighbours, table.weights, decay, now, table.block_rows, table.changed,
+            self.entry_of, self.rows, self.counted, self.renewals, self.cells, self.n, self._local,
+            named, counted, stats, lists, positions, neighbours, weights, rows,
+        )  # fmt: skip
         self.n = 0
         return Packed(
-            packed.named[:named], packed.counted[:m], packed.stats[:m], packed.lists[:r], packed.positions[:c],
-            packed.neighbours[:c], packed.weights[:c], packed.taken,
+            named[:i], counted[:m], stats[:m], lists[:r], positions[:c], neighbours[:c], weights[:c], rows
         )  # fmt: skip
 
 

@@ -10,20 +10,18 @@ from functools import lru_cache
 from itertools import chain
 
 import numpy as np
-from numba import njit
 from riverrank.operators.settings import Behaviour
-from riverrank.state.hashing import uniforms
+from riverrank.state.hashing import random_bits, uniforms
 from riverrank.state.item_tables import VectorTable
-from riverrank.state.messages import Feedback, History, Seen, VectorUpdate, to_bfloat16
-from riverrank.state.table import mark_blocks
+from riverrank.state.messages import Feedback, History, Seen, VectorUpdate
+
+from .embedding_kernels import CONTEXT, descend, gather, note, publish, to_exponents, to_slope
 
 USER_RECENCY = 0.8  # weight of an interaction beside the next newer one
 START_SCALE = 0.17  # of the numbers that a vector starts with
 FIRST_STEP = 1e-3  # sum of squared gradients that a vector starts with
-TOLERANCE = 0.02  # a vector that moved by less than this share of its length since it was published is not published
 BLOCK = 16  # feedbacks that are learned from at once
 MAX_PUBLISHED = 4096  # vectors of an update; the others wait for the next
-CONTEXT, TARGET, BIAS = range(3)  # columns of `steps`
 
 
 @lru_cache(maxsize=1024)
@@ -65,7 +63,10 @@ class Embedding:
         self.settings = behaviour.embedding
         self.table = table
         self.newest = 0  # event time, of what was learned since vectors were last told
-        self._recencies = [recency(n) for n in range(behaviour.signals.window + 1)]
+        window = behaviour.signals.window
+        self._recencies = np.zeros((window + 1, window), np.float32)  # by length of a history
+        for n in range(window + 1):
+            self._recencies[n, :n] = recency(n)
         self._block: list[Feedback] = []  # not yet learned from
         self._published_context = np.zeros((0, self.settings.dimensions), np.float32)
         self._published_target = self._published_context
@@ -92,11 +93,12 @@ class Embedding:
         self._make_room(len(positive) * (window + 1))
         histories = [self._rows(last_items(feedback.history, window)) for feedback in positive]
         targets = [self._row(feedback.event.item_id or "") for feedback in positive]
-        self.newest = max([self.newest, *(feedback.event.ts for feedback in block)])
+        self.newest = max([self.newest, *[feedback.event.ts for feedback in block]])
         led = [k for k, rows in enumerate(histories) if rows]  # those that something led to
         if led:
-            draw = f"vectors:{positive[led[-1]].event.event_id}"
-            self._step([histories[k] for k in led], np.array([targets[k] for k in led], np.int32), draw)
+            rows = np.array(list(chain.from_iterable(histories)), np.int32)
+            lengths, of = np.array([len(histories[k]) for k in led]), np.array(targets, np.int32)[led]
+            self._step(rows, lengths, of, f"vectors:{positive[led[-1]].event.event_id}")
 
     def moved(self, shard: int) -> VectorUpdate | None:
         """The embeddings that moved since they were last published; None where none did."""
@@ -107,8 +109,8 @@ class Embedding:
         rows = np.sort(self._moved[: self._moves])
         most, d = min(len(rows), MAX_PUBLISHED), self.settings.dimensions
         named, context_of, target_of = np.empty(2 * most, np.int32), np.empty(most, np.int32), np.empty(most, np.int32)
-        contexts, targets = np.empty((most, d), np.float32), np.empty((most, d), np.float32)
-        i, m, n, self._moves = _publish(
+        contexts, targets = np.empty((most, d), np.uint16), np.empty((most, d), np.uint16)
+        i, m, n, self._moves = publish(
             rows, table.steps, table.context, table.target, self._published_context, self._published_target,
             named, context_of, contexts, target_of, targets, self._moved, self._has_moved,
         )  # fmt: skip
@@ -119,9 +121,9 @@ class Embedding:
             shard=shard,
             ids=tuple(map(table.ids.__getitem__, named[:i].tolist())),
             context_of=context_of[:m].tobytes(),
-            context=to_bfloat16(contexts[:m]),
+            context=contexts[:m].tobytes(),
             target_of=target_of[:n].tobytes(),
-            target=to_bfloat16(targets[:n]),
+            target=targets[:n].tobytes(),
             bias=table.bias[named[target_of[:n]]].tobytes(),
             ts=ts,
         )
@@ -131,33 +133,29 @@ class Embedding:
         self._fit()
         self._note(np.fromiter(self.table.rows.values(), np.int32, len(self.table.rows)))
 
-    def _step(self, histories: list[list[int]], targets: np.ndarray, draw: str) -> None:
-        """One step on users whose history is `histories`, newest first, and who took `targets`, int32 (b,)."""
+    def _step(self, rows: np.ndarray, lengths: np.ndarray, targets: np.ndarray, draw: str) -> None:
+        """One step on users whose histories are `rows`, int32, one after another and each newest first, of `lengths`,
+        int64 (b,), and who took `targets`, int32 (b,).
+        """
         self._fit()
-        table, b = self.table, len(histories)
-        lengths = [len(rows) for rows in histories]
-        rows = np.fromiter(chain.from_iterable(histories), np.int32, sum(lengths))
-        weights = np.concatenate([self._recencies[length] for length in lengths])
-        owners = np.repeat(np.arange(b, dtype=np.int32), lengths)
-        draws = uniforms(self.behaviour.seed, draw, self.settings.negatives)
-        gathered = _gather(
-            table.context, table.target, table.bias, table.steps, rows, weights, owners, targets, draws, len(table),
+        table = self.table
+        bits = np.frombuffer(random_bits(self.behaviour.seed, draw, self.settings.negatives), "<u4")
+        owners, weights, users, sampled, positions, vectors = gather(
+            table.context, table.target, table.steps, rows, lengths, self._recencies, targets, bits, len(table),
             self._number,
         )  # fmt: skip
-        users, sampled, positions, vectors, bias = gathered
         slope = users @ vectors.T
-        slope += bias
-        slope -= slope.max(axis=1, keepdims=True)
+        to_exponents(slope, table.bias, sampled)
         np.exp(slope, out=slope)
-        slope *= -1 / slope.sum(axis=1, keepdims=True)
-        slope[np.arange(b), positions] += 1.0
-        self._moves = _descend(
+        bias_gradient = to_slope(slope, slope.sum(axis=1), positions)
+        self._moves = descend(
             table.context, table.target, table.bias, table.steps, rows, weights, owners, slope @ vectors, sampled,
-            slope.T @ users, slope.sum(axis=0), np.float32(self.settings.rate), self._number, self._moved,
+            slope.T @ users, bias_gradient, np.float32(self.settings.rate), self._number, self._moved,
             self._has_moved, self._moves, table.block_rows, table.changed,
         )  # fmt: skip
 
     def _rows(self, items: list[str]) -> list[int]:
+        """The rows of `items`, begun where there are none."""
         try:
             return list(map(self.table.rows.__getitem__, items))
         except KeyError:
@@ -191,7 +189,7 @@ class Embedding:
 
     def _note(self, rows: np.ndarray) -> None:
         """Note that `rows`, int32 (n,), moved."""
-        self._moves = _note(rows, self._moved, self._has_moved, self._moves)
+        self._moves = note(rows, self._moved, self._has_moved, self._moves)
 
     def _fit(self) -> None:
         """Make the arrays by row as long as the table."""
@@ -202,165 +200,3 @@ class Embedding:
             self._has_moved = np.pad(self._has_moved, (0, more))
             self._published_context = np.pad(self._published_context, ((0, more), (0, 0)))
             self._published_target = np.pad(self._published_target, ((0, more), (0, 0)))
-
-
-@njit(cache=True)
-def _gather(context, target, bias, steps, rows, weights, owners, targets, draws, size, number):  # type: ignore[no-untyped-def]
-    """What a step needs of the table: the users' vectors, float32 (b, d); the distinct rows of `targets`, int32 (b,),
-    and of the sample, int32 (n,), where each of `targets` stands there, their embeddings, float32 (n, d), and biases.
-
-    The interaction k of a history is with `rows[k]`, by the user `owners[k]`, and weighs `weights[k]`. `draws` float64
-    in [0, 1) sample among the first `size` rows. `number` int32 by row is 0 before and after.
-    """
-    users = np.zeros((len(targets), context.shape[1]), np.float32)
-    for k in range(len(rows)):
-        user, row = owners[k], rows[k]
-        for column in range(context.shape[1]):
-            users[user, column] += weights[k] * context[row, column]
-    sampled = np.empty(len(targets) + len(draws), np.int32)
-    positions = np.empty(len(targets), np.int64)
-    n = 0
-    for k in range(len(sampled)):
-        row = targets[k] if k < len(targets) else np.int32(draws[k - len(targets)] * size)
-        if number[row] == 0 and steps[row, TARGET] > 0:  # 0 in free rows
-            sampled[n] = row
-            n += 1
-            number[row] = n
-        if k < len(targets):
-            positions[k] = number[row] - 1
-    vectors = np.empty((n, target.shape[1]), np.float32)
-    biases = np.empty(n, np.float32)
-    for k in range(n):
-        row = sampled[k]
-        number[row] = 0
-        vectors[k] = target[row]
-        biases[k] = bias[row]
-    return users, sampled[:n], positions, vectors, biases
-
-
-@njit(cache=True)
-def _descend(  # type: ignore[no-untyped-def]
-    context, target, bias, steps, rows, weights, owners, pulls, sampled, gradient, bias_gradient, rate, number, moved,
-    has_moved, moves, block_rows, changed,
-):  # fmt: skip
-    """AdaGrad steps on the context embeddings of `rows`, which got `pulls`, float32 (b, d), of their users each by its
-    weight, and on the target embeddings and biases of `sampled`, int32 (n,) distinct: `gradient` float32 (n, d) and
-    `bias_gradient` float32 (n,). Notes all these as moved, and their blocks in `changed`; returns how many rows are
-    noted.
-    """
-    distinct = np.empty(len(rows), np.int32)
-    sums = np.zeros((len(rows), context.shape[1]), np.float32)
-    n = 0
-    for k in range(len(rows)):
-        if number[rows[k]] == 0:
-            distinct[n] = rows[k]
-            n += 1
-            number[rows[k]] = n
-        into = number[rows[k]] - 1
-        for column in range(context.shape[1]):
-            sums[into, column] += weights[k] * pulls[owners[k], column]
-    for k in range(n):
-        number[distinct[k]] = 0
-    _move(context, steps, CONTEXT, distinct[:n], sums[:n], rate)
-    _move(target, steps, TARGET, sampled, gradient, rate)
-    for k in range(len(sampled)):
-        row = sampled[k]
-        steps[row, BIAS] += bias_gradient[k] * bias_gradient[k]
-        bias[row] += rate * bias_gradient[k] / np.sqrt(steps[row, BIAS])
-    mark_blocks(distinct[:n], block_rows, changed)
-    mark_blocks(sampled, block_rows, changed)
-    moves = _note(distinct[:n], moved, has_moved, moves)
-    return _note(sampled, moved, has_moved, moves)
-
-
-@njit(cache=True)
-def _move(vectors, steps, kind, rows, gradient, rate):  # type: ignore[no-untyped-def]
-    """One AdaGrad step of each of `rows`, distinct: its gradient, of float32 (n, d), over the root of the sum of the
-    mean squares of all before it and itself. One kind of work at a time, which a processor does for several rows at
-    once.
-    """
-    n, size = gradient.shape
-    scales = np.empty(n, np.float32)
-    for k in range(n):
-        scales[k] = _square(gradient[k]) / np.float32(size)
-    for k in range(n):
-        steps[rows[k], kind] += scales[k]
-        scales[k] = rate / np.sqrt(steps[rows[k], kind])
-    for k in range(n):
-        row, scale = rows[k], scales[k]
-        for column in range(size):
-            vectors[row, column] += scale * gradient[k, column]
-
-
-@njit(cache=True)
-def _square(vector):  # type: ignore[no-untyped-def]
-    """The sum of squares, in four sums that a processor can add at once."""
-    a = b = c = d = np.float32(0)
-    whole = len(vector) - len(vector) % 4
-    for k in range(0, whole, 4):
-        a += vector[k] * vector[k]
-        b += vector[k + 1] * vector[k + 1]
-        c += vector[k + 2] * vector[k + 2]
-        d += vector[k + 3] * vector[k + 3]
-    for k in range(whole, len(vector)):
-        a += vector[k] * vector[k]
-    return (a + b) + (c + d)
-
-
-@njit(cache=True)
-def _note(rows, moved, has_moved, moves):  # type: ignore[no-untyped-def]
-    """Add `rows` to the first `moves` of `moved`, each once; returns how many there are."""
-    for row in rows:
-        if not has_moved[row]:
-            has_moved[row] = True
-            moved[moves] = row
-            moves += 1
-    return moves
-
-
-@njit(cache=True)
-def _publish(  # type: ignore[no-untyped-def]
-    rows, steps, context, target, published_context, published_target,
-    named, context_of, contexts, target_of, targets, moved, has_moved,
-):  # fmt: skip
-    """Of `rows`, ascending, those whose context or target embedding is away from what was published, to be published.
-
-    Up to `len(contexts)` of each kind are copied to `contexts` and `targets`; `context_of` and `target_of` say whose by
-    position in `named`, which lists their rows. Those for which there is no room are noted in `moved` again. Returns
-    how many are named, contexts, targets, noted. Costs 0.1 us a row.
-    """
-    i = m = n = left = 0
-    for row in rows:
-        has_moved[row] = False
-        if steps[row, TARGET] == 0:  # a free row
-            continue
-        for_context = _is_far(context[row], published_context[row])
-        for_target = _is_far(target[row], published_target[row])
-        if (for_context and m == len(contexts)) or (for_target and n == len(targets)):
-            has_moved[row] = True
-            moved[left] = row
-            left += 1
-        put_context, put_target = for_context and m < len(contexts), for_target and n < len(targets)
-        if put_context:
-            published_context[row] = context[row]
-            contexts[m] = context[row]
-            context_of[m] = i
-            m += 1
-        if put_target:
-            published_target[row] = target[row]
-            targets[n] = target[row]
-            target_of[n] = i
-            n += 1
-        if put_context or put_target:
-            named[i] = row
-            i += 1
-    return i, m, n, left
-
-
-@njit(cache=True)
-def _is_far(vector, published):  # type: ignore[no-untyped-def]
-    """Whether `vector` is away from `published` by more than TOLERANCE of its length."""
-    away = np.float32(0)
-    for k in range(len(vector)):
-        away += (vector[k] - published[k]) * (vector[k] - published[k])
-    return away > np.float32(TOLERANCE**2) * _square(vector)
