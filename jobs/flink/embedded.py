@@ -7,6 +7,7 @@ keeps what runs Python on a core of its own, as far as there are cores.
 import os
 import sys
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -65,28 +66,29 @@ class EmbeddedFlink:
             for number in range(count)
         ]
         self._jobmanager: Any = None
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="flink-starter")
+        self._started: Future[None] = Future()
 
     def __enter__(self) -> Self:
-        from pyflink.java_gateway import get_gateway  # noqa: PLC0415 (it starts Java)
-
         lines = [f"{key}: {msgspec.json.encode(value).decode()}\n" for key, value in self.options.items()]
         (self._scratch / "config.yaml").write_text("".join(lines), "utf-8")
-        try:
-            for taskmanager in self._taskmanagers:
-                taskmanager.start()
-            flink = get_gateway().jvm.org.apache.flink
-            loaded = flink.configuration.GlobalConfiguration.loadConfiguration(str(self._scratch))
-            self._jobmanager = flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint(loaded)
-            self._jobmanager.startCluster()
-        except BaseException:
-            self._end()
-            raise
+        for taskmanager in self._taskmanagers:
+            taskmanager.start()
+        self._started = self._starter.submit(self._start_jobmanager)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        for taskmanager in self._taskmanagers:
+            taskmanager.kill()  # nothing of it is kept
+        self._starter.shutdown()
+        if self._jobmanager is not None:
+            self._jobmanager.closeAsync()
+
+    def wait(self) -> None:
+        """Wait for the JobManager, which starts while the job is built; raises what its start did."""
+        self._started.result()
 
     def require_running(self) -> None:
         """Raises `Failure`, with the end of its log, where a TaskManager has ended."""
@@ -94,11 +96,13 @@ class EmbeddedFlink:
             if taskmanager.pid is None:
                 raise Failure(f"{taskmanager.name} ended ({taskmanager.ending}): {tail(taskmanager.log)}")
 
-    def _end(self) -> None:
-        for taskmanager in self._taskmanagers:
-            taskmanager.kill()  # nothing of it is kept
-        if self._jobmanager is not None:
-            self._jobmanager.closeAsync()
+    def _start_jobmanager(self) -> None:
+        from pyflink.java_gateway import get_gateway  # noqa: PLC0415 (it starts Java)
+
+        flink = get_gateway().jvm.org.apache.flink
+        loaded = flink.configuration.GlobalConfiguration.loadConfiguration(str(self._scratch))
+        self._jobmanager = flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint(loaded)
+        self._jobmanager.startCluster()
 
 
 def separated(config: Config) -> Config:
@@ -148,6 +152,7 @@ def _options(config: Config, scratch: Path, slots: int) -> Mapping[str, str]:
         "rest.address": LOCALHOST,
         "rest.bind-address": LOCALHOST,
         "rest.port": str(free_port()),
+        "cluster.registration.error-delay": "100 ms",  # a TaskManager that was ready before: not the usual 10 s
         "io.tmp.dirs": str(scratch),
         "execution.target": "remote",
         "python.executable": sys.executable,

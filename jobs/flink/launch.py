@@ -122,14 +122,15 @@ def root_cause(error: BaseException) -> str:
 
 
 def _execute(config: Config, scratch: Path, operators: "Operators | None") -> None:
-    from .sinks import Assembly  # noqa: PLC0415 (as below)
-
     config = separated(config)
-    flink = EmbeddedFlink(config, scratch)
-    with _java_failures(), Assembly(_targets(config)) as assembly, flink:
-        env = _environment(flink.options)
-        _build(env, config, assembly.directories, operators)
-        _run_to_end(env.execute_async(config.job.name), flink)
+    with _java_failures(), EmbeddedFlink(config, scratch) as flink:  # first of all: it takes seconds to start
+        from .sinks import Assembly  # noqa: PLC0415 (as below)
+
+        with Assembly(_targets(config)) as assembly:
+            env = _environment(flink.options)
+            _build(env, config, assembly.directories, operators)
+            flink.wait()
+            _run_to_end(env.execute_async(config.job.name), flink)
 
 
 # Flink's modules start Java when they are imported or first used: only once all is prepared.
