@@ -25,7 +25,7 @@ RUNNER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 # What is between operators is what signals can run ahead by, and what a checkpoint has to wait for: little is enough.
 SHORT_BUFFERS = {
-    "taskmanager.memory.segment-size": "8 kb",
+    "taskmanager.memory.segment-size": "16 kb",
     "taskmanager.network.memory.floating-buffers-per-gate": "4",
     "taskmanager.network.memory.max-buffers-per-channel": "4",
 }
