@@ -304,7 +304,7 @@ def test_every_kernel_has_a_twin():
 
 # Compiled as they are meant to be.
 
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[3]
 RETRIEVAL = ("candidates", "candidates/sources", "index")
 
 
@@ -314,7 +314,7 @@ def python(*arguments: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, *arguments],
         env=compiling | environment,
-        cwd=TESTS.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -354,15 +354,20 @@ def test_kernels_read_and_write_within_their_arrays():
     apart, are the kernels that read or write where data says.
     """
     looking = {
-        "test_candidates.py": (TWINS, ("merging", "reached", "selection")),
-        "test_index.py": (test_index.TWINS, ("apply_updates", "pool", "ranked_lists", "vocabulary")),
-        "test_sources.py": (test_sources.TWINS, ("cohort", "content.wish", "cosine", "covisit.reach", "covisit.str")),
+        "candidates/test_candidates.py": (TWINS, ("merging", "reached", "selection")),
+        "index/test_index.py": (test_index.TWINS, ("apply_updates", "pool", "ranked_lists", "vocabulary")),
+        "candidates/test_sources.py": (
+            test_sources.TWINS,
+            ("cohort", "content.wish", "cosine", "covisit.reach", "covisit.str"),
+        ),
     }
-    asked = {"test_candidates.py::test_an_access_out_of_bounds_is_an_error"}
+    asked = {"candidates/test_candidates.py::test_an_access_out_of_bounds_is_an_error"}
     for file, (twins, kernels) in looking.items():
         asked |= {f"{file}::{test.__name__}" for name, test in twins.items() if name.startswith(kernels)}
     checked = {"NUMBA_BOUNDSCHECK": "1", "RIVERRANK_CACHE": str(cache_dir() / "checked")}
-    written = python("-m", "pytest", "-p", "no:cacheprovider", *(f"tests/{test}" for test in sorted(asked)), **checked)
+    written = python(
+        "-m", "pytest", "-p", "no:cacheprovider", *(f"tests/operators/{test}" for test in sorted(asked)), **checked
+    )
     assert len(asked) > 15 and "skipped" not in written and "100%" in written
 
 

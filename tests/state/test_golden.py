@@ -28,7 +28,7 @@ from riverrank.state.messages import (
 )
 from riverrank.state.records import Event, Item
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 FOUR = Behaviour(signals=SignalSettings(neighbours=4))

@@ -1,7 +1,7 @@
 """Bytes that learners and rankers were kept in: each layout is still read, with the same weights of the same features.
 
 A golden file is written once, when its layout is new, by the operators themselves, bytes within bytes included:
-`python tests/test_golden_models.py NAME` from the root, with the function that NAME has in WRITERS. Those of layout 1
+`PYTHONPATH=tests:tests/operators/models python FILE NAME`, with the function that NAME has in WRITERS. Those of layout 1
 that have no function were written in the same way by the version that had that layout, or by hand before.
 """
 
@@ -28,7 +28,7 @@ from riverrank.state.messages import Feedback, Outcome, Seen, Weights, decode_up
 from riverrank.state.records import Event
 from test_learner import shop
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 SPACE = feature_space(registry.SOURCES)
 PLAIN, OF_ADAM = LearnerSettings(), LearnerSettings(optimizer="optim.Adam")
 ADAM = LearnerSettings(optimizer="optim.Adam", tokens=6)

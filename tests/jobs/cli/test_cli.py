@@ -22,7 +22,7 @@ from riverrank.jobs.dev.services import KafkaBroker, Valkey
 from riverrank.state.outputs import OUTPUTS
 from riverrank.state.records import Event, Item, to_json
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = Path(sys.executable).with_name("riverrank")
 COMMANDS = ("run", "replay", "evaluate", "get", "explain", "erase", "check", "convert", "demo", "starters", "drift")
 

@@ -1,7 +1,7 @@
 """Bytes of SESSION's state and of feedbacks: each layout is still read, with the same history, ids and impressions.
 
 A golden file is written once, when its layout is new, by SESSION itself from the events below, bytes within bytes
-included: `python tests/test_golden_session.py NAME` from the root, with the function that NAME has in WRITERS. Those of
+included: `PYTHONPATH=tests python FILE NAME`, with the function that NAME has in WRITERS. Those of
 layout 1 were written by hand by the version that had that layout.
 """
 
@@ -19,7 +19,7 @@ from riverrank.state.messages import Feedback, History, Outcome, Seen, decode_fe
 from riverrank.state.records import Event
 from riverrank.state.sessions import OpenImpression, SessionState, decode_session, encode_session
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 SESSION_1 = SessionState(
     newest=1_764_000_000_000,
