@@ -1,8 +1,8 @@
 """Bytes that learners and rankers were kept in: each layout is still read, with the same weights of the same features.
 
 A golden file is written once, when its layout is new, by the operators themselves, bytes within bytes included:
-`PYTHONPATH=tests:tests/operators/models python FILE NAME`, with the function that NAME has in WRITERS. Those of layout 1
-that have no function were written in the same way by the version that had that layout, or by hand before.
+`PYTHONPATH=tests:tests/operators/models python FILE NAME`, with the function that NAME has in WRITERS. Those of layout
+1 that have no function were written in the same way by the version that had that layout, or by hand before.
 """
 
 import sys
