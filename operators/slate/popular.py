@@ -1,5 +1,8 @@
 """The slate for whoever has none yet: what is most popular now."""
 
+import time
+from collections.abc import Callable
+
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.weights import LatestRanker
 from riverrank.state.messages import POPULAR
@@ -9,14 +12,24 @@ _CAUSES = (Cause("popular"),)
 
 
 class PopularSlate:
-    """Makes the popular slate of `size` items of `index`, once in `every` milliseconds of event time at most."""
+    """Makes the popular slate of `size` items of `index`, once in `every` milliseconds at most: of event time, or of
+    the wall clock where that is sooner, as after an event from the future. `clock` gives seconds.
+    """
 
-    def __init__(self, index: ItemIndex, ranker: LatestRanker, size: int, every: int) -> None:
+    def __init__(
+        self,
+        index: ItemIndex,
+        ranker: LatestRanker,
+        size: int,
+        every: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.index = index
         self.ranker = ranker
         self.size = size
         self.every = every
-        self._made_at: tuple[int, int] | None = None  # event time, and feedbacks learned from
+        self.clock = clock
+        self._made_at: tuple[int, float, int] | None = None  # event time, clock, and feedbacks learned from
 
     def at(self, ts: int) -> bytes | None:
         """The slate as JSON at event time `ts`; None where the last one is recent enough, or there is nothing to serve.
@@ -24,13 +37,16 @@ class PopularSlate:
         Its version is one more than the events that the signals have learned from, so it grows over restarts too.
         """
         index, events = self.index, self.index.events
-        if self._made_at is not None and (events <= self._made_at[1] or ts < self._made_at[0] + self.every):
-            return None
+        if self._made_at is not None:
+            made_ts, made_at, learned = self._made_at
+            is_early = ts < made_ts + self.every and 1000 * (self.clock() - made_at) < self.every
+            if is_early or events <= learned:
+                return None
         rows = index.popular()
         rows = rows[index.servable[rows]][: self.size]
         if not len(rows):
             return None
-        self._made_at = (ts, events)
+        self._made_at = (ts, self.clock(), events)
         scores = index.popularity(rows)
         scores = (scores / max(float(scores[0]), 1.0)).round(5)
         slots = tuple(

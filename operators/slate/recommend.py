@@ -59,7 +59,7 @@ class Recommend:
     def __init__(
         self, behaviour: Behaviour, index: ItemIndex, *, predict: bool = True, popular_every: int = 10_000
     ) -> None:
-        """`predict`: whether anyone reads the predictions; `popular_every` in milliseconds of event time."""
+        """`predict`: whether anyone reads the predictions; `popular_every` in milliseconds (see PopularSlate)."""
         self.behaviour = behaviour
         self.index = index
         self.predict = predict
