@@ -24,7 +24,7 @@ class Indexed(Protocol):
     _clock: np.ndarray
 
     def _row(self, item_id: str) -> int: ...
-    def _make_room(self, rows: int) -> None: ...
+    def _make_room(self, ids: Sequence[str]) -> None: ...
     def _set_clock(self) -> None: ...
 
 
@@ -67,7 +67,7 @@ def apply_vectors(index: Indexed, update: VectorUpdate) -> None:
 
 def _rows(index: Indexed, ids: Sequence[str]) -> np.ndarray:
     """The rows of `ids`, begun where there are none: int32 (n,)."""
-    index._make_room(len(ids))
+    index._make_room(ids)
     try:
         return np.fromiter(map(index.table.rows.__getitem__, ids), np.int32, len(ids))
     except KeyError:

@@ -3,6 +3,8 @@
 RANKER and RECOMMEND each hold one, fed by the broadcast of updates; answering reads it and never writes what is kept.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from numba import njit
@@ -273,14 +275,20 @@ class ItemIndex:
             self._enter(row, item_id)
         return row
 
-    def _make_room(self, rows: int) -> None:
-        """Where `rows` more would be too many, release the least popular that the catalogue does not hold."""
+    def _make_room(self, ids: Sequence[str]) -> None:
+        """Where those of `ids` that have no row yet would be too many, release the least popular that the catalogue
+        does not hold; and where it holds all, of those.
+        """
         table, limit = self.table, self.behaviour.catalogue.items
-        if len(table.rows) + rows <= limit:
+        if len(table.rows) + len(ids) <= limit:
             return
-        spare = np.array([row for row in table.rows.values() if not self.known[row]], np.int64)
-        order = spare[np.argsort(self.popularity(spare), kind="stable")]
-        gone = order[: max(rows, limit // 32)]
+        wanted = len(table.rows) + sum(item_id not in table.rows for item_id in ids) - limit
+        if wanted <= 0:
+            return
+        rows = np.fromiter(table.rows.values(), np.int64, len(table.rows))
+        known = self.known[rows]
+        order = rows[np.lexsort((self.popularity(rows), known))]
+        gone = order[: max(wanted, min(limit // 32, np.count_nonzero(~known)))]
         for row in gone.tolist():
             if self.items.pop(table.ids[row], None) is not None:
                 self.forgotten.append(table.ids[row])
@@ -291,6 +299,7 @@ class ItemIndex:
         self.releases += 1
         self.servable[gone] = False
         self.known[gone] = False
+        self.content[gone] = self.text[gone] = 0.0
         self.lists.forget()
         self._pool.forget()
 
@@ -298,7 +307,7 @@ class ItemIndex:
         """Put the item in its row, unless a newer record of it was there; whether it did."""
         if item.ts < self.items.get(item.item_id, -1):
             return False
-        self._make_room(1)
+        self._make_room((item.item_id,))
         self.items[item.item_id] = item.ts
         row = self._row(item.item_id)
         before = self.tokens[row].copy()

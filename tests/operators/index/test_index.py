@@ -577,5 +577,57 @@ TWINS = {
 }
 
 
+def small_index(limit: int) -> ItemIndex:
+    return ItemIndex(Behaviour(catalogue=CatalogueSettings(items=limit)))
+
+
+def hold(index: ItemIndex, *numbers: int, ts: int = 1) -> None:
+    for number in numbers:
+        index.apply(CatalogueUpdate(Item(f"i{number}", ts, title=f"word{number}", categories=(f"c{number}",))))
+
+
+def met(index: ItemIndex, signals: Signals, *item_ids: str) -> None:
+    """Somebody took each of these."""
+    for item_id in item_ids:
+        signals.learn(Feedback(Event(item_id, "click", "u", 1, item_id), 1.0, ()))
+    for update in signals.flush():
+        index.apply(decode_update(update))
+
+
+def test_a_full_index_makes_room_for_what_is_new_alone():
+    index = small_index(64)
+    signals = Signals(index.behaviour, 0)
+    hold(index, *range(60))
+    met(index, signals, "x0", "x1", "x2", "x3")
+    assert len(index.table.rows) == 64
+    hold(index, *range(60), ts=2)  # what is there already needs no room
+    met(index, signals, "x0", "i5")
+    assert len(index.table.rows) == 64 and index.releases == 0
+    hold(index, 60)
+    assert index.releases == 1 and "x0" in index.table.rows and len(index.table.rows) == 63  # 64 // 32 went, one came
+    assert all(f"i{number}" in index.table.rows for number in range(61))
+
+
+def test_where_the_catalogue_holds_all_the_least_popular_make_room():
+    index = small_index(64)
+    signals = Signals(index.behaviour, 0)
+    hold(index, *range(64))
+    met(index, signals, *(f"i{number}" for number in range(64) if number != 9))
+    hold(index, 64, 65)
+    assert len(index.table.rows) == 64 and "i9" not in index.table.rows and "i65" in index.table.rows
+    assert "i9" in index.forgotten
+
+
+def test_a_row_that_is_used_again_says_nothing_of_who_had_it():
+    index = small_index(64)
+    signals = Signals(index.behaviour, 0)
+    hold(index, *range(64))
+    row = index.table.rows["i0"]
+    assert index.content[row].any() and index.text[row].any()
+    met(index, signals, *(f"i{number}" for number in range(1, 64)), "stranger")
+    assert index.table.rows["stranger"] == row
+    assert not index.content[row].any() and not index.text[row].any() and (index.tokens[row] == -1).all()
+
+
 def test_every_kernel_has_a_twin():
     assert missing_twins("index", TWINS, globals()) == set()
