@@ -66,13 +66,17 @@ def test_zip_holds_every_module(tmp_path: Path) -> None:
     assert modules <= set(zipfile.ZipFile(tmp_path / "riverrank.zip").namelist())
 
 
-def taskmanager(code: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script as a TaskManager's interpreter does that had its first task from the folder `code`, now gone."""
+def taskmanager(
+    code: Path, script: str, first: str = "riverrank.operators.flink.arrivals"
+) -> subprocess.CompletedProcess[str]:
+    """Run a script as a TaskManager's interpreter does that had its first task, which asked for the module `first`,
+    from the folder `code`, now gone.
+    """
     beginning = f"""
 import importlib, pickle, shutil, sys
 sys.path.insert(0, {str(code)!r})
 sys.modules["pemja"] = sys
-import riverrank.operators.flink.arrivals as first
+import {first} as first
 assert first.__file__.startswith({str(code)!r}), first.__file__
 shutil.rmtree({str(code)!r})
 """
@@ -96,6 +100,13 @@ def test_a_taskmanager_keeps_all_modules_when_the_folder_of_its_first_job_is_gon
     assert {"riverrank.operators.flink.signals", "riverrank.jobs.local.reading"} <= handed_over
     done = taskmanager(code, f"for name in {sorted(handed_over)}: importlib.import_module(name)")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_taskmanager_whose_first_job_asked_for_a_few_modules_runs_the_job_all_the_same(code: Path) -> None:
+    function = pickle.dumps(SignalsFunction(Behaviour()))
+    script = f"print(pickle.loads({function!r}).behaviour, sys.modules['riverrank.state.records'].__file__)"
+    done = taskmanager(code, script, first="riverrank.state.records")
+    assert done.returncode == 0 and str(code) not in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("changed", [False, True])

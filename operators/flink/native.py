@@ -46,8 +46,21 @@ def apart(work: Callable[[], object]) -> None:
         raise faults[0]
 
 
+def forget_gone() -> None:
+    """Let go of the modules of ours whose files are gone: another job, that asked for a few of them, brought them."""
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        if name.startswith("riverrank.") and spec is not None and spec.has_location:
+            try:
+                spec.loader.get_data(spec.origin)
+            except OSError:
+                del sys.modules[name]
+    importlib.invalidate_caches()
+
+
 def import_all() -> None:
     """Import every module that a task can ask for, and with them numba, River and scipy."""
+    forget_gone()
     code_digest()  # while the files are there
     names = modules()
     adapters = [name for name in names if name.startswith(__package__)]
