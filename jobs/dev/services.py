@@ -18,7 +18,7 @@ from typing import Self
 from riverrank.jobs.flink import jars
 from riverrank.jobs.processes import OwnedProcess, ServiceError, accepts_connections, free_port
 
-from .cluster import FlinkCluster, java_home
+from .cluster import FlinkCluster
 
 __all__ = ["FlinkCluster", "KafkaBroker", "ServiceError", "Valkey", "free_port"]
 
@@ -127,7 +127,7 @@ class KafkaBroker(Service):
             "\n".join(f"{key}={value}" for key, value in self._properties(folder / "data", controller).items()), "utf-8"
         )
         java: list[str | Path] = [
-            java_home() / "bin" / "java",
+            jars.java_home() / "bin" / "java",
             f"-Xmx{KAFKA_HEAP}",
             f"-Xms{KAFKA_HEAP}",
             "-XX:+UseSerialGC",

@@ -16,7 +16,7 @@ import msgspec
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import OwnedProcess, free_port, tail
-from riverrank.state.runtime.environment import CORE
+from riverrank.state.runtime.environment import CORE, cores
 
 from . import jars
 
@@ -53,13 +53,14 @@ class EmbeddedFlink:
 
     def __init__(self, config: Config, scratch: Path) -> None:
         slots = config.job.parallelism * (2 if config.job.separate else 1)
-        count = min(slots, _cores())
+        count = min(slots, len(cores()))
         self.options = _options(config, scratch, slots=-(-slots // count))
         self._scratch = scratch
+        command = [*_java(), RUNNER, "--configDir", str(scratch)]
         self._taskmanagers = [
             OwnedProcess(
                 f"taskmanager-{number}",
-                [*_java(), RUNNER, "--configDir", scratch],
+                command,
                 scratch / f"taskmanager-{number}.log",
                 {CORE: os.environ.get(CORE, str(number))},
             )
@@ -107,7 +108,7 @@ class EmbeddedFlink:
 
 def separated(config: Config) -> Config:
     """`config` with slots of their own for answers, where there is more than one core."""
-    job = msgspec.structs.replace(config.job, separate=config.job.separate or _cores() > 1)
+    job = msgspec.structs.replace(config.job, separate=config.job.separate or len(cores()) > 1)
     return msgspec.structs.replace(config, job=job)
 
 
@@ -117,28 +118,15 @@ def java_options() -> list[str]:
     """
     from pyflink.pyflink_gateway_server import get_jvm_opts  # noqa: PLC0415 (only an embedded run needs it)
 
-    options = get_jvm_opts({"FLINK_CONF_DIR": str(_flink() / "conf"), **os.environ})
+    options = get_jvm_opts({"FLINK_CONF_DIR": str(jars.flink_home() / "conf"), **os.environ})
     return [*options, *([] if any("Tiered" in option for option in options) else [QUICK_COMPILER])]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _java() -> list[str]:
     """The command of a TaskManager's Java, up to the class that it runs."""
-    flink = _flink()
-    classes = [*(flink / "lib").glob("*.jar"), *(flink / "opt").glob("flink-python-*.jar")]
-    logs = f"-Dlog4j.configurationFile={(flink / 'conf' / 'log4j-console.properties').as_uri()}"
-    java = Path(os.environ["JAVA_HOME"]) / "bin" / "java"
-    return [str(java), *java_options(), logs, "-cp", os.pathsep.join(map(str, classes))]
-
-
-def _flink() -> Path:
-    """The folder of the wheel."""
-    import pyflink  # noqa: PLC0415 (only an embedded run needs it)
-
-    return Path(pyflink.__file__).parent
+    logs = f"-Dlog4j.configurationFile={(jars.flink_home() / 'conf' / 'log4j-console.properties').as_uri()}"
+    java = jars.java_home() / "bin" / "java"
+    return [str(java), *java_options(), logs, "-cp", os.pathsep.join(map(str, jars.flink()))]
 
 
 def _options(config: Config, scratch: Path, slots: int) -> Mapping[str, str]:

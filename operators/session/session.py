@@ -9,8 +9,8 @@ from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
+from riverrank.operators.recent import Recent
 from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
-from riverrank.state.codec import LastRead
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import hash32, hash64, uniform
 from riverrank.state.messages import Feedback, History, Outcome, Seen
@@ -57,7 +57,7 @@ class Session:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.sent = 0
-        self.read: LastRead[SessionState] = LastRead()
+        self.read: Recent[SessionState] = Recent()
 
     def accept(self, event: Event, state: bytes | None) -> Accepted:
         """Take one event of a user, with the state that was returned for the last one (None at first)."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numba import njit
+from riverrank.operators.catalogue.vectors import dot_of
 from riverrank.state.item_tables import to_bfloat16
 from riverrank.state.table import mark_blocks
 
@@ -128,7 +129,7 @@ def _move(vectors, steps, kind, rows, gradient, rate):  # type: ignore[no-untype
     n, size = gradient.shape
     scales = np.empty(n, np.float32)
     for k in range(n):
-        scales[k] = _square(gradient[k]) / np.float32(size)
+        scales[k] = dot_of(gradient[k], gradient[k]) / np.float32(size)
     for k in range(n):
         steps[rows[k], kind] += scales[k]
         scales[k] = rate / np.sqrt(steps[rows[k], kind])
@@ -136,21 +137,6 @@ def _move(vectors, steps, kind, rows, gradient, rate):  # type: ignore[no-untype
         row, scale = rows[k], scales[k]
         for column in range(size):
             vectors[row, column] += scale * gradient[k, column]
-
-
-@njit(cache=True)
-def _square(vector):  # type: ignore[no-untyped-def]
-    """The sum of squares, in four sums that a processor can add at once."""
-    a = b = c = d = np.float32(0)
-    whole = len(vector) - len(vector) % 4
-    for k in range(0, whole, 4):
-        a += vector[k] * vector[k]
-        b += vector[k + 1] * vector[k + 1]
-        c += vector[k + 2] * vector[k + 2]
-        d += vector[k + 3] * vector[k + 3]
-    for k in range(whole, len(vector)):
-        a += vector[k] * vector[k]
-    return (a + b) + (c + d)
 
 
 @njit(cache=True)
@@ -217,4 +203,4 @@ def _are_far(context, published_context, target, published_target, row):  # type
         of_context += away * away
         of_target += other * other
     least = np.float32(TOLERANCE**2)
-    return of_context > least * _square(context[row]), of_target > least * _square(target[row])
+    return of_context > least * dot_of(context[row], context[row]), of_target > least * dot_of(target[row], target[row])

@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 from riverrank.operators.candidates.context import Context, context_of
-from riverrank.operators.candidates.last_served import LastServed
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.drift import recent, watch
 from riverrank.operators.models.learner import Learner, Learners, LinearLearner
 from riverrank.operators.models.weights import LatestRanker
+from riverrank.operators.recent import Recent
 from riverrank.operators.settings import Behaviour
-from riverrank.state.codec import LastRead
 from riverrank.state.event_types import ANSWERED, INTERACTIONS
 from riverrank.state.hashing import hash32
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
@@ -73,8 +72,8 @@ class Recommend:
         self.reranker = Reranker(behaviour, index, self.rules, 1 << sources.index(NEW) if NEW in sources else 0)
         self.explainer = Explainer(index, self.retriever, self.rules)
         self.writer = SlotWriter(index, sources, self.explainer.phrases)
-        self.served: LastServed[Served] = LastServed(index)
-        self.read: LastRead[tuple[LearnerState, Learner]] = LastRead()
+        self.served: Recent[Served] = Recent()
+        self.read: Recent[tuple[LearnerState, Learner]] = Recent()
         self._nothing = np.zeros(0)
         self.popular_slate = PopularSlate(index, self.ranker, behaviour.slate.size, popular_every)
 
@@ -82,7 +81,7 @@ class Recommend:
         """Learn from `feedback` and, where its event asks for it, answer it."""
         event = feedback.event
         if event.type == "erase":
-            self.served.take(event.user_id)
+            self.served.take(event.user_id, self.index.releases)
             self.read.take(event.user_id, None)
             return Answer(None, erased=True)
         stored, learner = self.read.take(event.user_id, state) or self._read(state)
@@ -121,12 +120,12 @@ class Recommend:
         took = event.type in INTERACTIONS
         if not (took or feedback.outcomes):
             return Lesson(feedback, user, None)
-        lesson = Lesson(feedback, user, self.served.take(event.user_id))
+        lesson = Lesson(feedback, user, self.served.take(event.user_id, self.index.releases))
         self.learning.learn(lesson)
         if took:
             self._remember(user.state, event.item_id or "")
         elif lesson.served is not None:
-            self.served.put(event.user_id, lesson.served)
+            self.served.put(event.user_id, self.index.releases, lesson.served)
         return lesson
 
     def _remember(self, state: LearnerState, item_id: str) -> None:
@@ -162,7 +161,7 @@ class Recommend:
         if not len(candidates.rows):
             return empty
         served = user.serve(self.index, candidates, context)
-        self.served.put(event.user_id, served if pinnable is None else served.proposed())
+        self.served.put(event.user_id, self.index.releases, served if pinnable is None else served.proposed())
         slots, reasons = self._slots(event.event_id, served, context, user)
         return self.writer.write(slots, reasons, empty[: -len(NO_ITEMS)], b"}")
 

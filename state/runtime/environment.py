@@ -52,14 +52,16 @@ def share_core() -> None:
     the interpreter's memory over: a slate takes twice the processor time then, and comes half as often.
     """
     if (number := os.environ.get(CORE)) and hasattr(os, "sched_setaffinity"):
-        cores = _cores()
-        os.sched_setaffinity(0, {cores[int(number) % len(cores)]})
+        mine = cores()
+        os.sched_setaffinity(0, {mine[int(number) % len(mine)]})
 
 
 @cache
-def _cores() -> list[int]:
+def cores() -> list[int]:
     """Those that this process may use, as it was when this was first asked for."""
-    return sorted(os.sched_getaffinity(os.getpid()))
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(os.getpid()))
+    return list(range(os.cpu_count() or 1))
 
 
 def single_blas_thread() -> int:

@@ -1,17 +1,18 @@
 """Bytes that state was kept in: every layout that was ever released must still be read, with the same values.
 
-A golden file is written once, when its layout is new (`python -m tests.test_golden NAME` from the root), and never
-again: a test that fails here means that a savepoint would no longer restore.
+A golden file is written once, when its layout is new, and never again: a test that fails here means that a savepoint
+would no longer restore. `PYTHONPATH=tests:tests/state:tests/operators/models python FILE NAME` writes it.
 """
 
 import sys
-from pathlib import Path
+from functools import partial
 
 import msgspec
 import numpy as np
 import pytest
 import test_golden_models
 import test_golden_session
+from golden_files import GOLDEN, kept, write
 from riverrank.operators.index.item_index import META, ItemIndex, Meta
 from riverrank.operators.settings import Behaviour, SignalSettings
 from riverrank.operators.signals.signals import COUNTS, Counts, Signals
@@ -27,9 +28,6 @@ from riverrank.state.messages import (
     encode,
 )
 from riverrank.state.records import Event, Item
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-
 
 FOUR = Behaviour(signals=SignalSettings(neighbours=4))
 LEARNED = [
@@ -115,13 +113,12 @@ TABLES = {  # by layout: (make, key, arguments of the table)
 @pytest.mark.parametrize("name", PLAIN)
 def test_kept_bytes_are_read_as_they_were_meant(name):
     value, encode_one, decode_one = PLAIN[name]
-    kept = (GOLDEN / f"{name}.bin").read_bytes()
-    assert decode_one(kept) == value
+    assert decode_one(kept(name)) == value
     assert decode_one(encode_one(value)) == value
 
 
 def test_an_update_of_signals_from_before_its_lists_stood_first_tells_the_same():
-    updates = [decode_update(raw) for raw in ((GOLDEN / "update-signals-1.bin").read_bytes(), signals_update(LEARNED))]
+    updates = [decode_update(raw) for raw in (kept("update-signals-1"), signals_update(LEARNED))]
     indexes = ItemIndex(FOUR), ItemIndex(FOUR)
     for index, update in zip(indexes, updates, strict=True):
         index.apply(update)
@@ -147,11 +144,11 @@ def test_an_update_of_signals_from_before_its_lists_stood_first_tells_the_same()
 
 def test_a_cache_write_is_written_as_it_was():
     value, encode_one, _ = PLAIN["cache-write-2"]
-    assert encode_one(value) == (GOLDEN / "cache-write-2.bin").read_bytes()
+    assert encode_one(value) == kept("cache-write-2")
 
 
 def test_signals_write_as_they_did():
-    assert signals_update(LEARNED) == (GOLDEN / "update-signals-5.bin").read_bytes()
+    assert signals_update(LEARNED) == kept("update-signals-5")
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -159,7 +156,7 @@ def test_kept_blocks_are_read_as_they_were_meant(name):
     make, key, shape = TABLES[name]
     meant = make()
     loaded = type(meant)(*shape)
-    loaded.load({key: (GOLDEN / f"{name}.bin").read_bytes(), "else": b""})
+    loaded.load({key: kept(f"{name}"), "else": b""})
     assert loaded.rows == meant.rows != {}
     assert loaded.free == meant.free
     for column in meant.columns:
@@ -170,11 +167,11 @@ def test_kept_blocks_are_read_as_they_were_meant(name):
 @pytest.mark.parametrize("name", ["items", "vectors", "sessions"])
 def test_blocks_are_written_as_they_were(name):
     make, key, _ = TABLES[f"{name}-{NEWEST}"]
-    assert make().dump()[key] == (GOLDEN / f"{name}-{NEWEST}.bin").read_bytes()
+    assert make().dump()[key] == kept(f"{name}-{NEWEST}")
 
 
 def test_a_block_of_a_newer_layout_is_refused():
-    fields = msgspec.msgpack.decode((GOLDEN / f"items-{NEWEST}.bin").read_bytes())
+    fields = msgspec.msgpack.decode(kept(f"items-{NEWEST}"))
     with pytest.raises(ValueError, match="table block of layout 4: this version reads up to 3"):
         ItemTable(3, 4).load({"block:00000000": encode([NEWEST + 1, *fields[1:]])})
 
@@ -189,19 +186,15 @@ def test_every_golden_file_is_tested():
     assert names == {*PLAIN, *TABLES, "update-signals-1", *test_golden_models.NAMES, *test_golden_session.NAMES}
 
 
-def write(name: str) -> None:
-    """Write the golden file of a new layout."""
-    target = GOLDEN / f"{name}.bin"
-    if target.exists():
-        raise SystemExit(f"{target.name} is there: a layout that was released does not change, make a new one")
+def made(name: str) -> bytes:
+    """What the golden file of that name holds."""
     if name in TABLES:
         make, key, _ = TABLES[name]
-        made = make().dump()[key]
-    else:
-        made = PLAIN[name][1](PLAIN[name][0])
-    target.write_bytes(made)
+        return make().dump()[key]
+    value, encode_one, _ = PLAIN[name]
+    return encode_one(value)
 
 
 if __name__ == "__main__":
     for wanted in sys.argv[1:]:
-        write(wanted)
+        write(wanted, partial(made, wanted))

@@ -7,11 +7,11 @@ A golden file is written once, when its layout is new, by the operators themselv
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from golden_files import kept, write
 from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.features import feature_space
 from riverrank.operators.models.drift import HEAD, Change, take
@@ -28,7 +28,6 @@ from riverrank.state.messages import Feedback, Outcome, Seen, Weights, decode_up
 from riverrank.state.records import Event
 from test_learner import shop
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 SPACE = feature_space(registry.SOURCES)
 PLAIN, OF_ADAM = LearnerSettings(), LearnerSettings(optimizer="optim.Adam")
 ADAM = LearnerSettings(optimizer="optim.Adam", tokens=6)
@@ -82,10 +81,6 @@ LAYOUT_1 = (
     *("ranker-1", "ranker-1-ensemble", "ranker-1-learned", "update-weights", "update-weights-learned"),
 )
 NAMES = {*WRITERS, *LAYOUT_1}  # of the golden files that are tested here
-
-
-def kept(name: str) -> bytes:
-    return (GOLDEN / f"{name}.bin").read_bytes()
 
 
 def user(name: str) -> LearnerState:
@@ -266,14 +261,6 @@ def test_a_layout_of_the_future_is_refused(decode: Callable[[bytes], object], na
         decode(encode([99, *fields[1:]]))
 
 
-def write(name: str) -> None:
-    """Write the golden file of a new layout."""
-    target = GOLDEN / f"{name}.bin"
-    if target.exists():
-        raise SystemExit(f"{target.name} is there: a layout that was released does not change, make a new one")
-    target.write_bytes(WRITERS[name]())
-
-
 if __name__ == "__main__":
     for wanted in sys.argv[1:]:
-        write(wanted)
+        write(wanted, WRITERS[wanted])

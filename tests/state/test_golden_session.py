@@ -6,11 +6,11 @@ layout 1 were written by hand by the version that had that layout.
 """
 
 import sys
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from golden_files import kept, write
 from riverrank.operators.session.session import Accepted, Session
 from riverrank.operators.settings import Behaviour, HistorySettings
 from riverrank.state.event_types import verbs
@@ -18,8 +18,6 @@ from riverrank.state.hashing import hash64
 from riverrank.state.messages import Feedback, History, Outcome, Seen, decode_feedback, encode
 from riverrank.state.records import Event
 from riverrank.state.sessions import OpenImpression, SessionState, decode_session, encode_session
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 SESSION_1 = SessionState(
     newest=1_764_000_000_000,
@@ -130,10 +128,6 @@ MEANT = {  # name: (value, encode, decode)
 NAMES = frozenset(MEANT)
 
 
-def kept(name: str) -> bytes:
-    return (GOLDEN / f"{name}.bin").read_bytes()
-
-
 @pytest.mark.parametrize("name", MEANT)
 def test_kept_bytes_are_read_as_they_were_meant(name):
     value, encode_one, decode_one = MEANT[name]
@@ -174,14 +168,6 @@ def test_a_layout_of_the_future_is_refused(decode, name):
         decode(encode([99, *fields[1:]]))
 
 
-def write(name: str) -> None:
-    """Write the golden file of a new layout."""
-    target = GOLDEN / f"{name}.bin"
-    if target.exists():
-        raise SystemExit(f"{target.name} is there: a layout that was released does not change, make a new one")
-    target.write_bytes(WRITERS[name]())
-
-
 if __name__ == "__main__":
     for wanted in sys.argv[1:]:
-        write(wanted)
+        write(wanted, WRITERS[wanted])

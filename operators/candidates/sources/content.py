@@ -5,12 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from riverrank.operators.catalogue.tokens import preferences
-from riverrank.operators.catalogue.vectors import DIMENSIONS, direction
+from riverrank.operators.catalogue.vectors import DIMENSIONS, direction, dot_of
 
 from ..context import NONE
 from ..query import Query
 from ..source import Score, Source
-from ..vectors import dot_of, touched
+from ..vectors import touched
 
 WANTED = 4  # tokens whose most popular items are proposed
 TOKENS_OF_A_VALUE = 4  # that a stated value is looked for in

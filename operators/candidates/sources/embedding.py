@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 from numba import njit
+from riverrank.operators.catalogue.vectors import dot_of
 from riverrank.operators.index.pool import logits
 from riverrank.operators.signals.embedding import recency
 
 from ..query import Query
 from ..selection import is_allowed, key_of, order_of, select, sort
 from ..source import Score, Source
-from ..vectors import dot_of, touched
+from ..vectors import touched
 
 
 class Embedding(Source):

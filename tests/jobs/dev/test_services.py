@@ -18,7 +18,7 @@ import redis
 from kafka import KafkaConsumer, KafkaProducer
 from riverrank.jobs.dev import services
 from riverrank.jobs.dev.bundle import bundle
-from riverrank.jobs.dev.cluster import FlinkCluster, flink_home
+from riverrank.jobs.dev.cluster import FlinkCluster
 from riverrank.jobs.dev.services import KafkaBroker, Valkey
 from riverrank.jobs.flink import jars
 from riverrank.jobs.processes import OwnedProcess, ServiceError
@@ -243,7 +243,7 @@ def test_jars_without_a_network_say_the_mend_on_one_line(tmp_path: Path, free_po
 
 
 def test_cluster_has_a_jvm_each_and_replaces_a_killed_taskmanager(cluster: FlinkCluster) -> None:
-    before = sorted(path.name for path in (flink_home() / "lib").iterdir())
+    before = sorted(path.name for path in (jars.flink_home() / "lib").iterdir())
     assert {known["id"] for known in cluster.rest("/taskmanagers")["taskmanagers"]} >= {
         "taskmanager-0",
         "taskmanager-1",

@@ -24,7 +24,7 @@ from riverrank.operators.candidates.reached import Reached, add
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.candidates.selection import Allowed, is_allowed, key_of, order_of, select, sort
 from riverrank.operators.candidates.source import Feature, Score, Source
-from riverrank.operators.candidates.vectors import dot_of, touched
+from riverrank.operators.candidates.vectors import touched
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import RankerWeights
@@ -256,19 +256,6 @@ def test_the_table_of_logarithms_is_near_the_logarithm_everywhere():
     assert (np.diff(found[:30_001]) > 0).all() and (found[0], found[30_000]) == (0.0, 1.0)
 
 
-@given(st.lists(st.tuples(*[st.floats(-4, 4, width=32)] * 2), max_size=11))
-def test_a_dot_product_is_the_sum_of_products_in_four_parts(pairs):
-    a, b = np.array(pairs, np.float32).reshape(-1, 2).T.copy()
-    found, whole = dot_of(a, b), len(pairs) // 4 * 4
-    sums = [np.float32(0.0)] * 4
-    for d in range(whole):
-        sums[d % 4] += a[d] * b[d]
-    for d in range(whole, len(pairs)):
-        sums[0] += a[d] * b[d]
-    assert found == (sums[0] + sums[1]) + (sums[2] + sums[3])
-    assert found == pytest.approx(math.fsum(float(x) * float(y) for x, y in zip(a, b, strict=True)), abs=1e-4)
-
-
 @given(st.lists(st.integers(-9, 9), max_size=50))
 def test_a_vector_is_touched_in_each_line_and_at_its_end(numbers):
     assert touched(np.array(numbers, np.float32)) == sum(numbers[::16]) + sum(numbers[-1:])
@@ -293,7 +280,6 @@ TWINS = {
     "selection.order_of": test_the_higher_has_the_higher_key_of_equals_the_first,
     "selection.select": test_the_best_few_are_those_of_sorting_and_nothing_is_lost,
     "selection.sort": test_the_best_few_are_those_of_sorting_and_nothing_is_lost,
-    "vectors.dot_of": test_a_dot_product_is_the_sum_of_products_in_four_parts,
     "vectors.touched": test_a_vector_is_touched_in_each_line_and_at_its_end,
 }
 

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 from riverrank.operators.models.learner import Learners
+from riverrank.operators.recent import Recent
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour, ExplorationSettings, LearnerSettings, SlateSettings
-from riverrank.state.codec import LastRead
 from riverrank.state.learners import decode_learner
 from riverrank.state.records import Event, Slate
 from shop_pipeline import PLAIN, Shop, ids
@@ -171,7 +171,7 @@ def test_what_is_in_memory_is_what_the_bytes_hold(learner):
     behaviour = msgspec.structs.replace(PLAIN, learner=learner, exploration=ExplorationSettings("thompson", rate=0.2))
     remembers, forgets = Shop(behaviour), Shop(behaviour)
     for k in range(60):
-        forgets.recommend.read, forgets.pipeline.intake.session.read = LastRead(), LastRead()
+        forgets.recommend.read, forgets.pipeline.intake.session.read = Recent(), Recent()
         kind, item, shown = ("click", "dislike", "request", "impression")[k % 4], f"i{k * 7 % 30}", ("i1", f"i{k}")
         sent = [s.send("uv"[k % 3 == 0], kind, item, items=shown, attributes={"n": k}) for s in (remembers, forgets)]
         assert sent[0] == sent[1]
@@ -188,6 +188,6 @@ def test_bytes_from_before_are_read_again():
     again = session.accept(Event("e2", "click", "u", 2, "i2"), sessions[2])
     answered = []
     for _ in range(2):
-        shop.recommend.served.take("u")
+        shop.recommend.served.take("u", shop.index.releases)
         answered.append(shop.recommend.answer(again.feedback, users[2]))
     assert again.state == sessions[3] and answered[0] == answered[1] and answered[0].version == 3
