@@ -405,7 +405,7 @@ def _bad_items() -> list[bytes]:
 # Running them.
 
 
-def run(name: str, folder: Path, hash_seed: str = "0") -> Path:
+def run(name: str, folder: Path, hash_seed: str = "0", one_core: bool = False) -> Path:
     """Replay the stream `name` in a process of its own; the folder of its outputs, which is `folder`/`name`."""
     stream, target = STREAMS[name], folder / name
     target.mkdir(parents=True)
@@ -419,6 +419,7 @@ def run(name: str, folder: Path, hash_seed: str = "0") -> Path:
     environment = kept | STEADY | {"PYTHONHASHSEED": hash_seed}
     done = subprocess.run(
         [*_riverrank(), "replay", *flags],
+        preexec_fn=_keep_to_one_core if one_core else None,
         check=False,
         env=environment,
         timeout=TIMEOUT_SECONDS,
@@ -434,6 +435,10 @@ def run_all(folder: Path) -> dict[str, Path]:
     """Replay all streams, a few at once; the folder of each one's outputs."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return dict(zip(STREAMS, pool.map(lambda name: run(name, folder), STREAMS), strict=True))
+
+
+def _keep_to_one_core() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def _riverrank() -> list[str]:

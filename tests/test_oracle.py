@@ -3,6 +3,7 @@ means to answer differently, `python tests/oracle.py compare` says by how much, 
 """
 
 import json
+import os
 import tomllib
 from collections import Counter
 
@@ -38,6 +39,16 @@ def pinned():
 def test_a_stream_is_answered_as_it_was(name, folders, counts, pinned):
     assert counts[name] == pinned[name]["counts"]
     assert oracle.digests(folders[name]) == pinned[name]["digests"]
+
+
+@pytest.mark.parametrize("name", ["all-kinds", "thompson", "bounds"])  # by one shard, by two, and with little room
+def test_one_core_answers_as_several_do(name, folders, tmp_path):
+    """On several, what learns from everyone has an index of its own: nothing may depend on who reads it when."""
+    if len(os.sched_getaffinity(0)) == 1:
+        pytest.skip("there is one core only")
+    alone = oracle.run(name, tmp_path, one_core=True)
+    for output in oracle.OUTPUTS:
+        assert (alone / f"{output}.jsonl").read_bytes() == (folders[name] / f"{output}.jsonl").read_bytes()
 
 
 def test_what_is_pinned_is_the_streams(pinned):

@@ -53,7 +53,6 @@ def run(config: Config, number: int, *, as_json: bool) -> None:
         feedback = intake.accept(event).feedback if isinstance(event, Event) else None
         if feedback is not None:
             lessons.learn(feedback)
-            lessons.flush_signals()
     lessons.finish()
     starters = choice(lessons.index, titles, number)
     if not starters:

@@ -6,9 +6,10 @@ What is broadcast in the job is applied here at once. Records and outputs are ha
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+import msgspec
 from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.index.item_index import ItemIndex
@@ -22,6 +23,21 @@ from riverrank.state.outputs import PREDICTIONS, Origin, Records
 from riverrank.state.records import Event, Item, Reject, dead_letter, decode_event, decode_item
 
 Write = Callable[[str, bytes], None]  # takes the key and the JSON of one record
+
+
+class Rejected(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A record of the events stream that cannot be used."""
+
+    arrival: Arrival
+    reject: Reject
+
+
+class Redelivery(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """An event that was accepted before."""
+
+
+# What SESSION and the learners of everyone make of events: all that RECOMMEND and the outputs hear of them.
+Message = Feedback | Update | Rejected | Redelivery
 
 
 class CacheWriter(Protocol):
@@ -63,39 +79,32 @@ class Lessons:
         """Take an item of the catalogue."""
         self.index.apply(CatalogueUpdate(item))
 
-    def learn(self, feedback: Feedback) -> None:
-        """Learn what a feedback tells of items, and of their order."""
+    def learn(self, feedback: Feedback) -> list[Update]:
+        """Learn what a feedback tells of items, and of their order; the updates that are due, and in the index now."""
         if self.session.sampled(feedback):
             self.ranker.learn(feedback)
         for shard in self.session.routes(feedback):
             self.signals[shard].learn(feedback)
-
-    def flush_signals(self) -> bool:
-        """Apply the signals where there are enough for an update; whether there were."""
-        flushed = False
-        for signals in self.signals:
-            if signals.due():
-                self._apply(signals.updates())
-                flushed = True
-        return flushed
-
-    def flush_ranker(self) -> None:
-        """Apply the weights and vectors where enough was learned for an update."""
-        if self.ranker.due():
-            self._apply(self.ranker.updates())
+        applied: list[Update] = []
+        learners: tuple[Signals | Ranker, ...] = (*self.signals, self.ranker)
+        for learner in learners:
+            if learner.due():
+                applied += self._applied(learner.updates())
+        return applied
 
     def finish(self) -> None:
         """Apply all that was learned."""
         self.ranker.embedding.settle()
         for signals in self.signals:
-            self._apply(signals.updates())
-        self._apply(self.ranker.updates())
+            self._applied(signals.updates())
+        self._applied(self.ranker.updates())
         while (moved := self.ranker.embedding.moved(self.ranker.shard)) is not None:
             self.index.apply(moved)
 
-    def _apply(self, updates: Sequence[Update]) -> None:
+    def _applied(self, updates: Sequence[Update]) -> Sequence[Update]:
         for update in updates:
             self.index.apply(update)
+        return updates
 
 
 class Pipeline:
@@ -141,37 +150,42 @@ class Pipeline:
 
     def event(self, arrival: Arrival) -> Answer | None:
         """Take a record of the events stream; None where it is not to be answered, or cannot be used."""
-        event = decode_event(arrival.value)
-        if isinstance(event, Reject):
-            self._reject(arrival, event, "events")
-            return None
-        return self.take(event, arrival)
+        return self.take(decode_event(arrival.value), arrival)
 
-    def take(self, event: Event, arrival: Arrival) -> Answer | None:
+    def take(self, event: Event | Reject, arrival: Arrival) -> Answer | None:
         """Take an event, which came as `arrival`."""
+        answer = None
+        for message in self.messages(event, arrival):
+            answer = self.hear(message) or answer
+        return answer
+
+    def messages(self, event: Event | Reject, arrival: Arrival) -> Iterator[Message]:
+        """What SESSION and the learners of everyone make of an event: its feedback, and what they tell once they
+        learned from it, which they do when the next message is asked for.
+        """
+        if isinstance(event, Reject):
+            yield Rejected(arrival, event)
+            return
         accepted = self.intake.accept(event)
         if accepted.reject is not None:
-            self._reject(arrival, accepted.reject, "events")
-        feedback = accepted.feedback
-        if feedback is None:
-            if accepted.reject is None:
-                self.redeliveries += 1
-            return None
-        user_id = event.user_id
-        answer = self.recommend.answer(feedback, self.users.get(user_id))
-        _keep(self.users, user_id, answer.state)
-        self._write(self._answers, user_id, answer)
-        if answer.slate is not None:
-            self.slates += 1
-            if self.cache is not None:
-                self.cache.put(CacheWrite(slate_key(user_id), feedback.epoch, answer.version, answer.slate))
-        if answer.erased:
-            self._erase(event, feedback.epoch)
-        self.lessons.learn(feedback)
-        if self.lessons.flush_signals():
+            yield Rejected(arrival, accepted.reject)
+        if accepted.feedback is not None:
+            yield accepted.feedback
+            yield from self.lessons.learn(accepted.feedback)
+        elif accepted.reject is None:
+            yield Redelivery()
+
+    def hear(self, message: Message) -> Answer | None:
+        """Answer a feedback, and write what a message is to be written as. What an update tells is in the index."""
+        if isinstance(message, Feedback):
+            return self._answer(message)
+        if isinstance(message, Rejected):
+            self._reject(message.arrival, message.reject, "events")
+        elif isinstance(message, Redelivery):
+            self.redeliveries += 1
+        else:
             self.refresh_popular()
-        self.lessons.flush_ranker()
-        return answer
+        return None
 
     def refresh_popular(self) -> None:
         """Put the slate of users who have none in the cache, where it is time for it."""
@@ -182,6 +196,19 @@ class Pipeline:
     def learners_digest(self) -> str:
         """The digest of all learners."""
         return learners_digest(self.users)
+
+    def _answer(self, feedback: Feedback) -> Answer:
+        user_id = feedback.event.user_id
+        answer = self.recommend.answer(feedback, self.users.get(user_id))
+        _keep(self.users, user_id, answer.state)
+        self._write(self._answers, user_id, answer)
+        if answer.slate is not None:
+            self.slates += 1
+            if self.cache is not None:
+                self.cache.put(CacheWrite(slate_key(user_id), feedback.epoch, answer.version, answer.slate))
+        if answer.erased:
+            self._erase(feedback.event, feedback.epoch)
+        return answer
 
     def _erase(self, event: Event, epoch: int) -> None:
         receipt = receipt_of(event, cached=self.cache is not None)

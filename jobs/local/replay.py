@@ -7,12 +7,17 @@ import gc
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 from riverrank.jobs.config.schema import Config
 from riverrank.operators.flink.arrivals import Arrival
+from riverrank.state.messages import Update
+from riverrank.state.records import decode_event
+from riverrank.state.runtime.environment import cores
 
+from .ahead import ahead
 from .cache import LocalCache
-from .pipeline import Pipeline
+from .pipeline import Message, Pipeline
 from .reading import read
 from .writing import opened
 
@@ -31,8 +36,8 @@ def run(config: Config) -> None:
             pipeline.item(arrival)
         pipeline.refresh_popular()
         gc.freeze()  # modules and catalogue stay: not to be looked through at each collection
-        for arrival in _watched(config, "events"):
-            pipeline.event(arrival)
+        for message in _messages(config, pipeline):
+            pipeline.hear(message)
         if cache is not None:
             cache.finish()
     seconds = time.monotonic() - started
@@ -42,6 +47,23 @@ def run(config: Config) -> None:
     if dead := pipeline.dead_letters:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dead.items()))
         log.info("%d dead letters (%s); the first, %s", dead.total(), reasons, pipeline.first_dead_letter)
+
+
+def _messages(config: Config, pipeline: Pipeline) -> Iterator[Message]:
+    """What becomes of all events; where there are two cores, made by a process that runs ahead of this one."""
+    made = (
+        message
+        for arrival in _watched(config, "events")
+        for message in pipeline.messages(decode_event(arrival.value), arrival)
+    )
+    if len(cores()) == 1:
+        yield from made
+        return
+    with closing(ahead(made)) as messages:
+        for message in messages:
+            if isinstance(message, Update):
+                pipeline.index.apply(message)  # the other process has applied it to an index of its own
+            yield message
 
 
 def _watched(config: Config, name: str) -> Iterator[Arrival]:

@@ -21,7 +21,7 @@ class Indexed(Protocol):
     meta: Any
     lists: Any
     _pool: Any
-    _clock: np.ndarray
+    clock: np.ndarray
 
     def _row(self, item_id: str) -> int: ...
     def _make_room(self, ids: Sequence[str]) -> None: ...
@@ -46,8 +46,9 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
     meta.events[update.shard] = update.events
     if is_new:
         index._set_clock()
+        index.lists.forget()
     else:
-        index._clock[update.shard] = update.events
+        index.clock[update.shard] = update.events
     index.lists.count(rows.take(counted))
     meta.ratings[update.shard] = update.ratings
     meta.ts = max(meta.ts, update.ts)

@@ -24,7 +24,6 @@ from riverrank.state.messages import (
     CatalogueUpdate,
     SignalUpdate,
     Update,
-    VectorUpdate,
     Weights,
     decode_update,
 )
@@ -72,7 +71,7 @@ class ItemIndex:
         self.table = ItemTable(behaviour.signals.neighbours, behaviour.embedding.dimensions)
         self.sessions = Sessions(behaviour.signals.sessions, self.table.capacity)
         self.meta = Meta()
-        self._clock = np.zeros(1)  # by shard, how many feedbacks it has learned from
+        self.clock = np.zeros(1)  # by shard, how many feedbacks it has learned from
         self.items: dict[str, int] = {}  # newest ts of each item of the catalogue, deleted ones too
         self.vocabulary = Vocabulary()
         self.token_names, self.token_numbers = self.vocabulary.names, self.vocabulary.numbers
@@ -126,12 +125,15 @@ class ItemIndex:
         """Take an update; whether it changed anything."""
         if isinstance(update, CatalogueUpdate):
             return self._apply_item(update.item)
-        if isinstance(update, SignalUpdate):
-            self._apply_signals(update)
-        elif isinstance(update, VectorUpdate):
-            self._apply_vectors(update)
-        else:
+        if isinstance(update, Weights):
             self.weights[update.shard] = update
+            return True
+        self._settle()
+        if isinstance(update, SignalUpdate):
+            apply_signals(self, update)
+        else:
+            apply_vectors(self, update)
+        self._settle()
         return True
 
     @property
@@ -156,65 +158,60 @@ class ItemIndex:
     def decayed_into(self, rows: np.ndarray, which: int, scores: np.ndarray, column: int) -> None:
         """Decayed popularity or trend of `rows`, int32 (c,), as of the newest event, into a column of `scores`."""
         table = self.table
-        decayed(rows, table.stats, which, table.at, table.shard, self._clock, self._log_decay[which], scores, column)
+        decayed(rows, table.stats, which, table.at, table.shard, self.clock, self._log_decay[which], scores, column)
 
     def keys_of(self, rows: np.ndarray, which: int) -> np.ndarray:
         """What orders `rows`, int (n,), by popularity or trend whenever they were counted: float64 (n,)."""
-        table = self.table
-        with np.errstate(divide="ignore"):
-            keys = np.log(table.stats[rows, which].astype(np.float64))
-        at = table.at[rows] if len(self.meta.events) <= 1 else table.at[rows] - self._clock[table.shard[rows]]
-        return keys - at * self._log_decay[which]
+        return self._keys_as_of(self.lists.clock, rows, which)
 
     def both_keys_of(self, rows: np.ndarray) -> np.ndarray:
         """`keys_of` by popularity, and by trend: float64 (2, n)."""
         table = self.table
         keys = gather_decayed(rows, table.stats)
         np.log(keys, out=keys)
-        as_of_start(keys, rows, table.stats, table.at, table.shard, self._clock, len(self.meta.events), self._log_decay)
+        as_of_start(keys, rows, table.stats, table.at, table.shard, self.lists.clock, self._log_decay)
         return keys
 
     def popular(self) -> np.ndarray:
         """The 4,096 most popular servable rows (a sixteenth fewer where some went), most popular first; of equals the
         lowest row: int32.
         """
-        self.lists.refresh()
+        self.lists.make_ready()
         return self.lists.popular.rows[: self.lists.popular.n]
 
     def trending(self) -> np.ndarray:
         """The 400 servable rows that trend most, as `popular`."""
-        self.lists.refresh()
+        self.lists.make_ready()
         return self.lists.trending.rows[: self.lists.trending.n]
 
     def newest(self) -> np.ndarray:
         """The `catalogue.new_items` newest servable rows of the catalogue: those of which least is known come first, so
         that each has its first exposures; of equals the newest.
         """
-        self.lists.refresh()
+        self.lists.make_ready()
         return self.lists.least_known()
 
     def pool(self) -> Pool:
         """The learned ones of the most popular rows, with their target embeddings."""
-        if self._pool.wants_refresh(self.events):
-            self._pool.fill(self.popular(), self.events)
+        if not self._pool.is_settled:
+            self._pool.fill(self.popular())
         return self._pool
 
     def best_of(self, token: int) -> np.ndarray:
         """The 60 most popular servable rows that have `token`: int32."""
-        if len(self.meta.events) > 1:  # of one shard, no list grows old
-            self.lists.refresh()
+        self.lists.make_ready()
         return self.lists.best_of(token)
 
     def best_of_each(self, tokens: np.ndarray) -> np.ndarray:
         """`best_of` each of `tokens`, int32, one after another: int32."""
-        if len(self.meta.events) > 1:
-            self.lists.refresh()
+        self.lists.make_ready()
         return self.lists.best_of_each(tokens)
 
     def by_popularity(self) -> np.ndarray:
         """All servable rows, most popular first: int32."""
         rows = np.flatnonzero(self.servable[: len(self.table)])
-        return rows[np.argsort(-self.keys_of(rows, POPULARITY), kind="stable")].astype(np.int32)
+        clock = self.clock if len(self.meta.events) > 1 else self.lists.clock
+        return rows[np.argsort(-self._keys_as_of(clock, rows, POPULARITY), kind="stable")].astype(np.int32)
 
     def highest_popularity(self) -> float:
         """That of the most popular row, 1 at least."""
@@ -227,13 +224,27 @@ class ItemIndex:
         number = sum(n for _, n in self.meta.ratings.values())
         return total / number if number else None
 
+    def _keys_as_of(self, clock: np.ndarray, rows: np.ndarray, which: int) -> np.ndarray:
+        table = self.table
+        with np.errstate(divide="ignore"):
+            keys = np.log(table.stats[rows, which].astype(np.float64))
+        return keys - (table.at[rows] - clock[table.shard[rows]]) * self._log_decay[which]
+
+    def _settle(self) -> None:
+        """Make the lists and the pool again where enough changed. Done before and after what was learned is applied,
+        and never when they are read: they follow from the updates alone, whoever reads in between.
+        """
+        self.lists.settle()
+        if self._pool.wants_refresh(self.events):
+            self._pool.fill(self.popular(), self.events)
+
     def _events_of(self, shards: np.ndarray) -> np.ndarray:
-        return self._clock[shards]
+        return self.clock[shards]
 
     def _set_clock(self) -> None:
         events = self.meta.events
-        self._clock = np.zeros(max(events, default=0) + 1)
-        self._clock[list(events)] = list(events.values())
+        self.clock = np.zeros(max(events, default=0) + 1)
+        self.clock[list(events)] = list(events.values())
 
     def _fit(self) -> None:
         """Make the arrays as long as the table."""
@@ -325,12 +336,6 @@ class ItemIndex:
         self.lists.change(row, np.append(before, self.tokens[row]))
         return True
 
-    def _apply_signals(self, update: SignalUpdate) -> None:
-        apply_signals(self, update)
-
-    def _apply_vectors(self, update: VectorUpdate) -> None:
-        apply_vectors(self, update)
-
 
 @njit(cache=True)
 def decayed(rows, stats, which, at, shard, clock, log_decay, scores, column):  # type: ignore[no-untyped-def]
@@ -354,11 +359,11 @@ def gather_decayed(rows, stats):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def as_of_start(logs, rows, stats, at, shard, clock, shards, log_decay):  # type: ignore[no-untyped-def]
-    """What `gather_decayed` gave, of which `logs`, float64 (2, n), are the logarithms, as of event 0; of 0 is -inf."""
+def as_of_start(logs, rows, stats, at, shard, clock, log_decay):  # type: ignore[no-untyped-def]
+    """What `gather_decayed` gave, of which `logs`, float64 (2, n), are the logarithms, as of `clock`; of 0 is -inf."""
     for k in range(len(rows)):
         row = rows[k]
-        age = at[row] if shards <= 1 else at[row] - clock[shard[row]]
+        age = at[row] - clock[shard[row]]
         for which in range(2):
             log = logs[which, k] if stats[row, which] > 0.0 else -np.inf
             logs[which, k] = log - age * log_decay[which]

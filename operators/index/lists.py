@@ -23,6 +23,7 @@ class Indexed(Protocol):
     table: ItemTable
     vocabulary: Vocabulary
     meta: Any
+    clock: np.ndarray
     servable: np.ndarray
     known: np.ndarray
     born: np.ndarray
@@ -44,8 +45,9 @@ class Lists:
         self.newest = RankedList(index.behaviour.catalogue.new_items)
         self._least_known: np.ndarray | None = None
         self._order = np.zeros(0, np.int64)  # of the newest when they were last sorted
-        self._stale = True
-        self._is_fresh = False  # whether nothing happened since it was last seen to that the lists are right
+        self.clock = np.zeros(1)  # by shard, the number of feedbacks as of which keys are; 0 where there is one shard
+        self._stale = True  # whether the lists are to be made before they are read
+        self._settled = False  # whether something was learned since they had to be made
         self._made_at = 0
         self._rows = np.zeros((64, BEST + 1), np.int32)
         self._keys = np.zeros((64, BEST + 1))
@@ -53,14 +55,14 @@ class Lists:
         self._tokens: list[int] = []  # by slot
 
     def forget(self) -> None:
-        """Make all lists again when they are next asked for."""
-        self._stale = True
-        self._least_known, self._is_fresh = None, False
+        """Make all lists again before they are next read."""
+        self._stale, self._settled = True, False
+        self._least_known = None
         self._drop_slots()
 
     def count(self, rows: np.ndarray) -> None:
         """The popularity or the number of feedbacks of `rows`, int (m,), changed."""
-        self._least_known, self._is_fresh = None, False
+        self._least_known = None
         if self._stale or not len(rows):
             return
         index, popular, trending = self.index, self.popular, self.trending
@@ -77,7 +79,8 @@ class Lists:
         for slot in index.vocabulary.slots[tokens[tokens >= 0]].tolist():
             if slot >= 0:
                 self._counts[slot] = -1
-        self._least_known, self._is_fresh = None, False
+        self._least_known = None
+        self._stale |= not self._settled  # or they would depend on whether somebody read them before
         if self._stale:
             return
         one = np.array([row])
@@ -90,17 +93,32 @@ class Lists:
             ranked.remove(row)
             if index.servable[row] and (ranked is not self.newest or index.known[row]):
                 ranked.put(row, key)
+        if self._is_short():
+            self._stale, self._settled = True, False
 
-    def refresh(self) -> None:
-        """Make the lists again where they have to be: to be called before one is read."""
-        if self._is_fresh:
-            return
-        self._is_fresh = True
+    def make_ready(self) -> None:
+        """To be called before a list is read."""
+        if self._stale:
+            self._make()
+
+    def settle(self) -> None:
+        """Make the lists again where they have to be: before and after what was learned is counted."""
+        several = len(self.index.meta.events) > 1
+        is_old = several and self.index.events - self._made_at >= REFRESH_EVENTS
+        if self._stale or is_old or self._is_short():
+            self._make()
+        self._settled = True
+
+    def _is_short(self) -> bool:
+        return self.popular.is_short or self.trending.is_short or self.newest.is_short
+
+    def _make(self) -> None:
         index = self.index
-        several = len(index.meta.events) > 1
-        short = self.popular.is_short or self.trending.is_short or self.newest.is_short
-        if not (self._stale or short or (several and index.events - self._made_at >= REFRESH_EVENTS)):
-            return
+        if len(index.meta.events) > 1:
+            self.clock = index.clock.copy()
+            self._drop_slots()
+        else:
+            self.clock = np.zeros_like(index.clock)
         n, capacity = len(index.table), index.table.capacity
         rows = np.flatnonzero(index.servable[:n])
         self.popular.rebuild(rows, index.keys_of(rows, POPULARITY), capacity)
@@ -108,8 +126,6 @@ class Lists:
         rows = rows[index.known[rows]]
         self.newest.rebuild(rows, index.born[rows], capacity)
         self._stale, self._made_at, self._least_known = False, index.events, None
-        if several:
-            self._drop_slots()
 
     def least_known(self) -> np.ndarray:
         """The newest rows, those with the fewest feedbacks first: int32."""

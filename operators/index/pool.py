@@ -20,14 +20,20 @@ class Pool:
         self.bias = np.zeros(0, np.float32)
         self._column = np.zeros(0, np.int32)  # by row, -1 where it is not in the pool
         self._learned = 0  # rows that were learned first since the pool was filled
-        self._filled_at = -REFRESH_EVENTS
+        self._filled_at: int | None = None  # None until what was learned settles it
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it stays as it is until more is learned."""
+        return self._filled_at is not None
 
     def wants_refresh(self, events: int) -> bool:
         """Whether enough changed, as of so many events, for the pool to be filled again."""
-        return events - self._filled_at >= REFRESH_EVENTS or self._learned > len(self.rows) // 32
+        filled = self._filled_at
+        return filled is None or events - filled >= REFRESH_EVENTS or self._learned > len(self.rows) // 32
 
-    def fill(self, popular: np.ndarray, events: int) -> None:
-        """Take the learned ones of `popular`, int32, as of so many events."""
+    def fill(self, popular: np.ndarray, events: int | None = None) -> None:
+        """Take the learned ones of `popular`, int32, as of so many events; None: to be read once."""
         table = self.table
         rows = popular[table.target[popular].any(axis=1)]
         self.rows = rows.copy()
@@ -42,8 +48,8 @@ class Pool:
         self._learned += copy(rows, self.table.target, self.table.bias, self._column, self.target, self.bias)
 
     def forget(self) -> None:
-        """Fill the pool again when it is next asked for."""
-        self._filled_at = -(1 << 60)
+        """Fill the pool again before it is next read."""
+        self._filled_at = None
         self._column[:] = -1
 
 

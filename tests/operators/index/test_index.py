@@ -430,6 +430,31 @@ def test_ranked_lists_are_what_they_would_be_made_anew(seed, short_lists):
     assert (np.diff(decayed) <= 1e-6 * decayed[:-1]).all() and decayed[0] > 3 * decayed[len(decayed) // 2] > 0
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_read_depends_on_the_updates_and_not_on_earlier_reading(seed, shards, short_lists):
+    """RANKER and RECOMMEND read their indexes at times of their own, and must find the same in them."""
+
+    def read(world: World) -> list[list[float]]:
+        index = world.index
+        pool = index.pool()
+        tokens = np.arange(len(index.token_names), dtype=np.int32)
+        lists = [index.popular(), index.trending(), index.newest(), pool.rows, index.best_of_each(tokens)]
+        return [found.tolist() for found in (*lists, *pool.target, pool.bias)]
+
+    often, seldom = World(seed, shards), World(seed, shards)
+    draw, compared = random.Random(seed), 0
+    for _ in range(900):
+        often.step()
+        seldom.step()
+        if draw.random() < 0.7:
+            read(often)
+        if draw.random() < 0.03:
+            assert read(often) == read(seldom)
+            compared += 1
+    assert compared > 10 and len(seldom.index.pool().rows) > 5
+
+
 def test_ranked_lists_of_several_shards_lag_by_a_few_events_at_most(short_lists):
     """Items of another shard decay by another clock, so what is known of their order is up to REFRESH_EVENTS old."""
     world = World(7, shards=2, items=2000)
@@ -518,7 +543,7 @@ def test_keys_by_popularity_and_by_trend_are_those_of_each(shards):
     rows = np.arange(len(index.table), dtype=np.int32)
     with np.errstate(divide="ignore"):
         expected = np.log(index.table.stats[rows, :2].astype(np.float64))
-    ages = index.table.at[rows] - (shards > 1) * index._clock[index.table.shard[rows]]
+    ages = index.table.at[rows] - index.lists.clock[index.table.shard[rows]]
     expected -= ages[:, None] * index._log_decay
     assert index.both_keys_of(rows).tolist() == expected.T.tolist()
     assert [index.keys_of(rows, which).tolist() for which in (POPULARITY, TRENDING)] == expected.T.tolist()
