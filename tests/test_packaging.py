@@ -240,13 +240,14 @@ def test_modules_import_one_way() -> None:
 
 
 def test_each_folder_says_what_lives_there_and_holds_at_most_a_dozen_modules() -> None:
+    """Or a comment `# many: ` that says why not."""
     folders = {path.parent for path in sources()}
     assert len(folders) > 10
     for folder in folders:
         text = (folder / "__init__.py").read_text("utf-8")
         assert ast.get_docstring(ast.parse(text)), f"{folder.relative_to(ROOT)}/__init__.py says nothing"
         modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
-        assert len(modules) <= 12, f"{folder.relative_to(ROOT)} holds {len(modules)} modules"
+        assert len(modules) <= 12 or "# many: " in text, f"{folder.relative_to(ROOT)} holds {len(modules)} modules"
 
 
 def test_modules_and_functions_fit_on_a_few_screens() -> None:

@@ -1,1 +1,3 @@
 """The console script `riverrank`."""
+
+# many: a module for each command there is

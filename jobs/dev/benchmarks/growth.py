@@ -21,6 +21,9 @@ from .streams import ZipfShop
 ACTIVE = 1_000  # users that make the stream that warms up; further ones are copies of them
 
 
+STRANGERS = "users, of one interaction a visit"
+
+
 @dataclass(frozen=True)
 class Size:
     """One point: what there is of each."""
@@ -29,12 +32,14 @@ class Size:
     users: int = 1_000
     history: int = 50
     candidates: int = 120
+    visit: int = 4  # interactions of a user among the next thousand
 
 
 BASE = Size()
 AXES: Mapping[str, Sequence[int]] = {
     "items": (1_000, 10_000, 100_000, 1_000_000),
-    "users": (1_000, 10_000, 200_000),
+    "users": (1_000, 10_000, 100_000, 200_000),
+    STRANGERS: (1_000, 200_000),
     "history": (1, 10, 50, 200),
     "candidates": (30, 120, 250, 500),
 }
@@ -57,7 +62,8 @@ def grow(axes: Mapping[str, Sequence[int]], warm_up: int, events: int, rounds: i
     points = []
     for axis, values in axes.items():
         for value in values:
-            arguments = {**asdict(BASE), axis: value, "warm_up": warm_up, "events": events, "rounds": rounds}
+            size = {"users": value, "visit": 1} if axis == STRANGERS else {axis: value}
+            arguments = {**asdict(BASE), **size, "warm_up": warm_up, "events": events, "rounds": rounds}
             if axis == "history":  # so few users that each has such a history by then
                 arguments["users"] = max(1, min(BASE.users, warm_up // (2 * value)))
             found = alone("growth.point", arguments, folder)
@@ -68,7 +74,7 @@ def grow(axes: Mapping[str, Sequence[int]], warm_up: int, events: int, rounds: i
 
 
 def point(
-    items: int, users: int, history: int, candidates: int, warm_up: int, events: int, rounds: int
+    items: int, users: int, history: int, candidates: int, visit: int, warm_up: int, events: int, rounds: int
 ) -> dict[str, Any]:
     """The cost of an event in this process: its spread over rounds; with peak memory and time of loading an item."""
     behaviour = Behaviour()
@@ -88,7 +94,7 @@ def point(
     local.run(map(local.arrival, itertools.islice(shop.events(len(active)), warm_up)))
     here = [user for user in active if user in local.learners]
     local.clone_users(here, [user for user in shop.user_ids if user not in local.learners])
-    coming = shop.events()
+    coming = shop.events(visit=visit)
     cost = []
     for _ in range(rounds):
         arrivals = [local.arrival(event) for event in itertools.islice(coming, events)]

@@ -39,7 +39,9 @@ GROWTH = """## What makes an event dearer
 Microseconds of an event in one process, without Flink, after {warm_up:,} events. One thing grows at a time, the others
 stay at {items:,} items, {users:,} users, a history of {history} and {candidates} candidates. Items are taken by Zipf's
 law (the item of rank r in proportion to 1/r). Of more than {active:,} users the further ones are copies of these, who
-all come equally often. The slope says by how much an event is dearer than at the first value.
+all come equally often, for {visit} interactions among some thousand of others, and in one row of measures for one: what
+is kept in memory of the last 1,000 users (`operators/recent.py`) serves nobody then. The slope says by how much an
+event is dearer than at the first value.
 
 ![Microseconds an event over items, users, history and candidates](benchmarks.svg)
 """

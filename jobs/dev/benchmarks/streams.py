@@ -91,10 +91,13 @@ class ZipfShop:
             for item in range(self.items):
                 yield self._event("click", self._number % self.users, item)
 
-    def events(self, users: int | None = None) -> Iterator[Event]:
-        """Interactions without end, each of a user drawn from all alike, or from the first so many."""
+    def events(self, users: int | None = None, visit: int = 1) -> Iterator[Event]:
+        """Interactions without end, of users drawn from all alike, or from the first so many: `visit` interactions of
+        each, among the next thousand.
+        """
         while True:
-            who = self._draw.integers(users or self.users, size=self.BLOCK)
+            visitors = self._draw.integers(users or self.users, size=-(-self.BLOCK // visit))
+            who = self._draw.permutation(np.repeat(visitors, visit))[: self.BLOCK] if visit > 1 else visitors
             liked = self._liked[who, self._draw.integers(self.LIKED, size=self.BLOCK)]
             category = np.where(self._draw.random(self.BLOCK) < self.LOYALTY, liked, len(CATEGORIES))
             where = self._draw.random(self.BLOCK)

@@ -129,6 +129,15 @@ def test_popularity_follows_zipfs_law_at_any_size() -> None:
     assert {event.user_id for event in itertools.islice(shop.events(3), 100)} == set(shop.user_ids[:3])
 
 
+def test_users_come_for_visits() -> None:
+    block = streams.ZipfShop.BLOCK
+    for visit in (1, 4):
+        events = streams.ZipfShop(1_000, 100_000).events(visit=visit)
+        users = Counter(event.user_id for event in itertools.islice(events, block))
+        assert Counter(users.values()).most_common(1)[0][0] == visit
+        assert len(users) == pytest.approx(block / visit, rel=0.02)
+
+
 def fresh_zipf() -> streams.ZipfShop:
     shop = streams.ZipfShop(1_000, 50)
     shop.LOYALTY = 0.0
