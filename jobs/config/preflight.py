@@ -11,8 +11,9 @@ from pathlib import Path
 
 import msgspec
 from riverrank.jobs.errors import UsageError
+from riverrank.operators.cache.urls import masked
 
-from .schema import Config, KafkaSettings, RedisSettings, masked
+from .schema import Config, KafkaSettings, RedisSettings
 
 BROKER_TIMEOUT_MS = 3_000
 INPUTS = ("events", "items")

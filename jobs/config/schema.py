@@ -5,7 +5,6 @@ field says all there is to say of a setting: `fields` reads it from there.
 """
 
 import os
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from msgspec import Meta
 from riverrank.jobs.errors import UsageError
+from riverrank.operators.cache.urls import MASK, masked
 from riverrank.operators.catalogue.tokens import token_of
 from riverrank.operators.settings import Behaviour, Count, Milliseconds, RulesSettings, Section
 from riverrank.state.outputs import OUTPUTS, Output
@@ -23,7 +23,6 @@ from .fields import schema_of
 
 REDIS_URL_VARIABLE = "RIVERRANK_REDIS_URL"
 KAFKA_PASSWORD_VARIABLE = "RIVERRANK_KAFKA_PASSWORD"
-MASK = "***"
 
 Interval = Annotated[int, Meta(ge=1, extra={"unit": "ms"})]  # a duration that is never none
 Name = Annotated[str, Meta(min_length=1)]
@@ -251,16 +250,6 @@ def parse(table: Mapping[str, Any], flags: Mapping[str, Any] | None = None, kind
             got = got[name]
         got = masked(got) if isinstance(got, str) else got
         raise UsageError(f"{setting.key}: expected {setting.expected()}, got {got!r}") from error
-
-
-def masked(url: str) -> str:
-    """A URL without its password.
-
-    >>> masked("redis://app:geheim@cache:6379/0?password=geheim")
-    'redis://app:***@cache:6379/0?password=***'
-    """
-    url = re.sub(r"^([^:/?#]+://[^:@/]*):.*@", rf"\1:{MASK}@", url)
-    return re.sub(r"([?&]password=)[^&]*", rf"\1{MASK}", url)
 
 
 def _consistent(config: Config) -> Config:

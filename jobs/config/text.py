@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+from riverrank.operators.cache.urls import masked
 
 from .durations import duration
 from .fields import Setting, schema_of
-from .schema import Config, masked
+from .schema import Config
 
 HEAD = '# Durations are written as "200ms", "10s", "5m", "1h", "7d", or as a whole number of milliseconds.\n'
 PAGE_HEAD = """\

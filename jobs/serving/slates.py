@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from riverrank.jobs.config.schema import Config, RedisSettings
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.operators.cache.redis_cache import POPULAR, connection_pool, masked, slate_key
+from riverrank.operators.cache.redis_cache import POPULAR, connection_pool, slate_key
+from riverrank.operators.cache.urls import masked
 from riverrank.state.records import Cause, Event, Slate, decode_event, to_json
 
 BROKER_TIMEOUT_MS = 10_000

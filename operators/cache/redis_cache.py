@@ -7,12 +7,13 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from hashlib import sha1
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from riverrank.state.messages import POPULAR, CacheWrite
+
+from .urls import masked
 
 DEFAULT_PREFIX = "rr:"
 DEFAULT_TTL_MS = 7 * 24 * 3600 * 1000
@@ -88,20 +89,6 @@ def slate_key(user_id: str) -> str:
     'slate:u-17'
     """
     return f"slate:{user_id}"
-
-
-def masked(url: str) -> str:
-    """`url` without what could be a secret: user, password, and options.
-
-    >>> masked("redis://me:secret@cache.example:6379/0?password=x")
-    'redis://***@cache.example:6379/0'
-    """
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")
-    except ValueError:
-        return "(not a URL)"
-    return f"{parts.scheme}://{'***@' if host[1] else ''}{host[2]}{parts.path}"
 
 
 def connection_pool(url: str, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> redis.ConnectionPool:

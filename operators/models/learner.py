@@ -21,7 +21,8 @@ from riverrank.state.learners import LearnerState
 
 from . import linear_kernels as kernels
 from .inputs import RANKER, Inputs
-from .linear import Linear, arrays_of, is_plain, probability
+from .linear import Linear, arrays_of, is_plain
+from .linear_kernels import probability
 from .river_learner import RiverLearner
 from .weights import RankerWeights, by_name
 

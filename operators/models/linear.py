@@ -3,7 +3,6 @@
 The optimiser and the loss are River's objects; only the dicts are gone. Nothing here knows what a coordinate means.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,15 +74,3 @@ def is_plain(river: Any) -> bool:
         and river.loss.weight_pos == river.loss.weight_neg == 1.0
         and not (river.l1 or river.l2)
     )
-
-
-def probability(logit: float) -> float:
-    """The probability that a logit stands for.
-
-    >>> probability(0.0), probability(-1000.0)
-    (0.5, 0.0)
-    """
-    if logit >= 0:
-        return 1.0 / (1.0 + math.exp(-logit))
-    raised = math.exp(max(logit, -700.0)) if logit > -700.0 else 0.0
-    return raised / (1.0 + raised)

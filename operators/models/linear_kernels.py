@@ -18,6 +18,19 @@ _SPARSE = 8  # slots of the table of tokens to each, so that most are found at o
 
 
 @njit(cache=True)
+def probability(logit):  # type: ignore[no-untyped-def]
+    """The probability that a logit stands for.
+
+    >>> probability(0.0), probability(-1000.0)
+    (0.5, 0.0)
+    """
+    if logit >= 0.0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    raised = math.exp(logit)
+    return raised / (1.0 + raised)
+
+
+@njit(cache=True)
 def _table(tokens, held):  # type: ignore[no-untyped-def]
     """The first `held` tokens by open addressing: keys int64, -1 where free, and the number of each, int32."""
     size = 16

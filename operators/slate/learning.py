@@ -11,7 +11,7 @@ from riverrank.operators.candidates.context import Context, context_of
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import Learner
-from riverrank.operators.models.linear import probability
+from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
 from riverrank.operators.settings import Behaviour

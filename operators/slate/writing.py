@@ -7,6 +7,7 @@ import numpy as np
 from numba import njit
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.index.text_arena import TextArena
+from riverrank.operators.models.linear_kernels import probability
 from riverrank.state.records import Cause, to_json
 
 from .decimals import ROOM, fixed, significant, write_decimal, write_whole
@@ -155,15 +156,6 @@ def write_sources(out, at, bits, by_rule, sources, places):  # type: ignore[no-u
 
 
 @njit(cache=True)
-def logistic(x):  # type: ignore[no-untyped-def]
-    """1 / (1 + exp(-x)), without overflow."""
-    if x >= 0.0:
-        return 1.0 / (1.0 + math.exp(-x))
-    raised = math.exp(x)
-    return raised / (1.0 + raised)
-
-
-@njit(cache=True)
 def write_slots(  # type: ignore[no-untyped-def]
     out, begin, rows, logits, propensity, proposed, counts, phrases, items, tokens, weights, by_rule,
     ids, id_places, token_data, token_places, sources, source_places, phrase_data, phrase_places,
@@ -186,7 +178,7 @@ def write_slots(  # type: ignore[no-untyped-def]
         at = copy(out, at, _RANK, 0, len(_RANK))
         at = write_whole(out, at, p + 1)
         at = copy(out, at, _SCORE, 0, len(_SCORE))
-        at = write_decimal(out, at, fixed(logistic(logits[p]), 10.0**SCORE_DIGITS), SCORE_DIGITS)
+        at = write_decimal(out, at, fixed(probability(logits[p]), 10.0**SCORE_DIGITS), SCORE_DIGITS)
         at = copy(out, at, _PROPENSITY, 0, len(_PROPENSITY))
         whole, digits = significant(propensity[p])
         at = write_decimal(out, at, whole, digits)

@@ -17,8 +17,9 @@ from riverrank.jobs.config import text as config_text
 from riverrank.jobs.config.durations import duration, milliseconds
 from riverrank.jobs.config.fields import schema_of
 from riverrank.jobs.config.preflight import check_behaviour
-from riverrank.jobs.config.schema import Config, FileSettings, KafkaSettings, load, masked, parse
+from riverrank.jobs.config.schema import Config, FileSettings, KafkaSettings, load, parse
 from riverrank.jobs.errors import UsageError
+from riverrank.operators.cache.urls import masked
 from riverrank.operators.settings import Behaviour, Section, SlateSettings
 from riverrank.state.outputs import OUTPUTS
 

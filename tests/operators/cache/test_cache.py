@@ -18,7 +18,8 @@ from riverrank.jobs.config.schema import load
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.local import replay
 from riverrank.operators.cache import redis_cache as cache_module
-from riverrank.operators.cache.redis_cache import Cache, CacheAway, masked, slate_key
+from riverrank.operators.cache.redis_cache import Cache, CacheAway, slate_key
+from riverrank.operators.cache.urls import masked
 from riverrank.state.messages import CacheWrite
 from riverrank.state.records import Event, to_json
 
@@ -257,11 +258,11 @@ def test_redis_away_is_said_at_once_and_without_secrets() -> None:
     port = free_port()
     cache = Cache(f"redis://me:hunter2@127.0.0.1:{port}/0")
     started = time.monotonic()
-    with pytest.raises(CacheAway, match=rf"redis://\*\*\*@127\.0\.0\.1:{port}/0 is away: .*refused") as raised:
+    with pytest.raises(CacheAway, match=rf"redis://me:\*\*\*@127\.0\.0\.1:{port}/0 is away: .*refused") as raised:
         cache.write([put("u", 1)])
     assert time.monotonic() - started < 1
     assert "hunter2" not in str(raised.value) + repr(cache)
-    assert masked("redis://:hunter2@h:1/0?password=hunter2") == "redis://***@h:1/0"
+    assert masked("redis://:hunter2@h:1/0?password=hunter2") == "redis://:***@h:1/0?password=***"
 
 
 @pytest.mark.parametrize("connected", [True, False])

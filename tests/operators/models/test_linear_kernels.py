@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.operators.models import linear_kernels as kernels
 from riverrank.operators.models.inputs import few
-from riverrank.operators.models.linear import probability
+from riverrank.operators.models.linear_kernels import probability
 
 T = 5  # tokens of an item at most
 

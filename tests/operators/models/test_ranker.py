@@ -16,7 +16,8 @@ from riverrank.operators.models.ensemble import (
     Ensemble,
     position_of,
 )
-from riverrank.operators.models.linear import Linear, probability
+from riverrank.operators.models.linear import Linear
+from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import LatestRanker, RankerWeights
 from riverrank.operators.settings import Behaviour, RankerSettings, SlateSettings

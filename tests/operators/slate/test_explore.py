@@ -12,7 +12,7 @@ from riverrank.operators.candidates.features import feature_space
 from riverrank.operators.candidates.retrieval import Candidates
 from riverrank.operators.models.inputs import Inputs
 from riverrank.operators.models.learner import Learners, LinearLearner
-from riverrank.operators.models.linear import probability
+from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.settings import ExplorationSettings, LearnerSettings
 from riverrank.operators.slate.explore import (
     FLOOR,
