@@ -36,7 +36,7 @@ def watch(user: LearnerState, losses: Sequence[int], history: History, *, took: 
     """Take the losses of a feedback; whether `user` has another taste now than the learner knows.
 
     `history` is the user's after the feedback (newest last), and `took` whether it made that longer. Where the taste is
-    another, `user.since` becomes the time from which on the history tells of it. Nothing is with a `significance` of 0.
+    another, `user.since` becomes the time from which on the history tells of it. A `significance` of 0 is never reached.
     """
     if not significance or not (losses or took):
         return False
@@ -49,7 +49,7 @@ def watch(user: LearnerState, losses: Sequence[int], history: History, *, took: 
     return True
 
 
-def recent(feedback: Feedback, since: int) -> Feedback:
+def with_history_since(feedback: Feedback, since: int) -> Feedback:
     """The feedback with what its history holds from `since` on, in epoch milliseconds."""
     history = feedback.history
     if not since or not history or history[0].ts >= since:

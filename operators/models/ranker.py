@@ -30,7 +30,7 @@ MOST_WEIGHT = 3.0  # of a choice, that is worth as many of the usual
 
 
 class Ranker:
-    """The learner of one shard, over a index of all items. River's model, and the loss of a choice."""
+    """The learner of one shard, over an index of all items. River's model, and the loss of a choice."""
 
     def __init__(self, behaviour: Behaviour, index: ItemIndex, shard: int = 0, journal: Journal | None = None) -> None:
         self.behaviour = behaviour

@@ -9,7 +9,7 @@ import numpy as np
 from riverrank.operators.candidates.context import Context, context_of
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.models.drift import recent, watch
+from riverrank.operators.models.drift import watch, with_history_since
 from riverrank.operators.models.learner import Learner, Learners, LinearLearner
 from riverrank.operators.models.weights import LatestRanker
 from riverrank.operators.recent import Recent
@@ -73,7 +73,7 @@ class Recommend:
         self.explainer = Explainer(index, self.retriever, self.rules)
         self.writer = SlotWriter(index, sources, self.explainer.phrases)
         self.served: Recent[Served] = Recent()
-        self.read: Recent[tuple[LearnerState, Learner]] = Recent()
+        self.decoded: Recent[tuple[LearnerState, Learner]] = Recent()
         self._nothing = np.zeros(0)
         self.popular_slate = PopularSlate(index, self.ranker, behaviour.slate.size, popular_every)
 
@@ -82,10 +82,10 @@ class Recommend:
         event = feedback.event
         if event.type == "erase":
             self.served.take(event.user_id, self.index.releases)
-            self.read.take(event.user_id, None)
+            self.decoded.take(event.user_id, None)
             return Answer(None, erased=True)
-        stored, learner = self.read.take(event.user_id, state) or self._read(state)
-        feedback = recent(feedback, stored.since)
+        stored, learner = self.decoded.take(event.user_id, state) or self._decode(state)
+        feedback = with_history_since(feedback, stored.since)
         user = User(stored, learner, self.ranker.read())
         lesson = self._learn(feedback, user)
         took = event.type in INTERACTIONS
@@ -93,7 +93,7 @@ class Recommend:
         history = feedback.history_after()
         if watch(stored, lesson.losses, history, took=took, significance=significance):
             user = user._replace(learner=self.learners.of(LearnerState()))
-            history = recent(feedback, stored.since).history_after()
+            history = with_history_since(feedback, stored.since).history_after()
         slate = None
         if event.type in ANSWERED:
             stored.version += 1
@@ -102,14 +102,14 @@ class Recommend:
         predictions = tuple(to_json(p) for p in lesson.predictions) if self.predict else ()
         raw = encode_learner(stored)
         if self.learners.linear:
-            self.read.put(event.user_id, raw, (stored, user.learner))
+            self.decoded.put(event.user_id, raw, (stored, user.learner))
         return Answer(raw, slate, stored.version, predictions)
 
     def popular(self, ts: int) -> bytes | None:
         """The slate for whoever has none, as JSON, where it is time for one at event time `ts`."""
         return self.popular_slate.at(ts)
 
-    def _read(self, state: bytes | None) -> tuple[LearnerState, Learner]:
+    def _decode(self, state: bytes | None) -> tuple[LearnerState, Learner]:
         """What `state` holds, and the learner in it."""
         stored = decode_learner(state)
         return stored, self.learners.of(stored)

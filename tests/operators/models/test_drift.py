@@ -15,7 +15,7 @@ from riverrank.jobs.evaluation import drift
 from riverrank.jobs.evaluation.listed import listed
 from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.operators.flink.arrivals import Arrival
-from riverrank.operators.models.drift import BUCKETS, CLOCK, HEAD, ROWS, Change, recent, take, watch
+from riverrank.operators.models.drift import BUCKETS, CLOCK, HEAD, ROWS, Change, take, watch, with_history_since
 from riverrank.state.learners import LearnerState, decode_learner
 from riverrank.state.messages import Feedback, Seen
 from riverrank.state.records import Event, Item, Slate
@@ -139,10 +139,10 @@ def test_from_a_change_on_the_history_is_what_came_after_it() -> None:
     assert changed
     assert 1000 * 40 <= user.since <= 1000 * 42
     feedback = Feedback(Event("e", "request", "u", 99_000), 0.0, tuple(history))
-    assert [seen.item_id for seen in recent(feedback, user.since).history] == [
+    assert [seen.item_id for seen in with_history_since(feedback, user.since).history] == [
         f"i-{number}" for number in range(user.since // 1000, len(history))
     ]
-    assert recent(feedback, 0) is feedback
+    assert with_history_since(feedback, 0) is feedback
     assert not watch(user, [1] * 500, history, took=True, significance=0.0)
 
 

@@ -171,7 +171,7 @@ def test_what_is_in_memory_is_what_the_bytes_hold(learner):
     behaviour = msgspec.structs.replace(PLAIN, learner=learner, exploration=ExplorationSettings("thompson", rate=0.2))
     remembers, forgets = Shop(behaviour), Shop(behaviour)
     for k in range(60):
-        forgets.recommend.read, forgets.pipeline.intake.session.read = Recent(), Recent()
+        forgets.recommend.decoded, forgets.pipeline.intake.session.read = Recent(), Recent()
         kind, item, shown = ("click", "dislike", "request", "impression")[k % 4], f"i{k * 7 % 30}", ("i1", f"i{k}")
         sent = [s.send("uv"[k % 3 == 0], kind, item, items=shown, attributes={"n": k}) for s in (remembers, forgets)]
         assert sent[0] == sent[1]
