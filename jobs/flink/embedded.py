@@ -18,7 +18,7 @@ from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import OwnedProcess, free_port, tail
 from riverrank.state.runtime.environment import CORE, cores
 
-from . import jars
+from . import classes, jars
 
 LOCALHOST = "127.0.0.1"
 RUNNER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
@@ -113,13 +113,16 @@ def separated(config: Config) -> Config:
 
 
 def java_options() -> list[str]:
-    """Those that Flink starts its Java with, and that the quick compiler is enough: what the thorough one gains, in a
-    job whose work is Python, is less than the half core that it takes for the first minutes.
+    """Those that Flink starts its Java with, the archive of its classes, and that the quick compiler is enough: what
+    the thorough one gains, in a job whose work is Python, is less than the half core that it takes for the first
+    minutes.
     """
     from pyflink.pyflink_gateway_server import get_jvm_opts  # noqa: PLC0415 (only an embedded run needs it)
 
     options = get_jvm_opts({"FLINK_CONF_DIR": str(jars.flink_home() / "conf"), **os.environ})
-    return [*options, *([] if any("Tiered" in option for option in options) else [QUICK_COMPILER])]
+    ours = [QUICK_COMPILER, *classes.options()]
+    given = {option.partition("=")[0] for option in options}
+    return [*options, *(option for option in ours if option.partition("=")[0] not in given)]
 
 
 def _java() -> list[str]:
