@@ -98,9 +98,13 @@ class EmbeddedFlink:
                 raise Failure(f"{taskmanager.name} ended ({taskmanager.ending}): {tail(taskmanager.log)}")
 
     def _start_jobmanager(self) -> None:
+        """Over a connection of its own. PyFlink has Java look for the job's jars in the one thread that serves the
+        connection which it told of them: this thread, had it the same gateway, could take that connection.
+        """
+        from py4j.java_gateway import JavaGateway  # noqa: PLC0415
         from pyflink.java_gateway import get_gateway  # noqa: PLC0415 (it starts Java)
 
-        flink = get_gateway().jvm.org.apache.flink
+        flink = JavaGateway(gateway_parameters=get_gateway().gateway_parameters).jvm.org.apache.flink
         loaded = flink.configuration.GlobalConfiguration.loadConfiguration(str(self._scratch))
         self._jobmanager = flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint(loaded)
         self._jobmanager.startCluster()
