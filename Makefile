@@ -67,4 +67,5 @@ $(SETUP): setup.py pyproject.toml requirements.lock jobs/flink/jars.lock
 	@echo "riverrank: fetching jars"
 	@$(PY) -m riverrank.jobs.flink.jars
 	@$(PY) -m riverrank.jobs.dev.warm
+	@$(PY) -m riverrank.jobs.flink.classes
 	@touch $@

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.urls import masked
+from riverrank.operators.settings import LearnerSettings
 
 from .schema import Config, KafkaSettings, RedisSettings
 
@@ -54,17 +55,20 @@ def check_files(config: Config) -> None:
 
 def check_behaviour(config: Config) -> None:
     """`learner.model` and `learner.optimizer` name classes of River, the model takes `learner.parameters`, and
-    `sources.off` names sources.
+    `sources.off` names sources. What is not set holds: to look at it would be to import numba and River, in 1.5 s.
     """
-    from riverrank.operators.candidates import registry  # noqa: PLC0415  numba, which most commands need not load
+    behaviour = config.behaviour
+    if behaviour.learner == LearnerSettings() and not behaviour.sources.off:
+        return
+    from riverrank.operators.candidates import registry  # noqa: PLC0415  numba, which few runs need here
     from riverrank.operators.models.learner import Learners  # noqa: PLC0415  River, likewise
 
     try:
-        Learners(config.behaviour.learner, measured=config.behaviour.exploration.kind == "thompson")
+        Learners(behaviour.learner, measured=behaviour.exploration.kind == "thompson")
     except ValueError as error:
         raise UsageError(f"learner: {error}") from error
     try:
-        registry.asked(config.behaviour.sources.off)
+        registry.asked(behaviour.sources.off)
     except ValueError as error:
         raise UsageError(f"sources.off: {error}") from error
 

@@ -18,7 +18,7 @@ from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import OwnedProcess, free_port, tail
 from riverrank.state.runtime.environment import CORE, cores
 
-from . import jars
+from . import classes, jars
 
 LOCALHOST = "127.0.0.1"
 RUNNER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
@@ -98,9 +98,13 @@ class EmbeddedFlink:
                 raise Failure(f"{taskmanager.name} ended ({taskmanager.ending}): {tail(taskmanager.log)}")
 
     def _start_jobmanager(self) -> None:
+        """Over a connection of its own. PyFlink has Java look for the job's jars in the one thread that serves the
+        connection which it told of them: this thread, had it the same gateway, could take that connection.
+        """
+        from py4j.java_gateway import JavaGateway  # noqa: PLC0415
         from pyflink.java_gateway import get_gateway  # noqa: PLC0415 (it starts Java)
 
-        flink = get_gateway().jvm.org.apache.flink
+        flink = JavaGateway(gateway_parameters=get_gateway().gateway_parameters).jvm.org.apache.flink
         loaded = flink.configuration.GlobalConfiguration.loadConfiguration(str(self._scratch))
         self._jobmanager = flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint(loaded)
         self._jobmanager.startCluster()
@@ -113,13 +117,16 @@ def separated(config: Config) -> Config:
 
 
 def java_options() -> list[str]:
-    """Those that Flink starts its Java with, and that the quick compiler is enough: what the thorough one gains, in a
-    job whose work is Python, is less than the half core that it takes for the first minutes.
+    """Those that Flink starts its Java with, the archive of its classes, and that the quick compiler is enough: what
+    the thorough one gains, in a job whose work is Python, is less than the half core that it takes for the first
+    minutes.
     """
     from pyflink.pyflink_gateway_server import get_jvm_opts  # noqa: PLC0415 (only an embedded run needs it)
 
     options = get_jvm_opts({"FLINK_CONF_DIR": str(jars.flink_home() / "conf"), **os.environ})
-    return [*options, *([] if any("Tiered" in option for option in options) else [QUICK_COMPILER])]
+    ours = [QUICK_COMPILER, *classes.options()]
+    given = {option.partition("=")[0] for option in options}
+    return [*options, *(option for option in ours if option.partition("=")[0] not in given)]
 
 
 def _java() -> list[str]:

@@ -36,7 +36,7 @@ def watch(user: LearnerState, losses: Sequence[int], history: History, *, took: 
     """Take the losses of a feedback; whether `user` has another taste now than the learner knows.
 
     `history` is the user's after the feedback (newest last), and `took` whether it made that longer. Where the taste is
-    another, `user.since` becomes the time from which on the history tells of it. A `significance` of 0 is never reached.
+    another, `user.since` becomes the time from which on the history tells of it. Of `significance` 0 nothing is.
     """
     if not significance or not (losses or took):
         return False
