@@ -7,12 +7,14 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +102,11 @@ def prepare_environment() -> None:
             "this Python has no shared libpython, which Flink embeds: use one that has, such as your system's, or "
             "build it with --enable-shared (pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install 3.11)"
         )
+    from pyflink import pyflink_gateway_server  # noqa: PLC0415 (only an embedded run needs it)
+
+    # A signal to the whole group of this process is for this process to act on: a Java that ended by it could drain no
+    # job. It ends when its standard input does.
+    pyflink_gateway_server.Popen = partial(subprocess.Popen, start_new_session=True)
     os.environ["JAVA_HOME"] = str(jars.java_home())
     os.environ["FLINK_ENV_JAVA_OPTS"] = " ".join(java_options())
     binaries = str(Path(sys.executable).parent)
