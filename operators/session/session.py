@@ -73,7 +73,7 @@ class Session:
         if self._is_known(session, identity):
             return Accepted(state)
         if event.type == "erase":
-            return self._erase(event, identity, session)
+            return self._erase(event, identity, state, session)
         lateness = self.behaviour.allowed_lateness
         if event.ts < session.newest - lateness or event.ts <= session.floor:
             detail = f"ts: {event.ts} is older than the user's newest event {session.newest} by more than {lateness} ms"
@@ -129,11 +129,15 @@ class Session:
         stretch = f"sample:{event.user_id}:{event.ts // SAMPLING_BUCKET_MS}"
         return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, stretch)
 
-    def _erase(self, event: Event, identity: bytes, session: SessionState) -> Accepted:
-        """All goes but the mark of the erasure itself: its time, and its id, so that its redelivery does nothing."""
-        epoch = max(event.ts, session.epoch + 1)
-        state = SessionState(epoch=epoch, hashes=identity, times=_UINT64.pack(event.ts))
-        return Accepted(encode_session(state), Feedback(event, 0.0, History(), epoch=epoch))
+    def _erase(self, event: Event, identity: bytes, state: bytes | None, session: SessionState) -> Accepted:
+        """All goes but the mark of the erasure itself: its time, and its id. One that is no newer than the mark does
+        nothing: it is a redelivery, however late, or asks to forget what is forgotten.
+        """
+        if session.epoch and event.ts <= session.epoch:
+            return Accepted(state)
+        epoch = max(event.ts, 1)  # 0 is none
+        mark = SessionState(epoch=epoch, hashes=identity, times=_UINT64.pack(event.ts))
+        return Accepted(encode_session(mark), Feedback(event, 0.0, History(), epoch=epoch))
 
     def _is_known(self, session: SessionState, identity: bytes) -> bool:
         """Whether an event of that id was accepted, or late, and could still be in time. Costs 1 us for 300 ids."""

@@ -118,6 +118,26 @@ def test_after_an_erasure_old_events_stay_away_and_new_ones_begin_afresh():
     assert fed.feedbacks[-1].epoch == 3000
 
 
+@pytest.mark.parametrize("name", ["x", "y"])
+@pytest.mark.parametrize("ts", [0, HOUR, 2 * HOUR])
+def test_an_erasure_that_comes_again_or_is_older_than_the_last_takes_nothing_with_it(ts, name):
+    erase = Event("x", "erase", "u", 2 * HOUR)
+    before = feed([click(1, HOUR), erase, click(2, 3 * HOUR), click(3, 9 * HOUR)])
+    after = feed([Event(name, "erase", "u", ts)], state=before.state)
+    assert after.state == before.state and after.feedbacks == after.rejects == []
+    later = feed([Event("z", "erase", "u", 2 * HOUR + 1)], state=after.state)
+    assert decode_session(later.state).epoch == later.feedbacks[0].epoch == 2 * HOUR + 1
+    assert list(decode_session(later.state).history) == []
+
+
+def test_an_erasure_at_the_beginning_of_time_is_one():
+    first = feed([click(1, 0), Event("x", "erase", "u", 0)])
+    assert [f.event.event_id for f in first.feedbacks] == ["e-1", "x"]
+    assert feed([click(2, 9 * HOUR), Event("x", "erase", "u", 0)], state=first.state).feedbacks[-1].event == click(
+        2, 9 * HOUR
+    )
+
+
 def test_a_late_erasure_is_honoured():
     fed = feed([click(1, 10 * HOUR), Event("x", "erase", "u", HOUR)])
     assert fed.feedbacks[-1].event.type == "erase"
