@@ -9,6 +9,7 @@ from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
+from riverrank.operators.catalogue.tokens import cohorts
 from riverrank.operators.recent import Recent
 from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
@@ -101,7 +102,9 @@ class Session:
         return Accepted(encode_session(session), feedback)
 
     def routes(self, feedback: Feedback) -> tuple[int, ...]:
-        """The shards of SIGNALS that have something to learn from `feedback`: those of the items it is about."""
+        """The shards of SIGNALS that have something to learn from `feedback`: those of the items it is about, and where
+        it is positive those of what it is paired with, items taken before and the user's cohorts.
+        """
         event, shards = feedback.event, self.behaviour.signals.shards
         if event.type == "erase":
             return tuple(range(shards))  # each has told of the user in its own time
@@ -109,10 +112,11 @@ class Session:
             return ()
         if shards == 1:
             return (0,)
-        window = self.behaviour.signals.window
         names = [item_id for outcome in feedback.outcomes for item_id in outcome.items]
         if event.item_id is not None and event.type in INTERACTIONS:
-            names += [event.item_id, *feedback.history.items[-window:]]
+            names.append(event.item_id)
+            if feedback.reward > 0:
+                names += [*feedback.history.taken(self.behaviour.signals.window), *cohorts(feedback.attributes)]
         return tuple(sorted({hash32(name) % shards for name in names}))
 
     def sampled(self, feedback: Feedback) -> bool:

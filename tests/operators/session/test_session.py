@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour, HistorySettings, ImpressionSettings, SignalSettings
 from riverrank.state.hashing import hash32, hash64
-from riverrank.state.messages import Feedback, History, Seen, decode_feedback, encode
+from riverrank.state.messages import Feedback, History, Outcome, Seen, decode_feedback, encode
 from riverrank.state.records import MAX_TS, Event
 from riverrank.state.sessions import SessionState, decode_session
 
@@ -144,10 +144,17 @@ def test_a_late_erasure_is_honoured():
     assert decode_session(fed.state).history == History()
 
 
-def test_feedback_goes_to_the_shards_of_its_items_only():
-    behaviour = Behaviour(signals=SignalSettings(shards=64))
-    fed = feed([click(1, 1000, "a"), click(2, 2000, "b")], behaviour)
-    assert Session(behaviour).routes(fed.feedbacks[-1]) == tuple(sorted({hash32("a") % 64, hash32("b") % 64}))
+@pytest.mark.parametrize("kind", ["click", "dislike"])
+def test_feedback_goes_to_the_shards_of_its_items_and_where_it_is_positive_of_what_it_is_paired_with(kind):
+    behaviour = Behaviour(signals=SignalSettings(shards=4096, window=2))
+    event = Event("e", kind, "u", 9, "now")
+    past = [Seen("old", 1, 1.0), Seen("before", 2, 1.0), Seen("disliked", 3, -1.0)]
+    outcomes = (Outcome("s", 8, ("shown", "again"), (0, 1)),)
+    reward = 1.0 if kind == "click" else -1.0
+    feedback = Feedback(event, reward, History.of(past), outcomes, {"band": "z", "likes": ["y"]})
+    names = ["now", "shown", "again", *(["before", "\0band=z"] if kind == "click" else [])]
+    shards = {hash32(name) % 4096 for name in names}
+    assert Session(behaviour).routes(feedback) == tuple(sorted(shards)) and len(shards) == len(names)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3 * HOUR)), min_size=1, max_size=60))

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from riverrank.operators.catalogue.tokens import COHORT
 from riverrank.operators.index.event_time_buffer import MOST_WAITING, EventTimeBuffer
 from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
 from riverrank.operators.signals.changes import FIRST_ENTRIES, Changes
 from riverrank.operators.signals.neighbour_lists import count, learn, pair
@@ -211,22 +213,30 @@ def test_log_grows_with_what_a_dump_would_rewrite():
     assert again.table.stats[again.table.row("i0")].tolist() == signals.table.stats[signals.table.row("i0")].tolist()
 
 
-def test_shards_share_the_work_without_overlap():
-    behaviour = Behaviour(signals=SignalSettings(neighbours=8, shards=3))
-    alone = Signals(SMALL, 0)
-    shards = [Signals(behaviour, shard) for shard in range(3)]
-    for feedback in made_stream(200, items=30):
+def test_shards_share_the_work_without_overlap_and_hear_of_all_that_concerns_them():
+    behaviour = Behaviour(signals=SignalSettings(neighbours=8, shards=4))
+    alone, session = Signals(SMALL, 0), Session(behaviour)
+    shards = [Signals(behaviour, shard) for shard in range(4)]
+    cold = [
+        Feedback(Event(f"c{k}", "click", f"cold{k}", 2000 + k, f"i{k % 30}"), 1.0, (), attributes={"band": str(k % 5)})
+        for k in range(100)
+    ]
+    heard = 0
+    for feedback in (*made_stream(200, items=30), *cold):
         alone.learn(feedback)
-        for shard in shards:
-            shard.learn(feedback)
+        routes = session.routes(feedback)
+        heard += len(routes)
+        for shard in routes:
+            shards[shard].learn(feedback)
+    assert heard < 300 * 4
     merged: dict[str, dict[str, tuple[float, ...]]] = {}
     alone.settle()
-    for shard in shards:
-        shard.settle()
-        lists = lists_of(shard.table)
+    for signals in shards:
+        signals.settle()
+        lists = lists_of(signals.table)
         assert lists and not merged.keys() & lists.keys()
         merged |= lists
-    assert merged == lists_of(alone.table)
+    assert merged == lists_of(alone.table) and sum(name.startswith(COHORT) for name in merged) == 5
 
 
 def test_restored_index_is_the_same_index():
