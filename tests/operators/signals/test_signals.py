@@ -279,6 +279,27 @@ def test_a_clock_that_is_wrong_does_not_hold_up_the_signals_for_ever():
     assert kept.index.events == MOST_WAITING + 10
 
 
+def test_where_no_feedback_comes_a_bounded_number_waits_and_the_log_is_made_short_at_times():
+    journal, signals, compacted = Journal(DictEntries(), limit=100), Signals(SMALL, 0), []
+    kept = EventTimeBuffer(SMALL, journal)
+    compact = journal.compact
+    journal.compact = lambda changed: (compact(changed), compacted.append(len(kept._waiting)))
+    for k in range(1500):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{k % 50}"), 1.0, ()))
+        kept.take(decode_update(signals.flush()[0]))
+        assert journal.length < journal.limit
+    assert 10 < len(compacted) <= 1500 / 50 and set(compacted) == {50} and kept.index.events == 1450
+    assert EventTimeBuffer(SMALL, Journal(journal.entries)).index.events == 1500
+
+
+def test_at_most_as_many_wait_as_there_is_room_for_in_half_a_log():
+    kept, signals = EventTimeBuffer(SMALL, Journal(DictEntries())), Signals(SMALL, 0)
+    for k in range(MOST_WAITING + 9):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, "a"), 1.0, ()))
+        kept.take(decode_update(signals.flush()[0]))
+    assert (len(kept._waiting), kept.index.events) == (MOST_WAITING, 9)
+
+
 def test_newest_record_of_an_item_wins_whatever_the_order():
     index = ItemIndex(SMALL)
     index.apply(CatalogueUpdate(Item("i", 5, deleted=True)))
