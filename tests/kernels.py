@@ -9,8 +9,9 @@ import ast
 import json
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import oracle
@@ -34,12 +35,63 @@ def kernels_of(folder: str) -> set[str]:
 
 
 def missing_twins(folder: str, twins: Mapping[str, Any], tests: Mapping[str, Any]) -> set[str]:
-    """The kernels of operators/`folder` that `twins` names no test of `tests`, a module's globals, for, and what it
-    names that is no kernel.
+    """The kernels of operators/`folder` that `twins` names no test of `tests`, a module's globals, for, or one that
+    does not ask them; and what it names that is no kernel.
     """
     kernels = kernels_of(folder)
     assert kernels, f"operators/{folder} holds no kernel: has it moved?"
-    return kernels ^ {name for name, test in twins.items() if tests.get(test.__name__) is test}
+    package = OURS + folder.replace("/", ".") + "."
+    held = {
+        name
+        for name, test in twins.items()
+        if tests.get(test.__name__) is test and package + name in asked_by(test.__name__, tests)
+    }
+    return kernels ^ held
+
+
+def asked_by(test: str, tests: Mapping[str, Any]) -> set[str]:
+    """`package.module.function` of what a test of the module with the globals `tests` names: itself, or the functions
+    and classes of its module that it names, or a class or a function in plain Python of ours that these name.
+    """
+    own = {node.name: node for node in _tree(tests).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    waiting, known, asked = [test], {test}, set[str]()
+    while waiting:
+        node = own[waiting.pop()]
+        new = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)} & own.keys() - known
+        known |= new
+        waiting += new
+        for name, value in _named(node, tests):
+            asked.add(name)
+            if not _is_compiled(value):
+                held = vars(sys.modules[value.__module__])
+                (node_of_it,) = (each for each in _tree(held).body if getattr(each, "name", "") == value.__name__)
+                asked |= {inner for inner, _ in _named(node_of_it, held)}
+    return asked
+
+
+def _tree(module: Mapping[str, Any]) -> ast.Module:
+    return ast.parse(Path(module["__file__"]).read_text("utf-8"))
+
+
+def _named(node: ast.AST, module: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What `node`, in a module with these globals, names of our functions and classes; each as `package.module.name`
+    too.
+    """
+    for each in ast.walk(node):
+        value = None
+        if isinstance(each, ast.Name):
+            value = module.get(each.id)
+        elif isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name):
+            owner = module.get(each.value.id)
+            value = getattr(owner, each.attr, None) if isinstance(owner, ModuleType) else None
+        value = getattr(value, "py_func", value) if hasattr(type(value), "signatures") else value  # what is compiled
+        if isinstance(value, FunctionType | type) and value.__module__.startswith(OURS):
+            yield f"{value.__module__}.{value.__qualname__}", value
+
+
+def _is_compiled(value: Any) -> bool:
+    folder, _, module = value.__module__.removeprefix(OURS).rpartition(".")
+    return f"{module}.{value.__qualname__}" in kernels_of(folder.replace(".", "/"))
 
 
 def dispatchers() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from riverrank.operators.catalogue.tokens import token_of
 from riverrank.operators.settings import Behaviour, Count, Milliseconds, RulesSettings, Section
 from riverrank.state.outputs import OUTPUTS, Output
 
+from .durations import duration
 from .fields import schema_of
 
 REDIS_URL_VARIABLE = "RIVERRANK_REDIS_URL"
@@ -153,7 +154,9 @@ class RedisSettings(Section):
 class CacheSettings(Section):
     """How slates reach Redis."""
 
-    ttl: Annotated[Interval, Meta(description="a cached slate expires after this")] = 7 * 86_400_000
+    ttl: Annotated[Interval, Meta(description="a cached slate expires after this; less than job.state_ttl")] = (
+        7 * 86_400_000
+    )
     popular_every: Annotated[
         Interval, Meta(description="the slate of users who have none is refreshed at least this often")
     ] = 10_000
@@ -183,7 +186,11 @@ class JobSettings(Section):
     ] = False
     checkpoint_every: Annotated[Interval, Meta(description="time between two checkpoints")] = 10_000
     state_ttl: Annotated[
-        Interval, Meta(description="the state of a user who was not seen for this long is dropped")
+        Interval,
+        Meta(
+            description="the state of a user who was not seen for this long is dropped; at least allowed_lateness, and "
+            "longer than cache.ttl where there is a cache"
+        ),
     ] = 90 * 86_400_000
 
 
@@ -282,6 +289,11 @@ def _consistent(config: Config) -> Config:
         )
     if job.state_ttl < config.behaviour.allowed_lateness:
         raise UsageError("job.state_ttl: expected at least allowed_lateness: event ids are remembered that long")
+    if redis.url and job.state_ttl <= config.cache.ttl:
+        raise UsageError(
+            f"job.state_ttl: expected more than cache.ttl ({duration(config.cache.ttl)}), got {duration(job.state_ttl)}"
+            ": what is kept of an erasure has to outlast every slate that may be in the cache"
+        )
     return config
 
 

@@ -19,12 +19,13 @@ def take(row, bit, rows, proposed, n, marked):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def merge(  # type: ignore[no-untyped-def]
-    columns, quotas, bits, lists, servable, marks, table, mask, marked, limit, always,
+    columns, quotas, bits, lists, servable, marks, table, mask, marked, limit, fill, fill_bit, least, always,
     rows, proposed, found, score_of, slot, reached, scores, n_reached,
 ):  # fmt: skip
-    """Write the first `limit` distinct rows that are proposed, best first within a proposal, then those of `always`
-    which are not among them, to `rows`, int32, and the bits of who proposed each to `proposed`, uint32, which is 0; how
-    many they are. Then `gather` their scores in `found`. About 12 us for 400 reached rows.
+    """Write the first `limit` distinct rows that are proposed, best first within a proposal, then where they are fewer
+    than `least` what can `fill_up`, then those of `always` which are not among them, to `rows`, int32, and the bits of
+    who proposed each to `proposed`, uint32, which is 0; how many they are. Then `gather` their scores in `found`. About
+    12 us for 400 reached rows.
 
     A proposal is the `quotas[p]` allowed rows with the highest scores above 0 in column `columns[p]` of the reached, or
     where that is below 0 the first of list -1 - `columns[p]`. `marked` is -1 by row, before and after.
@@ -53,6 +54,7 @@ def merge(  # type: ignore[no-untyped-def]
             n = take_first(
                 lists[-1 - column], quotas[p], bits[p], servable, marks, table, mask, room, proposed, n, marked
             )
+    n = fill_up(fill, fill_bit, least, servable, marks, table, mask, rows, proposed, n, marked)
     for k in range(len(always)):
         n = take(always[k], np.uint32(0), rows, proposed, n, marked)
     for k in range(n):
@@ -70,6 +72,19 @@ def take_first(ranked, quota, bit, servable, marks, table, mask, rows, proposed,
         if is_allowed(ranked[k], servable, marks, table, mask):
             n = take(ranked[k], bit, rows, proposed, n, marked)
             quota -= 1
+    return n
+
+
+@njit(cache=True)
+def fill_up(ranked, bit, least, servable, marks, table, mask, rows, proposed, n, marked):  # type: ignore[no-untyped-def]
+    """`take` the first of `ranked`, int32, that are allowed and no candidates yet, until there are `least`; how many
+    candidates there are then.
+    """
+    for k in range(len(ranked)):
+        if n >= least:
+            break
+        if (marked[ranked[k]] < 0) & is_allowed(ranked[k], servable, marks, table, mask):
+            n = take(ranked[k], bit, rows, proposed, n, marked)
     return n
 
 

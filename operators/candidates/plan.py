@@ -11,6 +11,7 @@ from .query import Query
 from .source import Source
 
 FILLER = "popular"  # the source whose list is taken on with where the others leave room
+FILL = "filler"  # what stands for it on a slate, where it is off
 
 
 class Plan(NamedTuple):

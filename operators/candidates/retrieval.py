@@ -13,7 +13,7 @@ from . import registry
 from .context import NONE, Context
 from .features import SHAPES, feature_space, shape, shape_found
 from .merging import gather, merge
-from .plan import FILLER, Plan, plan_of, starts_of
+from .plan import FILL, FILLER, Plan, plan_of, starts_of
 from .query import Query
 from .sources.covisit import Covisit
 
@@ -21,8 +21,8 @@ NO_SCORES = np.zeros(0)
 
 
 class Candidates(NamedTuple):
-    """`rows` int32 (c,); `features` float64 (c, F); `proposed` uint32 (c,), bit s set by source s, 0 by none; `best`
-    float64 (S,), the highest of each score.
+    """`rows` int32 (c,); `features` float64 (c, F); `proposed` uint32 (c,), bit s set by source s of
+    `Retriever.source_names`, 0 by none; `best` float64 (S,), the highest of each score.
     """
 
     rows: np.ndarray
@@ -49,6 +49,9 @@ class Retriever:
         self._sources = sources = registry.SOURCES
         self._asked = registry.asked(behaviour.sources.off)
         self.features = feature_space(sources)
+        self.source_names = (*self.features.sources, FILL)
+        on = [name for name, asked in zip(self.features.sources, self._asked, strict=True) if asked]
+        self._fill_bit = np.uint32(1 << self.source_names.index(FILLER if FILLER in on else FILL))
         scores = [score for source in sources for score in source.scores]
         self._relative = np.array([score.relative for score in scores])
         self._covisit = next((source for source in sources if isinstance(source, Covisit)), Covisit())
@@ -61,8 +64,12 @@ class Retriever:
         ]
         self._column_scores = np.array(column_scores, np.int32)
         first = len(SHAPES) * len(scores)
-        features = [feature for source in sources for feature in source.features]
-        self._filling = [(feature.fill, column) for column, feature in enumerate(features, first)]
+        fills = [
+            feature.fill if asked else _fill_nothing
+            for source, asked in zip(sources, self._asked, strict=True)
+            for feature in source.features
+        ]
+        self._filling = list(enumerate(fills, first))
         self.query = Query(index, self.limit, len(column_scores))
         self._marked = np.zeros(0, np.int32)  # by row, -1 between calls
         self._scores = np.zeros((0, len(scores)), np.float32)
@@ -126,7 +133,7 @@ class Retriever:
         that they were reached with. Nothing is reached any more.
         """
         query, reached = self.query, self.query.reached
-        room = self.limit + len(always)
+        room = max(self.limit, self.behaviour.slate.size) + len(always)
         rows, proposed, scores = np.empty(room, np.int32), np.zeros(room, np.uint32), self._room(room)
         n = merge(
             plan.columns,
@@ -136,6 +143,9 @@ class Retriever:
             *query.allowed.arrays,
             self._slots(),
             self.limit,
+            query.index.popular(),
+            self._fill_bit,
+            self.behaviour.slate.size,
             always,
             rows,
             proposed,
@@ -144,11 +154,7 @@ class Retriever:
             *reached.arrays,
         )
         reached.n = 0
-        if n < room:
-            rows, proposed, scores = rows[:n], proposed[:n], scores[:n]
-        if n - len(always) < self.behaviour.slate.size:
-            return self._filled(rows, proposed, scores)
-        return rows, proposed, scores
+        return (rows, proposed, scores) if n == room else (rows[:n], proposed[:n], scores[:n])
 
     def _slots(self) -> np.ndarray:
         """-1 by row: int32, and so it must be left."""
@@ -162,24 +168,6 @@ class Retriever:
             self._scores = np.zeros((n, len(self._relative)), np.float32)
         return self._scores[:n]
 
-    def _filled(
-        self, rows: np.ndarray, proposed: np.ndarray, scores: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where the sources gave too little for a slate: with all that may be served beside it, by popularity."""
-        index, n = self.index, int(np.count_nonzero(proposed))
-        wanted = self.behaviour.slate.size - n
-        rest = index.by_popularity()
-        rest = rest[index.servable[rest]]
-        seen = self.query.allowed
-        if seen.mask:
-            rest = rest[~np.isin(index.hash[rest], seen.table[: seen.mask + 1])]
-        rest = rest[~np.isin(rest, rows)][: max(0, wanted)]
-        bit = 1 << self.features.sources.index(FILLER)
-        rows = np.concatenate([rows[:n], rest, rows[n:]])
-        proposed = np.concatenate([proposed[:n], np.full(len(rest), bit, np.uint32), proposed[n:]])
-        unreached = np.zeros((len(rest), scores.shape[1]), np.float32)
-        return rows, proposed, np.concatenate([scores[:n], unreached, scores[n:]])
-
     def _describe(self, plan: Plan, rows: np.ndarray, proposed: int, scores: np.ndarray) -> None:
         """Have sources write what they know of `rows`, of which the first `proposed` are proposed, to `scores`."""
         query = self.query
@@ -189,5 +177,10 @@ class Retriever:
     def _fill(self, rows: np.ndarray, features: np.ndarray) -> None:
         """Write the features that are no shapes of scores."""
         query = self.query
-        for fill, column in self._filling:
+        for column, fill in self._filling:
             fill(query, rows, features, column)
+
+
+def _fill_nothing(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
+    """The column of a source that is off."""
+    features[:, column] = 0.0

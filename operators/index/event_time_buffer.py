@@ -28,21 +28,25 @@ class EventTimeBuffer:
         for record in log:
             self.index.apply(decode_update(record))
         self._journal = journal
+        self._most = min(MOST_WAITING, journal.limit // 2)  # so that a log without what was applied is half as long
         self._waiting: deque[tuple[Learned, bytes]] = deque()  # with how each is encoded
 
     def take(self, update: Update, encoded: bytes | None = None) -> None:
-        """Keep an update, which came as `encoded`, if it did. What was learned is applied by `release`; items and
-        weights are applied at once.
+        """Keep an update, which came as `encoded`, if it did. What was learned is applied by `release`, or where more
+        than MOST_WAITING would wait; items and weights are applied at once.
         """
-        self._drop_forgotten()
-        entries = self._journal.entries
         if isinstance(update, Learned):
             encoded = encoded or encode(update)
             self._waiting.append((update, encoded))
+            while len(self._waiting) > self._most:
+                self._apply_oldest()
+            self._drop_forgotten()
             if self._journal.append(encoded):
                 self._compact()
-        elif self.index.apply(update):
-            self._drop_forgotten()  # before its own record is put: it may be one that was given up
+            return
+        entries, changed = self._journal.entries, self.index.apply(update)
+        self._drop_forgotten()  # before its own record is put: it may be one that was given up
+        if changed:
             if isinstance(update, CatalogueUpdate):
                 item_id = update.item.item_id
                 entries.put(ITEM + item_id, encode(CatalogueUpdate(update.item, self.index.row(item_id))))
@@ -56,9 +60,11 @@ class EventTimeBuffer:
 
     def release(self, ts: int) -> None:
         """Apply what was learned from events before `ts`, in the order it came."""
-        waiting = self._waiting
-        while waiting and (waiting[0][0].ts < ts or len(waiting) > MOST_WAITING):
-            self.index.apply(waiting.popleft()[0])
+        while self._waiting and self._waiting[0][0].ts < ts:
+            self._apply_oldest()
+
+    def _apply_oldest(self) -> None:
+        self.index.apply(self._waiting.popleft()[0])
 
     def _drop_forgotten(self) -> None:
         while self.index.forgotten:

@@ -9,6 +9,7 @@ from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
+from riverrank.operators.catalogue.tokens import cohorts
 from riverrank.operators.recent import Recent
 from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
@@ -73,7 +74,7 @@ class Session:
         if self._is_known(session, identity):
             return Accepted(state)
         if event.type == "erase":
-            return self._erase(event, identity, session)
+            return self._erase(event, identity, state, session)
         lateness = self.behaviour.allowed_lateness
         if event.ts < session.newest - lateness or event.ts <= session.floor:
             detail = f"ts: {event.ts} is older than the user's newest event {session.newest} by more than {lateness} ms"
@@ -101,7 +102,9 @@ class Session:
         return Accepted(encode_session(session), feedback)
 
     def routes(self, feedback: Feedback) -> tuple[int, ...]:
-        """The shards of SIGNALS that have something to learn from `feedback`: those of the items it is about."""
+        """The shards of SIGNALS that have something to learn from `feedback`: those of the items it is about, and where
+        it is positive those of what it is paired with, items taken before and the user's cohorts.
+        """
         event, shards = feedback.event, self.behaviour.signals.shards
         if event.type == "erase":
             return tuple(range(shards))  # each has told of the user in its own time
@@ -109,10 +112,11 @@ class Session:
             return ()
         if shards == 1:
             return (0,)
-        window = self.behaviour.signals.window
         names = [item_id for outcome in feedback.outcomes for item_id in outcome.items]
         if event.item_id is not None and event.type in INTERACTIONS:
-            names += [event.item_id, *feedback.history.items[-window:]]
+            names.append(event.item_id)
+            if feedback.reward > 0:
+                names += [*feedback.history.taken(self.behaviour.signals.window), *cohorts(feedback.attributes)]
         return tuple(sorted({hash32(name) % shards for name in names}))
 
     def sampled(self, feedback: Feedback) -> bool:
@@ -129,11 +133,15 @@ class Session:
         stretch = f"sample:{event.user_id}:{event.ts // SAMPLING_BUCKET_MS}"
         return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, stretch)
 
-    def _erase(self, event: Event, identity: bytes, session: SessionState) -> Accepted:
-        """All goes but the mark of the erasure itself: its time, and its id, so that its redelivery does nothing."""
-        epoch = max(event.ts, session.epoch + 1)
-        state = SessionState(epoch=epoch, hashes=identity, times=_UINT64.pack(event.ts))
-        return Accepted(encode_session(state), Feedback(event, 0.0, History(), epoch=epoch))
+    def _erase(self, event: Event, identity: bytes, state: bytes | None, session: SessionState) -> Accepted:
+        """All goes but the mark of the erasure itself: its time, and its id. One that is no newer than the mark does
+        nothing: it is a redelivery, however late, or asks to forget what is forgotten.
+        """
+        if session.epoch and event.ts <= session.epoch:
+            return Accepted(state)
+        epoch = max(event.ts, 1)  # 0 is none
+        mark = SessionState(epoch=epoch, hashes=identity, times=_UINT64.pack(event.ts))
+        return Accepted(encode_session(mark), Feedback(event, 0.0, History(), epoch=epoch))
 
     def _is_known(self, session: SessionState, identity: bytes) -> bool:
         """Whether an event of that id was accepted, or late, and could still be in time. Costs 1 us for 300 ids."""

@@ -71,7 +71,7 @@ class Recommend:
         sources = self.retriever.features.sources
         self.reranker = Reranker(behaviour, index, self.rules, 1 << sources.index(NEW) if NEW in sources else 0)
         self.explainer = Explainer(index, self.retriever, self.rules)
-        self.writer = SlotWriter(index, sources, self.explainer.phrases)
+        self.writer = SlotWriter(index, self.retriever.source_names, self.explainer.phrases)
         self.served: Recent[Served] = Recent()
         self.decoded: Recent[tuple[LearnerState, Learner]] = Recent()
         self._nothing = np.zeros(0)

@@ -242,6 +242,15 @@ def test_a_wrong_value_names_its_key_what_was_expected_and_what_was_got(dotted: 
     assert str(raised.value).startswith(told)
 
 
+def test_what_is_kept_of_an_erasure_outlasts_every_cached_slate() -> None:
+    document = {"job": {"state_ttl": "8d"}, "cache": {"ttl": "8d"}}
+    assert parse(document).job.state_ttl == parse(document).cache.ttl  # nothing is cached
+    for flags in ({"redis.url": "redis://cache:6379/0"}, {"redis.url": "redis://cache:6379/0", "cache.ttl": "9d"}):
+        with pytest.raises(UsageError, match=r"^job\.state_ttl: expected more than cache\.ttl \([89]d\), got 8d: "):
+            parse(document, flags)
+    assert parse(document, {"redis.url": "redis://cache:6379/0", "cache.ttl": "7d"}).cache.ttl == 7 * 86_400_000
+
+
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
     for path, reason in (
         (tmp_path / "absent.toml", "No such file"),

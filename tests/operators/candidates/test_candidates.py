@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import test_index
@@ -20,7 +21,7 @@ from kernels import kernels_of, missing_twins
 from riverrank.operators.candidates import features, merging, registry
 from riverrank.operators.candidates.context import WARM, context_of, last_liked
 from riverrank.operators.candidates.features import LEAST, SMALLEST_SHARE, STEPS
-from riverrank.operators.candidates.reached import Reached, add
+from riverrank.operators.candidates.reached import Reached, add, slot_of
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.candidates.selection import Allowed, is_allowed, key_of, order_of, select, sort
 from riverrank.operators.candidates.source import Feature, Score, Source
@@ -28,7 +29,7 @@ from riverrank.operators.candidates.vectors import touched
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import RankerWeights
-from riverrank.operators.settings import Behaviour
+from riverrank.operators.settings import Behaviour, SlateSettings, SourceSettings
 from riverrank.operators.slate.recommend import Recommend
 from riverrank.state.item_tables import POPULARITY, POSITIVES
 from riverrank.state.messages import Feedback, Seen, decode_update
@@ -37,7 +38,6 @@ from riverrank.state.runtime.environment import cache_dir
 from shop_pipeline import PLAIN, Shop, ids
 
 ROWS = 12
-NO_ROWS = np.zeros(0, np.int32)
 ROW = st.integers(0, ROWS - 1)
 GIVEN = st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0])  # few, so that there are ties; sums are exact
 PAIRS = st.lists(st.tuples(ROW, GIVEN), max_size=15)
@@ -62,6 +62,17 @@ def test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what
         assert slots == {row: slot for slot, row in enumerate(twin)}
         reached.clear()
         assert reached.n == 0 and (reached.slot == -1).all()
+
+
+@given(st.lists(ROW))
+def test_a_reached_row_stands_where_it_was_first_reached(asked):
+    slot, rows, n = np.full(ROWS, -1, np.int32), np.zeros(ROWS + 1, np.int32), 0  # the last place is free
+    twin: dict[int, int] = {}
+    for row in asked:
+        position, n = slot_of(row, slot, rows, n)
+        assert (position, n) == (twin.setdefault(row, len(twin)), len(twin))
+    assert rows[:n].tolist() == list(twin)
+    assert {row: place for row, place in enumerate(slot.tolist()) if place >= 0} == twin
 
 
 # Of a table of 4, 8 or 16 places most of these begin at the same one, the last ones at its end.
@@ -104,61 +115,74 @@ def test_the_higher_has_the_higher_key_of_equals_the_first(value, order, other, 
     assert [order_of(key) for key in keys] == [order, other_order]
 
 
+BIT = st.sampled_from([0, 3, 31])  # several proposals may be one source's
 PROPOSAL = st.one_of(
-    st.tuples(st.integers(0, 1), st.integers(1, 4), st.just(())),
-    st.tuples(st.just(-1), st.integers(1, 4), st.lists(ROW, max_size=8)),
+    st.tuples(st.integers(0, 1), st.integers(1, 4), BIT, st.just(())),
+    st.tuples(st.just(-1), st.integers(1, 4), BIT, st.lists(ROW, max_size=8)),
 )
 
 
-def merged(proposals, reached, scores, allowed, limit, always):
+def merged(proposals, reached, scores, allowed, limit, fill, least, always):
     """The twin of `merge`: by row, in order, the bits of who proposed it."""
     found: dict[int, int] = {}
-    for number, (column, quota, ranked) in enumerate(proposals):
+    for column, quota, bit, ranked in proposals:
         if column >= 0:
             by_score = sorted(range(len(reached)), key=lambda k: -scores[k][column])
             ranked = [reached[k] for k in by_score if scores[k][column] > 0]  # noqa: PLW2901
         for row in [row for row in ranked if allowed[row]][:quota]:
             if row in found or len(found) < limit:
-                found[row] = found.get(row, 0) | 1 << number
+                found[row] = found.get(row, 0) | 1 << bit
+    for row in fill:
+        if allowed[row] and len(found) < least:
+            found.setdefault(row, 1 << FILL_BIT)
     return found | {row: 0 for row in always if row not in found}
+
+
+FILL_BIT, LISTS = 9, 6
 
 
 @given(
     st.lists(PROPOSAL, min_size=1, max_size=5),
+    st.permutations(range(LISTS)),
     st.dictionaries(ROW, st.tuples(GIVEN, GIVEN)),
     st.lists(st.booleans(), min_size=ROWS, max_size=ROWS),
     st.none() | st.sets(ROW, max_size=6),
     st.integers(1, ROWS),
+    st.lists(ROW, unique=True, max_size=8),
+    st.integers(0, ROWS),
     st.lists(ROW, unique=True, max_size=4),
 )
 def test_merged_are_the_best_of_each_proposal_once_and_what_must_be_among_them(
-    proposals, reached, servable, seen, limit, always
+    proposals, places, reached, servable, seen, limit, fill, least, always
 ):
-    lists = [np.array(ranked, np.int32) for *_, ranked in proposals]
-    columns = [column if column >= 0 else -1 - number for number, (column, *_) in enumerate(proposals)]
+    lists = [np.arange(ROWS, dtype=np.int32) for _ in range(LISTS)]  # those of no proposal are never looked at
+    for place, (*_, ranked) in zip(places, proposals, strict=False):
+        lists[place] = np.array(ranked, np.int32)
+    columns = [p[0] if p[0] >= 0 else -1 - place for place, p in zip(places, proposals, strict=False)]
     marks = np.arange(ROWS, dtype=np.uint32) * 16
     allowed = Allowed()
     allowed.ask(np.array(servable), marks, None if seen is None else marks[list(seen)])
     marked = np.full(ROWS, -1, np.int32)
-    slot, room = np.full(ROWS, -1, np.int32), limit + len(always)
+    slot, room = np.full(ROWS, -1, np.int32), max(limit, least) + len(always)
     slot[list(reached)] = range(len(reached))
     given_ = np.array([*reached.values(), (0, 0)], np.float32)  # the last place is free
     rows, proposed, scores = np.empty(room, np.int32), np.zeros(room, np.uint32), np.full((room, 3), 9, np.float32)
     n = merging.merge(
         np.array(columns),
-        np.array([quota for _, quota, _ in proposals]),
-        np.array([1 << number for number in range(len(proposals))], np.uint32),
-        (*lists, *[NO_ROWS] * (5 - len(lists))),  # of as many lists it is compiled once
+        np.array([quota for _, quota, *_ in proposals]),
+        np.array([1 << bit for _, _, bit, _ in proposals], np.uint32),
+        tuple(lists),  # always as many: it is compiled once
         *allowed.arrays,
         marked,
         limit,
+        *(np.array(fill, np.int32), np.uint32(1 << FILL_BIT), least),
         np.array(always, np.int32),
         *(rows, proposed, scores, np.array([2, 0], np.int32)),
         *(slot, np.array([*reached, 99], np.int32), given_, len(reached)),
     )
     rows, proposed = rows[:n], proposed[:n]
     may = [servable[row] and row not in (seen or ()) for row in range(ROWS)]
-    expected = merged(proposals, list(reached), list(reached.values()), may, limit, always)
+    expected = merged(proposals, list(reached), list(reached.values()), may, limit, fill, least, always)
     assert dict(zip(rows.tolist(), proposed.tolist(), strict=True)) == expected
     assert rows.tolist() == list(expected)
     assert scores[:n].tolist() == [[reached.get(row, (0, 0))[1], 0, reached.get(row, (0, 0))[0]] for row in expected]
@@ -173,6 +197,27 @@ def test_of_a_list_the_first_that_are_allowed_are_taken(ranked, quota, servable)
     n = merging.take_first(np.array(ranked, np.int32), quota, np.uint32(4), *allowed.arrays, rows, proposed, 0, marked)
     expected = [*dict.fromkeys([row for row in ranked if servable[row]][:quota])]
     assert rows[:n].tolist() == expected and proposed[:n].tolist() == [4] * len(expected)
+
+
+@given(
+    st.lists(ROW, unique=True),
+    st.lists(ROW, unique=True, max_size=4),
+    st.integers(0, ROWS),
+    st.lists(st.booleans(), min_size=ROWS, max_size=ROWS),
+)
+def test_where_candidates_are_too_few_the_first_allowed_that_are_none_yet_are_taken(ranked, held, least, servable):
+    allowed = Allowed()
+    allowed.ask(np.array(servable), np.arange(ROWS, dtype=np.uint32), None)
+    rows, proposed, marked = np.empty(ROWS, np.int32), np.zeros(ROWS, np.uint32), np.full(ROWS, -1, np.int32)
+    rows[: len(held)], proposed[: len(held)], marked[held] = held, 2, range(len(held))
+    n = merging.fill_up(
+        np.array(ranked, np.int32), np.uint32(4), least, *allowed.arrays, rows, proposed, len(held), marked
+    )
+    wanted = max(0, least - len(held))
+    expected = [row for row in ranked if servable[row] and row not in held][:wanted]
+    assert rows[:n].tolist() == [*held, *expected]
+    assert proposed[:n].tolist() == [2] * len(held) + [4] * len(expected)
+    assert {row: k for row, k in enumerate(marked.tolist()) if k >= 0} == {row: k for k, row in enumerate(rows[:n])}
 
 
 @given(st.lists(st.tuples(ROW, st.integers(0, 3))), st.integers(0, 6))
@@ -267,13 +312,14 @@ TWINS = {
     "features.logarithm": test_the_table_of_logarithms_is_near_the_logarithm_everywhere,
     "features.shape_found": test_the_best_of_each_score_is_of_what_is_proposed,
     "features.shape": test_shapes_are_the_root_the_share_and_its_logarithm,
+    "merging.fill_up": test_where_candidates_are_too_few_the_first_allowed_that_are_none_yet_are_taken,
     "merging.gather": test_gathered_scores_stand_in_their_columns_and_nothing_is_reached_then,
     "merging.merge": test_merged_are_the_best_of_each_proposal_once_and_what_must_be_among_them,
     "merging.take": test_a_row_is_taken_where_there_is_room_and_noted_where_it_is,
     "merging.take_first": test_of_a_list_the_first_that_are_allowed_are_taken,
     "reached.add": test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what_they_were_given,
     "reached.forget": test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what_they_were_given,
-    "reached.slot_of": test_reached_rows_stand_in_the_order_they_were_reached_with_the_sums_of_what_they_were_given,
+    "reached.slot_of": test_a_reached_row_stands_where_it_was_first_reached,
     "selection.fill_table": test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before,
     "selection.is_allowed": test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before,
     "selection.key_of": test_the_higher_has_the_higher_key_of_equals_the_first,
@@ -445,6 +491,38 @@ def test_a_source_of_one_line_in_the_registry_is_on_slates(toy, monkeypatch):
         for slot in slate.items[:2]:
             assert "toy" in slot.sources and slot.reasons[0].code == "on_top" and slot.reasons[0].weight > 2.0
         assert all("toy" not in slot.sources for slot in slate.items[2:])
+
+
+# Where a source is off.
+
+OFF = [("popular",), tuple(source.name for source in registry.SOURCES if source.name != "text")]
+
+
+@pytest.mark.parametrize("off", OFF, ids=["popular", "all but one that proposes nothing"])
+def test_a_slate_is_filled_up_and_no_slot_says_a_source_that_is_off(off):
+    shop = Shop(msgspec.structs.replace(PLAIN, sources=SourceSettings(off=off)), items=200)
+    shop.crowd(events=3)
+    taken = [slot.item_id for slot in shop.send("warm", "request").items[:5]]
+    for item in taken:
+        shop.send("warm", "click", item)
+    for user in ("cold", "warm"):
+        slate = shop.send(user, "request")
+        assert len(set(ids(slate))) == 20 and (user == "cold" or not {*ids(slate)} & {*taken})
+        said = {name for slot in slate.items for name in slot.sources}
+        assert said and not said & {*off} and all(slot.sources and slot.reasons for slot in slate.items)
+        if off is OFF[1]:
+            first = [shop.index.table.ids[row] for row in shop.index.popular().tolist()]
+            filled = [item for item in first if user == "cold" or item not in taken][:20]
+            assert said == {"filler"} and {*ids(slate)} == {*filled}
+
+
+def test_what_fills_a_slate_up_says_popular_where_that_is_on():
+    shop = Shop(PLAIN, items=200)
+    retriever = Retriever(msgspec.structs.replace(PLAIN, slate=SlateSettings(size=200, candidates=10)), shop.index)
+    found = retriever.find(context_of(shop.index, [], {}), None)
+    bit = 1 << retriever.source_names.index("popular")
+    assert len(found.rows) == 200 and (found.proposed[10:] == bit).all() and found.proposed[:10].all()
+    assert [*dict.fromkeys([*found.rows[:10].tolist(), *shop.index.popular().tolist()])] == found.rows.tolist()
 
 
 # As large as it may be.

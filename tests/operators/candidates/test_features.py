@@ -55,7 +55,8 @@ def test_the_columns_of_a_source_that_is_not_asked_are_those_that_are_empty(inde
     _, columns = found(index)
     _, fewer = found(index, msgspec.structs.replace(BEHAVIOUR, sources=without))
     empty = {name for name in columns if columns[name].any() and not fewer[name].any()}
-    assert empty == {f"{score.name}:{shape}" for score in source.scores for shape in ("root", "share", "log")}
+    shapes = {f"{score.name}:{shape}" for score in source.scores for shape in ("root", "share", "log")}
+    assert empty == shapes | {feature.name for feature in source.features}
 
 
 def test_the_shapes_of_a_score_are_its_root_its_share_and_the_logarithm_of_that(index: ItemIndex) -> None:

@@ -23,6 +23,7 @@ from riverrank.operators.index.ranked_lists import (
     by_feedbacks,
     count_by_token,
     count_popular,
+    count_ranked,
     join,
     position_of,
 )
@@ -101,6 +102,30 @@ def test_counted_rows_are_moved_to_where_sorting_puts_them(size, before, counted
     )
     keys |= {row: key for row, key in moved if servable[row]}
     check_prefix(ranked, keys)
+
+
+@given(st.sampled_from([1, 3, ROWS]), st.booleans(), STEPS)
+def test_counted_rows_are_moved_in_both_lists_and_where_tokens_are_asked_for_in_theirs(size, has_tokens, counted):
+    counted = [(row, key) for row, key in counted if key is not None]
+    rows = np.array([row for row, _ in counted], np.int32)
+    keys = np.array([[key for _, key in counted], [-2.0 * key for _, key in counted]])
+    tokens, slots = token_array([[row % 2] for row in range(ROWS)]), np.array([0, -1], np.int32)
+    servable = np.arange(ROWS) % 3 > 0
+    of_token = [(np.zeros((1, 3), np.int32), np.zeros((1, 3)), np.zeros(1, np.int32)) for _ in range(2)]
+    both, each = ([RankedList(size), RankedList(size + 1)] for _ in range(2))
+    for ranked in (*both, *each):
+        ranked.fit(ROWS)
+    found = count_ranked(
+        rows, keys, servable, *both[0].arrays(), *both[1].arrays(), has_tokens, tokens, slots, *of_token[0]
+    )
+    expected = tuple(count_popular(rows, keys[k], servable, *each[k].arrays()) for k in range(2))
+    if has_tokens:
+        count_by_token(rows, keys[0], servable, tokens, slots, *of_token[1])
+    assert found == expected
+    for k, n in enumerate(expected):
+        assert both[k].rows[:n].tolist() == each[k].rows[:n].tolist()
+        assert both[k].keys[:n].tolist() == each[k].keys[:n].tolist()
+    assert [part.tolist() for part in of_token[0]] == [part.tolist() for part in of_token[1]]
 
 
 @given(st.lists(st.tuples(KEYS, st.integers(0, ROWS)), unique_by=lambda pair: pair[1]), KEYS, st.integers(0, ROWS))
@@ -591,7 +616,7 @@ TWINS = {
     "ranked_lists.position_of": test_a_position_is_how_many_stand_before,
     "ranked_lists.take_out": test_a_ranked_list_is_the_beginning_of_the_sorted_rows,
     "ranked_lists.move": test_a_ranked_list_is_the_beginning_of_the_sorted_rows,
-    "ranked_lists.count_ranked": test_ranked_lists_are_what_they_would_be_made_anew,
+    "ranked_lists.count_ranked": test_counted_rows_are_moved_in_both_lists_and_where_tokens_are_asked_for_in_theirs,
     "ranked_lists.count_popular": test_counted_rows_are_moved_to_where_sorting_puts_them,
     "ranked_lists.count_by_token": test_lists_by_token_are_the_beginning_of_the_sorted_rows_or_to_be_made_again,
     "ranked_lists.by_feedbacks": test_rows_stand_by_their_feedbacks_whatever_order_they_were_in,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour, HistorySettings, ImpressionSettings, SignalSettings
 from riverrank.state.hashing import hash32, hash64
-from riverrank.state.messages import Feedback, History, Seen, decode_feedback, encode
+from riverrank.state.messages import Feedback, History, Outcome, Seen, decode_feedback, encode
 from riverrank.state.records import MAX_TS, Event
 from riverrank.state.sessions import SessionState, decode_session
 
@@ -118,16 +118,43 @@ def test_after_an_erasure_old_events_stay_away_and_new_ones_begin_afresh():
     assert fed.feedbacks[-1].epoch == 3000
 
 
+@pytest.mark.parametrize("name", ["x", "y"])
+@pytest.mark.parametrize("ts", [0, HOUR, 2 * HOUR])
+def test_an_erasure_that_comes_again_or_is_older_than_the_last_takes_nothing_with_it(ts, name):
+    erase = Event("x", "erase", "u", 2 * HOUR)
+    before = feed([click(1, HOUR), erase, click(2, 3 * HOUR), click(3, 9 * HOUR)])
+    after = feed([Event(name, "erase", "u", ts)], state=before.state)
+    assert after.state == before.state and after.feedbacks == after.rejects == []
+    later = feed([Event("z", "erase", "u", 2 * HOUR + 1)], state=after.state)
+    assert decode_session(later.state).epoch == later.feedbacks[0].epoch == 2 * HOUR + 1
+    assert list(decode_session(later.state).history) == []
+
+
+def test_an_erasure_at_the_beginning_of_time_is_one():
+    first = feed([click(1, 0), Event("x", "erase", "u", 0)])
+    assert [f.event.event_id for f in first.feedbacks] == ["e-1", "x"]
+    assert feed([click(2, 9 * HOUR), Event("x", "erase", "u", 0)], state=first.state).feedbacks[-1].event == click(
+        2, 9 * HOUR
+    )
+
+
 def test_a_late_erasure_is_honoured():
     fed = feed([click(1, 10 * HOUR), Event("x", "erase", "u", HOUR)])
     assert fed.feedbacks[-1].event.type == "erase"
     assert decode_session(fed.state).history == History()
 
 
-def test_feedback_goes_to_the_shards_of_its_items_only():
-    behaviour = Behaviour(signals=SignalSettings(shards=64))
-    fed = feed([click(1, 1000, "a"), click(2, 2000, "b")], behaviour)
-    assert Session(behaviour).routes(fed.feedbacks[-1]) == tuple(sorted({hash32("a") % 64, hash32("b") % 64}))
+@pytest.mark.parametrize("kind", ["click", "dislike"])
+def test_feedback_goes_to_the_shards_of_its_items_and_where_it_is_positive_of_what_it_is_paired_with(kind):
+    behaviour = Behaviour(signals=SignalSettings(shards=4096, window=2))
+    event = Event("e", kind, "u", 9, "now")
+    past = [Seen("old", 1, 1.0), Seen("before", 2, 1.0), Seen("disliked", 3, -1.0)]
+    outcomes = (Outcome("s", 8, ("shown", "again"), (0, 1)),)
+    reward = 1.0 if kind == "click" else -1.0
+    feedback = Feedback(event, reward, History.of(past), outcomes, {"band": "z", "likes": ["y"]})
+    names = ["now", "shown", "again", *(["before", "\0band=z"] if kind == "click" else [])]
+    shards = {hash32(name) % 4096 for name in names}
+    assert Session(behaviour).routes(feedback) == tuple(sorted(shards)) and len(shards) == len(names)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3 * HOUR)), min_size=1, max_size=60))

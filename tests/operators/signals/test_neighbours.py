@@ -258,7 +258,15 @@ def test_pairs_that_are_sent_twice_after_a_restore_change_nothing():
     pairs = pairs_of(2000, 30)
     once, twice = sessions_of(pairs), sessions_of(pairs)
     twice.take(*zip(*pairs[-40:], strict=True))
+    assert twice.table.rows == once.table.rows
     assert twice.table.items.tolist() == once.table.items.tolist()
+    held = list(once.table.rows.values())
+    assert sorted(held, key=twice.table.at.__getitem__) == sorted(held, key=once.table.at.__getitem__)
+    for row in range(ITEMS):  # who took it last, in whatever positions they stand
+        assert {*twice.recent[row].tolist()} - {0} == {*once.recent[row].tolist()} - {0}
+        given = [given_by_row(sessions, [row], [1.0]).tolist() for sessions in (once, twice)]
+        assert given[0] == pytest.approx(given[1], abs=1e-6)
+    check(twice)
 
 
 BEHAVIOUR = Behaviour(signals=SignalSettings(shards=3, flush_events=4))

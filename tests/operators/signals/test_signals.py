@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from riverrank.operators.catalogue.tokens import COHORT
 from riverrank.operators.index.event_time_buffer import MOST_WAITING, EventTimeBuffer
 from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
 from riverrank.operators.signals.changes import FIRST_ENTRIES, Changes
 from riverrank.operators.signals.neighbour_lists import count, learn, pair
@@ -211,22 +213,30 @@ def test_log_grows_with_what_a_dump_would_rewrite():
     assert again.table.stats[again.table.row("i0")].tolist() == signals.table.stats[signals.table.row("i0")].tolist()
 
 
-def test_shards_share_the_work_without_overlap():
-    behaviour = Behaviour(signals=SignalSettings(neighbours=8, shards=3))
-    alone = Signals(SMALL, 0)
-    shards = [Signals(behaviour, shard) for shard in range(3)]
-    for feedback in made_stream(200, items=30):
+def test_shards_share_the_work_without_overlap_and_hear_of_all_that_concerns_them():
+    behaviour = Behaviour(signals=SignalSettings(neighbours=8, shards=4))
+    alone, session = Signals(SMALL, 0), Session(behaviour)
+    shards = [Signals(behaviour, shard) for shard in range(4)]
+    cold = [
+        Feedback(Event(f"c{k}", "click", f"cold{k}", 2000 + k, f"i{k % 30}"), 1.0, (), attributes={"band": str(k % 5)})
+        for k in range(100)
+    ]
+    heard = 0
+    for feedback in (*made_stream(200, items=30), *cold):
         alone.learn(feedback)
-        for shard in shards:
-            shard.learn(feedback)
+        routes = session.routes(feedback)
+        heard += len(routes)
+        for shard in routes:
+            shards[shard].learn(feedback)
+    assert heard < 300 * 4
     merged: dict[str, dict[str, tuple[float, ...]]] = {}
     alone.settle()
-    for shard in shards:
-        shard.settle()
-        lists = lists_of(shard.table)
+    for signals in shards:
+        signals.settle()
+        lists = lists_of(signals.table)
         assert lists and not merged.keys() & lists.keys()
         merged |= lists
-    assert merged == lists_of(alone.table)
+    assert merged == lists_of(alone.table) and sum(name.startswith(COHORT) for name in merged) == 5
 
 
 def test_restored_index_is_the_same_index():
@@ -267,6 +277,27 @@ def test_a_clock_that_is_wrong_does_not_hold_up_the_signals_for_ever():
         kept.take(decode_update(signals.flush()[0]))
         kept.release(k + 1)
     assert kept.index.events == MOST_WAITING + 10
+
+
+def test_where_no_feedback_comes_a_bounded_number_waits_and_the_log_is_made_short_at_times():
+    journal, signals, compacted = Journal(DictEntries(), limit=100), Signals(SMALL, 0), []
+    kept = EventTimeBuffer(SMALL, journal)
+    compact = journal.compact
+    journal.compact = lambda changed: (compact(changed), compacted.append(len(kept._waiting)))
+    for k in range(1500):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{k % 50}"), 1.0, ()))
+        kept.take(decode_update(signals.flush()[0]))
+        assert journal.length < journal.limit
+    assert 10 < len(compacted) <= 1500 / 50 and set(compacted) == {50} and kept.index.events == 1450
+    assert EventTimeBuffer(SMALL, Journal(journal.entries)).index.events == 1500
+
+
+def test_at_most_as_many_wait_as_there_is_room_for_in_half_a_log():
+    kept, signals = EventTimeBuffer(SMALL, Journal(DictEntries())), Signals(SMALL, 0)
+    for k in range(MOST_WAITING + 9):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, "a"), 1.0, ()))
+        kept.take(decode_update(signals.flush()[0]))
+    assert (len(kept._waiting), kept.index.events) == (MOST_WAITING, 9)
 
 
 def test_newest_record_of_an_item_wins_whatever_the_order():
