@@ -193,7 +193,7 @@ class ItemIndex:
 
     def pool(self) -> Pool:
         """The learned ones of the most popular rows, with their target embeddings."""
-        if not self._pool.is_settled:
+        if not self._pool.is_filled:
             self._pool.fill(self.popular())
         return self._pool
 
@@ -334,6 +334,7 @@ class ItemIndex:
         self.servable[row] = item.available and not item.deleted and allowed
         self.born[row] = item.published_ts if item.published_ts is not None else item.ts
         self.lists.change(row, np.append(before, self.tokens[row]))
+        self._pool.catalogue_changed()
         return True
 
 

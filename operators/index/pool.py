@@ -20,12 +20,8 @@ class Pool:
         self.bias = np.zeros(0, np.float32)
         self._column = np.zeros(0, np.int32)  # by row, -1 where it is not in the pool
         self._learned = 0  # rows that were learned first since the pool was filled
-        self._filled_at: int | None = None  # None until what was learned settles it
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it stays as it is until more is learned."""
-        return self._filled_at is not None
+        self.is_filled = False
+        self._filled_at: int | None = None  # in events; None until what was learned settles it
 
     def wants_refresh(self, events: int) -> bool:
         """Whether enough changed, as of so many events, for the pool to be filled again."""
@@ -33,7 +29,7 @@ class Pool:
         return filled is None or events - filled >= REFRESH_EVENTS or self._learned > len(self.rows) // 32
 
     def fill(self, popular: np.ndarray, events: int | None = None) -> None:
-        """Take the learned ones of `popular`, int32, as of so many events; None: to be read once."""
+        """Take the learned ones of `popular`, int32, as of so many events; None: until more changes."""
         table = self.table
         rows = popular[table.target[popular].any(axis=1)]
         self.rows = rows.copy()
@@ -41,7 +37,7 @@ class Pool:
         self.bias = table.bias[rows]
         self._column = np.full(table.capacity, -1, np.int32)
         self._column[rows] = np.arange(len(rows), dtype=np.int32)
-        self._learned, self._filled_at = 0, events
+        self._learned, self._filled_at, self.is_filled = 0, events, True
 
     def update(self, rows: np.ndarray) -> None:
         """The target embeddings of `rows`, int (m,), changed."""
@@ -49,8 +45,14 @@ class Pool:
 
     def forget(self) -> None:
         """Fill the pool again before it is next read."""
-        self._filled_at = None
-        self._column[:] = -1
+        if self.is_filled:
+            self._column[:] = -1
+        self._filled_at, self.is_filled = None, False
+
+    def catalogue_changed(self) -> None:
+        """Forget it, unless what was learned settled it: else it would depend on whether somebody read it before."""
+        if self._filled_at is None:
+            self.forget()
 
 
 @njit(cache=True)
