@@ -245,6 +245,8 @@ def _field_first(message: str) -> str:
 
 
 def _id_fault(field: str, value: str) -> str | None:
+    if value.startswith("\0"):  # so do the names that the job gives to what is no item
+        return f"{field}: expected a string that does not begin with the character 0"
     if value and (len(value) * 4 <= MAX_ID_BYTES or len(value.encode("utf-8")) <= MAX_ID_BYTES):
         return None
     return f"{field}: expected a string of 1 to {MAX_ID_BYTES} bytes, got {len(value.encode('utf-8'))} bytes"

@@ -26,17 +26,20 @@ class Indexed(Protocol):
     def _row(self, item_id: str) -> int: ...
     def _make_room(self, ids: Sequence[str]) -> None: ...
     def _set_clock(self) -> None: ...
+    def _release_cohorts(self, names: Sequence[str]) -> None: ...
 
 
 def apply_signals(index: Indexed, update: SignalUpdate) -> None:
     """Put what a shard of SIGNALS learned into the index: counts, lists, and whom each user's session shows to take."""
+    if update.gone:
+        index._release_cohorts(update.gone)
     rows, table = _rows(index, update.ids), index.table
     counted, lists = np.frombuffer(update.counted, "<i4"), np.frombuffer(update.lists, "<i4")
     _apply(
         table.stats, table.at, table.shard, table.neighbours, table.weights, rows, counted,
         np.frombuffer(update.stats, "<f4"), float(update.events), update.shard,
-        lists, np.frombuffer(update.positions, "<u2"), np.frombuffer(update.neighbours, "<i4"),
-        np.frombuffer(update.weights, "<f4"), index.behaviour.signals.forgetting, table.block_rows, table.changed,
+        np.frombuffer(update.whole, "<i4"), lists, np.frombuffer(update.positions, "<u2"),
+        np.frombuffer(update.neighbours, "<i4"), np.frombuffer(update.weights, "<f4"), index.behaviour.signals.forgetting, table.block_rows, table.changed,
     )  # fmt: skip
     if update.taken:
         taken = [rows.item(k) if k >= 0 else -1 for k in np.frombuffer(update.taken, "<i4").tolist()]
@@ -77,13 +80,13 @@ def _rows(index: Indexed, ids: Sequence[str]) -> np.ndarray:
 
 @njit(cache=True)
 def _apply(  # type: ignore[no-untyped-def]
-    stats, at, shard, neighbours, weights, rows, counted, new_stats, events, number, lists, positions, others, amounts,
-    forgetting, block_rows, changed,
+    stats, at, shard, neighbours, weights, rows, counted, new_stats, events, number, whole, lists, positions, others,
+    amounts, forgetting, block_rows, changed,
 ):  # fmt: skip
     """Put the arrays of a SignalUpdate, flat, into the columns of a table whose rows are `rows[item]`.
 
-    A list that was renewed forgets as often; then its cells that changed are written. Notes the blocks of lists in
-    `changed`. Costs 0.1 us a list.
+    A list that is `whole` begins empty, and one that was renewed forgets as often; then its cells that changed are
+    written. Notes the blocks of lists in `changed`. Costs 0.1 us a list.
     """
     width = stats.shape[1]
     for k in range(len(counted)):
@@ -92,6 +95,9 @@ def _apply(  # type: ignore[no-untyped-def]
             stats[row, column] = new_stats[k * width + column]
         at[row] = events
         shard[row] = number
+    for item in whole:
+        neighbours[rows[item], :] = -1
+        weights[rows[item], :, :] = 0
     c = 0
     for item in range(len(lists) // 2):
         row = rows[item]

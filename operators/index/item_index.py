@@ -77,6 +77,7 @@ class ItemIndex:
         self.token_names, self.token_numbers = self.vocabulary.names, self.vocabulary.numbers
         self.tokens_of_hash, self.tokens_of_value = self.vocabulary.by_hash, self.vocabulary.by_value
         self.weights: dict[int, Weights] = {}
+        self._cohorts: set[int] = set()  # rows of the cohorts: those that SIGNALS holds, which bounds them
         self._fit()
         self._excluded = frozenset(map(token_of, behaviour.rules.exclude))
         self.forgotten: list[str] = []  # deleted items that were given up, for whoever keeps their records
@@ -272,8 +273,11 @@ class ItemIndex:
 
     def _enter(self, row: int, item_id: str) -> None:
         """Begin a row of the arrays; one without a catalogue entry may be servable."""
+        is_cohort = item_id.startswith(COHORT)
+        if is_cohort:
+            self._cohorts.add(row)
         self.hash[row] = hash32(item_id)
-        self.servable[row] = not self.behaviour.catalogue.strict and not item_id.startswith(COHORT)
+        self.servable[row] = not self.behaviour.catalogue.strict and not is_cohort
         self.born[row] = 0.0
         if self.servable[row]:
             self.lists.change(row, self.tokens[row])
@@ -287,19 +291,22 @@ class ItemIndex:
         return row
 
     def _make_room(self, ids: Sequence[str]) -> None:
-        """Where those of `ids` that have no row yet would be too many, release the least popular that the catalogue
-        does not hold; and where it holds all, of those.
+        """Where those of `ids` that have no row yet would be too many, release the least popular items that the
+        catalogue does not hold; and where it holds all, of those. Cohorts are no items: SIGNALS gives them up.
         """
-        table, limit = self.table, self.behaviour.catalogue.items
+        table, limit = self.table, self.behaviour.catalogue.items + len(self._cohorts)
         if len(table.rows) + len(ids) <= limit:
             return
-        wanted = len(table.rows) + sum(item_id not in table.rows for item_id in ids) - limit
+        new = [item_id for item_id in ids if item_id not in table.rows and not item_id.startswith(COHORT)]
+        wanted = len(table.rows) + len(new) - limit
         if wanted <= 0:
             return
         rows = np.fromiter(table.rows.values(), np.int64, len(table.rows))
+        if self._cohorts:
+            rows = rows[~np.isin(rows, np.fromiter(self._cohorts, np.int64, len(self._cohorts)))]
         known = self.known[rows]
         order = rows[np.lexsort((self.popularity(rows), known))]
-        gone = order[: max(wanted, min(limit // 32, np.count_nonzero(~known)))]
+        gone = order[: max(wanted, min(self.behaviour.catalogue.items // 32, np.count_nonzero(~known)))]
         for row in gone.tolist():
             if self.items.pop(table.ids[row], None) is not None:
                 self.forgotten.append(table.ids[row])
@@ -313,6 +320,12 @@ class ItemIndex:
         self.content[gone] = self.text[gone] = 0.0
         self.lists.forget()
         self._pool.forget()
+
+    def _release_cohorts(self, names: Sequence[str]) -> None:
+        """Give up cohorts that SIGNALS gave up. Nothing but their lists is held of them, so nobody else is to know."""
+        rows = self.table.rows_of(names)
+        self.table.release_cohorts(rows)
+        self._cohorts.difference_update(rows.tolist())
 
     def _apply_item(self, item: Item) -> bool:
         """Put the item in its row, unless a newer record of it was there; whether it did."""

@@ -235,6 +235,14 @@ def test_a_dead_letter_keeps_the_record_as_it_was() -> None:
     }
 
 
+def test_no_id_begins_as_the_names_of_cohorts_do():
+    for field in ("event_id", "user_id", "item_id"):
+        record = {"event_id": "e", "type": "click", "user_id": "u", "item_id": "i", "ts": 1} | {field: "\0age=old"}
+        fault = decode_event(to_json(record))
+        assert isinstance(fault, Reject) and fault.detail.startswith(f"{field}: expected a string that does not begin")
+    assert isinstance(decode_item(to_json({"item_id": "\0", "ts": 1})), Reject)
+
+
 @pytest.mark.parametrize("unit", [b"x", b"\xff", b'"', b"\x00", "\u20ac".encode()])
 @pytest.mark.parametrize("size", [0, 100_000, 400_000, records.MAX_RECORD_BYTES, 2 * records.MAX_RECORD_BYTES])
 def test_a_dead_letter_of_any_record_fits_what_a_broker_takes(unit: bytes, size: int) -> None:

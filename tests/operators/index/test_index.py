@@ -257,8 +257,9 @@ CELL = st.tuples(st.integers(0, 2), st.integers(0, 5), st.sampled_from([0.0, 0.5
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.lists(CELL, max_size=3)), max_size=6),
     st.lists(st.integers(0, 5), max_size=6, unique=True),
+    st.sets(st.integers(0, 5)),
 )
-def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted):
+def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted, whole):
     table, twin = ItemTable(3), ItemTable(3)
     for held in (table, twin):
         held.neighbours[:8], held.weights[:8] = np.arange(24).reshape(8, 3) % 8, 1.0
@@ -276,9 +277,10 @@ def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted):
         )
     )
     changed, blocks = np.frombuffer(np.array(counted, "<i4").tobytes(), "<i4"), np.zeros(len(table.stats), np.bool_)
+    begun = np.array([k for k in sorted(whole) if k < len(renewed)], "<i4")
     _apply(
         *(table.stats, table.at, table.shard, table.neighbours, table.weights, rows, changed),
-        *(stats, 77.0, 1, counts, positions, items, amounts, 0.5, 1, blocks),
+        *(stats, 77.0, 1, begun, counts, positions, items, amounts, 0.5, 1, blocks),
     )
     for k, item in enumerate(counted):
         row = rows[item]
@@ -286,6 +288,8 @@ def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted):
     for item, (renewals, held) in enumerate(renewed):
         row = rows[item]
         twin.weights[row, :, :2] *= 0.5**renewals
+        if item in whole:
+            twin.neighbours[row], twin.weights[row] = -1, 0.0
         for position, other, weight in held:
             twin.neighbours[row, position] = rows[other]
             twin.weights[row, position] = [weight, 2 * weight, 1.0]
