@@ -39,7 +39,8 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
         table.stats, table.at, table.shard, table.neighbours, table.weights, rows, counted,
         np.frombuffer(update.stats, "<f4"), float(update.events), update.shard,
         np.frombuffer(update.whole, "<i4"), lists, np.frombuffer(update.positions, "<u2"),
-        np.frombuffer(update.neighbours, "<i4"), np.frombuffer(update.weights, "<f4"), index.behaviour.signals.forgetting, table.block_rows, table.changed,
+        np.frombuffer(update.neighbours, "<i4"), np.frombuffer(update.weights, "<f4"),
+        index.behaviour.signals.forgetting, table.block_rows, table.changed,
     )  # fmt: skip
     if update.taken:
         taken = [rows.item(k) if k >= 0 else -1 for k in np.frombuffer(update.taken, "<i4").tolist()]

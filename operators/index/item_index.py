@@ -75,7 +75,7 @@ class ItemIndex:
         self.items: dict[str, int] = {}  # newest ts of each item of the catalogue, deleted ones too
         self.vocabulary = Vocabulary()
         self.token_names, self.token_numbers = self.vocabulary.names, self.vocabulary.numbers
-        self.tokens_of_hash, self.tokens_of_value = self.vocabulary.by_hash, self.vocabulary.by_value
+        self.tokens_of_value = self.vocabulary.by_value
         self.weights: dict[int, Weights] = {}
         self._cohorts: set[int] = set()  # rows of the cohorts: those that SIGNALS holds, which bounds them
         self._fit()
@@ -334,11 +334,12 @@ class ItemIndex:
         self._make_room((item.item_id,))
         self.items[item.item_id] = item.ts
         row = self._row(item.item_id)
+        self.vocabulary.make_room(self.tokens)
         before = self.tokens[row].copy()
         self.vocabulary.unlink(row, before)
         names = [] if item.deleted else tokens_of(item)
         self.tokens[row] = -1
-        self.tokens[row, : len(names)] = [self.vocabulary.number(name) for name in names]
+        self.tokens[row, : len(names)] = list(map(self.vocabulary.number, names))
         self.vocabulary.link(row, self.tokens[row])
         self.content[row] = vector_of(item, names)
         self.text[row] = text_of(item)

@@ -183,6 +183,31 @@ def test_a_vocabulary_of_many_tokens_knows_each_by_number_hash_and_value():
     assert vocabulary.by_value["2400"] == [2400] and (vocabulary.slots == -1).all() and (vocabulary.heads == -1).all()
 
 
+def test_tokens_that_no_item_has_are_given_up():
+    """Items one after another with a token of their own each, then one that changes its own again and again."""
+    index, brands, checked = small_index(100), [f"brand=b{k}" for k in range(7)], -1
+    for k in range(6000):
+        item_id = f"i{k}" if k < 3000 else "i2999"
+        index.apply(CatalogueUpdate(Item(item_id, k, attributes={"brand": f"b{k % 7}", "sku": str(k)})))
+        index.best_of(index.token_numbers[f"sku={k}"]), index.best_of(index.token_numbers[brands[k % 7]])
+        if checked != index.vocabulary.releases or k % 100 == 0 or k > 5990:
+            checked = index.vocabulary.releases
+            held = {name: [] for name in index.token_names}
+            for row in sorted(index.table.rows.values()):
+                for number in index.tokens[row][index.tokens[row] >= 0].tolist():
+                    held[index.token_names[number]].append(row)
+            for number, (name, rows) in enumerate(held.items()):
+                assert index.token_numbers[name] == number and number in index.tokens_of_value[name.split("=")[1]]
+                assert index.token_hashes[number] == hash32(name) and index.token_sizes[number] == len(rows)
+                assert index.vocabulary.rows_of(number).tolist() == rows
+                assert sorted(index.best_of(number).tolist()) == rows or len(rows) > lists.BEST
+            assert {name for name, rows in held.items() if rows} > {f"sku={k}"}
+    vocabulary = index.vocabulary
+    assert len(index.table.rows) == 100 and len(vocabulary.names) == len(vocabulary.numbers) <= 1024
+    assert len(vocabulary.by_value) <= 1024 and len(vocabulary.hashes) == 1024 and 5 < vocabulary.releases < 10
+    assert sum(map(len, vocabulary.by_value.values())) == len(vocabulary.names)
+
+
 VALUES = st.sampled_from([-2.0, -0.5, 0.0, 1.0, 3.0])  # of which sums are exact
 
 
