@@ -4,7 +4,7 @@ What the columns mean is the business of the tables made of this.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
@@ -173,9 +173,18 @@ def mark_blocks(rows, block_rows, changed):  # type: ignore[no-untyped-def]
         changed[row // block_rows] = True
 
 
+def refuse(where: str, what: str, held: str, expected: str, setting: str = "", value: object = None) -> NoReturn:
+    """Say that what is kept is not what is expected, and the mend: the `setting`, if it comes from one, as it was.
+
+    >>> refuse("state", "lists", "of 8", "of 4", "signals.neighbours", 8)
+    Traceback (most recent call last):
+    ValueError: state holds lists of 8, expected of 4: set signals.neighbours = 8, or start without this savepoint
+    """
+    was = f"set {setting} = {value}, or " if value is not None else f"set {setting} as it was, or " if setting else ""
+    raise ValueError(f"{where} holds {what} {held}, expected {expected}: {was}start without this savepoint")
+
+
 def _check(name: str, held: tuple[int, ...], column: Column) -> None:
     if held != column.shape:
-        raise ValueError(
-            f"state holds {name} of shape {held}, the configuration says {column.shape}: "
-            f"set {column.setting} = {held[0]}, or start without this savepoint"
-        )
+        value = held[0] if column.setting and held else None
+        refuse("state", name, f"of shape {held}", str(column.shape), column.setting, value)

@@ -7,9 +7,9 @@ import numpy as np
 from numba import njit
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.sessions import Sessions
-from riverrank.state.item_tables import AFTER, BEFORE, ItemTable, from_bfloat16
+from riverrank.state.item_tables import AFTER, BEFORE, STATS, ItemTable, from_bfloat16
 from riverrank.state.messages import SignalUpdate, VectorUpdate
-from riverrank.state.table import mark_blocks
+from riverrank.state.table import mark_blocks, refuse
 
 
 class Indexed(Protocol):
@@ -30,15 +30,26 @@ class Indexed(Protocol):
 
 
 def apply_signals(index: Indexed, update: SignalUpdate) -> None:
-    """Put what a shard of SIGNALS learned into the index: counts, lists, and whom each user's session shows to take."""
+    """Put what a shard of SIGNALS learned into the index: counts, lists, and whom each user's session shows to take.
+
+    Raises ValueError, before anything is changed, on lists of another width than the index has.
+    """
+    counted, lists = np.frombuffer(update.counted, "<i4"), np.frombuffer(update.lists, "<i4")
+    positions, width = np.frombuffer(update.positions, "<u2"), index.table.width
+    if (last := _last_position(lists, positions)) >= width:
+        refuse("an update", "positions in a list", f"up to {last}", f"below {width}", "signals.neighbours")
+    cells = len(positions)
+    if last < 0 or len(update.neighbours) != 4 * cells or len(update.weights) != 12 * cells:
+        refuse("an update", "cells of lists", f"{cells} positions", "as many in each of its arrays")
+    if len(update.stats) != 4 * STATS * len(counted):
+        refuse("an update", "stats", f"{len(update.stats)} bytes", f"{4 * STATS} for each of {len(counted)} items")
     if update.gone:
         index._release_cohorts(update.gone)
     rows, table = _rows(index, update.ids), index.table
-    counted, lists = np.frombuffer(update.counted, "<i4"), np.frombuffer(update.lists, "<i4")
     _apply(
         table.stats, table.at, table.shard, table.neighbours, table.weights, rows, counted,
         np.frombuffer(update.stats, "<f4"), float(update.events), update.shard,
-        np.frombuffer(update.whole, "<i4"), lists, np.frombuffer(update.positions, "<u2"),
+        np.frombuffer(update.whole, "<i4"), lists, positions,
         np.frombuffer(update.neighbours, "<i4"), np.frombuffer(update.weights, "<f4"),
         index.behaviour.signals.forgetting, table.block_rows, table.changed,
     )  # fmt: skip
@@ -59,7 +70,17 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
 
 
 def apply_vectors(index: Indexed, update: VectorUpdate) -> None:
-    """Put the embeddings that a shard of RANKER learned into the index."""
+    """Put the embeddings that a shard of RANKER learned into the index.
+
+    Raises ValueError, before anything is changed, on embeddings of another length than the index has.
+    """
+    d, n = index.behaviour.embedding.dimensions, len(update.target_of) // 4
+    for held, vectors in ((len(update.context_of) // 4, update.context), (n, update.target)):
+        if len(vectors) != 2 * d * held:
+            length = len(vectors) // (2 * max(1, held))
+            refuse("an update", "embeddings", f"of {length} numbers", f"{d}", "embedding.dimensions")
+    if len(update.bias) != 4 * n:
+        refuse("an update", "biases", f"{len(update.bias)} bytes", f"4 for each of {n} items")
     rows, table = _rows(index, update.ids), index.table
     targets = _apply_vectors(
         table.context, table.target, table.bias, rows, np.frombuffer(update.context_of, "<i4"),
@@ -77,6 +98,18 @@ def _rows(index: Indexed, ids: Sequence[str]) -> np.ndarray:
         return np.fromiter(map(index.table.rows.__getitem__, ids), np.int32, len(ids))
     except KeyError:
         return np.array(list(map(index._row, ids)), np.int32)
+
+
+@njit(cache=True)
+def _last_position(lists, positions):  # type: ignore[no-untyped-def]
+    """The highest of `positions`, 0 for none; -1 where there are not as many as `lists`, flat, have cells."""
+    cells = 0
+    for k in range(1, len(lists), 2):
+        cells += lists[k]
+    last = 0
+    for position in positions:
+        last = max(last, position)
+    return last if cells == len(positions) and len(lists) % 2 == 0 else -1
 
 
 @njit(cache=True)

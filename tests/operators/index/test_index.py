@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from kernels import missing_twins
 from riverrank.operators.catalogue.tokens import COHORT, MAX_TOKENS
 from riverrank.operators.index import lists
-from riverrank.operators.index.apply_updates import _apply, _apply_vectors
+from riverrank.operators.index.apply_updates import _apply, _apply_vectors, _last_position
 from riverrank.operators.index.event_time_buffer import EventTimeBuffer
 from riverrank.operators.index.item_index import ITEM, ItemIndex, decayed
 from riverrank.operators.index.lists import REFRESH_EVENTS
@@ -27,12 +28,12 @@ from riverrank.operators.index.ranked_lists import (
     position_of,
 )
 from riverrank.operators.index.vocabulary import Vocabulary
-from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
+from riverrank.operators.settings import Behaviour, CatalogueSettings, EmbeddingSettings, SignalSettings
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.hashing import hash32
 from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, STATS, TRENDING, ItemTable, to_bfloat16
 from riverrank.state.journal import DictEntries, Journal
-from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, VectorUpdate, decode_update, encode
+from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, SignalUpdate, VectorUpdate, decode_update, encode
 from riverrank.state.records import Event, Item
 
 ROWS = 12
@@ -609,7 +610,65 @@ def test_lists_are_joined_where_each_is_there(lists, data):
         assert found[:n].tolist() == [row for held in asked for row in held]
 
 
+def learned(neighbours: int, dimensions: int) -> tuple[SignalUpdate, VectorUpdate]:
+    """What SIGNALS and RANKER say of an item that twelve others were taken after."""
+    signals = Signals(Behaviour(signals=SignalSettings(neighbours=neighbours)), 0)
+    for k in range(12):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"b{k}"), 1.0, (Seen("a", 0, 1.0),)))
+    (update,) = signals.updates()
+    one = np.zeros(1, "<i4").tobytes()
+    vector = np.full(dimensions, 0x3F80, "<u2").tobytes()
+    return update, VectorUpdate(0, ("a",), one, vector, one, vector, np.ones(1, "<f4").tobytes(), 1)
+
+
+NARROW = Behaviour(signals=SignalSettings(neighbours=4), embedding=EmbeddingSettings(dimensions=16))
+OF_LISTS = "an update holds positions in a list up to 11, expected below 4: set signals.neighbours as it was, or start"
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        (learned(60, 16)[0], OF_LISTS),
+        (learned(4, 8)[1], "an update holds embeddings of 8 numbers, expected 16: set embedding.dimensions as it was"),
+        (
+            learned(4, 32)[1],
+            "an update holds embeddings of 32 numbers, expected 16: set embedding.dimensions as it was",
+        ),
+    ],
+)
+def test_a_log_of_another_width_is_refused_with_the_mend(update, message):
+    entries = DictEntries()
+    Journal(entries).append(encode(update))
+    with pytest.raises(ValueError, match=f"^{message}"):
+        EventTimeBuffer(NARROW, Journal(entries))
+    index = ItemIndex(NARROW)
+    with pytest.raises(ValueError, match=message):
+        index.apply(update)
+    assert not index.table.rows and (index.table.neighbours == -1).all()  # nothing was written
+
+
+@pytest.mark.parametrize("name", ["stats", "lists", "positions", "neighbours", "weights", "context", "target", "bias"])
+def test_an_update_whose_arrays_do_not_fit_each_other_is_refused(name):
+    update = next(update for update in learned(4, 16) if hasattr(update, name))
+    index, array = ItemIndex(NARROW), getattr(update, name)
+    for other in (array[:-4], array + array[-4:], b""):
+        with pytest.raises(ValueError, match=r"an update holds .* start without this savepoint"):
+            index.apply(msgspec.structs.replace(update, **{name: other}))
+    assert not index.table.rows and index.apply(update)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=6),
+    st.lists(st.integers(0, 65535), max_size=12),
+)
+def test_the_last_position_is_the_highest_where_there_are_as_many_as_cells(pairs, positions):
+    lists = np.array(pairs, "<i4").reshape(-1)
+    expected = max(positions, default=0) if sum(n for _, n in pairs) == len(positions) else -1
+    assert _last_position(lists, np.array(positions, "<u2")) == expected
+
+
 TWINS = {
+    "apply_updates._last_position": test_the_last_position_is_the_highest_where_there_are_as_many_as_cells,
     "apply_updates._apply_vectors": test_vectors_are_written_to_the_rows_of_their_items,
     "apply_updates._apply": test_an_update_is_written_to_the_rows_of_its_items,
     "item_index.as_of_start": test_keys_by_popularity_and_by_trend_are_those_of_each,
