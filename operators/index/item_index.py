@@ -153,7 +153,7 @@ class ItemIndex:
     def decayed(self, rows: np.ndarray) -> np.ndarray:
         """Decayed popularity and trend of `rows`, float64 (n, 2), as of the newest event."""
         table = self.table
-        age = self._events_of(table.shard[rows]) - table.at[rows]
+        age = self.clock[table.shard[rows]] - table.at[rows]
         return table.stats[rows, DECAYED] * np.exp(age[:, None] * self._log_decay)
 
     def decayed_into(self, rows: np.ndarray, which: int, scores: np.ndarray, column: int) -> None:
@@ -238,9 +238,6 @@ class ItemIndex:
         self.lists.settle()
         if self._pool.wants_refresh(self.events):
             self._pool.fill(self.popular(), self.events)
-
-    def _events_of(self, shards: np.ndarray) -> np.ndarray:
-        return self.clock[shards]
 
     def _set_clock(self) -> None:
         events = self.meta.events
