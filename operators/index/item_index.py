@@ -298,7 +298,7 @@ class ItemIndex:
         wanted = len(table.rows) + len(new) - limit
         if wanted <= 0:
             return
-        rows = np.fromiter(table.rows.values(), np.int64, len(table.rows))
+        rows = table.used()
         if self._cohorts:
             rows = rows[~np.isin(rows, np.fromiter(self._cohorts, np.int64, len(self._cohorts)))]
         known = self.known[rows]

@@ -233,7 +233,8 @@ class Signals:
         table = self.table
         if len(table.rows) + rows <= self.settings.items:
             return
-        used = np.array([row for name, row in table.rows.items() if name not in self._cohorts], np.int64)
+        used = table.used()
+        used = used[~np.isin(used, table.rows_of(self._cohorts))]
         self._decay_to_now(used)
         order = used[np.argsort(table.stats[used, POPULARITY], kind="stable")]
         gone = order[: max(rows, len(order) // 32)]

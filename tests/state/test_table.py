@@ -38,6 +38,21 @@ def test_a_table_is_a_dict_of_rows_which_its_blocks_bring_back(steps):
     assert loaded.rows == table.rows
 
 
+def test_the_lowest_free_row_is_taken_first_whichever_was_freed_when():
+    table, loaded, placed = (Table(COLUMNS, block_rows=4) for _ in range(3))
+    for k in range(8):
+        table.row(f"i-{k}")
+    for rows in ([1, 5], [3], [0]):
+        table.release(np.array(rows))
+    table.row("again")
+    placed.place(table.rows)
+    loaded.load(table.dump())
+    for each in (table, loaded, placed):
+        assert [each.row(name) for name in "abcd"] == [1, 3, 5, 8] and each.row("again") == 0
+        assert each.used().tolist() == list(range(9))
+    assert list(table.rows.values()) != table.used().tolist()
+
+
 def test_rows_of_unknown_ids_are_left_out():
     table = Table(COLUMNS, block_rows=4)
     assert [table.row(name) for name in "abc"] == [0, 1, 2]
