@@ -133,20 +133,14 @@ def _pack(  # type: ignore[no-untyped-def]
         if row < 0:
             continue
         if counted[entry]:
-            age = now - at[row]
-            for column in range(len(decay)):  # DECAYED begins at 0
-                stats[row, column] *= decay[column] ** age
-            at[row] = now
+            _decay_to_now(row, stats, at, decay, now)
             of_counted[m] = k
             new_stats[m] = stats[row]
             m += 1
         before = c
-        until_whole[row] -= renewals[entry]
-        is_whole = until_whole[row] <= 0
-        if is_whole:
-            until_whole[row] = WHOLE_EVERY
-            whole[w] = k
-            w += 1
+        is_whole = _is_whole(row, renewals[entry], until_whole)
+        whole[w] = k
+        w += is_whole
         for position in range(cells.shape[1]):
             if (is_whole or cells[entry, position]) and neighbours[row, position] >= 0:
                 i = _name(neighbours[row, position], local, named, i)
@@ -164,6 +158,24 @@ def _pack(  # type: ignore[no-untyped-def]
     for row in named[:i]:
         local[row] = 0
     return i, m, r, c, w
+
+
+@njit(cache=True)
+def _decay_to_now(row, stats, at, decay, now):  # type: ignore[no-untyped-def]
+    """Make popularity and trend of `row` those of event number `now`."""
+    for column in range(len(decay)):  # DECAYED begins at 0
+        stats[row, column] *= decay[column] ** (now - at[row])
+    at[row] = now
+
+
+@njit(cache=True)
+def _is_whole(row, renewals, until_whole):  # type: ignore[no-untyped-def]
+    """Whether the list of `row`, renewed so often since it was sent, is to be sent whole; and note that it is."""
+    until_whole[row] -= renewals
+    if until_whole[row] > 0:
+        return False
+    until_whole[row] = WHOLE_EVERY
+    return True
 
 
 @njit(cache=True)
