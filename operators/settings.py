@@ -71,7 +71,11 @@ class SignalSettings(Section):
     half_life_events: Annotated[Count, Meta(description="half-life of popularity, in events")] = 20_000
     trend_half_life_events: Annotated[Count, Meta(description="half-life of what is trending, in events")] = 2_000
     items: Annotated[
-        Count, Meta(description="items with a neighbour list, a shard; the least popular are removed first")
+        Count,
+        Meta(
+            description="items and cohorts with a neighbour list, a shard; the least popular are removed first, and of "
+            "cohorts, an eighth of all at most, those that were told least recently"
+        ),
     ] = 200_000
     sessions: Annotated[
         Count, Meta(description="users whose last items are kept for session neighbours; the least active go first")

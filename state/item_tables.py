@@ -29,7 +29,8 @@ class ItemTable(Table):
     """`neighbours[row]` holds rows of this table (-1: free) with three weights each: how much it was taken after the
     item, how much before it, both weighted by order, and how often the two were taken together. `stats[row]` has the
     columns POPULARITY and TRENDING (decayed, as of event number `at[row]` of shard `shard[row]`), POSITIVES, NEGATIVES,
-    RATING_SUM, RATINGS. With `dimensions`, `context` and `target` are the item's vectors, and `bias` (see VectorTable).
+    RATING_SUM, RATINGS. A cohort is never counted: in SIGNALS, its `at` is the event that it was last told of. With
+    `dimensions`, `context` and `target` are the item's vectors, and `bias` (see VectorTable).
 
     >>> table = ItemTable(width=4)
     >>> table.row("i-1"), table.neighbours[0].tolist()
@@ -65,6 +66,10 @@ class ItemTable(Table):
         gone = np.zeros(self.capacity, np.bool_)
         gone[rows] = True
         self.touch(_forget_neighbours(self.neighbours, self.weights, gone, len(self)))
+
+    def release_cohorts(self, rows: np.ndarray) -> None:
+        """Forget `rows`, which are in nobody's list: no pass over all lists."""
+        super().release(rows)
 
 
 @njit(cache=True)

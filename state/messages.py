@@ -175,6 +175,8 @@ class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=5):
     float32 (c, 3) say which, the neighbour now there, and its three weights.
     `events` is how many feedbacks the shard has learned from; `ts` is the newest time of those this update is about.
     `keys` uint32 (p,) are users, by a hash, who each took one of `taken`, int32 (p,), in this order; -1: is erased.
+    `whole` int32 (w,) are the lists whose cells are all there are: nothing of what was there before stays. `gone` are
+    cohorts that the shard gave up before it learned all this.
     """
 
     shard: int
@@ -190,6 +192,8 @@ class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=5):
     ratings: tuple[float, float]  # their sum and their number, over all items of the shard
     keys: bytes = b""
     taken: bytes = b""
+    whole: bytes = b""
+    gone: tuple[str, ...] = ()
 
 
 class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):

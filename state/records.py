@@ -168,7 +168,7 @@ def decode_item(raw: bytes | None, key: bytes | None = None, ts: int = 0) -> Ite
             item_id = (key or b"").decode("utf-8")
         except UnicodeDecodeError as error:
             return Reject("bad_encoding", f"the key of a deletion is not UTF-8: {error.reason} at byte {error.start}")
-        fault = _id_fault("key", item_id)
+        fault = _item_id_fault("key", item_id)
         return Reject("bad_field", fault) if fault else Item(item_id=item_id, ts=max(0, ts), deleted=True)
     item = _decode(raw, _ITEM)
     if isinstance(item, Reject):
@@ -265,7 +265,7 @@ def _event_fault(event: Event) -> str | None:
     fault = _id_fault("event_id", event.event_id) or _id_fault("user_id", event.user_id) or _ts_fault("ts", event.ts)
     if fault:
         return fault
-    if event.item_id is not None and (fault := _id_fault("item_id", event.item_id)):
+    if event.item_id is not None and (fault := _item_id_fault("item_id", event.item_id)):
         return fault
     if event.value is not None and not math.isfinite(event.value):
         return "value: expected a finite number"
@@ -276,14 +276,20 @@ def _event_fault(event: Event) -> str | None:
     return _items_fault(event.items) if event.items and "items" in entry.needs else None
 
 
+def _item_id_fault(field: str, value: str) -> str | None:
+    if value.startswith("\0"):  # so do the names that the job gives to what is no item
+        return f"{field}: expected an id that does not begin with the character 0"
+    return _id_fault(field, value)
+
+
 def _items_fault(items: tuple[str, ...]) -> str | None:
     if len(items) > MAX_IMPRESSION_ITEMS:
         return f"items: expected at most {MAX_IMPRESSION_ITEMS} item ids, got {len(items)}"
-    return next((fault for item_id in items if (fault := _id_fault("items", item_id))), None)
+    return next((fault for item_id in items if (fault := _item_id_fault("items", item_id))), None)
 
 
 def _item_fault(item: Item) -> str | None:
-    fault = _id_fault("item_id", item.item_id) or _ts_fault("ts", item.ts)
+    fault = _item_id_fault("item_id", item.item_id) or _ts_fault("ts", item.ts)
     if fault:
         return fault
     if item.published_ts is not None and (fault := _ts_fault("published_ts", item.published_ts)):

@@ -4,7 +4,8 @@ What the columns mean is the business of the tables made of this.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from heapq import heappop, heappush
+from typing import NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
@@ -59,7 +60,7 @@ class Table:
         self.prefix = prefix
         self.ids: list[str] = []
         self.rows: dict[str, int] = {}
-        self.free: list[int] = []
+        self.free: list[int] = []  # a heap: the lowest is taken first, so that rows follow from which are free
         self.changed = np.zeros(1, np.bool_)  # by number of a block, whether state does not hold it yet
         for name, column in self.columns.items():
             setattr(self, name, np.full((block_rows, *column.shape), column.fill, column.dtype))
@@ -75,7 +76,7 @@ class Table:
         if row is not None:
             return row
         if self.free:
-            row = self.free.pop()
+            row = heappop(self.free)
             self.ids[row] = item_id
         else:
             row = len(self.ids)
@@ -90,6 +91,10 @@ class Table:
         """The rows of `item_ids`, int32; unknown ids are left out."""
         rows = [row for row in map(self.rows.get, item_ids) if row is not None]
         return np.fromiter(rows, np.int32, len(rows))
+
+    def used(self) -> np.ndarray:
+        """The rows in use, ascending, whatever order they began in: int64."""
+        return np.sort(np.fromiter(self.rows.values(), np.int64, len(self.rows)))
 
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` rows."""
@@ -113,7 +118,7 @@ class Table:
         for row in rows.tolist():
             del self.rows[self.ids[row]]
             self.ids[row] = ""
-            self.free.append(row)
+            heappush(self.free, row)
         for name, column in self.columns.items():
             getattr(self, name)[rows] = column.fill
         self.touch(rows)
@@ -141,7 +146,7 @@ class Table:
                 self.ids[row] = item_id
                 self.rows[item_id] = row
                 self.changed[row // self.block_rows] = True
-        self.free = [row for row in reversed(range(len(self.ids))) if not self.ids[row]]  # the lowest is taken first
+        self.free = [row for row, item_id in enumerate(self.ids) if not item_id]
 
     def load(self, blocks: Mapping[str, bytes]) -> None:
         """Put back the dumped blocks among `blocks`, in any order; a column that a block lacks keeps its fill.
@@ -173,9 +178,18 @@ def mark_blocks(rows, block_rows, changed):  # type: ignore[no-untyped-def]
         changed[row // block_rows] = True
 
 
+def refuse(where: str, what: str, held: str, expected: str, setting: str = "", value: object = None) -> NoReturn:
+    """Say that what is kept is not what is expected, and the mend: the `setting`, if it comes from one, as it was.
+
+    >>> refuse("state", "lists", "of 8", "of 4", "signals.neighbours", 8)
+    Traceback (most recent call last):
+    ValueError: state holds lists of 8, expected of 4: set signals.neighbours = 8, or start without this savepoint
+    """
+    was = f"set {setting} = {value}, or " if value is not None else f"set {setting} as it was, or " if setting else ""
+    raise ValueError(f"{where} holds {what} {held}, expected {expected}: {was}start without this savepoint")
+
+
 def _check(name: str, held: tuple[int, ...], column: Column) -> None:
     if held != column.shape:
-        raise ValueError(
-            f"state holds {name} of shape {held}, the configuration says {column.shape}: "
-            f"set {column.setting} = {held[0]}, or start without this savepoint"
-        )
+        value = held[0] if column.setting and held else None
+        refuse("state", name, f"of shape {held}", str(column.shape), column.setting, value)

@@ -7,9 +7,9 @@ import numpy as np
 from numba import njit
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.sessions import Sessions
-from riverrank.state.item_tables import AFTER, BEFORE, ItemTable, from_bfloat16
+from riverrank.state.item_tables import AFTER, BEFORE, STATS, ItemTable, from_bfloat16
 from riverrank.state.messages import SignalUpdate, VectorUpdate
-from riverrank.state.table import mark_blocks
+from riverrank.state.table import mark_blocks, refuse
 
 
 class Indexed(Protocol):
@@ -26,17 +26,32 @@ class Indexed(Protocol):
     def _row(self, item_id: str) -> int: ...
     def _make_room(self, ids: Sequence[str]) -> None: ...
     def _set_clock(self) -> None: ...
+    def _release_cohorts(self, names: Sequence[str]) -> None: ...
 
 
 def apply_signals(index: Indexed, update: SignalUpdate) -> None:
-    """Put what a shard of SIGNALS learned into the index: counts, lists, and whom each user's session shows to take."""
-    rows, table = _rows(index, update.ids), index.table
+    """Put what a shard of SIGNALS learned into the index: counts, lists, and whom each user's session shows to take.
+
+    Raises ValueError, before anything is changed, on lists of another width than the index has.
+    """
     counted, lists = np.frombuffer(update.counted, "<i4"), np.frombuffer(update.lists, "<i4")
+    positions, width = np.frombuffer(update.positions, "<u2"), index.table.width
+    if (last := _last_position(lists, positions)) >= width:
+        refuse("an update", "positions in a list", f"up to {last}", f"below {width}", "signals.neighbours")
+    cells = len(positions)
+    if last < 0 or len(update.neighbours) != 4 * cells or len(update.weights) != 12 * cells:
+        refuse("an update", "cells of lists", f"{cells} positions", "as many in each of its arrays")
+    if len(update.stats) != 4 * STATS * len(counted):
+        refuse("an update", "stats", f"{len(update.stats)} bytes", f"{4 * STATS} for each of {len(counted)} items")
+    if update.gone:
+        index._release_cohorts(update.gone)
+    rows, table = _rows(index, update.ids), index.table
     _apply(
         table.stats, table.at, table.shard, table.neighbours, table.weights, rows, counted,
         np.frombuffer(update.stats, "<f4"), float(update.events), update.shard,
-        lists, np.frombuffer(update.positions, "<u2"), np.frombuffer(update.neighbours, "<i4"),
-        np.frombuffer(update.weights, "<f4"), index.behaviour.signals.forgetting, table.block_rows, table.changed,
+        np.frombuffer(update.whole, "<i4"), lists, positions,
+        np.frombuffer(update.neighbours, "<i4"), np.frombuffer(update.weights, "<f4"),
+        index.behaviour.signals.forgetting, table.block_rows, table.changed,
     )  # fmt: skip
     if update.taken:
         taken = [rows.item(k) if k >= 0 else -1 for k in np.frombuffer(update.taken, "<i4").tolist()]
@@ -55,7 +70,17 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
 
 
 def apply_vectors(index: Indexed, update: VectorUpdate) -> None:
-    """Put the embeddings that a shard of RANKER learned into the index."""
+    """Put the embeddings that a shard of RANKER learned into the index.
+
+    Raises ValueError, before anything is changed, on embeddings of another length than the index has.
+    """
+    d, n = index.behaviour.embedding.dimensions, len(update.target_of) // 4
+    for held, vectors in ((len(update.context_of) // 4, update.context), (n, update.target)):
+        if len(vectors) != 2 * d * held:
+            length = len(vectors) // (2 * max(1, held))
+            refuse("an update", "embeddings", f"of {length} numbers", f"{d}", "embedding.dimensions")
+    if len(update.bias) != 4 * n:
+        refuse("an update", "biases", f"{len(update.bias)} bytes", f"4 for each of {n} items")
     rows, table = _rows(index, update.ids), index.table
     targets = _apply_vectors(
         table.context, table.target, table.bias, rows, np.frombuffer(update.context_of, "<i4"),
@@ -76,14 +101,26 @@ def _rows(index: Indexed, ids: Sequence[str]) -> np.ndarray:
 
 
 @njit(cache=True)
+def _last_position(lists, positions):  # type: ignore[no-untyped-def]
+    """The highest of `positions`, 0 for none; -1 where there are not as many as `lists`, flat, have cells."""
+    cells = 0
+    for k in range(1, len(lists), 2):
+        cells += lists[k]
+    last = 0
+    for position in positions:
+        last = max(last, position)
+    return last if cells == len(positions) and len(lists) % 2 == 0 else -1
+
+
+@njit(cache=True)
 def _apply(  # type: ignore[no-untyped-def]
-    stats, at, shard, neighbours, weights, rows, counted, new_stats, events, number, lists, positions, others, amounts,
-    forgetting, block_rows, changed,
+    stats, at, shard, neighbours, weights, rows, counted, new_stats, events, number, whole, lists, positions, others,
+    amounts, forgetting, block_rows, changed,
 ):  # fmt: skip
     """Put the arrays of a SignalUpdate, flat, into the columns of a table whose rows are `rows[item]`.
 
-    A list that was renewed forgets as often; then its cells that changed are written. Notes the blocks of lists in
-    `changed`. Costs 0.1 us a list.
+    A list that is `whole` begins empty, and one that was renewed forgets as often; then its cells that changed are
+    written. Notes the blocks of lists in `changed`. Costs 0.1 us a list.
     """
     width = stats.shape[1]
     for k in range(len(counted)):
@@ -92,6 +129,9 @@ def _apply(  # type: ignore[no-untyped-def]
             stats[row, column] = new_stats[k * width + column]
         at[row] = events
         shard[row] = number
+    for item in whole:
+        neighbours[rows[item], :] = -1
+        weights[rows[item], :, :] = 0
     c = 0
     for item in range(len(lists) // 2):
         row = rows[item]

@@ -75,8 +75,9 @@ class ItemIndex:
         self.items: dict[str, int] = {}  # newest ts of each item of the catalogue, deleted ones too
         self.vocabulary = Vocabulary()
         self.token_names, self.token_numbers = self.vocabulary.names, self.vocabulary.numbers
-        self.tokens_of_hash, self.tokens_of_value = self.vocabulary.by_hash, self.vocabulary.by_value
+        self.tokens_of_value = self.vocabulary.by_value
         self.weights: dict[int, Weights] = {}
+        self._cohorts: set[int] = set()  # rows of the cohorts: those that SIGNALS holds, which bounds them
         self._fit()
         self._excluded = frozenset(map(token_of, behaviour.rules.exclude))
         self.forgotten: list[str] = []  # deleted items that were given up, for whoever keeps their records
@@ -152,7 +153,7 @@ class ItemIndex:
     def decayed(self, rows: np.ndarray) -> np.ndarray:
         """Decayed popularity and trend of `rows`, float64 (n, 2), as of the newest event."""
         table = self.table
-        age = self._events_of(table.shard[rows]) - table.at[rows]
+        age = self.clock[table.shard[rows]] - table.at[rows]
         return table.stats[rows, DECAYED] * np.exp(age[:, None] * self._log_decay)
 
     def decayed_into(self, rows: np.ndarray, which: int, scores: np.ndarray, column: int) -> None:
@@ -162,7 +163,10 @@ class ItemIndex:
 
     def keys_of(self, rows: np.ndarray, which: int) -> np.ndarray:
         """What orders `rows`, int (n,), by popularity or trend whenever they were counted: float64 (n,)."""
-        return self._keys_as_of(self.lists.clock, rows, which)
+        table = self.table
+        with np.errstate(divide="ignore"):
+            keys = np.log(table.stats[rows, which].astype(np.float64))
+        return keys - (table.at[rows] - self.lists.clock[table.shard[rows]]) * self._log_decay[which]
 
     def both_keys_of(self, rows: np.ndarray) -> np.ndarray:
         """`keys_of` by popularity, and by trend: float64 (2, n)."""
@@ -207,12 +211,6 @@ class ItemIndex:
         self.lists.make_ready()
         return self.lists.best_of_each(tokens)
 
-    def by_popularity(self) -> np.ndarray:
-        """All servable rows, most popular first: int32."""
-        rows = np.flatnonzero(self.servable[: len(self.table)])
-        clock = self.clock if len(self.meta.events) > 1 else self.lists.clock
-        return rows[np.argsort(-self._keys_as_of(clock, rows, POPULARITY), kind="stable")].astype(np.int32)
-
     def highest_popularity(self) -> float:
         """That of the most popular row, 1 at least."""
         first = self.popular()[:1]
@@ -224,12 +222,6 @@ class ItemIndex:
         number = sum(n for _, n in self.meta.ratings.values())
         return total / number if number else None
 
-    def _keys_as_of(self, clock: np.ndarray, rows: np.ndarray, which: int) -> np.ndarray:
-        table = self.table
-        with np.errstate(divide="ignore"):
-            keys = np.log(table.stats[rows, which].astype(np.float64))
-        return keys - (table.at[rows] - clock[table.shard[rows]]) * self._log_decay[which]
-
     def _settle(self) -> None:
         """Make the lists and the pool again where enough changed. Done before and after what was learned is applied,
         and never when they are read: they follow from the updates alone, whoever reads in between.
@@ -237,9 +229,6 @@ class ItemIndex:
         self.lists.settle()
         if self._pool.wants_refresh(self.events):
             self._pool.fill(self.popular(), self.events)
-
-    def _events_of(self, shards: np.ndarray) -> np.ndarray:
-        return self.clock[shards]
 
     def _set_clock(self) -> None:
         events = self.meta.events
@@ -272,8 +261,11 @@ class ItemIndex:
 
     def _enter(self, row: int, item_id: str) -> None:
         """Begin a row of the arrays; one without a catalogue entry may be servable."""
+        is_cohort = item_id.startswith(COHORT)
+        if is_cohort:
+            self._cohorts.add(row)
         self.hash[row] = hash32(item_id)
-        self.servable[row] = not self.behaviour.catalogue.strict and not item_id.startswith(COHORT)
+        self.servable[row] = not self.behaviour.catalogue.strict and not is_cohort
         self.born[row] = 0.0
         if self.servable[row]:
             self.lists.change(row, self.tokens[row])
@@ -287,19 +279,22 @@ class ItemIndex:
         return row
 
     def _make_room(self, ids: Sequence[str]) -> None:
-        """Where those of `ids` that have no row yet would be too many, release the least popular that the catalogue
-        does not hold; and where it holds all, of those.
+        """Where those of `ids` that have no row yet would be too many, release the least popular items that the
+        catalogue does not hold; and where it holds all, of those. Cohorts are no items: SIGNALS gives them up.
         """
-        table, limit = self.table, self.behaviour.catalogue.items
+        table, limit = self.table, self.behaviour.catalogue.items + len(self._cohorts)
         if len(table.rows) + len(ids) <= limit:
             return
-        wanted = len(table.rows) + sum(item_id not in table.rows for item_id in ids) - limit
+        new = [item_id for item_id in ids if item_id not in table.rows and not item_id.startswith(COHORT)]
+        wanted = len(table.rows) + len(new) - limit
         if wanted <= 0:
             return
-        rows = np.fromiter(table.rows.values(), np.int64, len(table.rows))
+        rows = table.used()
+        if self._cohorts:
+            rows = rows[~np.isin(rows, np.fromiter(self._cohorts, np.int64, len(self._cohorts)))]
         known = self.known[rows]
         order = rows[np.lexsort((self.popularity(rows), known))]
-        gone = order[: max(wanted, min(limit // 32, np.count_nonzero(~known)))]
+        gone = order[: max(wanted, min(self.behaviour.catalogue.items // 32, np.count_nonzero(~known)))]
         for row in gone.tolist():
             if self.items.pop(table.ids[row], None) is not None:
                 self.forgotten.append(table.ids[row])
@@ -314,6 +309,12 @@ class ItemIndex:
         self.lists.forget()
         self._pool.forget()
 
+    def _release_cohorts(self, names: Sequence[str]) -> None:
+        """Give up cohorts that SIGNALS gave up. Nothing but their lists is held of them, so nobody else is to know."""
+        rows = self.table.rows_of(names)
+        self.table.release_cohorts(rows)
+        self._cohorts.difference_update(rows.tolist())
+
     def _apply_item(self, item: Item) -> bool:
         """Put the item in its row, unless a newer record of it was there; whether it did."""
         if item.ts < self.items.get(item.item_id, -1):
@@ -321,11 +322,12 @@ class ItemIndex:
         self._make_room((item.item_id,))
         self.items[item.item_id] = item.ts
         row = self._row(item.item_id)
+        self.vocabulary.make_room(self.tokens)
         before = self.tokens[row].copy()
         self.vocabulary.unlink(row, before)
         names = [] if item.deleted else tokens_of(item)
         self.tokens[row] = -1
-        self.tokens[row, : len(names)] = [self.vocabulary.number(name) for name in names]
+        self.tokens[row, : len(names)] = list(map(self.vocabulary.number, names))
         self.vocabulary.link(row, self.tokens[row])
         self.content[row] = vector_of(item, names)
         self.text[row] = text_of(item)

@@ -14,6 +14,9 @@ class Vocabulary:
     The rows of a token are a chain: `heads[number]` is the first link, `after[link]` the next, NONE at the end; link
     `row * MAX_TOKENS + t` stands for the t-th token of a row.
 
+    There are a third more tokens than rows have, at most, and 1,024 at least: see `make_room`. A number is good until
+    `releases` grows; whoever keeps something by number begins again then.
+
     >>> vocabulary, tokens = Vocabulary(), np.full((2, MAX_TOKENS), -1, np.int32)
     >>> vocabulary.fit(2)
     >>> tokens[1, 0] = vocabulary.number("brand=Fox")
@@ -25,7 +28,7 @@ class Vocabulary:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.numbers: dict[str, int] = {}
-        self.by_hash: dict[int, list[int]] = {}
+        self.releases = 0  # how often tokens were given up, and those that stay got other numbers
         self.by_value: dict[str, list[int]] = {}
         self.hashes = np.zeros(1024, np.uint32)
         self.sizes = np.zeros(1024, np.int32)
@@ -41,22 +44,55 @@ class Vocabulary:
             self.after = np.append(self.after, np.full(more, NONE, np.int32))
             self.before = np.append(self.before, np.full(more, NONE, np.int32))
 
+    def make_room(self, tokens: np.ndarray) -> None:
+        """Make room for the tokens of one more row. Where the arrays are full, give up the tokens that no row has, if
+        these are a quarter: those that stay move up, in `tokens`, int32, of all rows, too, and none has a slot.
+        """
+        n = len(self.names)
+        if n + MAX_TOKENS <= len(self.hashes):
+            return
+        kept = np.flatnonzero(self.sizes[:n])
+        if n - len(kept) < n // 4:
+            self._grow()
+            return
+        moved = np.full(n + 1, NONE, np.int32)  # by number, that from now on; the last is that of NONE
+        moved[kept] = np.arange(len(kept))
+        tokens[:] = moved[tokens]
+        names = [self.names[number] for number in kept.tolist()]
+        self.names.clear()
+        self.numbers.clear()
+        self.by_value.clear()
+        for array, fill in ((self.hashes, 0), (self.sizes, 0), (self.heads, NONE)):
+            array[: len(kept)] = array[kept]
+            array[len(kept) :] = fill
+        self.slots[:] = NONE
+        for name in names:
+            self._name(name)
+        self.releases += 1
+
     def number(self, name: str) -> int:
         """The number of a token, a new one where it has none."""
         number = self.numbers.get(name)
         if number is None:
-            number = self.numbers[name] = len(self.names)
-            self.names.append(name)
-            if number == len(self.hashes):
-                self.hashes = np.append(self.hashes, np.zeros(number, np.uint32))
-                self.sizes = np.append(self.sizes, np.zeros(number, np.int32))
-                self.heads = np.append(self.heads, np.full(number, NONE, np.int32))
-                self.slots = np.append(self.slots, np.full(number, NONE, np.int32))
-            mark = hash32(name)
-            self.hashes[number] = mark
-            self.by_hash.setdefault(mark, []).append(number)
-            self.by_value.setdefault(name.partition("=")[2], []).append(number)
+            if len(self.names) == len(self.hashes):
+                self._grow()
+            number = self._name(name)
+            self.hashes[number] = hash32(name)
         return number
+
+    def _name(self, name: str) -> int:
+        """Give the token of `name` the next number."""
+        number = self.numbers[name] = len(self.names)
+        self.names.append(name)
+        self.by_value.setdefault(name.partition("=")[2], []).append(number)
+        return number
+
+    def _grow(self) -> None:
+        more = len(self.hashes)
+        self.hashes = np.append(self.hashes, np.zeros(more, np.uint32))
+        self.sizes = np.append(self.sizes, np.zeros(more, np.int32))
+        self.heads = np.append(self.heads, np.full(more, NONE, np.int32))
+        self.slots = np.append(self.slots, np.full(more, NONE, np.int32))
 
     def link(self, row: int, tokens: np.ndarray) -> None:
         """Note that `row` has `tokens`, int32 (MAX_TOKENS,), NONE for no token."""

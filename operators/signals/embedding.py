@@ -131,7 +131,7 @@ class Embedding:
     def publish_all(self) -> None:
         """Take every embedding for one that moved: what was published before a restore is not known."""
         self._fit()
-        self._note(np.fromiter(self.table.rows.values(), np.int32, len(self.table.rows)))
+        self._note(self.table.used().astype(np.int32))
 
     def _step(self, rows: np.ndarray, lengths: np.ndarray, targets: np.ndarray, draw: str) -> None:
         """One step on users whose histories are `rows`, int32, one after another and each newest first, of `lengths`,
@@ -183,7 +183,7 @@ class Embedding:
         table = self.table
         if len(table.rows) + rows <= self.settings.items:
             return
-        used = np.fromiter(table.rows.values(), np.int64, len(table.rows))
+        used = table.used()
         order = used[np.argsort(table.steps[used, CONTEXT], kind="stable")]
         table.release(order[: max(rows, len(order) // 32)])
 

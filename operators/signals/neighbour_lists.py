@@ -14,7 +14,7 @@ def learn(  # type: ignore[no-untyped-def]
     stats, at, decay, neighbours, weights, forgetting, of, steps, numbers, own, amounts,
     entry_of, rows, counted, renewals, cells, n,
 ):  # fmt: skip
-    """One interaction a step: `count` it, where it counts, and `pair` it.
+    """One interaction a step: `count` it, where it counts, and `pair` it; of a cohort, note when it was told.
 
     `steps` int64 (s, 8) says: whether it counts, whether it is a rating, at which event, where it begins in `of`, how
     many were taken before it, where it ends in `of`, where its part of `own` and of `amounts` begins. `of` int32 are
@@ -29,6 +29,8 @@ def learn(  # type: ignore[no-untyped-def]
         if counts:
             reward, value = numbers[k, 0], numbers[k, 1]
             n = count(stats, at, decay, row, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n)
+        for cohort in of[begin + 1 + taken : end]:
+            at[cohort] = now
         n = pair(
             neighbours, weights, forgetting, row, of[begin + 1 : end], own[own_at:], amounts[amounts_at:], taken,
             entry_of, rows, counted, renewals, cells, n,

@@ -5,7 +5,6 @@ recent sessions are kept; of a user no more is known here than the hash of their
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -25,13 +24,6 @@ _POSITIONS = np.arange(SESSION_ITEMS)
 _NEARNESS = ANYWHERE + (1 - ANYWHERE) * NEARNESS ** np.abs(_POSITIONS[:, None] - _POSITIONS).astype(np.float32)
 
 
-class Near(NamedTuple):
-    """What the neighbours took: `rows` int32 (n,), each as often as it was taken, and what each gives, float32 (n,)."""
-
-    rows: np.ndarray
-    scores: np.ndarray
-
-
 class Sessions:
     """The `most` most recent sessions, and by item which of them took it.
 
@@ -40,8 +32,8 @@ class Sessions:
 
     >>> sessions = Sessions(most=100, capacity=8)
     >>> sessions.take([7, 7, 9], [4, 5, 4])  # one user took 4 and 5, another 4 alone
-    >>> sessions.near(np.array([4]), np.ones(1), own=sessions.table.rows["00000009"]).rows.tolist()
-    [5]
+    >>> sessions.table.items[sessions.table.rows["00000007"], :3].tolist()
+    [5, 4, -1]
     """
 
     def __init__(self, most: int, capacity: int) -> None:
@@ -96,12 +88,6 @@ class Sessions:
         self.table.touch(np.flatnonzero(gone.any(axis=1)))
         self.recent[rows] = 0
         self._next[rows] = 0
-
-    def near(self, rows: np.ndarray, likes: np.ndarray, own: int) -> Near:
-        """What the neighbours of a user took whose history is `rows`: see `neighbours_of`."""
-        given, scores = np.empty(MOST_GIVEN, np.int32), np.empty(MOST_GIVEN, np.float32)
-        n = neighbours_of(*self.arrays, rows.astype(np.int32), likes.astype(np.float32), own, given, scores)
-        return Near(given[:n], scores[:n])
 
     @property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
 """SIGNALS: what items tell about each other, learned from all users' feedback by one shard of the items.
 
 Decayed popularity, likes and dislikes, ratings, and for each item a bounded list of the items that are taken with it,
-with forgetting. A cohort (a stated attribute of users) has such a list as well, under a name no item can have.
+with forgetting. A cohort (a stated attribute of users) has such a list as well, under a name no item can have. Items
+and cohorts are bounded apart: what users state of themselves must not push out what they take.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from .steps import Steps
 ORDER_DECAY = 0.9  # of a pair's weight, for each interaction that lies between
 DUMPED_BYTES = 1 << 15  # of the table at most, for each record of the log that a dump replaces: some 10 us
 BLOCK = 16  # feedbacks at most that are put into the table at once
+COHORTS = 8  # rows of the table for each that a cohort may have
 _COUNTS = "counts"
 
 
@@ -59,6 +61,9 @@ class Signals:
         self._amounts = (ORDER_DECAY ** np.arange(self.settings.window)).astype(np.float32)  # by interactions between
         self._all_owned = np.ones(self.settings.window + MAX_COHORTS + 1, np.bool_)
         self._changes = Changes(self.table)
+        self._cohorts: set[str] = set()  # names of those in the table, or in the step that is to be taken
+        self._most_cohorts = max(MAX_COHORTS, self.settings.items // COHORTS)
+        self._gone: list[str] = []  # cohorts that were given up since the last update
         self._taken: list[tuple[int, int]] = []  # keys of users and the row that each took, -1: is erased
         self._block: list[Feedback] = []  # not yet in the table
         self._pending = 0  # feedbacks since the last update
@@ -73,10 +78,10 @@ class Signals:
         if _COUNTS in base:
             signals.counts = COUNTS.decode(base.pop(_COUNTS))
         signals.table.load(base)
+        signals._cohorts.update(name for name in signals.table.rows if name.startswith(COHORT))
         for record in log:
             signals.learn(decode_feedback(record))
         signals.settle()
-        signals._changes.resend()  # which changes of the log were sent before, is not known
         signals.journal = journal
         return signals
 
@@ -96,7 +101,9 @@ class Signals:
         """Put into the table what was learned and is not there yet: all at once, unless rows are to be released."""
         block, self._block = self._block, []
         rows = [self._most_rows(feedback) for feedback in block]
-        if len(self.table.rows) + sum(rows) <= self.settings.items:
+        cohorts_ = sum([MAX_COHORTS for feedback in block if feedback.attributes])
+        has_room = len(self._cohorts) + cohorts_ <= self._most_cohorts
+        if has_room and len(self.table.rows) + sum(rows) <= self.settings.items:
             self._learn(block)
             return
         for feedback, most in zip(block, rows, strict=True):
@@ -143,13 +150,16 @@ class Signals:
             members = cohorts(feedback.attributes) if feedback.attributes else []
         owned = amounts = None
         if self.settings.shards > 1:
+            members = [*filter(self._owns, members)]  # no list of another shard names them
             owned = np.array([self._owns(name) for name in (*past, *members, item_id)])
             if not own:  # then only lists of this shard are told of the item
                 amounts = self._amounts[: len(past)][owned[: len(past)]]
-                past, members = [*filter(self._owns, past)], [*filter(self._owns, members)]
+                past = [*filter(self._owns, past)]
                 if not (past or members):
                     return -1
                 owned = np.append(np.ones(len(past) + len(members), np.bool_), False)
+        if members:
+            self._admit(members)
         rated = own and value is not None and EVENT_TYPES[feedback.event.type].is_rating
         if rated and value is not None:
             self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
@@ -197,7 +207,10 @@ class Signals:
             ratings=self.counts.ratings,
             keys=np.array([key for key, _ in self._taken], "<u4").tobytes(),
             taken=packed.taken.tobytes(),
+            whole=packed.whole.tobytes(),
+            gone=tuple(self._gone),
         )
+        self._gone = []
         self._pending = self._newest = 0
         self._taken = []
         if self.journal is not None and self._compact and self._is_worth_dumping(self.journal.length):
@@ -216,11 +229,12 @@ class Signals:
         return self.settings.shards == 1 or hash32(name) % self.settings.shards == self.shard
 
     def _make_room(self, rows: int) -> None:
-        """Where `rows` more would be too many, release the least popular, a thirty-second of all. Cohorts stay."""
+        """Where `rows` more would be too many, release the least popular items, a thirty-second of all."""
         table = self.table
         if len(table.rows) + rows <= self.settings.items:
             return
-        used = np.array([row for name, row in table.rows.items() if not name.startswith(COHORT)], np.int64)
+        used = table.used()
+        used = used[~np.isin(used, table.rows_of(self._cohorts))]
         self._decay_to_now(used)
         order = used[np.argsort(table.stats[used, POPULARITY], kind="stable")]
         gone = order[: max(rows, len(order) // 32)]
@@ -228,6 +242,23 @@ class Signals:
         self._changes.drop(gone)
         released = set(gone.tolist())
         self._taken = [pair for pair in self._taken if pair[1] not in released]
+
+    def _admit(self, members: Sequence[str]) -> None:
+        """Hold the cohorts `members`; where they would be too many, give up those that were told least recently, a
+        thirty-second of all at least. Only where a block is one feedback, as `settle` sees to.
+        """
+        table, held = self.table, self._cohorts
+        over = len(held) + sum([name not in held for name in members]) - self._most_cohorts
+        if over > 0:
+            table.at[table.rows_of(members)] = self.counts.events  # they stay
+            rows = np.sort(table.rows_of(held))
+            gone = rows[np.argsort(table.at[rows], kind="stable")][: max(over, self._most_cohorts // 32)]
+            names = [table.ids[row] for row in gone.tolist()]
+            table.release_cohorts(gone)
+            self._changes.drop(gone)
+            self._gone += names
+            held.difference_update(names)
+        held.update(members)
 
     def _decay_to_now(self, rows: np.ndarray) -> None:
         table, now = self.table, self.counts.events

@@ -26,8 +26,8 @@ NO_PINS = Pins(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class Rules:
-    """The rules over an index, as arrays by token number, which grow with the index's tokens. `tokens` are those that a
-    rule names, pins first.
+    """The rules over an index, as arrays by token number, which grow with the index's tokens and begin again where
+    these have other numbers. `tokens` are those that a rule names, pins first.
     """
 
     def __init__(self, settings: RulesSettings, index: ItemIndex) -> None:
@@ -39,7 +39,7 @@ class Rules:
                 self.amounts[token_of(rule)] = self.amounts.get(token_of(rule), 0.0) + sign * amount
         self.tokens = (*dict.fromkeys([*self.pinned, *self.amounts]),)
         self._pins = np.array([self.tokens.index(token) for token in self.pinned], np.int64)
-        self._known = 0  # of the index's tokens
+        self._known = self._releases = 0  # of the index's tokens, and how often these got other numbers
         self._amount = np.zeros(0)
         self._number = np.zeros(0, np.int32)
         self._is_category = np.zeros(0, bool)
@@ -94,7 +94,10 @@ class Rules:
 
     def _fit(self) -> None:
         """Make the arrays know all tokens of the index."""
-        names = self.index.token_names
+        names, releases = self.index.token_names, self.index.vocabulary.releases
+        if releases != self._releases:
+            self._known, self._releases = 0, releases
+            self._amount[:], self._number[:], self._is_category[:] = 0.0, NONE, False
         if len(names) == self._known:
             return
         if len(names) > len(self._amount):

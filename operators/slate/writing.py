@@ -41,7 +41,7 @@ class SlotWriter:
         for number, name in enumerate((*sources, BY_RULE)):
             self._sources.put(number, to_json(name))
         self._by_rule = len(sources)
-        self._releases = index.releases
+        self._releases, self._token_releases = index.releases, index.vocabulary.releases
         self._buffer = np.zeros(1 << 14, np.uint8)
 
     def write(self, slots: Slots, reasons: Reasons, head: bytes = b"", tail: bytes = b"") -> bytes:
@@ -51,6 +51,9 @@ class SlotWriter:
         if self._releases != self.index.releases:  # a row may be another item now
             self._releases = self.index.releases
             self._ids.forget()
+        if self._token_releases != self.index.vocabulary.releases:
+            self._token_releases = self.index.vocabulary.releases
+            self._tokens.forget()
         self._ids.fit(self.index.table.capacity)
         self._tokens.fit(len(self.index.token_names))
         while (end := self._try(slots, reasons, head, tail)) < 0:

@@ -235,6 +235,16 @@ def test_a_dead_letter_keeps_the_record_as_it_was() -> None:
     }
 
 
+def test_no_item_is_named_as_cohorts_are():
+    record = {"event_id": "\0e", "type": "click", "user_id": "\0u", "item_id": "i", "ts": 1}
+    assert isinstance(decode_event(to_json(record)), Event)
+    fault = decode_event(to_json(record | {"item_id": "\0age=old"}))
+    assert isinstance(fault, Reject) and fault.detail.startswith("item_id: expected an id that does not begin")
+    shown = {"event_id": "e", "type": "impression", "user_id": "u", "items": ["i", "\0"], "ts": 1}
+    assert isinstance(decode_event(to_json(shown)), Reject)
+    assert isinstance(decode_item(to_json({"item_id": "\0", "ts": 1})), Reject)
+
+
 @pytest.mark.parametrize("unit", [b"x", b"\xff", b'"', b"\x00", "\u20ac".encode()])
 @pytest.mark.parametrize("size", [0, 100_000, 400_000, records.MAX_RECORD_BYTES, 2 * records.MAX_RECORD_BYTES])
 def test_a_dead_letter_of_any_record_fits_what_a_broker_takes(unit: bytes, size: int) -> None:

@@ -1,5 +1,7 @@
 """Rows by item id: found, freed, grown and kept by blocks, as a plain dict would have them."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -36,6 +38,21 @@ def test_a_table_is_a_dict_of_rows_which_its_blocks_bring_back(steps):
     assert loaded.rows == table.rows
 
 
+def test_the_lowest_free_row_is_taken_first_whichever_was_freed_when():
+    table, loaded, placed = (Table(COLUMNS, block_rows=4) for _ in range(3))
+    for k in range(8):
+        table.row(f"i-{k}")
+    for rows in ([1, 5], [3], [0]):
+        table.release(np.array(rows))
+    table.row("again")
+    placed.place(table.rows)
+    loaded.load(table.dump())
+    for each in (table, loaded, placed):
+        assert [each.row(name) for name in "abcd"] == [1, 3, 5, 8] and each.row("again") == 0
+        assert each.used().tolist() == list(range(9))
+    assert list(table.rows.values()) != table.used().tolist()
+
+
 def test_rows_of_unknown_ids_are_left_out():
     table = Table(COLUMNS, block_rows=4)
     assert [table.row(name) for name in "abc"] == [0, 1, 2]
@@ -70,5 +87,16 @@ def test_a_column_that_blocks_lack_keeps_its_fill_and_a_shape_of_another_setting
     wider.load(blocks)
     assert (wider.count[0], wider.marks[0].tolist()) == (3.0, [-1, -1])
     wider.changed[0] = True
-    with pytest.raises(ValueError, match=r"marks of shape \(2,\), the configuration says \(3,\): set some.setting = 2"):
-        Table({"marks": Column("<i4", (3,), -1, "some.setting")}, block_rows=4).load(wider.dump())
+    blocks = wider.dump()
+    for shape, setting, mend in (
+        ((3,), "some.setting", r"set some.setting = 2, or start without"),
+        ((3,), "", "start without"),
+        ((), "", "start without"),
+    ):
+        message = rf"^state holds marks of shape \(2,\), expected {re.escape(str(shape))}: {mend} this savepoint$"
+        with pytest.raises(ValueError, match=message):
+            Table({"marks": Column("<i4", shape, -1, setting)}, block_rows=4).load(blocks)
+    with pytest.raises(
+        ValueError, match=r"^state holds count of shape \(\), expected \(2,\): set s as it was, or start"
+    ):
+        Table({"count": Column("<f4", (2,), 0, "s")}, block_rows=4).load(blocks)

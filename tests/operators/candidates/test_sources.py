@@ -30,7 +30,7 @@ from riverrank.operators.candidates.sources import (
 )
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
-from riverrank.operators.signals.sessions import Sessions
+from riverrank.operators.signals.sessions import MOST_GIVEN, Sessions, neighbours_of
 from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, STATS, TOGETHER
 
 ROWS, WIDTH = 8, 4
@@ -183,9 +183,11 @@ def test_neighbours_give_what_sessions_say_to_what_is_reached(history, pairs, li
     held = Sessions(100, ROWS)
     held.take(*zip(*pairs, strict=True) if pairs else ((), ()))
     rows, own = np.array(history, np.int32), held.table.rows.get("00000001", -1)
-    near = held.near(rows, np.maximum(np.array(likes, np.float32)[rows], 1.0), own)
+    given, shares = np.empty(MOST_GIVEN, np.int32), np.empty(MOST_GIVEN, np.float32)
+    weighed = np.maximum(np.array(likes, np.float32)[rows], np.float32(1))
+    n = neighbours_of(*held.arrays, rows, weighed, own, given, shares)
     expected: dict[int, list[float]] = {}
-    for row, share in zip(near.rows.tolist(), near.scores.tolist(), strict=True):
+    for row, share in zip(given[:n].tolist(), shares[:n].tolist(), strict=True):
         expected.setdefault(row, [0.0])[0] += share
     same(reach(sessions.reach, 1, rows, own, *held.arrays, stats_of(POSITIVES, likes)), expected)
 

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from kernels import missing_twins
 from riverrank.operators.catalogue.tokens import COHORT, MAX_TOKENS
 from riverrank.operators.index import lists
-from riverrank.operators.index.apply_updates import _apply, _apply_vectors
+from riverrank.operators.index.apply_updates import _apply, _apply_vectors, _last_position
 from riverrank.operators.index.event_time_buffer import EventTimeBuffer
 from riverrank.operators.index.item_index import ITEM, ItemIndex, decayed
 from riverrank.operators.index.lists import REFRESH_EVENTS
@@ -28,12 +29,12 @@ from riverrank.operators.index.ranked_lists import (
     position_of,
 )
 from riverrank.operators.index.vocabulary import Vocabulary
-from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
+from riverrank.operators.settings import Behaviour, CatalogueSettings, EmbeddingSettings, SignalSettings
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.hashing import hash32
 from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, STATS, TRENDING, ItemTable, to_bfloat16
 from riverrank.state.journal import DictEntries, Journal
-from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, VectorUpdate, decode_update, encode
+from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, SignalUpdate, VectorUpdate, decode_update, encode
 from riverrank.state.records import Event, Item
 
 ROWS = 12
@@ -208,6 +209,31 @@ def test_a_vocabulary_of_many_tokens_knows_each_by_number_hash_and_value():
     assert vocabulary.by_value["2400"] == [2400] and (vocabulary.slots == -1).all() and (vocabulary.heads == -1).all()
 
 
+def test_tokens_that_no_item_has_are_given_up():
+    """Items one after another with a token of their own each, then one that changes its own again and again."""
+    index, brands, checked = small_index(100), [f"brand=b{k}" for k in range(7)], -1
+    for k in range(6000):
+        item_id = f"i{k}" if k < 3000 else "i2999"
+        index.apply(CatalogueUpdate(Item(item_id, k, attributes={"brand": f"b{k % 7}", "sku": str(k)})))
+        index.best_of(index.token_numbers[f"sku={k}"]), index.best_of(index.token_numbers[brands[k % 7]])
+        if checked != index.vocabulary.releases or k % 100 == 0 or k > 5990:
+            checked = index.vocabulary.releases
+            held = {name: [] for name in index.token_names}
+            for row in sorted(index.table.rows.values()):
+                for number in index.tokens[row][index.tokens[row] >= 0].tolist():
+                    held[index.token_names[number]].append(row)
+            for number, (name, rows) in enumerate(held.items()):
+                assert index.token_numbers[name] == number and number in index.tokens_of_value[name.split("=")[1]]
+                assert index.token_hashes[number] == hash32(name) and index.token_sizes[number] == len(rows)
+                assert index.vocabulary.rows_of(number).tolist() == rows
+                assert sorted(index.best_of(number).tolist()) == rows or len(rows) > lists.BEST
+            assert {name for name, rows in held.items() if rows} > {f"sku={k}"}
+    vocabulary = index.vocabulary
+    assert len(index.table.rows) == 100 and len(vocabulary.names) == len(vocabulary.numbers) <= 1024
+    assert len(vocabulary.by_value) <= 1024 and len(vocabulary.hashes) == 1024 and 5 < vocabulary.releases < 10
+    assert sum(map(len, vocabulary.by_value.values())) == len(vocabulary.names)
+
+
 VALUES = st.sampled_from([-2.0, -0.5, 0.0, 1.0, 3.0])  # of which sums are exact
 
 
@@ -282,8 +308,9 @@ CELL = st.tuples(st.integers(0, 2), st.integers(0, 5), st.sampled_from([0.0, 0.5
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.lists(CELL, max_size=3)), max_size=6),
     st.lists(st.integers(0, 5), max_size=6, unique=True),
+    st.sets(st.integers(0, 5)),
 )
-def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted):
+def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted, whole):
     table, twin = ItemTable(3), ItemTable(3)
     for held in (table, twin):
         held.neighbours[:8], held.weights[:8] = np.arange(24).reshape(8, 3) % 8, 1.0
@@ -301,9 +328,10 @@ def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted):
         )
     )
     changed, blocks = np.frombuffer(np.array(counted, "<i4").tobytes(), "<i4"), np.zeros(len(table.stats), np.bool_)
+    begun = np.array([k for k in sorted(whole) if k < len(renewed)], "<i4")
     _apply(
         *(table.stats, table.at, table.shard, table.neighbours, table.weights, rows, changed),
-        *(stats, 77.0, 1, counts, positions, items, amounts, 0.5, 1, blocks),
+        *(stats, 77.0, 1, begun, counts, positions, items, amounts, 0.5, 1, blocks),
     )
     for k, item in enumerate(counted):
         row = rows[item]
@@ -311,6 +339,8 @@ def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted):
     for item, (renewals, held) in enumerate(renewed):
         row = rows[item]
         twin.weights[row, :, :2] *= 0.5**renewals
+        if item in whole:
+            twin.neighbours[row], twin.weights[row] = -1, 0.0
         for position, other, weight in held:
             twin.neighbours[row, position] = rows[other]
             twin.weights[row, position] = [weight, 2 * weight, 1.0]
@@ -449,9 +479,8 @@ def test_ranked_lists_are_what_they_would_be_made_anew(seed, short_lists):
                 each = index.best_of_each(np.array([token, token], np.int32))
                 assert each.tolist() == 2 * index.best_of(token).tolist()
             seen.add((token, len(index.best_of(token))))
-        assert index.by_popularity().tolist() == world.ranking(POPULARITY, rows)
     assert index.releases > 3 and index.lists.popular.left_out and len(seen) >= 4 * 4
-    decayed = index.popularity(index.by_popularity())
+    decayed = index.popularity(np.array(world.ranking(POPULARITY, rows)))
     assert (np.diff(decayed) <= 1e-6 * decayed[:-1]).all() and decayed[0] > 3 * decayed[len(decayed) // 2] > 0
 
 
@@ -605,7 +634,65 @@ def test_lists_are_joined_where_each_is_there(lists, data):
         assert found[:n].tolist() == [row for held in asked for row in held]
 
 
+def learned(neighbours: int, dimensions: int) -> tuple[SignalUpdate, VectorUpdate]:
+    """What SIGNALS and RANKER say of an item that twelve others were taken after."""
+    signals = Signals(Behaviour(signals=SignalSettings(neighbours=neighbours)), 0)
+    for k in range(12):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"b{k}"), 1.0, (Seen("a", 0, 1.0),)))
+    (update,) = signals.updates()
+    one = np.zeros(1, "<i4").tobytes()
+    vector = np.full(dimensions, 0x3F80, "<u2").tobytes()
+    return update, VectorUpdate(0, ("a",), one, vector, one, vector, np.ones(1, "<f4").tobytes(), 1)
+
+
+NARROW = Behaviour(signals=SignalSettings(neighbours=4), embedding=EmbeddingSettings(dimensions=16))
+OF_LISTS = "an update holds positions in a list up to 11, expected below 4: set signals.neighbours as it was, or start"
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        (learned(60, 16)[0], OF_LISTS),
+        (learned(4, 8)[1], "an update holds embeddings of 8 numbers, expected 16: set embedding.dimensions as it was"),
+        (
+            learned(4, 32)[1],
+            "an update holds embeddings of 32 numbers, expected 16: set embedding.dimensions as it was",
+        ),
+    ],
+)
+def test_a_log_of_another_width_is_refused_with_the_mend(update, message):
+    entries = DictEntries()
+    Journal(entries).append(encode(update))
+    with pytest.raises(ValueError, match=f"^{message}"):
+        EventTimeBuffer(NARROW, Journal(entries))
+    index = ItemIndex(NARROW)
+    with pytest.raises(ValueError, match=message):
+        index.apply(update)
+    assert not index.table.rows and (index.table.neighbours == -1).all()  # nothing was written
+
+
+@pytest.mark.parametrize("name", ["stats", "lists", "positions", "neighbours", "weights", "context", "target", "bias"])
+def test_an_update_whose_arrays_do_not_fit_each_other_is_refused(name):
+    update = next(update for update in learned(4, 16) if hasattr(update, name))
+    index, array = ItemIndex(NARROW), getattr(update, name)
+    for other in (array[:-4], array + array[-4:], b""):
+        with pytest.raises(ValueError, match=r"an update holds .* start without this savepoint"):
+            index.apply(msgspec.structs.replace(update, **{name: other}))
+    assert not index.table.rows and index.apply(update)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=6),
+    st.lists(st.integers(0, 65535), max_size=12),
+)
+def test_the_last_position_is_the_highest_where_there_are_as_many_as_cells(pairs, positions):
+    lists = np.array(pairs, "<i4").reshape(-1)
+    expected = max(positions, default=0) if sum(n for _, n in pairs) == len(positions) else -1
+    assert _last_position(lists, np.array(positions, "<u2")) == expected
+
+
 TWINS = {
+    "apply_updates._last_position": test_the_last_position_is_the_highest_where_there_are_as_many_as_cells,
     "apply_updates._apply_vectors": test_vectors_are_written_to_the_rows_of_their_items,
     "apply_updates._apply": test_an_update_is_written_to_the_rows_of_its_items,
     "item_index.as_of_start": test_keys_by_popularity_and_by_trend_are_those_of_each,

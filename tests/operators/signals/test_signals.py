@@ -481,14 +481,16 @@ def test_a_block_is_learned_step_by_step(table, other, interactions):
     changes, others = changes_of(table), changes_of(other)
     steps = Steps(np.ones(ROWS, np.bool_), amounts)
     for k, (rows, taken, owned) in enumerate(interactions):
-        row, past = rows[0], np.array(rows[1 : 1 + taken], np.int32)
-        own = np.array([True] * taken + [owned])
+        cohorts = rows[1 + taken : 1 + taken + k % 3]
+        row, past = rows[0], np.array(rows[1 : 1 + taken] + cohorts, np.int32)
+        own = np.array([True] * len(past) + [owned])
         mine = amounts if owned else amounts[1:] if taken == 5 else amounts[:taken]
         parts = (own, mine) if not owned else (None, None)
         names = [f"i{of}" for of in rows[: 1 + taken]]
-        steps.pair(names[0], names[1:], [], owned, *parts, 2.0, 3.5, owned, 60 + k)
+        steps.pair(names[0], names[1:], [f"i{of}" for of in cohorts], owned, *parts, 2.0, 3.5, owned, 60 + k)
         if owned:
             others.n = count(other.stats, other.at, decay, row, 2.0, 3.5, True, 60 + k, *arrays_of(others))
+        other.at[cohorts] = 60 + k
         others.n = pair(other.neighbours, other.weights, FORGETTING, row, past, own, mine, taken, *arrays_of(others))
     if interactions:
         rows = np.array([table.rows[name] for name in steps.names], np.int32)

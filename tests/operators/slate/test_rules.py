@@ -76,6 +76,17 @@ def test_tokens_that_come_later_are_known_as_well():
     assert categories[0].tolist() == [index.token_numbers["category=late"]] + [-1] * (MAX_TOKENS - 1)
 
 
+def test_rules_hold_for_tokens_that_got_other_numbers():
+    index = ItemIndex(Behaviour())
+    rules = Rules(RulesSettings(boost={"category=c": 1.0, "sku=x3": 0.5, "sku=x3000": 2.0}), index)
+    for k in range(3000):
+        index.apply(CatalogueUpdate(Item("i", k, attributes={"sku": f"x{k}"})))
+        assert added(rules, [0]).tolist() == [0.5 * (k == 3)] and (rules.categories(np.array([0])) == -1).all()
+    index.apply(CatalogueUpdate(Item("i", 3000, categories=("c",), attributes={"sku": "x3000"})))
+    assert index.vocabulary.releases > 1 and added(rules, [0]).tolist() == [3.0]
+    assert rules.categories(np.array([0]))[0, 0] == index.token_numbers["category=c"]
+
+
 def test_no_rules_say_nothing_and_look_at_no_token():
     index = ItemIndex(Behaviour())
     index.apply(CatalogueUpdate(Item("i", 1, categories=("a",))))

@@ -165,6 +165,19 @@ def test_a_row_that_became_another_item_is_written_as_that():
     assert index.releases > 0 and written_ids(list(index.table.rows.values())) == list(index.table.rows) != before
 
 
+def test_a_token_that_got_another_number_is_written_as_what_it_is():
+    index, reasons = ItemIndex(Behaviour()), Reasons.room(1)
+    writer = SlotWriter(index, ("popular",), Phrases())
+    reasons.counts[0], reasons.items[0, 0] = 1, NONE
+    slots = Slots(np.zeros(1, np.int32), np.zeros(1), np.ones(1), np.ones(1, np.uint32))
+    for k in range(1500):
+        index.apply(CatalogueUpdate(Item("i", k, attributes={"sku": str(k), "own": f"v{k}"})))
+        reasons.tokens[0, 0] = index.tokens[0, 1]
+        (slot,) = msgspec.json.decode(writer.write(slots, reasons))
+        assert (slot["reasons"][0]["code"], slot["reasons"][0]["value"]) == ("own", f"v{k}")
+    assert index.vocabulary.releases > 1
+
+
 def test_no_slots_are_an_empty_array():
     index, none = ItemIndex(Behaviour()), np.zeros(0)
     slots = Slots(none.astype(np.int32), none, none, none.astype(np.uint32))
