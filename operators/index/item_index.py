@@ -16,7 +16,6 @@ from riverrank.state.codec import Layout
 from riverrank.state.hashing import hash32
 from riverrank.state.item_tables import (
     DECAYED,
-    POPULARITY,
     ItemTable,
     decay_of,
 )

@@ -158,7 +158,9 @@ def test_a_kept_history_says_what_the_user_did():
 def test_kept_event_ids_are_known_again():
     state, session = kept("session-2"), Session(Behaviour())
     again = [event.event_id for event in EVENTS if session.accept(event, state) == Accepted(state)]
-    assert again == [event.event_id for event in EVENTS if event.ts > NOW + 2000 or event.event_id == "e-late"]
+    assert again == [
+        event.event_id for event in EVENTS if event.ts > NOW + 2000 or event.event_id in ("e-late", "e-erase")
+    ]
 
 
 @pytest.mark.parametrize(("decode", "name"), [(decode_session, "session-2"), (decode_feedback, "feedback-2")])
