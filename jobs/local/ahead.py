@@ -3,16 +3,17 @@
 A fork, so what makes them (a generator, with the catalogue it reads in) need not be sent anywhere.
 """
 
+import os
 import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 import msgspec
 from riverrank.jobs.errors import Failure
+from riverrank.jobs.processes import uninterrupted
 from riverrank.state.messages import Feedback, Update, decode_feedback, decode_update, encode
 
 from .pipeline import Message, Redelivery, Rejected
@@ -39,10 +40,12 @@ def ahead(messages: Iterator[Message]) -> Generator[Message, None, None]:
     >>> [*ahead(iter([Redelivery(), Redelivery()]))]
     [Redelivery(), Redelivery()]
     """
-    fork = get_context("fork")
-    receiver, sender = fork.Pipe(duplex=False)
-    maker = fork.Process(target=_make, args=(messages, sender, receiver), name="riverrank-ahead", daemon=True)
-    maker.start()
+    receiver, sender = Pipe(duplex=False)
+    with uninterrupted():
+        maker = os.fork()
+        if not maker:
+            receiver.close()  # so that to send fails once nobody receives
+            _make(messages, sender)
     sender.close()
     try:
         while batch := receiver.recv():
@@ -51,33 +54,47 @@ def ahead(messages: Iterator[Message]) -> Generator[Message, None, None]:
             for kind, encoded in batch:
                 yield _DECODERS[kind](encoded)
     except EOFError:
-        maker.join()
-        code = maker.exitcode or 0
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        status, maker = os.waitstatus_to_exitcode(os.waitpid(maker, 0)[1]), 0
+        how = signal.Signals(-status).name if status < 0 else f"exit code {status}"
         raise Failure(f"the process that reads the events and learns from them ended ({how})") from None
     finally:
         receiver.close()
-        maker.terminate()
-        maker.join()
+        if maker:
+            os.kill(maker, signal.SIGKILL)
+            os.waitpid(maker, 0)
 
 
-def _make(messages: Iterator[Message], sender: Connection, receiver: Connection) -> None:
-    """In the other process: send batches, then an empty one, or what went wrong."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both; whoever takes the messages ends both
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    receiver.close()  # so that to send fails once nobody receives
+def _make(messages: Iterator[Message], sender: Connection) -> NoReturn:
+    """All that the other process does: send batches, then an empty one, or what went wrong. Nothing of this process is
+    closed or flushed there.
+    """
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both; whoever takes them ends both
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _send(messages, sender)
+        status = 0
+    except BrokenPipeError:
+        pass  # nobody receives any more
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(status)
+
+
+def _send(messages: Iterator[Message], sender: Connection) -> None:
     batch: list[tuple[int, bytes]] = []
     ending: list[None] | Exception = []
-    with suppress(BrokenPipeError):
-        try:
-            for message in messages:
-                batch.append((_KINDS[type(message)], encode(message)))
-                if len(batch) == BATCH:
-                    sender.send(batch)
-                    batch.clear()
-        except Exception as error:  # whatever it is, the other process says it
-            error.add_note(traceback.format_exc())
-            ending = error
-        if batch:
-            sender.send(batch)
-        sender.send(ending)
+    try:
+        for message in messages:
+            batch.append((_KINDS[type(message)], encode(message)))
+            if len(batch) == BATCH:
+                sender.send(batch)
+                batch.clear()
+    except Exception as error:  # whatever it is, the other process says it
+        error.add_note(traceback.format_exc())
+        ending = error
+    if batch:
+        sender.send(batch)
+    sender.send(ending)

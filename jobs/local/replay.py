@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from riverrank.jobs.config.schema import Config
+from riverrank.jobs.processes import uninterrupted
 from riverrank.operators.flink.arrivals import Arrival
+from riverrank.operators.warm import warm
 from riverrank.state.messages import Update
 from riverrank.state.records import decode_event
 from riverrank.state.runtime.environment import cores
@@ -30,6 +32,8 @@ def run(config: Config) -> None:
     """Read everything there is, answer it, and end; raises UsageError or Failure."""
     started = time.monotonic()
     with opened(config) as outputs:
+        with uninterrupted():
+            warm(config.behaviour)  # kernels are loaded once for both processes, and by callbacks of C
         cache = LocalCache(config, outputs) if config.redis.url else None
         pipeline = Pipeline(config.behaviour, outputs, cache, config.cache.popular_every)
         for arrival in _watched(config, "items"):

@@ -9,6 +9,7 @@ import pytest
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.local.ahead import BATCH, ahead
 from riverrank.jobs.local.pipeline import Message, Pipeline, Redelivery, Rejected
+from riverrank.jobs.processes import uninterrupted
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.settings import Behaviour
 from riverrank.state.messages import Feedback, SignalUpdate, VectorUpdate, Weights
@@ -86,3 +87,20 @@ def test_closing_it_ends_the_process_though_it_waits_or_has_more_to_say():
         assert next(taken) == Redelivery()
         taken.close()
         assert children() == before
+
+
+def test_an_interruption_waits_for_what_must_not_be_interrupted_once():
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            done.append("in it")
+        done.append("after it")
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        done.append("twice")
+    assert done == ["in it"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with uninterrupted():
+        pass
