@@ -5,6 +5,7 @@ Not for: what the processes are (`services.py`, `cluster.py`).
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
@@ -23,6 +24,7 @@ from pathlib import Path
 PORTS = range(15_000, 32_000)
 POLL_SECONDS = 0.1
 TAIL_LINES = 25
+PR_SET_PDEATHSIG = 1
 
 # The kernel ends the child when the thread that started it ends, so all are started by one thread that lives as long
 # as the interpreter; and a child whose parent has gone before it asked for that ends at once.
@@ -158,6 +160,28 @@ class OwnedProcess:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """In it SIGTERM, as service managers send it, and the end of the terminal are interruptions like Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_with_parent(parent: int) -> None:
+    """In a process that `parent` has forked: end at once where that ends, however it does."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 @contextmanager

@@ -19,8 +19,10 @@ from riverrank.jobs.processes import OwnedProcess, free_port, tail
 from riverrank.state.runtime.environment import CORE, cores
 
 from . import classes, jars
+from .paths import flink_path
 
 LOCALHOST = "127.0.0.1"
+LAST_LINES = 5  # of the log of a TaskManager that ended
 RUNNER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 # What is between operators is what signals can run ahead by, and what a checkpoint has to wait for: little is enough.
@@ -95,7 +97,9 @@ class EmbeddedFlink:
         """Raises `Failure`, with the end of its log, where a TaskManager has ended."""
         for taskmanager in self._taskmanagers:
             if taskmanager.pid is None:
-                raise Failure(f"{taskmanager.name} ended ({taskmanager.ending}): {tail(taskmanager.log)}")
+                said = [line for line in tail(taskmanager.log).splitlines() if " INFO " not in line]
+                why = ": ".join(["see whether the machine was out of memory", *said[-LAST_LINES:]])
+                raise Failure(f"{taskmanager.name}, a process of this run, ended ({taskmanager.ending}); {why}")
 
     def _start_jobmanager(self) -> None:
         """Over a connection of its own. PyFlink has Java look for the job's jars in the one thread that serves the
@@ -159,6 +163,6 @@ def _options(config: Config, scratch: Path, slots: int) -> Mapping[str, str]:
     if config.kafka.bootstrap:
         options["pipeline.jars"] = ";".join(path.as_uri() for path in jars.kafka_connector())
         options["execution.checkpointing.interval"] = f"{config.job.checkpoint_every} ms"
-        options["execution.checkpointing.dir"] = (scratch / "checkpoints").as_uri()
+        options["execution.checkpointing.dir"] = flink_path(scratch / "checkpoints")
         options["execution.checkpointing.storage"] = "filesystem"
     return options

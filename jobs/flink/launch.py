@@ -6,11 +6,9 @@ Everything that has to be right before Flink starts is checked here, and a failu
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,10 +20,12 @@ import msgspec
 from find_libpython import find_libpython
 from riverrank.jobs.config.schema import Config, FileSettings
 from riverrank.jobs.errors import Failure, UsageError
+from riverrank.jobs.processes import terminable
 from riverrank.state.outputs import OUTPUTS
 
 from . import jars
 from .embedded import EmbeddedFlink, java_options, separated
+from .paths import flink_path
 
 if TYPE_CHECKING:
     from pyflink.common import JobClient
@@ -166,6 +166,10 @@ def _build(
 ) -> None:
     from .topology import Operators, build  # noqa: PLC0415
 
+    files = config.files  # operators read the items, in processes that have another working directory
+    if files.items:
+        files = msgspec.structs.replace(files, items=str(Path(files.items).absolute()))
+    config = msgspec.structs.replace(config, files=files)
     build(env, config, parts, operators or Operators())
 
 
@@ -188,7 +192,7 @@ def _java_failures() -> Iterator[None]:
 def _run_to_end(client: "JobClient", flink: EmbeddedFlink) -> None:
     """Wait for the job; an interruption drains and stops it first, so that all that was read is answered."""
     result = client.get_job_execution_result()
-    with _terminable():
+    with terminable():
         try:
             while not result.done():
                 flink.require_running()
@@ -212,24 +216,11 @@ def _stop(client: "JobClient") -> None:
     with _scratch() as folder:
         canonical = jvm.org.apache.flink.core.execution.SavepointFormatType.CANONICAL
         try:
-            stopped = client._j_job_client.stopWithSavepoint(True, Path(folder).as_uri(), canonical)
+            stopped = client._j_job_client.stopWithSavepoint(True, flink_path(folder), canonical)
             stopped.get(STOP_SECONDS, jvm.java.util.concurrent.TimeUnit.SECONDS)
         except Py4JJavaError as error:
             log.warning("it could not be drained (%s): what was not committed is lost", root_cause(error))
             client.cancel().result()
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM, as service managers send it, is an interruption like Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _require_thread_mode(env: "StreamExecutionEnvironment") -> None:

@@ -25,6 +25,7 @@ from riverrank.operators.flink.channels import Outputs
 from riverrank.state import uids
 from riverrank.state.outputs import OUTPUTS
 
+from .paths import flink_path
 from .sources import table_options, with_clause
 
 STANDARD = "-"
@@ -56,7 +57,7 @@ def outputs(config: Config) -> Outputs:
 def to_parts(lines: DataStream, directory: Path, output: str) -> None:
     """Write lines as part files to `directory`, one writer a subtask."""
     sink = (
-        FileSink.for_row_format(directory.absolute().as_uri(), Encoder.simple_string_encoder("UTF-8"))
+        FileSink.for_row_format(flink_path(directory), Encoder.simple_string_encoder("UTF-8"))
         .with_bucket_assigner(BucketAssigner.base_path_bucket_assigner())
         .with_rolling_policy(RollingPolicy.on_checkpoint_rolling_policy())
         .with_output_file_config(OutputFileConfig.builder().with_part_prefix("part").build())
@@ -169,6 +170,8 @@ class _Target:
         self._file.flush()
 
     def close(self) -> None:
+        if self._path.endswith(".gz") and not self._file.tell():
+            gzip.open(self._file, "wb").close()  # of no bytes at all it would be no gzip
         if self._path != STANDARD:
             self._file.close()
         shutil.rmtree(self.directory)

@@ -3,8 +3,6 @@
 What a record means is decided in `operators.flink.parse`; here only where it lies and in what order it is read.
 """
 
-from pathlib import Path
-
 from pyflink.common import WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors.file_system import FileSource, StreamFormat
@@ -12,6 +10,8 @@ from pyflink.table import StreamTableEnvironment
 from riverrank.jobs.config.schema import Config
 from riverrank.operators.flink.arrivals import Lines, kafka_record
 from riverrank.operators.flink.parse import Read
+
+from .paths import flink_path
 
 STARTUP = {"earliest": "earliest-offset", "latest": "latest-offset", "committed": "group-offsets"}
 
@@ -71,9 +71,8 @@ def name_sources(stream: DataStream, uid: str) -> None:
 
 def _lines(env: StreamExecutionEnvironment, path: str, uid: str) -> DataStream:
     """One reader, so that line numbers are right. ISO-8859-1 keeps every byte: UTF-8 would replace broken ones."""
-    source = FileSource.for_record_stream_format(
-        StreamFormat.text_line_format("ISO-8859-1"), Path(path).absolute().as_uri()
-    ).build()
+    lines = StreamFormat.text_line_format("ISO-8859-1")
+    source = FileSource.for_record_stream_format(lines, flink_path(path)).build()
     return env.from_source(source, WatermarkStrategy.no_watermarks(), uid).uid(uid).set_parallelism(1)
 
 

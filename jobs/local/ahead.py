@@ -13,7 +13,7 @@ from typing import Any, NoReturn, get_args
 
 import msgspec
 from riverrank.jobs.errors import Failure
-from riverrank.jobs.processes import uninterrupted
+from riverrank.jobs.processes import end_with_parent, uninterrupted
 from riverrank.state.messages import Feedback, Update, decode_feedback, decode_update, encode
 
 from .pipeline import Message, Redelivery, Rejected
@@ -42,8 +42,10 @@ def ahead(messages: Iterator[Message]) -> Generator[Message, None, None]:
     """
     receiver, sender = Pipe(duplex=False)
     with uninterrupted():
+        parent = os.getpid()
         maker = os.fork()
         if not maker:
+            end_with_parent(parent)
             receiver.close()  # so that to send fails once nobody receives
             _make(messages, sender)
     sender.close()
@@ -56,7 +58,8 @@ def ahead(messages: Iterator[Message]) -> Generator[Message, None, None]:
     except EOFError:
         status, maker = os.waitstatus_to_exitcode(os.waitpid(maker, 0)[1]), 0
         how = signal.Signals(-status).name if status < 0 else f"exit code {status}"
-        raise Failure(f"the process that reads the events and learns from them ended ({how})") from None
+        lost = f"the process that reads the events and learns from them ended ({how})"
+        raise Failure(f"{lost}: see whether the machine was out of memory, and run it again") from None
     finally:
         receiver.close()
         if maker:

@@ -5,12 +5,13 @@ The oracle for tests of the job, and the fastest way to look at quality.
 
 import gc
 import logging
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 from riverrank.jobs.config.schema import Config
-from riverrank.jobs.processes import uninterrupted
+from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.warm import warm
 from riverrank.state.messages import Update
@@ -24,6 +25,7 @@ from .reading import read
 from .writing import opened
 
 PROGRESS_EVERY = 20_000  # records
+SLOW_SECONDS = 4.0
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +33,8 @@ log = logging.getLogger(__name__)
 def run(config: Config) -> None:
     """Read everything there is, answer it, and end; raises UsageError or Failure."""
     started = time.monotonic()
-    with opened(config) as outputs:
-        with uninterrupted():
+    with terminable(), opened(config) as outputs:
+        with uninterrupted(), _told(SLOW_SECONDS, "compiling kernels, which takes up to a minute the first time"):
             warm(config.behaviour)  # kernels are loaded once for both processes, and by callbacks of C
         cache = LocalCache(config, outputs) if config.redis.url else None
         pipeline = Pipeline(config.behaviour, outputs, cache, config.cache.popular_every)
@@ -51,6 +53,17 @@ def run(config: Config) -> None:
     if dead := pipeline.dead_letters:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dead.items()))
         log.info("%d dead letters (%s); the first, %s", dead.total(), reasons, pipeline.first_dead_letter)
+
+
+@contextmanager
+def _told(after_seconds: float, what: str) -> Iterator[None]:
+    """Say `what` is done, where it isn't after that time."""
+    timer = threading.Timer(after_seconds, log.info, [what])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _messages(config: Config, pipeline: Pipeline) -> Iterator[Message]:

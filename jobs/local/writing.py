@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from riverrank.jobs.config.schema import Config
-from riverrank.jobs.errors import UsageError
+from riverrank.jobs.errors import Failure, UsageError
 from riverrank.state.outputs import OUTPUTS
 
 from .pipeline import Write
@@ -33,18 +33,30 @@ def opened(config: Config) -> Iterator[dict[str, Write]]:
 
 
 def _to_file(stack: ExitStack, path: str) -> Write:
-    if path == STANDARD:
-        file: IO[bytes] = sys.stdout.buffer
-        stack.callback(file.flush)
-    else:
-        file = stack.enter_context(_created(path))
-    put = file.write
+    file = sys.stdout.buffer if path == STANDARD else _created(path)
+    put, end = file.write, file.flush if path == STANDARD else file.close
 
     def write(key: str, value: bytes) -> None:
-        put(value)
-        put(b"\n")
+        try:
+            put(value)
+            put(b"\n")
+        except OSError as error:
+            raise _unwritten(path, error) from error
 
+    def finish() -> None:
+        try:
+            end()
+        except OSError as error:
+            raise _unwritten(path, error) from error
+
+    stack.callback(finish)
     return write
+
+
+def _unwritten(path: str, error: OSError) -> Exception:
+    """What is raised for `error`: a reader of standard output that has seen enough is no failure of ours."""
+    where = "standard output" if path == STANDARD else path
+    return error if isinstance(error, BrokenPipeError) else Failure(f"cannot write {where}: {error.strerror}")
 
 
 def _to_topic(stack: ExitStack, config: Config, topic: str) -> Write:

@@ -1,5 +1,7 @@
 """What the console script promises: exit codes, one clear line for a mistake, results on standard output alone."""
 
+import contextlib
+import gzip
 import json
 import os
 import re
@@ -365,27 +367,47 @@ def test_erase_without_kafka_prints_the_event_and_get_without_a_slate_exits_1(va
     assert "rr:slate:u-17" in done.stderr
 
 
-def test_an_interruption_exits_130_without_a_word_of_its_own(items: Path, tmp_path: Path) -> None:
-    slates = tmp_path / "slates.jsonl"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interruption_leaves_whole_files_and_no_process_and_has_no_word_of_its_own(
+    number: signal.Signals, items: Path, tmp_path: Path
+) -> None:
+    slates = tmp_path / "slates.jsonl.gz"
     process = subprocess.Popen(
         [SCRIPT, "replay", "--events", "-", "--items", items, "--slates", slates],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         assert process.stdin is not None
         process.stdin.write(lines(click("e", 1)))
         process.stdin.flush()
         streams.wait_until(slates.exists)  # all is imported and opened: it works, or waits for more events
-        process.send_signal(signal.SIGINT)
+        if number == signal.SIGKILL:
+            streams.wait_until(lambda: len(group(process.pid)) == min(2, len(os.sched_getaffinity(0))))
+        process.send_signal(number)
+        streams.wait_until(lambda: not group(process.pid))  # though standard input is still open
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 130
     assert "Traceback" not in out + err
     assert "riverrank:" not in err
+    assert process.returncode == (-number if number == signal.SIGKILL else 130)
+    if number != signal.SIGKILL:
+        gzip.decompress(slates.read_bytes())
+
+
+def group(leader: int) -> list[int]:
+    """The processes of a process group that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, of = path.read_text().rpartition(")")[2].split()[:3]
+            if int(of) == leader and state != "Z":
+                found.append(int(path.parent.name))
+    return found
 
 
 def test_an_unexpected_exception_is_one_line_and_a_traceback_only_on_request(tmp_path: Path) -> None:
