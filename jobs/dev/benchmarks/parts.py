@@ -58,7 +58,7 @@ PARTS: Mapping[str, Sequence[str]] = {
     "decode": (f"{RECOMMEND}:decode_learner", f"{LEARNER}:Learners.of"),
     "encode": (f"{RECOMMEND}:encode_learner", f"{LEARNER}:LinearLearner.store"),
     "score": (f"{LEARNER}:LinearLearner.score",),
-    "drift": (f"{RECOMMEND}:recent", f"{RECOMMEND}:watch"),
+    "drift": (f"{RECOMMEND}:with_history_since", f"{RECOMMEND}:watch"),
     "rerank": ("riverrank.operators.slate.rerank:Reranker.rerank",),
     "reasons": (
         f"{LEARNER}:LinearLearner.contributions",
