@@ -6,6 +6,7 @@ Not for: what the processes are (`services.py`, `cluster.py`).
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
 import random
 import signal
@@ -24,18 +25,27 @@ from pathlib import Path
 PORTS = range(15_000, 32_000)
 POLL_SECONDS = 0.1
 TAIL_LINES = 25
-PR_SET_PDEATHSIG = 1
 
 # The kernel ends the child when the thread that started it ends, so all are started by one thread that lives as long
 # as the interpreter; and a child whose parent has gone before it asked for that ends at once.
 _starter = ThreadPoolExecutor(1, thread_name_prefix="process-starter")
-_DIE_WITH_PARENT = """
+
+
+def end_with_parent(parent: int) -> None:
+    """In a child of `parent`: end at once where that ends, however it does. Raises SystemExit where it has gone, or the
+    kernel refuses.
+    """
+    set_parent_death_signal = 1
+    if ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, int(signal.SIGKILL), 0, 0, 0):
+        sys.exit("prctl: " + os.strerror(ctypes.get_errno()))
+    if os.getppid() != parent:
+        sys.exit("the parent is gone")
+
+
+_DIE_WITH_PARENT = f"""
 import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0):
-    sys.exit("prctl: " + os.strerror(ctypes.get_errno()))
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent is gone")
+{inspect.getsource(end_with_parent)}
+end_with_parent(int(sys.argv[1]))
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
@@ -174,14 +184,6 @@ def terminable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def end_with_parent(parent: int) -> None:
-    """In a process that `parent` has forked: end at once where that ends, however it does."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 @contextmanager

@@ -315,7 +315,7 @@ def _check_redis_url(url: str) -> None:
     known = parts.path if parts.scheme == "unix" else parts.scheme in ("redis", "rediss") and parts.hostname
     if not (known and port_is_whole):
         raise UsageError(f"redis.url: expected a URL such as redis://HOST:PORT/0, got {masked(url)!r}")
-    if MASK in (parts.password, *parse_qs(parts.query).get("password", ())):
+    if MASK in (parts.username, parts.password, *parse_qs(parts.query).get("password", ())):
         raise UsageError(
             f"redis.url: its password is masked; give the URL in the environment variable {REDIS_URL_VARIABLE} "
             "or in a file that redis.url_file names"

@@ -45,9 +45,7 @@ def ahead(messages: Iterator[Message]) -> Generator[Message, None, None]:
         parent = os.getpid()
         maker = os.fork()
         if not maker:
-            end_with_parent(parent)
-            receiver.close()  # so that to send fails once nobody receives
-            _make(messages, sender)
+            _make(messages, sender, receiver, parent)
     sender.close()
     try:
         while batch := receiver.recv():
@@ -67,7 +65,7 @@ def ahead(messages: Iterator[Message]) -> Generator[Message, None, None]:
             os.waitpid(maker, 0)
 
 
-def _make(messages: Iterator[Message], sender: Connection) -> NoReturn:
+def _make(messages: Iterator[Message], sender: Connection, receiver: Connection, parent: int) -> NoReturn:
     """All that the other process does: send batches, then an empty one, or what went wrong. Nothing of this process is
     closed or flushed there.
     """
@@ -75,13 +73,14 @@ def _make(messages: Iterator[Message], sender: Connection) -> NoReturn:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both; whoever takes them ends both
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end_with_parent(parent)
+        receiver.close()  # so that to send fails once nobody receives
         _send(messages, sender)
         status = 0
     except BrokenPipeError:
         pass  # nobody receives any more
     except BaseException:
         traceback.print_exc()
-        raise
     finally:
         os._exit(status)
 

@@ -64,6 +64,7 @@ def _told(after_seconds: float, what: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        timer.join()  # what comes next may fork
 
 
 def _messages(config: Config, pipeline: Pipeline) -> Iterator[Message]:

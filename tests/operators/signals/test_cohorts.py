@@ -14,6 +14,7 @@ from riverrank.state.item_tables import ItemTable
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback, Seen, decode_update
 from riverrank.state.records import Event
+from test_signals import whole_and_restored
 
 SMALL = Behaviour(signals=SignalSettings(neighbours=8, items=500))
 MOST = 500 // COHORTS
@@ -99,19 +100,8 @@ def test_a_user_of_many_cohorts_holds_them_all_where_there_is_room_for_no_more()
 
 
 def test_restored_signals_give_up_the_same_cohorts_and_begin_the_same_rows():
-    stream, entries = clicks(900), DictEntries()
     behaviour = Behaviour(signals=SignalSettings(neighbours=8, items=320))
-    whole, first = Signals(behaviour, 0), Signals.restore(behaviour, 0, Journal(entries, limit=100))
-    for feedback in stream[:550]:
-        for signals in (whole, first):
-            signals.learn(feedback)
-            signals.flush() if signals.due() else ()
-    second = Signals.restore(behaviour, 0, Journal(DictEntries(entries), limit=100))
-    for feedback in stream[550:]:
-        whole.learn(feedback)
-        second.learn(feedback)
-    whole.settle()
-    second.settle()
+    whole, second = whole_and_restored(behaviour, clicks(900), flushed=True)
     assert second.table.rows == whole.table.rows and second._cohorts == whole._cohorts
     names = list(whole.table.rows)
     assert same(lists_of(second.table, names), lists_of(whole.table, names))

@@ -129,20 +129,27 @@ def test_index_mirrors_the_signals_from_updates_alone():
         assert np.array(list(near.values())) == pytest.approx(np.array([theirs[name][k] for k in near]), rel=1e-4)
 
 
-def test_restored_signals_go_on_as_if_nothing_had_happened():
-    stream = made_stream(900)
-    whole = Signals(SMALL, 0)
+def whole_and_restored(
+    behaviour: Behaviour, stream: list[Feedback], *, flushed: bool = False
+) -> tuple[Signals, Signals]:
+    """What learned the stream at once, and what was restored after 550 feedbacks, until which both are `flushed`."""
     entries = DictEntries()
-    first = Signals.restore(SMALL, 0, Journal(entries, limit=100))
+    whole, first = Signals(behaviour, 0), Signals.restore(behaviour, 0, Journal(entries, limit=100))
     for feedback in stream[:550]:
-        whole.learn(feedback)
-        first.learn(feedback)
-    second = Signals.restore(SMALL, 0, Journal(DictEntries(entries), limit=100))
+        for signals in (whole, first):
+            signals.learn(feedback)
+            signals.flush() if flushed and signals.due() else ()
+    second = Signals.restore(behaviour, 0, Journal(DictEntries(entries), limit=100))
     for feedback in stream[550:]:
         whole.learn(feedback)
         second.learn(feedback)
     whole.settle()
     second.settle()
+    return whole, second
+
+
+def test_restored_signals_go_on_as_if_nothing_had_happened():
+    whole, second = whole_and_restored(SMALL, made_stream(900))
     assert lists_of(second.table) == lists_of(whole.table)
     assert second.counts.events == whole.counts.events == 900
     assert second.table.stats[: len(second.table)].tolist() == whole.table.stats[: len(whole.table)].tolist()
