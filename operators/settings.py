@@ -80,7 +80,7 @@ class SignalSettings(Section):
     sessions: Annotated[
         Count, Meta(description="users whose last items are kept for session neighbours; the least active go first")
     ] = 4096
-    flush_events: Annotated[Count, Meta(description="feedbacks between two updates of the signals")] = 4
+    flush_events: Annotated[Count, Meta(description="feedbacks between two updates of the signals")] = 8
     flush_every: Annotated[Milliseconds, Meta(description="longest time between them, by the wall clock")] = 200
 
 

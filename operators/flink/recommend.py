@@ -15,6 +15,7 @@ from riverrank.state import uids
 from riverrank.state.messages import POPULAR, CacheWrite, SignalUpdate, decode_feedback, encode
 from riverrank.state.outputs import PREDICTIONS, Origin
 from riverrank.state.records import Slate
+from riverrank.state.runtime.environment import share_core
 
 from .broadcast_index import BroadcastIndex, Catalogue
 from .channels import WRITES, Emitter, Outputs, keep, map_state, value_state
@@ -40,6 +41,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
     """RECOMMEND, keyed by user: keeps a value of bytes a user, and the index of its subtask."""
 
     Logic = Recommend
+    shares_core_later = True
 
     def __init__(
         self,
@@ -90,6 +92,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
 
     def _logic(self, ctx: Any) -> Recommend:
         if self.recommend is None:
+            share_core()
             self.recommend = self.Logic(
                 self.behaviour,
                 self.index.read(ctx),

@@ -15,8 +15,11 @@ HANDED_OVER = ("riverrank.jobs.local.reading",)  # jobs hand its functions to op
 
 class Shipped:
     """What is pickled to run in a TaskManager: it runs there with the code that it was made with, or not at all, and in
-    the thread that unpickles it, which may have to share a core (`share_core`).
+    the thread that unpickles it, which may have to share a core (`share_core`): at once, or where `shares_core_later`
+    once it says so, as what Java's network starts from that thread until the first record would share it as well.
     """
+
+    shares_core_later = False
 
     def __getstate__(self) -> tuple[str, dict[str, Any]]:
         return code_digest(), self.__dict__
@@ -29,7 +32,8 @@ class Shipped:
                 "it, and Python does not import a module twice: start the TaskManagers anew, then submit the job"
             )
         self.__dict__.update(fields)
-        share_core()
+        if not self.shares_core_later:
+            share_core()
 
 
 @cache

@@ -31,7 +31,7 @@ class Scale:
 
     rounds: int = 5
     events: int = 20_000  # of the contest
-    short: int = 5_000  # of its short runs: the ranker's warm-up
+    short: int = 5_000  # of its short runs: the warm-ups
     axes: Mapping[str, Sequence[int]] = field(default_factory=lambda: AXES)
     growth_warm_up: int = 20_000
     growth_events: int = 1_000  # a round
@@ -114,7 +114,7 @@ def _rounds(scale: Scale) -> list[Round]:
     rounds: list[Round] = []
     started = before = time.monotonic()
     longest = 0.0
-    for paces in contest(scale.events, scale.short):
+    for paces in contest(scale.events, scale.short, warming_up=scale.rounds > 0):
         rounds.append(paces)
         now = time.monotonic()
         longest, before = max(longest, now - before), now

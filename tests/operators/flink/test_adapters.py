@@ -289,12 +289,13 @@ def test_with_a_cache_slates_and_receipts_go_to_the_bucket_of_their_key() -> Non
 
 def test_a_signal_update_refreshes_the_popular_slate() -> None:
     signals = Harness(SignalsFunction(BEHAVIOUR))
-    for number in range(2 * BEHAVIOUR.signals.flush_events):
+    every = BEHAVIOUR.signals.flush_events
+    for number in range(2 * every):
         signals.element(feedback(f"e{number}", item="i3", ts=1_000 + 10_000 * number), "0")
     first, second = signals.main
     harness = recommend(cache=CacheRoute(4, 10_000))
     harness.broadcast(first)
-    harness.element(feedback("later", ts=60_000), "u")  # releases what was learned before it
+    harness.element(feedback("later", ts=1_000 + 10_000 * every), "u")  # releases what was learned before it
     harness.broadcast(second)
     popular = [
         write for write in map(decode_write, (value for _, value in harness.sides["writes"])) if write.key == "popular"

@@ -29,10 +29,11 @@ SESSION_BYTES = 1_400  # kept of a user by SESSION
 FEEDBACK_BYTES = 900  # a message of SESSION
 LEARNER_BYTES = 2_000  # kept of a user by RECOMMEND
 SLATE_BYTES = 4_000
-UPDATE_BYTES = 3_000  # a broadcast of SIGNALS
-UPDATE_EVERY = 4  # events: `signals.flush_events`
+UPDATE_BYTES = 4_000  # a broadcast of SIGNALS
+UPDATE_EVERY = 8  # events: `signals.flush_events`
+SAMPLED_EVERY = 4  # events: `embedding.sample`
 WEIGHTS_BYTES = 40_000  # a broadcast of RANKER, with the vectors that moved
-WEIGHTS_EVERY = 64  # events: `ranker.flush_events`
+WEIGHTS_EVERY = 64  # samples: `ranker.flush_events`
 SLATE_SIZE = 20
 VERSION_BYTES = 8
 
@@ -45,14 +46,17 @@ class EmptySession(Shipped, KeyedProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self.state = runtime_context.get_state(ValueStateDescriptor("session", STORED))
+        self.number = 0
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
+        self.number += 1
         self.state.value()
         self.state.update(value.ljust(SESSION_BYTES, b"\0"))
         message = _event_of(decode_arrival(value).value or b"").event_id.encode().ljust(FEEDBACK_BYTES, b"\0")
         yield Row(ctx.get_current_key(), message)
         yield PAIRS, Row("0", message)
-        yield SAMPLE, Row("0", message)  # all of them, as the job does while `embedding.warmup_events` last
+        if self.number % SAMPLED_EVERY == 0:
+            yield SAMPLE, Row("0", message)
 
 
 class EmptySignals(Shipped, KeyedProcessFunction):
