@@ -1,13 +1,17 @@
 """How the cost of an event grows with items, users, history and candidates: the local operators, once warm.
 
-One axis is varied at a time, the others stay at BASE. Popularity follows Zipf's law (`streams.ZipfShop`).
+One axis is varied at a time, the others stay at BASE. Popularity follows Zipf's law (`streams.ZipfShop`). All points of
+an axis are measured in turns, a round each, and by how much one is dearer than the first is told within each round: a
+machine that gets slower meanwhile makes no slope.
 """
 
 import itertools
+import multiprocessing
 import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,13 +50,14 @@ AXES: Mapping[str, Sequence[int]] = {
 
 
 class Point(NamedTuple):
-    """The cost of an event in microseconds where one axis has that value, the memory of the process in MB, and how
-    long an item of the catalogue took to load, in microseconds.
+    """The cost of an event in microseconds where one axis has that value, and by that of the axis's first value; the
+    memory of the process in MB, and how long an item of the catalogue took to load, in microseconds.
     """
 
     axis: str
     value: int
     microseconds: Spread
+    slope: Spread
     megabytes: float
     load_microseconds: float
 
@@ -61,29 +66,61 @@ def grow(axes: Mapping[str, Sequence[int]], warm_up: int, events: int, rounds: i
     """All points of these axes, each in a process of its own, after `warm_up` events, by `rounds` times `events`."""
     points = []
     for axis, values in axes.items():
+        sizes = []
         for value in values:
-            size = {"users": value, "visit": 1} if axis == STRANGERS else {axis: value}
-            arguments = {**asdict(BASE), **size, "warm_up": warm_up, "events": events, "rounds": rounds}
+            size = {**asdict(BASE), **({"users": value, "visit": 1} if axis == STRANGERS else {axis: value})}
             if axis == "history":  # so few users that each has such a history by then
-                arguments["users"] = max(1, min(BASE.users, warm_up // (2 * value)))
-            found = alone("growth.point", arguments, folder)
-            points.append(
-                Point(axis, value, Spread(*found["microseconds"]), found["megabytes"], found["load_microseconds"])
-            )
+                size["users"] = max(1, min(BASE.users, warm_up // (2 * value)))
+            sizes.append(size)
+        arguments = {"sizes": sizes, "warm_up": warm_up, "events": events, "rounds": rounds}
+        for value, found in zip(values, alone("growth.in_turns", arguments, folder), strict=True):
+            spreads = Spread(*found["microseconds"]), Spread(*found["slope"])
+            points.append(Point(axis, value, *spreads, found["megabytes"], found["load_microseconds"]))
     return points
 
 
-def point(
-    items: int, users: int, history: int, candidates: int, visit: int, warm_up: int, events: int, rounds: int
-) -> dict[str, Any]:
-    """The cost of an event in this process: its spread over rounds; with peak memory and time of loading an item."""
+def in_turns(sizes: Sequence[Mapping[str, int]], warm_up: int, events: int, rounds: int) -> list[dict[str, Any]]:
+    """The cost of an event at each of `sizes`, and by that of the first; each in a process that ends with this one."""
+    start = multiprocessing.get_context("spawn")
+    asking: list[Connection] = []
+    loaded = []
+    for size in sizes:
+        ours, theirs = start.Pipe()
+        start.Process(target=point, args=(Size(**size), warm_up, events, theirs), daemon=True).start()
+        theirs.close()
+        loaded.append(ours.recv())  # it is warm, and waits
+        asking.append(ours)
+    costs: list[list[float]] = []
+    for _ in range(rounds):
+        costs.append([])
+        for connection in asking:
+            connection.send(True)
+            costs[-1].append(connection.recv())
+    found = []
+    for number, connection in enumerate(asking):
+        connection.send(False)
+        found.append(
+            {
+                "microseconds": Spread.of([cost[number] for cost in costs]),
+                "slope": Spread.of([cost[number] / cost[0] for cost in costs]),
+                "megabytes": connection.recv(),
+                "load_microseconds": loaded[number],
+            }
+        )
+    return found
+
+
+def point(size: Size, warm_up: int, events: int, asked: Connection) -> None:
+    """One point: sends how long an item took to load, in microseconds, once it is warm; then the microseconds of an
+    event, over `events` of them, each time it is `asked`; at last its peak memory in MB.
+    """
     behaviour = Behaviour()
     behaviour = msgspec.structs.replace(
         behaviour,
-        history=msgspec.structs.replace(behaviour.history, size=history),
-        slate=msgspec.structs.replace(behaviour.slate, candidates=candidates),
+        history=msgspec.structs.replace(behaviour.history, size=size.history),
+        slate=msgspec.structs.replace(behaviour.slate, candidates=size.candidates),
     )
-    shop, local = ZipfShop(items, users), Local(behaviour)
+    shop, local = ZipfShop(size.items, size.users), Local(behaviour)
     catalogue = map(local.arrival, shop.catalogue())
     loading = 0.0
     while chunk := list(itertools.islice(catalogue, 10_000)):
@@ -94,15 +131,11 @@ def point(
     local.run(map(local.arrival, itertools.islice(shop.events(len(active)), warm_up)))
     here = [user for user in active if user in local.learners]
     local.clone_users(here, [user for user in shop.user_ids if user not in local.learners])
-    coming = shop.events(visit=visit)
-    cost = []
-    for _ in range(rounds):
+    coming = shop.events(visit=size.visit)
+    asked.send(loading / size.items * 1e6)
+    while asked.recv():
         arrivals = [local.arrival(event) for event in itertools.islice(coming, events)]
         started = time.perf_counter()
         local.run(arrivals)
-        cost.append((time.perf_counter() - started) / events * 1e6)
-    return {
-        "microseconds": Spread.of(cost),
-        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "load_microseconds": loading / items * 1e6,
-    }
+        asked.send((time.perf_counter() - started) / events * 1e6)
+    asked.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

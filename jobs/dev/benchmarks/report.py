@@ -46,7 +46,7 @@ stay at {items:,} items, {users:,} users, a history of {history} and {candidates
 law (the item of rank r in proportion to 1/r). Of more than {active:,} users the further ones are copies of these, who
 all come equally often, for {visit} interactions among some thousand of others, and in one row of measures for one: what
 is kept in memory of the last 1,000 users (`operators/recent.py`) serves nobody then. The slope says by how much an
-event is dearer than at the first value.
+event is dearer than at the first value, within each round.
 
 ![Microseconds an event over items, users, history and candidates](benchmarks.svg)
 """
@@ -151,15 +151,10 @@ def _learning(rates: Sequence[Rate]) -> Table:
 
 
 def _growth(points: Sequence[Point]) -> Table:
-    first: dict[str, float] = {}
-    lines = []
-    for point in points:
-        cost = point.microseconds.median
-        slope = cost / first.setdefault(point.axis, cost)
-        lines.append(
-            [point.axis, f"{point.value:,}", point.microseconds.text(), f"{slope:.2f}", f"{point.megabytes:,.0f}"]
-        )
-    return ("what grows", "to", "microseconds an event", "slope", "process, MB"), lines
+    return ("what grows", "to", "microseconds an event", "slope", "process, MB"), [
+        [point.axis, f"{point.value:,}", point.microseconds.text(), point.slope.text(2), f"{point.megabytes:,.0f}"]
+        for point in points
+    ]
 
 
 def _sizes(sizes: Sizes) -> Table:

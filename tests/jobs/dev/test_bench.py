@@ -341,7 +341,8 @@ def test_copies_of_users_are_answered_as_users_who_were_here_before() -> None:
 
 def test_picture_has_a_chart_for_each_axis(tmp_path: Path) -> None:
     spread = Spread(200.0, 190.0, 230.0)
-    points = [growth.Point(axis, value, spread, 100.0, 20.0) for axis in growth.AXES for value in (10, 100, 1_000)]
+    values = 10, 100, 1_000
+    points = [growth.Point(axis, value, spread, spread, 100.0, 20.0) for axis in growth.AXES for value in values]
     chart.draw(points, tmp_path / "growth.svg")
     drawn = ElementTree.parse(tmp_path / "growth.svg").getroot()
     words = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
