@@ -53,14 +53,14 @@ launch.prepare_environment()
 from riverrank.jobs.dev.benchmarks.flink import tutorial
 tutorial.run(*sys.argv[1:])
 """
-WARMING_UP = "{}-warming-up"
+JOB_WARMING_UP, REPLAY_WARMING_UP = "job-warming-up", "replay-warming-up"
 RATIOS = (
     ("replay", "tutorial"),
     ("job", "tutorial"),
     ("job", "replay"),
     ("job", "empty"),
-    (WARMING_UP.format("replay"), "tutorial"),
-    (WARMING_UP.format("job"), "tutorial"),
+    (REPLAY_WARMING_UP, "tutorial"),
+    (JOB_WARMING_UP, "tutorial"),
 )
 
 
@@ -134,9 +134,8 @@ def contest(count: int, short: int, *, warming_up: bool = True) -> Iterator[Roun
         while True:
             number += 1
             paces: dict[str, Pace] = {}
-            for first, second in zip(contestants(folder, "events-short"), contestants(folder, "events"), strict=True):
-                if not warming_up and first.name.endswith(WARMING_UP.format("")):
-                    continue
+            both = (contestants(folder, stream, warming_up=warming_up) for stream in ("events-short", "events"))
+            for first, second in zip(*both, strict=True):
                 pace = compared(
                     run(first, folder / f"{number}-{first.name}-short", events[:short]),
                     run(second, folder / f"{number}-{second.name}", events),
@@ -151,8 +150,10 @@ def contest(count: int, short: int, *, warming_up: bool = True) -> Iterator[Roun
             yield paces
 
 
-def contestants(folder: Path, name: str) -> list[Contestant]:
-    """All of them, reading items and the events of that name in `folder`; each is to run in a folder of its own."""
+def contestants(folder: Path, name: str, *, warming_up: bool) -> list[Contestant]:
+    """All of them, with those that are `warming_up` or without, reading items and the events of that name in `folder`;
+    each is to run in a folder of its own.
+    """
     events, items = str(folder / f"{name}.jsonl"), str(folder / "items.jsonl")
     flags = ("--events", events, "--items", items, "--slates", "slates.jsonl")
     warm = ("--config", str(folder / "warm.toml"))
@@ -160,14 +161,17 @@ def contestants(folder: Path, name: str) -> list[Contestant]:
     tutorial = (sys.executable, "-c", TUTORIAL, events, items, "slates")
     empty = (sys.executable, "-m", "riverrank.jobs.dev.benchmarks.flink.empty", *flags)
     parts, target = ".slates.jsonl.parts-*/*part-*", "slates.jsonl"
-    return [
+    usual = [
         Contestant("job", (*riverrank, "run", *warm, *flags), parts, target),
         Contestant("replay", (*riverrank, "replay", *warm, *flags), target, target),
         Contestant("tutorial", tutorial, "slates/*part-*", "slates/part-*"),
         Contestant("empty", empty, parts, target),
-        Contestant(WARMING_UP.format("job"), (*riverrank, "run", *flags), parts, target),
-        Contestant(WARMING_UP.format("replay"), (*riverrank, "replay", *flags), target, target),
     ]
+    at_first = [
+        Contestant(JOB_WARMING_UP, (*riverrank, "run", *flags), parts, target),
+        Contestant(REPLAY_WARMING_UP, (*riverrank, "replay", *flags), target, target),
+    ]
+    return [*usual, *(at_first if warming_up else ())]
 
 
 def compared(short: Run, long: Run, name: str) -> Pace:

@@ -86,7 +86,7 @@ def test_all_of_it_runs_and_leaves_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr.decode()
     found = json.loads(done.stdout)
     (paces,) = found["rounds"]
-    assert list(paces) == ["job", "replay", "tutorial", "empty"]
+    assert list(paces) == ["job", "replay", "tutorial", "empty", "job-warming-up", "replay-warming-up"]
     assert all(pace["slates_per_second"] > 10 and pace["slates_per_cpu_second"] > 10 for pace in paces.values())
     learners = {rate["learner"] for rate in found["learning"]}
     assert learners == {"riverrank's per-user learner", "riverrank's ranker", "Vowpal Wabbit", "River"}

@@ -287,6 +287,21 @@ def test_with_a_cache_slates_and_receipts_go_to_the_bucket_of_their_key() -> Non
     assert "receipts-records" not in harness.sides
 
 
+def test_recommend_takes_its_core_at_its_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr("riverrank.operators.flink.shipped.share_core", lambda: taken.append("on arrival"))
+    monkeypatch.setattr("riverrank.operators.flink.recommend.share_core", lambda: taken.append("at a record"))
+    harness = recommend()
+    harness.function.__setstate__(harness.function.__getstate__())
+    assert taken == []
+    harness.element(feedback("e1"), "u")
+    harness.element(feedback("e2"), "u")
+    assert taken == ["at a record"]
+    signals = SignalsFunction(BEHAVIOUR)
+    signals.__setstate__(signals.__getstate__())
+    assert taken == ["at a record", "on arrival"]
+
+
 def test_a_signal_update_refreshes_the_popular_slate() -> None:
     signals = Harness(SignalsFunction(BEHAVIOUR))
     every = BEHAVIOUR.signals.flush_events

@@ -23,6 +23,7 @@ from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.flink.arrivals import decode_arrival
 from riverrank.operators.flink.channels import PAIRS, SAMPLE, STORED, Emitter, Outputs
 from riverrank.operators.flink.shipped import Shipped
+from riverrank.operators.settings import EmbeddingSettings, RankerSettings, SignalSettings
 from riverrank.state.outputs import Origin
 
 SESSION_BYTES = 1_400  # kept of a user by SESSION
@@ -30,10 +31,10 @@ FEEDBACK_BYTES = 900  # a message of SESSION
 LEARNER_BYTES = 2_000  # kept of a user by RECOMMEND
 SLATE_BYTES = 4_000
 UPDATE_BYTES = 4_000  # a broadcast of SIGNALS
-UPDATE_EVERY = 8  # events: `signals.flush_events`
-SAMPLED_EVERY = 4  # events: `embedding.sample`
+UPDATE_EVERY = SignalSettings().flush_events  # events
+SAMPLED_EVERY = round(1 / EmbeddingSettings().sample)  # events
 WEIGHTS_BYTES = 40_000  # a broadcast of RANKER, with the vectors that moved
-WEIGHTS_EVERY = 64  # samples: `ranker.flush_events`
+WEIGHTS_EVERY = RankerSettings().flush_events  # samples
 SLATE_SIZE = 20
 VERSION_BYTES = 8
 
