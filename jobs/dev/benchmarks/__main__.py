@@ -43,7 +43,8 @@ class Scale:
     met: int = 5_000  # items, likewise, that all are met
     parts_warm_up: int = 6_000
     parts_events: int = 800  # a round
-    latency_seconds: int = 20  # a round
+    latency_warm: int = 30  # seconds, as below
+    latency_seconds: int = 40  # a round
 
 
 FULL = Scale()
@@ -63,6 +64,7 @@ TINY = Scale(
     met=50,
     parts_warm_up=150,
     parts_events=100,
+    latency_warm=1,
     latency_seconds=3,
 )
 
@@ -150,7 +152,7 @@ def _all(scale: Scale, facts: dict[str, str], rounds: list[Round]) -> report.Mea
             points=points,
             growth_warm_up=scale.growth_warm_up,
             sizes=sizes,
-            latency=latency(scale.rounds, scale.latency_seconds, folder),
+            latency=latency(scale.rounds, scale.latency_warm, scale.latency_seconds, folder),
             parts=[PartTime._make([*part, Spread(*spread)]) for *part, spread in parts["parts"]],
             parts_warm_up=scale.parts_warm_up,
         )

@@ -55,7 +55,8 @@ SIZES = """## Bytes a user and an item
 LATENCY = """## From an event in Kafka to its slate in Redis
 
 Milliseconds at 200 events a second, with checkpoints, broker and Redis on the same machine, by `jobs.dev.latency`; the
-empty job has the same hops.
+empty job has the same hops. `warming` is the 99th percentile of the half minute before what is measured: Java has not
+compiled by then what writes a checkpoint.
 """
 PARTS = """## Where the time of one event goes
 

@@ -10,7 +10,7 @@ from riverrank.jobs.processes import OwnedProcess, ServiceError
 from .figures import ONE_THREAD, Spread
 
 MEASURE = "riverrank.jobs.dev.latency"
-COLUMNS = ("p50", "p90", "p99", "highest")
+COLUMNS = ("p50", "p90", "p99", "highest", "warming")
 TIMEOUT_SECONDS = 3600.0
 # Runs the measure and writes what it prints to a file: the log holds whatever else the processes say.
 TO_FILE = f"""
@@ -22,12 +22,12 @@ sys.exit(code)
 """
 
 
-def latency(rounds: int, seconds: int, folder: Path) -> dict[str, dict[str, Spread]] | str:
+def latency(rounds: int, warm: int, seconds: int, folder: Path) -> dict[str, dict[str, Spread]] | str:
     """Milliseconds by job and percentile over rounds; or why there are none: this comes last in a run of an hour, and
     is no reason to lose all other figures.
     """
     result = folder / "latency.json"
-    flags = ["--empty", "--json", "--rounds", str(rounds), "--seconds", str(seconds)]
+    flags = ["--empty", "--json", "--rounds", str(rounds), "--warm", str(warm), "--seconds", str(seconds)]
     command: list[str | Path] = [sys.executable, "-c", TO_FILE, result, *flags]
     try:
         OwnedProcess("latency", command, folder / "latency.log", ONE_THREAD).run(TIMEOUT_SECONDS)
