@@ -1,5 +1,5 @@
-"""What is kept in memory of the users who came last, beside what is kept in state. It is no state: where it is missing,
-it is made anew.
+"""What is kept in memory of the users who came last, beside what is kept in state. It is no state, so whoever asks has
+to do without: decode a state again, find again what would be served, or, in RANKER, not learn from a choice.
 """
 
 from collections import OrderedDict
@@ -15,10 +15,10 @@ class Recent(Generic[Held]):
 
     >>> recent = Recent()
     >>> recent.put("u", b"12", [1, 2])
-    >>> recent.take("u", b"12"), recent.take("u", b"12")
+    >>> recent.pop("u", b"12"), recent.pop("u", b"12")
     ([1, 2], None)
     >>> recent.put("u", b"12", [1, 2])
-    >>> recent.take("u", b"1")
+    >>> recent.pop("u", b"1")
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,11 @@ class Recent(Generic[Held]):
         if len(self._by_user) > MOST:
             self._by_user.popitem(last=False)
 
-    def take(self, user_id: str, made_from: object) -> Held | None:
+    def pop(self, user_id: str, made_from: object) -> Held | None:
         """What was made from an equal `made_from`, if it is here; nothing of the user is kept then."""
         held = self._by_user.pop(user_id, None)
         return held[1] if held is not None and held[0] == made_from else None
+
+    def forget(self, user_id: str) -> None:
+        """Keep nothing of the user."""
+        self._by_user.pop(user_id, None)

@@ -14,6 +14,7 @@ Rate = Annotated[float, Meta(gt=0.0, le=10.0)]
 Logits = Annotated[float, Meta(gt=0.0, le=100.0)]
 Milliseconds = Annotated[int, Meta(ge=0, extra={"unit": "ms"})]
 MOST_WINDOW = 200
+MOST_HISTORY = 500
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,7 +47,7 @@ class RewardSettings(_Rewards):
 class HistorySettings(Section):
     """How much of a user's past is kept."""
 
-    size: Annotated[int, Meta(ge=1, le=500, description="interactions kept of a user")] = 50
+    size: Annotated[int, Meta(ge=1, le=MOST_HISTORY, description="interactions kept of a user")] = 50
     event_ids: Annotated[int, Meta(ge=16, le=100_000, description="event ids remembered of a user, at most")] = 4096
 
 
@@ -68,8 +69,10 @@ class SignalSettings(Section):
     forgetting: Annotated[
         float, Meta(gt=0.0, le=1.0, description="factor on a neighbour list each time that it is updated")
     ] = 0.995
-    half_life_events: Annotated[Count, Meta(description="half-life of popularity, in events")] = 20_000
-    trend_half_life_events: Annotated[Count, Meta(description="half-life of what is trending, in events")] = 2_000
+    half_life_events: Annotated[
+        Count, Meta(description="half-life of popularity, in feedbacks that its shard learns from")
+    ] = 20_000
+    trend_half_life_events: Annotated[Count, Meta(description="half-life of what is trending, in the same")] = 2_000
     items: Annotated[
         Count,
         Meta(
@@ -93,7 +96,9 @@ class EmbeddingSettings(Section):
         int, Meta(ge=8, le=10_000, description="sampled items that a block of feedbacks is compared with")
     ] = 1000
     items: Annotated[Count, Meta(description="items with vectors; those that moved least are removed first")] = 200_000
-    warmup_events: Annotated[int, Meta(description="first feedbacks, which the vectors all learn from")] = 100_000
+    warmup_events: Annotated[
+        int, Meta(description="first feedbacks of a subtask after a start, which the vectors all learn from")
+    ] = 100_000
     sample: Annotated[Share, Meta(description="share of later feedbacks that they learn from")] = 0.25
 
 

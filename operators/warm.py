@@ -14,7 +14,7 @@ _TYPES = ("view", "click", "like", "rate", "purchase", "request", "impression", 
 
 
 def warm(behaviour: Behaviour) -> int:
-    """Answer a few events of every kind with these settings, and forget them; how many slates came of it.
+    """Answer a few events of the types in _TYPES with these settings, and forget them; how many slates came of it.
 
     Messages and states pass through their bytes, as between Flink's operators: they have types of their own.
     """

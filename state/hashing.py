@@ -11,6 +11,11 @@ except ImportError:
     from hashlib import shake_128
 
 
+def shard_of(name: str, shards: int) -> int:
+    """Which of `shards` is told of the item or cohort of that name."""
+    return hash32(name) % shards
+
+
 def hash64(text: str) -> int:
     """64 evenly spread bits of `text`, for telling event ids apart."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

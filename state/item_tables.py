@@ -13,6 +13,7 @@ POPULARITY, TRENDING, POSITIVES, NEGATIVES, RATING_SUM, RATINGS = range(6)
 STATS = 6
 DECAYED = slice(POPULARITY, TRENDING + 1)  # columns of `stats`
 AFTER, BEFORE, TOGETHER = range(3)  # weights of a neighbour
+ORDERS = 3  # how many these are
 BLOCK_ROWS = 256
 VECTOR_BLOCK_ROWS = 64
 SESSION_BLOCK_ROWS = 64
@@ -53,7 +54,7 @@ class ItemTable(Table):
             "at": Column("<f8"),
             "shard": Column("<i2"),
             "neighbours": Column("<i4", (width,), -1, "signals.neighbours"),
-            "weights": Column("<f4", (width, 3), 0, "signals.neighbours"),
+            "weights": Column("<f4", (width, ORDERS), 0, "signals.neighbours"),
         }
         if dimensions:
             vector = Column("<f4", (dimensions,), 0, "embedding.dimensions")

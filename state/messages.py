@@ -321,4 +321,3 @@ def decode_update(raw: bytes) -> Update:
 
 _ENCODER = msgspec.msgpack.Encoder()
 encode = _ENCODER.encode
-decode_event = msgspec.msgpack.Decoder(Event).decode

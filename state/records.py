@@ -61,7 +61,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A reason of a slot: what moved its score (`weight`, in units of the score), and by which item or value."""
+    """A reason of a slot: what moved its score (`weight`, in logits), and by which item or value."""
 
     code: str
     item_id: str | None = None
@@ -278,7 +278,7 @@ def _event_fault(event: Event) -> str | None:
 
 def _item_id_fault(field: str, value: str) -> str | None:
     if value.startswith("\0"):  # so do the names that the job gives to what is no item
-        return f"{field}: expected an id that does not begin with the character 0"
+        return f"{field}: expected an id that does not begin with the NUL character (U+0000)"
     return _id_fault(field, value)
 
 

@@ -68,7 +68,7 @@ def check_behaviour(config: Config) -> None:
     except ValueError as error:
         raise UsageError(f"learner: {error}") from error
     try:
-        registry.asked(behaviour.sources.off)
+        registry.switched_on(behaviour.sources.off)
     except ValueError as error:
         raise UsageError(f"sources.off: {error}") from error
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from msgspec import Meta
 from riverrank.jobs.errors import UsageError
-from riverrank.operators.cache.urls import MASK, masked
+from riverrank.operators.cache.urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, DEFAULT_TTL_MS, MASK, masked
 from riverrank.operators.catalogue.tokens import token_of
 from riverrank.operators.settings import Behaviour, Count, Milliseconds, RulesSettings, Section
 from riverrank.state.outputs import OUTPUTS, Output
@@ -141,8 +141,10 @@ class RedisSettings(Section):
         str, Meta(description="URL of the cache, redis://HOST:PORT/0; none is no cache; RIVERRANK_REDIS_URL goes first")
     ] = ""
     url_file: Annotated[str, Meta(description="file that holds the URL, in place of redis.url")] = ""
-    prefix: Annotated[str, Meta(description="prefix of every key")] = "rr:"
-    timeout: Annotated[Interval, Meta(description="longest time for connecting, and for a reply")] = 2_000
+    prefix: Annotated[str, Meta(description="prefix of every key")] = DEFAULT_PREFIX
+    timeout: Annotated[
+        Interval, Meta(description="longest time for a write; half of it for connecting, or for a reply")
+    ] = DEFAULT_TIMEOUT_MS
 
     def __repr__(self) -> str:
         return (
@@ -155,7 +157,7 @@ class CacheSettings(Section):
     """How slates reach Redis."""
 
     ttl: Annotated[Interval, Meta(description="a cached slate expires after this; less than job.state_ttl")] = (
-        7 * 86_400_000
+        DEFAULT_TTL_MS
     )
     popular_every: Annotated[
         Interval, Meta(description="the slate of users who have none is refreshed at least this often")

@@ -18,7 +18,7 @@ from riverrank.operators.session.session import Accepted, Session
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
 from riverrank.operators.slate.recommend import Answer, Recommend, receipt_of
-from riverrank.state.messages import POPULAR, CacheWrite, CatalogueUpdate, Feedback, Update
+from riverrank.state.messages import CacheWrite, CatalogueUpdate, Feedback, Update
 from riverrank.state.outputs import PREDICTIONS, Origin, Records
 from riverrank.state.records import Event, Item, Reject, dead_letter, decode_event, decode_item
 
@@ -81,7 +81,7 @@ class Lessons:
 
     def learn(self, feedback: Feedback) -> list[Update]:
         """Learn what a feedback tells of items, and of their order; the updates that are due, and in the index now."""
-        if self.session.sampled(feedback):
+        if self.session.draw_sample(feedback):
             self.ranker.learn(feedback)
         for shard in self.session.routes(feedback):
             self.signals[shard].learn(feedback)
@@ -189,9 +189,9 @@ class Pipeline:
 
     def refresh_popular(self) -> None:
         """Put the slate of users who have none in the cache, where it is time for it."""
-        slate = self.recommend.popular(self.index.meta.ts) if self.cache is not None else None
-        if slate is not None and self.cache is not None:
-            self.cache.put(CacheWrite(POPULAR, 0, self.index.events + 1, slate))
+        write = self.recommend.popular(self.index.meta.ts) if self.cache is not None else None
+        if write is not None and self.cache is not None:
+            self.cache.put(write)
 
     def learners_digest(self) -> str:
         """The digest of all learners."""

@@ -13,11 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from riverrank.state.messages import POPULAR, CacheWrite
 
-from .urls import masked
-
-DEFAULT_PREFIX = "rr:"
-DEFAULT_TTL_MS = 7 * 24 * 3600 * 1000
-DEFAULT_TIMEOUT_MS = 1000
+from .urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, DEFAULT_TTL_MS, masked
 
 # KEYS[1]: the key. ARGV: epoch, version, ttl in ms (0: never expires), and the slate, which an erasure does without.
 # A key that holds another type, or a hash without a slate, is ours and holds nothing: it is replaced.

@@ -1,7 +1,10 @@
-"""URLs as they may be shown."""
+"""What reaching a Redis takes: defaults, and URLs as they may be shown."""
 
 import re
 
+DEFAULT_PREFIX = "rr:"
+DEFAULT_TTL_MS = 7 * 86_400_000
+DEFAULT_TIMEOUT_MS = 2_000
 MASK = "***"
 
 

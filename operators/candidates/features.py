@@ -96,7 +96,7 @@ def shape(scores, best, relative, features):  # type: ignore[no-untyped-def]
     for c in range(len(scores)):
         for s in range(scores.shape[1]):
             score = np.float64(scores[c, s])
-            column = 3 * s
+            column = len(SHAPES) * s
             if score <= 0.0:
                 features[c, column] = 0.0
                 features[c, column + 1] = 0.0

@@ -9,8 +9,9 @@ import numpy as np
 from .context import NONE
 from .query import Query
 from .source import Source
+from .sources.popular import Popular
 
-FILLER = "popular"  # the source whose list is taken on with where the others leave room
+FILLER = Popular.name  # the source whose list is taken on with where the others leave room
 FILL = "filler"  # what stands for it on a slate, where it is off
 
 

@@ -23,12 +23,12 @@ class Query:
         self.allowed = Allowed()
         self.memo: dict[str, Any] = {}  # what a source found out, for its other methods
 
-    def ask(self, context: Context, seen: np.ndarray | None) -> None:
+    def begin(self, context: Context, seen: np.ndarray | None) -> None:
         """Begin to ask for the user of `context`, who is not to be served what is in `seen`, uint32 hashes of ids."""
         index = self.index
         self.context = context
         self.memo.clear()
-        self.allowed.ask(index.servable, index.hash, seen)
+        self.allowed.begin(index.servable, index.hash, seen)
         self.reached.fit(index.table.capacity, 0)
 
     def most(self, quota: float) -> int:

@@ -34,13 +34,13 @@ SOURCES: tuple[Source, ...] = (
 )
 
 
-def asked(off: Collection[str]) -> list[bool]:
+def switched_on(off: Collection[str]) -> list[bool]:
     """Of each source, whether it is asked where those named in `off` are not.
 
     Raises:
         ValueError: no source has such a name.
 
-    >>> asked(["text"]).count(False)
+    >>> switched_on(["text"]).count(False)
     1
     """
     names = [source.name for source in SOURCES]

@@ -47,7 +47,7 @@ class Retriever:
         self.index = index
         self.limit = behaviour.slate.candidates
         self._sources = sources = registry.SOURCES
-        self._asked = registry.asked(behaviour.sources.off)
+        self._asked = registry.switched_on(behaviour.sources.off)
         self.features = feature_space(sources)
         self.source_names = (*self.features.sources, FILL)
         on = [name for name, asked in zip(self.features.sources, self._asked, strict=True) if asked]
@@ -122,7 +122,7 @@ class Retriever:
     def _reach(self, context: Context, seen: np.ndarray | None) -> Plan:
         """Ask all sources for what they reach; the plan of what else to ask them."""
         query = self.query
-        query.ask(context, seen)
+        query.begin(context, seen)
         plan = self._plan(context)
         for reach, column in plan.reaching:
             reach(query, column)

@@ -25,7 +25,7 @@ class Allowed:
         """The arguments of `is_allowed` that follow the row."""
         return self.servable, self.marks, self.table, self.mask
 
-    def ask(self, servable: np.ndarray, marks: np.ndarray, seen: np.ndarray | None) -> None:
+    def begin(self, servable: np.ndarray, marks: np.ndarray, seen: np.ndarray | None) -> None:
         """Allow the rows that are `servable`, bool, and whose hash in `marks`, uint32, is not in `seen`, uint32."""
         self.servable, self.marks = servable, marks
         if seen is None or not len(seen):

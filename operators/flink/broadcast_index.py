@@ -30,15 +30,19 @@ class BroadcastIndex:
         self._kept: EventTimeBuffer | None = None
         self._entries: BroadcastEntries | None = None
 
-    def read(self, ctx: Any, ts: int | None = None) -> ItemIndex:
-        """The index, for either side; as of the event time `ts`, where that is given."""
+    def read(self, ctx: Any) -> ItemIndex:
+        """The index, for either side."""
         if self._kept is None:
             self._entries = BroadcastEntries(ctx.get_broadcast_state(self._descriptor))
             self._kept = EventTimeBuffer(self._behaviour, Journal(self._entries))
             self._kept.read_catalogue(self._catalogue())
-        if ts is not None:
-            self._kept.release(ts)
         return self._kept.index
+
+    def advance(self, ctx: Any, ts: int) -> None:
+        """Apply what waits for the event time `ts`."""
+        self.read(ctx)
+        assert self._kept is not None
+        self._kept.release(ts)
 
     def take(self, encoded: bytes, ctx: Any) -> Update:
         """Keep an encoded update in broadcast state; returns it decoded."""

@@ -36,7 +36,7 @@ class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[bytes]:
         feedback = decode_feedback(value)
         ranker = self._restored(ctx)
-        self.index.read(ctx, feedback.event.ts)
+        self.index.advance(ctx, feedback.event.ts)
         ranker.learn(feedback, value)
         yield from self.flushes.after(ranker, ONE_SHARD, ctx)
 

@@ -12,9 +12,8 @@ from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.slate.recommend import Recommend, receipt_of
 from riverrank.state import uids
-from riverrank.state.messages import POPULAR, CacheWrite, SignalUpdate, decode_feedback, encode
+from riverrank.state.messages import CacheWrite, SignalUpdate, decode_feedback, encode
 from riverrank.state.outputs import PREDICTIONS, Origin
-from riverrank.state.records import Slate
 from riverrank.state.runtime.environment import share_core
 
 from .broadcast_index import BroadcastIndex, Catalogue
@@ -29,12 +28,10 @@ class CacheRoute(msgspec.Struct, frozen=True):
     buckets: int
     popular_every_ms: int
 
-    def write(
-        self, key: str, epoch: int, version: int, slate: bytes | None, receipt: bytes | None = None
-    ) -> tuple[OutputTag, Row]:
+    def write(self, write: CacheWrite) -> tuple[OutputTag, Row]:
         """The side output that asks for one write."""
-        bucket = crc32(key.encode()) % self.buckets
-        return WRITES, Row(str(bucket), encode(CacheWrite(key, epoch, version, slate, receipt)))
+        bucket = crc32(write.key.encode()) % self.buckets
+        return WRITES, Row(str(bucket), encode(write))
 
 
 class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
@@ -67,17 +64,17 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         user_id = feedback.event.user_id
         held = self.state.value()
         recommend = self._logic(ctx)
-        self.index.read(ctx, feedback.event.ts)
+        self.index.advance(ctx, feedback.event.ts)
         answer = recommend.answer(feedback, held)
         keep(self.state, held, answer.state)
         cache = self.cache
         if cache is not None and answer.slate is not None:  # first: whoever waits for it waits for Redis
-            yield cache.write(slate_key(user_id), feedback.epoch, answer.version, answer.slate)
+            yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, answer.version, answer.slate))
         yield from self.answers.emit(user_id, answer)
         if answer.erased:
             receipt = receipt_of(feedback.event, cached=cache is not None)
             if cache is not None:
-                yield cache.write(slate_key(user_id), feedback.epoch, 0, None, receipt)
+                yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, 0, None, receipt))
             else:
                 yield from self.receipts.emit(user_id, receipt)
 
@@ -87,8 +84,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
             logic = self._logic(ctx)
             popular = logic.popular(update.ts if isinstance(update, SignalUpdate) else logic.index.meta.ts)
             if popular is not None:
-                version = msgspec.json.decode(popular, type=Slate).version
-                yield self.cache.write(POPULAR, 0, version, popular)
+                yield self.cache.write(popular)
 
     def _logic(self, ctx: Any) -> Recommend:
         if self.recommend is None:

@@ -51,5 +51,5 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         yield Row(event.user_id, encoded)
         for shard in self.session.routes(feedback):
             yield PAIRS, Row(str(shard), encoded)
-        if self.session.sampled(feedback):
+        if self.session.draw_sample(feedback):
             yield SAMPLE, Row(ONE_SHARD, encoded)

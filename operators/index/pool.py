@@ -19,14 +19,14 @@ class Pool:
         self.target = np.zeros((dimensions, 0), np.float32)
         self.bias = np.zeros(0, np.float32)
         self._column = np.zeros(0, np.int32)  # by row, -1 where it is not in the pool
-        self._learned = 0  # rows that were learned first since the pool was filled
+        self._outside = 0  # updates of rows that are not in the pool since it was filled: some may belong there by now
         self.is_filled = False
         self._filled_at: int | None = None  # in events; None until what was learned settles it
 
     def wants_refresh(self, events: int) -> bool:
         """Whether enough changed, as of so many events, for the pool to be filled again."""
         filled = self._filled_at
-        return filled is None or events - filled >= REFRESH_EVENTS or self._learned > len(self.rows) // 32
+        return filled is None or events - filled >= REFRESH_EVENTS or self._outside > len(self.rows) // 32
 
     def fill(self, popular: np.ndarray, events: int | None = None) -> None:
         """Take the learned ones of `popular`, int32, as of so many events; None: until more changes."""
@@ -37,11 +37,11 @@ class Pool:
         self.bias = table.bias[rows]
         self._column = np.full(table.capacity, -1, np.int32)
         self._column[rows] = np.arange(len(rows), dtype=np.int32)
-        self._learned, self._filled_at, self.is_filled = 0, events, True
+        self._outside, self._filled_at, self.is_filled = 0, events, True
 
     def update(self, rows: np.ndarray) -> None:
         """The target embeddings of `rows`, int (m,), changed."""
-        self._learned += copy(rows, self.table.target, self.table.bias, self._column, self.target, self.bias)
+        self._outside += copy(rows, self.table.target, self.table.bias, self._column, self.target, self.bias)
 
     def forget(self) -> None:
         """Fill the pool again before it is next read."""

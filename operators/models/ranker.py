@@ -115,11 +115,11 @@ class Ranker:
         self.reward += (feedback.reward - self.reward) / min(self.version, AVERAGED)
         weight = min(MOST_WEIGHT, feedback.reward / self.reward)
         user = f"{event.user_id}:{feedback.epoch}"  # who was erased has chosen from nothing
-        taken = self.served.take(user, self.index.releases)
-        if taken is None and sampled and not feedback.history:
-            taken = self._find(feedback, feedback.history)
-        if taken is not None:
-            segment, candidates = taken
+        served = self.served.pop(user, self.index.releases)
+        if served is None and sampled and not feedback.history:
+            served = self._find(feedback, feedback.history)
+        if served is not None:
+            segment, candidates = served
             # What no source proposed was not there to be ordered: against candidates, which sources score high by
             # choice, it would only teach that a high score is bad.
             position = position_of(self.index.row(event.item_id or ""), candidates.rows)

@@ -9,11 +9,11 @@ from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
-from riverrank.operators.catalogue.tokens import cohorts
 from riverrank.operators.recent import Recent
 from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
+from riverrank.operators.signals.pairs import paired_with
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
-from riverrank.state.hashing import hash32, hash64, uniform
+from riverrank.state.hashing import hash64, shard_of, uniform
 from riverrank.state.messages import Feedback, History, Outcome, Seen
 from riverrank.state.records import Event, Reject
 from riverrank.state.sessions import OpenImpression, SessionState, decode_session, encode_session
@@ -58,14 +58,14 @@ class Session:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.sent = 0
-        self.read: Recent[SessionState] = Recent()
+        self.recent: Recent[SessionState] = Recent()
 
     def accept(self, event: Event, state: bytes | None) -> Accepted:
         """Take one event of a user, with the state that was returned for the last one (None at first)."""
-        session = self.read.take(event.user_id, state) or decode_session(state)
+        session = self.recent.pop(event.user_id, state) or decode_session(state)
         accepted = self._accept(event, state, session)
         if accepted.state is not None and event.type != "erase":
-            self.read.put(event.user_id, accepted.state, session)
+            self.recent.put(event.user_id, accepted.state, session)
         return accepted
 
     def _accept(self, event: Event, state: bytes | None, session: SessionState) -> Accepted:
@@ -115,11 +115,11 @@ class Session:
         names = [item_id for outcome in feedback.outcomes for item_id in outcome.items]
         if event.item_id is not None and event.type in INTERACTIONS:
             names.append(event.item_id)
-            if feedback.reward > 0:
-                names += [*feedback.history.taken(self.behaviour.signals.window), *cohorts(feedback.attributes)]
-        return tuple(sorted({hash32(name) % shards for name in names}))
+            past, members = paired_with(feedback, self.behaviour.signals.window)
+            names += [*past, *members]
+        return tuple(sorted({shard_of(name, shards) for name in names}))
 
-    def sampled(self, feedback: Feedback) -> bool:
+    def draw_sample(self, feedback: Feedback) -> bool:
         """Whether RANKER learns from `feedback`: always during this instance's warm-up, then a share of them.
 
         A user's feedbacks of one SAMPLING_BUCKET_MS go together: a choice is learned from the answer before it.

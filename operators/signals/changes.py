@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from riverrank.state.item_tables import STATS, ItemTable
+from riverrank.state.item_tables import ORDERS, STATS, ItemTable
 
 FIRST_ENTRIES = 256
 WHOLE_EVERY = 256  # renewals of a list, of which .995 ** 256 is a quarter; 1/8 more cells where each pairs 20 items
@@ -101,7 +101,7 @@ def _room_for(entries: int, width: int, taken: int) -> Packed:
         lists=np.empty((entries, 2), np.int32),
         positions=np.empty(cells, np.uint16),
         neighbours=np.empty(cells, np.int32),
-        weights=np.empty((cells, 3), np.float32),
+        weights=np.empty((cells, ORDERS), np.float32),
         whole=np.empty(entries, np.int32),
         taken=np.empty(0, np.int32),
     )

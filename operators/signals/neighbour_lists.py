@@ -8,6 +8,10 @@ import numpy as np
 from numba import njit
 from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, RATING_SUM, RATINGS, TOGETHER
 
+# Columns of a step: whether it counts, whether it is a rating, at which event, where it begins in the rows, how many
+# were taken before it, where it ends in the rows, where its part of `own` and of `amounts` begins.
+STEP = COUNTS, RATED, NOW, BEGIN, TAKEN, END, OWN_AT, AMOUNTS_AT = tuple(range(8))
+
 
 @njit(cache=True)
 def learn(  # type: ignore[no-untyped-def]
@@ -16,23 +20,21 @@ def learn(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """One interaction a step: `count` it, where it counts, and `pair` it; of a cohort, note when it was told.
 
-    `steps` int64 (s, 8) says: whether it counts, whether it is a rating, at which event, where it begins in `of`, how
-    many were taken before it, where it ends in `of`, where its part of `own` and of `amounts` begins. `of` int32 are
-    the rows, first that of the item. `numbers` float64 (s, 2) are reward and value.
+    `steps` int64 (s, 8) has the columns of STEP. `of` int32 are the rows, first that of the item. `numbers` float64
+    (s, 2) are reward and value.
     """
     for k in range(len(steps)):
         step = steps[k]
-        counts, rated, now, begin, taken, end, own_at, amounts_at = (
-            step[0], step[1], step[2], step[3], step[4], step[5], step[6], step[7]
-        )  # fmt: skip
+        now, begin, taken, end = step[NOW], step[BEGIN], step[TAKEN], step[END]
         row = of[begin]
-        if counts:
-            reward, value = numbers[k, 0], numbers[k, 1]
+        if step[COUNTS]:
+            reward, value, rated = numbers[k, 0], numbers[k, 1], step[RATED]
             n = count(stats, at, decay, row, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n)
         for cohort in of[begin + 1 + taken : end]:
             at[cohort] = now
         n = pair(
-            neighbours, weights, forgetting, row, of[begin + 1 : end], own[own_at:], amounts[amounts_at:], taken,
+            neighbours, weights, forgetting, row, of[begin + 1 : end],
+            own[step[OWN_AT] :], amounts[step[AMOUNTS_AT] :], taken,
             entry_of, rows, counted, renewals, cells, n,
         )  # fmt: skip
     return n

@@ -9,17 +9,18 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from riverrank.operators.catalogue.tokens import COHORT, MAX_COHORTS, cohorts
+from riverrank.operators.catalogue.tokens import COHORT, MAX_COHORTS
 from riverrank.operators.settings import Behaviour
 from riverrank.state.codec import Layout
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
-from riverrank.state.hashing import hash32, session_key
+from riverrank.state.hashing import session_key, shard_of
 from riverrank.state.item_tables import DECAYED, POPULARITY, ItemTable, decay_of
 from riverrank.state.journal import Journal
 from riverrank.state.messages import Feedback, SignalUpdate, decode_feedback, encode
 
 from .changes import Changes
 from .neighbour_lists import learn
+from .pairs import paired_with
 from .steps import Steps
 
 ORDER_DECAY = 0.9  # of a pair's weight, for each interaction that lies between
@@ -141,13 +142,7 @@ class Signals:
         The lists of the item, of what the user took before it, and of the user's cohorts are told of each other.
         """
         own, value, now = self._owns(item_id), feedback.event.value, self.counts.events
-        past: list[str] = []
-        members: list[str] = []
-        if feedback.reward > 0:
-            before = dict.fromkeys(feedback.history.taken(self.settings.window))
-            before.pop(item_id, None)
-            past = list(before)
-            members = cohorts(feedback.attributes) if feedback.attributes else []
+        past, members = paired_with(feedback, self.settings.window)
         owned = amounts = None
         if self.settings.shards > 1:
             members = [*filter(self._owns, members)]  # no list of another shard names them
@@ -226,7 +221,7 @@ class Signals:
         return np.count_nonzero(table.changed) * table.block_rows * row_bytes <= records * DUMPED_BYTES
 
     def _owns(self, name: str) -> bool:
-        return self.settings.shards == 1 or hash32(name) % self.settings.shards == self.shard
+        return self.settings.shards == 1 or shard_of(name, self.settings.shards) == self.shard
 
     def _make_room(self, rows: int) -> None:
         """Where `rows` more would be too many, release the least popular items, a thirty-second of all."""

@@ -57,7 +57,7 @@ class Steps:
         names.append(name)
         names += past
         names += members
-        self._steps.append((counts, rated, now, begin, len(past), len(names), own_at, amounts_at))
+        self._steps.append((counts, rated, now, begin, len(past), len(names), own_at, amounts_at))  # by STEP
         self._numbers.append((reward, value))
         return begin
 

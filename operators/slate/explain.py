@@ -7,6 +7,10 @@ from numba import njit
 from riverrank.operators.candidates.context import Context
 from riverrank.operators.candidates.features import FeatureSpace
 from riverrank.operators.candidates.retrieval import Retriever
+from riverrank.operators.candidates.sources.cohort import Cohort
+from riverrank.operators.candidates.sources.content import Content
+from riverrank.operators.candidates.sources.covisit import Covisit
+from riverrank.operators.candidates.sources.popular import Popular
 from riverrank.operators.catalogue.tokens import cohorts
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.index.text_arena import TextArena
@@ -17,7 +21,7 @@ from riverrank.state.records import Cause, to_json
 from .rules import Rules, strongest_token
 
 MOST = 3
-POPULARITY, HISTORY, CONTENT, COHORT = "popular", "because_of_your_history", "like_your_history", "cohort"
+POPULARITY, HISTORY, CONTENT, COHORT = Popular.reason, Covisit.reason, Content.reason, Cohort.reason
 STATED, EXPLORATION = "stated_preference", "exploration"
 RULE, NOVELTY, LEARNER = "rule", "novelty", "learner"
 NONE = -1  # no item, no token, no phrase

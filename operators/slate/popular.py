@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.weights import LatestRanker
-from riverrank.state.messages import POPULAR
+from riverrank.state.messages import POPULAR, CacheWrite
 from riverrank.state.records import Cause, ModelInfo, Slate, Slot, to_json
 
 _CAUSES = (Cause("popular"),)
@@ -31,8 +31,8 @@ class PopularSlate:
         self.clock = clock
         self._made_at: tuple[int, float, int] | None = None  # event time, clock, and feedbacks learned from
 
-    def at(self, ts: int) -> bytes | None:
-        """The slate as JSON at event time `ts`; None where the last one is recent enough, or there is nothing to serve.
+    def at(self, ts: int) -> CacheWrite | None:
+        """The slate at event time `ts`; None where the last one is recent enough, or there is nothing to serve.
 
         Its version is one more than the events that the signals have learned from, so it grows over restarts too.
         """
@@ -55,4 +55,5 @@ class PopularSlate:
         )
         info = ModelInfo(0, self.ranker.read().version)
         version = events + 1
-        return to_json(Slate(f"{POPULAR}:{version}", POPULAR, version, ts, POPULAR, "cold", "control", info, slots))
+        slate = Slate(f"{POPULAR}:{version}", POPULAR, version, ts, POPULAR, "cold", "control", info, slots)
+        return CacheWrite(POPULAR, 0, version, to_json(slate))

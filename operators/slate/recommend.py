@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from riverrank.operators.candidates.context import Context, context_of
 from riverrank.operators.candidates.retrieval import Retriever
+from riverrank.operators.candidates.sources.new import New
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.drift import watch, with_history_since
 from riverrank.operators.models.learner import Learner, Learners, LinearLearner
@@ -17,7 +18,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import ANSWERED, INTERACTIONS
 from riverrank.state.hashing import hash32
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
-from riverrank.state.messages import Feedback, History
+from riverrank.state.messages import CacheWrite, Feedback, History
 from riverrank.state.records import Event, ModelInfo, Receipt, Slate, to_json
 
 from .explain import Explainer, Reasons
@@ -29,7 +30,6 @@ from .served import Served
 from .writing import Slots, SlotWriter
 
 NO_ITEMS = b"[]}"  # the end of a slate's JSON, whose items are to be put in
-NEW = "new"  # the source of what waits for a first exposure
 
 
 class Answer(NamedTuple):
@@ -68,8 +68,9 @@ class Recommend:
         self.learners = Learners(behaviour.learner, self.retriever.features, measured=measured)
         self.learning = Learning(behaviour, index, self.retriever, predict=predict)
         self.rules = Rules(behaviour.rules, index)
-        sources = self.retriever.features.sources
-        self.reranker = Reranker(behaviour, index, self.rules, 1 << sources.index(NEW) if NEW in sources else 0)
+        names = self.retriever.features.sources
+        unseen = 1 << names.index(New.name) if New.name in names else 0  # what waits for a first exposure
+        self.reranker = Reranker(behaviour, index, self.rules, unseen)
         self.explainer = Explainer(index, self.retriever, self.rules)
         self.writer = SlotWriter(index, self.retriever.source_names, self.explainer.phrases)
         self.served: Recent[Served] = Recent()
@@ -81,10 +82,10 @@ class Recommend:
         """Learn from `feedback` and, where its event asks for it, answer it."""
         event = feedback.event
         if event.type == "erase":
-            self.served.take(event.user_id, self.index.releases)
-            self.decoded.take(event.user_id, None)
+            self.served.forget(event.user_id)
+            self.decoded.forget(event.user_id)
             return Answer(None, erased=True)
-        stored, learner = self.decoded.take(event.user_id, state) or self._decode(state)
+        stored, learner = self.decoded.pop(event.user_id, state) or self._decode(state)
         feedback = with_history_since(feedback, stored.since)
         user = User(stored, learner, self.ranker.read())
         lesson = self._learn(feedback, user)
@@ -105,8 +106,8 @@ class Recommend:
             self.decoded.put(event.user_id, raw, (stored, user.learner))
         return Answer(raw, slate, stored.version, predictions)
 
-    def popular(self, ts: int) -> bytes | None:
-        """The slate for whoever has none, as JSON, where it is time for one at event time `ts`."""
+    def popular(self, ts: int) -> CacheWrite | None:
+        """The slate for whoever has none, where it is time for one at event time `ts`."""
         return self.popular_slate.at(ts)
 
     def _decode(self, state: bytes | None) -> tuple[LearnerState, Learner]:
@@ -120,7 +121,7 @@ class Recommend:
         took = event.type in INTERACTIONS
         if not (took or feedback.outcomes):
             return Lesson(feedback, user, None)
-        lesson = Lesson(feedback, user, self.served.take(event.user_id, self.index.releases))
+        lesson = Lesson(feedback, user, self.served.pop(event.user_id, self.index.releases))
         self.learning.learn(lesson)
         if took:
             self._remember(user.state, event.item_id or "")

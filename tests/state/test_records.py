@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from riverrank.state.event_types import EVENT_TYPES
 from riverrank.state.records import Event, Item, Reject, decode_event, decode_item, to_json
 
 IDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=64)
+ITEM_IDS = IDS.filter(lambda name: not name.startswith("\0"))
 TIMES = st.integers(0, records.MAX_TS)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 LEAVES = (
@@ -35,9 +37,9 @@ def events(draw: st.DrawFn) -> Event:
         type=type_,
         user_id=draw(IDS),
         ts=draw(TIMES),
-        item_id=draw(IDS) if "item_id" in needs else None,
+        item_id=draw(ITEM_IDS) if "item_id" in needs else None,
         value=draw(FINITE if "value" in needs else st.none() | FINITE),
-        items=tuple(draw(st.lists(IDS, min_size=1, max_size=5))) if "items" in needs else None,
+        items=tuple(draw(st.lists(ITEM_IDS, min_size=1, max_size=5))) if "items" in needs else None,
         slate_id=draw(st.none() | IDS),
         context=draw(st.none() | MAPPINGS),
         attributes=draw(st.none() | MAPPINGS),
@@ -48,7 +50,7 @@ def events(draw: st.DrawFn) -> Event:
 def items(draw: st.DrawFn) -> Item:
     """Any valid item."""
     return Item(
-        item_id=draw(IDS),
+        item_id=draw(ITEM_IDS),
         ts=draw(TIMES),
         title=draw(st.none() | st.text(st.characters(codec="utf-8"))),
         categories=tuple(draw(st.lists(IDS, max_size=3))),
@@ -64,7 +66,7 @@ def items(draw: st.DrawFn) -> Item:
 def test_every_valid_event_comes_back_from_its_json_and_travels_through_the_job(event: Event) -> None:
     decoded = decode_event(to_json(event))
     assert decoded == event
-    assert wire.decode_event(wire.encode(decoded)) == event
+    assert msgspec.msgpack.Decoder(Event).decode(wire.encode(decoded)) == event
 
 
 @given(items())
@@ -92,7 +94,7 @@ def test_a_field_of_any_value_gives_a_reason_that_names_it_or_an_event_that_trav
     raw = json.dumps({**CLICK, field: value}).encode("utf-8", "surrogatepass")
     decoded = decode_event(raw)
     if isinstance(decoded, Event):
-        assert wire.decode_event(wire.encode(decoded)) == decoded
+        assert msgspec.msgpack.Decoder(Event).decode(wire.encode(decoded)) == decoded
         assert decode_event(to_json(decoded)) == decoded
     elif decoded.reason == "bad_field":
         assert decoded.detail.split(":")[0].split("[")[0] in (field, "item_id", "value", "items")

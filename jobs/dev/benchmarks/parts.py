@@ -31,7 +31,7 @@ PARTS: Mapping[str, Sequence[str]] = {
     "session": (
         "riverrank.operators.session.session:Session.accept",
         "riverrank.operators.session.session:Session.routes",
-        "riverrank.operators.session.session:Session.sampled",
+        "riverrank.operators.session.session:Session.draw_sample",
     ),
     "signals": (
         "riverrank.operators.signals.signals:Signals.learn",

@@ -1,12 +1,13 @@
 """Repeats: what the user took before, where it may be recommended again (`slate.repeat`)."""
 
 import numpy as np
+from riverrank.operators.settings import MOST_HISTORY
 
 from ..query import Query
 from ..source import Score, Source
 
 RECENCY = 0.9  # weight of an interaction beside the next newer one
-_RECENCIES = (RECENCY ** np.arange(1000)).astype(np.float32)
+_RECENCIES = (RECENCY ** np.arange(MOST_HISTORY)).astype(np.float32)
 
 
 class Repeat(Source):

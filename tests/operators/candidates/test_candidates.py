@@ -88,7 +88,7 @@ def test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before(mark
     allowed = Allowed()
     for seen in seens:
         hashes = None if seen is None else np.array(seen, np.uint32)
-        allowed.ask(np.array(servable), np.array(marks, np.uint32), hashes)
+        allowed.begin(np.array(servable), np.array(marks, np.uint32), hashes)
         found = [is_allowed(row, *allowed.arrays) for row in range(ROWS)]
         assert found == [servable[row] and marks[row] not in (seen or ()) for row in range(ROWS)]
 
@@ -161,7 +161,7 @@ def test_merged_are_the_best_of_each_proposal_once_and_what_must_be_among_them(
     columns = [p[0] if p[0] >= 0 else -1 - place for place, p in zip(places, proposals, strict=False)]
     marks = np.arange(ROWS, dtype=np.uint32) * 16
     allowed = Allowed()
-    allowed.ask(np.array(servable), marks, None if seen is None else marks[list(seen)])
+    allowed.begin(np.array(servable), marks, None if seen is None else marks[list(seen)])
     marked = np.full(ROWS, -1, np.int32)
     slot, room = np.full(ROWS, -1, np.int32), max(limit, least) + len(always)
     slot[list(reached)] = range(len(reached))
@@ -192,7 +192,7 @@ def test_merged_are_the_best_of_each_proposal_once_and_what_must_be_among_them(
 @given(st.lists(ROW, max_size=8), st.integers(1, 4), st.lists(st.booleans(), min_size=ROWS, max_size=ROWS))
 def test_of_a_list_the_first_that_are_allowed_are_taken(ranked, quota, servable):
     allowed = Allowed()
-    allowed.ask(np.array(servable), np.arange(ROWS, dtype=np.uint32), None)
+    allowed.begin(np.array(servable), np.arange(ROWS, dtype=np.uint32), None)
     rows, proposed, marked = np.empty(ROWS, np.int32), np.zeros(ROWS, np.uint32), np.full(ROWS, -1, np.int32)
     n = merging.take_first(np.array(ranked, np.int32), quota, np.uint32(4), *allowed.arrays, rows, proposed, 0, marked)
     expected = [*dict.fromkeys([row for row in ranked if servable[row]][:quota])]
@@ -207,7 +207,7 @@ def test_of_a_list_the_first_that_are_allowed_are_taken(ranked, quota, servable)
 )
 def test_where_candidates_are_too_few_the_first_allowed_that_are_none_yet_are_taken(ranked, held, least, servable):
     allowed = Allowed()
-    allowed.ask(np.array(servable), np.arange(ROWS, dtype=np.uint32), None)
+    allowed.begin(np.array(servable), np.arange(ROWS, dtype=np.uint32), None)
     rows, proposed, marked = np.empty(ROWS, np.int32), np.zeros(ROWS, np.uint32), np.full(ROWS, -1, np.int32)
     rows[: len(held)], proposed[: len(held)], marked[held] = held, 2, range(len(held))
     n = merging.fill_up(

@@ -166,7 +166,7 @@ def test_shares_leave_one_for_what_is_in_no_list(lists):
 def test_a_repeat_counts_the_more_the_newer_and_the_oftener(again):
     query = Query(ItemIndex(Behaviour()), 120, 2)
     nobody = np.zeros(0, np.int32)
-    query.ask(Context(nobody, np.zeros(0, np.float32), {}, (), np.array(again, np.int32)), None)
+    query.begin(Context(nobody, np.zeros(0, np.float32), {}, (), np.array(again, np.int32)), None)
     source = repeat.Repeat()
     assert source.applies(query) is bool(again)
     source.reach(query, 1)
@@ -277,7 +277,7 @@ def test_the_nearest_are_those_allowed_with_the_highest_logits_of_equals_the_fir
 ):
     allowed = Allowed()
     marks, servable = np.arange(ROWS, dtype=np.uint32), np.array([row not in unservable for row in range(ROWS)])
-    allowed.ask(servable, marks, marks[list(seen)])
+    allowed.begin(servable, marks, marks[list(seen)])
     columns = np.array([vectors[row] for row in pool], np.float32).reshape(-1, 5).T.copy()
     biases = np.array([row % 2 for row in pool], np.float32)
     found = np.empty(most, np.int32)

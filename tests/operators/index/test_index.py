@@ -768,3 +768,14 @@ def test_a_row_that_is_used_again_says_nothing_of_who_had_it():
 
 def test_every_kernel_has_a_twin():
     assert missing_twins("index", TWINS, globals()) == set()
+
+
+def test_what_an_update_counts_is_kept_though_it_tells_of_no_list():
+    index, empty, kept = ItemIndex(Behaviour()), b"", {}
+    for number in (1, 2):
+        stats = number * np.arange(1, STATS + 1, dtype="<f4")
+        update = SignalUpdate(0, ("i",), bytes(4), stats.tobytes(), *[empty] * 4, number, 1, (0.0, 0.0))
+        index.apply(update)
+        kept |= index.dump()
+    again = ItemIndex.restore(Behaviour(), kept)
+    assert again.table.stats[again.row("i")].tolist() == stats.tolist()

@@ -31,7 +31,8 @@ class Shop:
         for update in self.signals.flush():
             self.index.apply(decode_update(update))
         made = self.popular.at(ts)
-        return None if made is None else int(json.loads(made)["version"])
+        assert made is None or json.loads(made.slate)["version"] == made.version
+        return None if made is None else made.version
 
 
 def test_it_is_made_once_in_an_interval_of_event_time() -> None:
