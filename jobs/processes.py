@@ -172,13 +172,16 @@ class OwnedProcess:
         self._process = None
 
 
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
     """In it SIGTERM, as service managers send it, and the end of the terminal are interruptions like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, signal.default_int_handler) for number in INTERRUPTIONS[1:]}
     try:
         yield
     finally:
@@ -188,11 +191,12 @@ def terminable() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """In it Ctrl-C waits for its end, unless it is pressed twice. For what calls back from C, as the loading of kernels
-    does, or forks: Python drops an exception that is raised there.
+    """In it Ctrl-C, and what `terminable` makes of other signals, waits for its end, unless it comes twice. For what
+    calls back from C, as the loading of kernels does, or forks: Python drops an exception that is raised there.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, or somebody else's
+    numbers = [number for number in INTERRUPTIONS if signal.getsignal(number) is signal.default_int_handler]
+    if not is_main or not numbers:  # ignored, or somebody else's
         yield
         return
     waiting = False
@@ -203,11 +207,13 @@ def uninterrupted() -> Iterator[None]:
             raise KeyboardInterrupt
         waiting = True
 
-    signal.signal(signal.SIGINT, interrupt)
+    for number in numbers:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)
     if waiting:
         raise KeyboardInterrupt
 

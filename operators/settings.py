@@ -9,7 +9,8 @@ from msgspec import Meta
 from riverrank.state.event_types import EVENT_TYPES
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+CountOrNone = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Rate = Annotated[float, Meta(gt=0.0, le=10.0)]
 Logits = Annotated[float, Meta(gt=0.0, le=100.0)]
 Milliseconds = Annotated[int, Meta(ge=0, extra={"unit": "ms"})]
@@ -97,7 +98,7 @@ class EmbeddingSettings(Section):
     ] = 1000
     items: Annotated[Count, Meta(description="items with vectors; those that moved least are removed first")] = 200_000
     warmup_events: Annotated[
-        int, Meta(description="first feedbacks of a subtask after a start, which the vectors all learn from")
+        CountOrNone, Meta(description="first feedbacks of a subtask after a start, which the vectors all learn from")
     ] = 100_000
     sample: Annotated[Share, Meta(description="share of later feedbacks that they learn from")] = 0.25
 
@@ -115,7 +116,7 @@ class RankerSettings(Section):
     """The global ranker."""
 
     rate: Annotated[Rate, Meta(description="learning rate; lower and higher ones compete with it")] = 0.05
-    warmup_events: Annotated[int, Meta(description="first feedbacks, which the ranker all learns from")] = 5_000
+    warmup_events: Annotated[CountOrNone, Meta(description="first feedbacks, which the ranker all learns from")] = 5_000
     sample: Annotated[
         Share, Meta(description="share of later feedbacks that it learns from, of those the vectors learn from")
     ] = 0.25
@@ -159,7 +160,9 @@ class DiversitySettings(Section):
     novelty: Annotated[
         float, Meta(ge=0.0, le=10.0, description="what the least popular items gain", extra={"unit": "logits"})
     ] = 0.0
-    category_cap: Annotated[int, Meta(ge=0, description="items of one category on a slate, at most; 0 disables it")] = 0
+    category_cap: Annotated[
+        CountOrNone, Meta(description="items of one category on a slate, at most; 0 disables it")
+    ] = 0
 
 
 class ExplorationSettings(Section):
@@ -197,7 +200,7 @@ class CatalogueSettings(Section):
 
     strict: Annotated[bool, Meta(description="whether only items of the catalogue are recommended")] = False
     items: Annotated[Count, Meta(description="items kept, at most")] = 2_000_000
-    new_items: Annotated[Count, Meta(description="the newest items that are proposed as new")] = 200
+    new_items: Annotated[int, Meta(ge=1, le=100_000, description="the newest items that are proposed as new")] = 200
 
 
 class Behaviour(Section):

@@ -186,6 +186,11 @@ def _checked(setting: Setting, value: Any) -> Any:
             return milliseconds(value)
         except ValueError as error:
             raise ValueError(f"{setting.key}: {error}") from error
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{setting.key}: expected a finite number, got {value!r}")
+    pending = [value]
+    while pending:
+        inner = pending.pop()
+        if isinstance(inner, float) and not math.isfinite(inner):
+            raise ValueError(f"{setting.key}: expected a finite number, got {inner!r}")
+        if isinstance(inner, dict | list):
+            pending += inner.values() if isinstance(inner, dict) else inner
     return value

@@ -20,12 +20,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from riverrank.jobs.config.durations import milliseconds
 from riverrank.jobs.processes import OwnedProcess, ServiceError
 from riverrank.state.records import Event, Item, to_json
 
@@ -138,7 +139,7 @@ def summarised(
             raise ServiceError(f"slate {version} of {user} never came to Redis")
         superseded += number >= warm and found[0] > version
         waits.append(1000 * (found[1] - at))
-    rate = (len(sent) - warm - 1) / (sent[-1][0] - sent[warm][0])
+    rate = (len(sent) - warm - 1) / max(sent[-1][0] - sent[warm][0], 1e-9)
     first, waits = waits[:warm], waits[warm:]
     warming = round(float(np.percentile(first, 99)), 1) if first else 0.0
     p50, p90, p99 = np.percentile(waits, [50, 90, 99]).round(1).tolist()
@@ -193,14 +194,39 @@ def table(found: Sequence[Latency]) -> str:
     return "\n".join([head, *lines, "", told])
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of a flag that is a whole number of at least `least`."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+        return int(text)
+
+    return number
+
+
+def checkpoint_interval(text: str) -> str:
+    """The type of a flag that is a duration of at least a millisecond."""
+    try:
+        if milliseconds(text) > 0:
+            return text
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    raise argparse.ArgumentTypeError(f"expected a duration of at least 1ms, got {text!r}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m riverrank.jobs.dev.latency", description="From Kafka to Redis.")
-    parser.add_argument("--rate", type=int, default=RATE, metavar="N", help=f"events a second; default {RATE}")
-    parser.add_argument("--warm", type=int, default=WARM, metavar="S", help=f"before what is measured; default {WARM}")
-    parser.add_argument("--seconds", type=int, default=SECONDS, metavar="S", help=f"measured; default {SECONDS}")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="R", help=f"default {ROUNDS}")
-    parser.add_argument("--checkpoint-every", default="10s", metavar="D", help="default 10s")
+    parser.add_argument("--rate", type=at_least(1), default=RATE, metavar="N", help=f"events a second; default {RATE}")
+    parser.add_argument(
+        "--warm", type=at_least(0), default=WARM, metavar="S", help=f"before what is measured; default {WARM}"
+    )
+    parser.add_argument(
+        "--seconds", type=at_least(1), default=SECONDS, metavar="S", help=f"measured; default {SECONDS}"
+    )
+    parser.add_argument("--rounds", type=at_least(1), default=ROUNDS, metavar="R", help=f"default {ROUNDS}")
+    parser.add_argument("--checkpoint-every", type=checkpoint_interval, default="10s", metavar="D", help="default 10s")
     parser.add_argument("--empty", action="store_true", help="the job without its logic as well, in turns")
     parser.add_argument("--json", action="store_true", help="one JSON list instead of the table")
     given = parser.parse_args(arguments)

@@ -20,7 +20,7 @@ import msgspec
 from find_libpython import find_libpython
 from riverrank.jobs.config.schema import Config, FileSettings
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.jobs.processes import terminable
+from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.state.outputs import OUTPUTS
 
 from . import jars
@@ -53,6 +53,7 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
     check(config)
     prepare_environment()
     with ExitStack() as stack:
+        stack.enter_context(terminable())
         config = stack.enter_context(_spooled(config))
         scratch = Path(stack.enter_context(_scratch()))
         os.environ.setdefault("FLINK_LOG_DIR", str(scratch))
@@ -133,10 +134,12 @@ def _execute(config: Config, scratch: Path, operators: "Operators | None") -> No
         from .sinks import Assembly  # noqa: PLC0415 (as below)
 
         with Assembly(_targets(config)) as assembly:
-            env = _environment(flink.options)
-            _build(env, config, assembly.directories, operators)
-            flink.wait()
-            _run_to_end(env.execute_async(config.job.name), flink)
+            with uninterrupted():  # what is interrupted while it asks Java is told of by py4j, in its own way
+                env = _environment(flink.options)
+                _build(env, config, assembly.directories, operators)
+                flink.wait()
+                client = env.execute_async(config.job.name)
+            _run_to_end(client, flink)
 
 
 # Flink's modules start Java when they are imported or first used: only once all is prepared.
@@ -192,14 +195,13 @@ def _java_failures() -> Iterator[None]:
 def _run_to_end(client: "JobClient", flink: EmbeddedFlink) -> None:
     """Wait for the job; an interruption drains and stops it first, so that all that was read is answered."""
     result = client.get_job_execution_result()
-    with terminable():
-        try:
-            while not result.done():
-                flink.require_running()
-                time.sleep(POLL_SECONDS)
-        except KeyboardInterrupt:
-            _stop(client)
-            raise
+    try:
+        while not result.done():
+            flink.require_running()
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        _stop(client)
+        raise
     result.result()
 
 

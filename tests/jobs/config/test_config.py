@@ -214,12 +214,16 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(dotted: str, nearest:
 @pytest.mark.parametrize(
     ("dotted", "value", "told"),
     [
-        ("job.parallelism", 0, "job.parallelism: expected a whole number of at least 1, got 0"),
-        ("job.parallelism", "4", "job.parallelism: expected a whole number of at least 1, got '4'"),
+        ("job.parallelism", 0, "job.parallelism: expected a whole number from 1 to 1000000000, got 0"),
+        ("job.parallelism", "4", "job.parallelism: expected a whole number from 1 to 1000000000, got '4'"),
         ("job.parallelism", 1000, "job.parallelism: expected at most job.max_parallelism (128), got 1000"),
         ("exploration.rate", 1.5, "exploration.rate: expected a number from 0 to 1, got 1.5"),
         ("exploration.rate", float("nan"), "exploration.rate: expected a finite number, got nan"),
         ("reward.view", float("inf"), "reward.view: expected a finite number, got inf"),
+        ("learner.parameters", {"l2": float("nan")}, "learner.parameters: expected a finite number, got nan"),
+        ("signals.half_life_events", 1 << 70, "signals.half_life_events: expected a whole number from 1 to 1000000000"),
+        ("catalogue.new_items", 1 << 62, "catalogue.new_items: expected a whole number from 1 to 100000"),
+        ("embedding.warmup_events", -1, "embedding.warmup_events: expected a whole number from 0 to 1000000000"),
         ("slate.repeat", 1, "slate.repeat: expected true or false, got 1"),
         ("kafka.start", "begin", "kafka.start: expected one of committed, earliest, latest, got 'begin'"),
         ("kafka.bootstrap", "broker", "kafka.bootstrap: expected HOST:PORT, or several with commas between"),
@@ -271,7 +275,7 @@ def test_a_mistake_names_the_file_where_the_file_is_at_fault_and_only_then(tmp_p
     bad.write_text("sed = 1", "utf-8")
     with pytest.raises(UsageError, match=r"bad\.toml: sed: no such key; the nearest is seed"):
         load(bad)
-    with pytest.raises(UsageError, match=r"^job\.parallelism: expected a whole number of at least 1"):
+    with pytest.raises(UsageError, match=r"^job\.parallelism: expected a whole number from 1 to 1000000000"):
         load(good, {"job.parallelism": 0})
 
 

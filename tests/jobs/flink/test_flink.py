@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -203,6 +204,32 @@ def test_unbounded_run_outlives_redis_and_drains_when_it_is_stopped(
     assert sum(map(len, given.values())) == 96
     assert cached(valkey, given) == {user: history[-1][0] for user, history in given.items()}
     assert not list(tmp_path.glob(".*parts*"))
+
+
+@pytest.mark.parametrize(("number", "after"), [(signal.SIGTERM, 1.5), (signal.SIGHUP, 3.0), (signal.SIGINT, 2.0)])
+def test_a_run_that_is_ended_while_it_starts_leaves_nothing(
+    number: signal.Signals, after: float, tmp_path: Path
+) -> None:
+    scratch, target = tmp_path / "scratch", tmp_path / "slates.jsonl"
+    scratch.mkdir()
+    (tmp_path / "events.jsonl").write_text("\n".join(events()))
+    command = [sys.executable, "-m", "riverrank.jobs.cli", "run", "--events", "-", "--slates", str(target)]
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    with (tmp_path / "events.jsonl").open() as file:
+        running = subprocess.Popen(
+            command, stdin=file, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
+        )
+    try:
+        time.sleep(after)  # what is tried is any moment: none of them is to be waited for
+        started = javas(running.pid)
+        os.killpg(running.pid, number)
+        assert running.wait(TIMEOUT_SECONDS) == 130
+    finally:
+        running.kill()
+        _, told = running.communicate()
+    assert "Traceback" not in told and "Error" not in told
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+    assert not list(scratch.iterdir())
 
 
 @pytest.mark.parametrize("lost", ["a TaskManager", "riverrank itself"])
