@@ -22,8 +22,10 @@ from pyflink.datastream.state import ValueStateDescriptor
 from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.flink.arrivals import decode_arrival
 from riverrank.operators.flink.channels import PAIRS, SAMPLE, STORED, Emitter, Outputs
+from riverrank.operators.flink.recommend import CacheRoute
 from riverrank.operators.flink.shipped import Shipped
 from riverrank.operators.settings import EmbeddingSettings, RankerSettings, SignalSettings
+from riverrank.state.messages import CacheWrite
 from riverrank.state.outputs import Origin
 
 SESSION_BYTES = 1_400  # kept of a user by SESSION
@@ -90,7 +92,9 @@ class EmptyRanker(Shipped, KeyedBroadcastProcessFunction):
 class EmptyRecommend(Shipped, KeyedBroadcastProcessFunction):
     """Answers each event from memory, with the user's next version."""
 
-    def __init__(self, _behaviour: object, _catalogue: object, outputs: Outputs, _ttl: object, cache: Any) -> None:
+    def __init__(
+        self, _behaviour: object, _catalogue: object, outputs: Outputs, _ttl: object, cache: CacheRoute | None
+    ) -> None:
         """`cache` says how CACHE is reached, if it is."""
         self.outputs, self.cache = outputs, cache
         items = [{"item_id": f"i-{number:05d}", "rank": number + 1} for number in range(SLATE_SIZE)]
@@ -107,7 +111,7 @@ class EmptyRecommend(Shipped, KeyedBroadcastProcessFunction):
         slate = b'{"trigger":"' + value.rstrip(b"\0") + self.rest
         user_id = ctx.get_current_key()
         if self.cache is not None:
-            yield self.cache.write(slate_key(user_id), 0, version, slate)
+            yield self.cache.write(CacheWrite(slate_key(user_id), 0, version, slate))
         yield from self.answers.emit(user_id, EmptyAnswer(slate))
 
     def process_broadcast_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[Any]:
