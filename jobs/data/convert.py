@@ -1,43 +1,70 @@
 """Public data sets and plain CSV as the two files that riverrank reads: events in order of time, and items.
 
-A row that makes no valid record is counted and left out; whatever is written decodes with `state.records`.
-Items carry the time 0: a data set's catalogue is known from its start. What each set's rows mean is in `datasets`.
+A row is written whole, or left out and counted with its reason; whatever is written decodes with `state.records`.
+Items carry the time 0 unless a column says theirs: a data set's catalogue is known from its start. What each set's rows
+mean is in `datasets`, those of any other table in `plain_csv`.
 """
 
-import csv
 import gzip
 import sys
-import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import msgspec
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.state.records import Event, Item, Reject, decode_event, decode_item, to_json
 
-csv.field_size_limit(1 << 24)  # bytes; a longer field is a bad row
+from .cells import one_line
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a conversion gave: records written, rows left out, and why the first of these was."""
+    """What a conversion gave: records written, rows left out, and why the first of these was.
+
+    Args:
+        bad_rows: rows that make no valid record; `first_bad` says where the first is, and what is wrong with it.
+        returns: purchases of nothing or less, which are none.
+        left_out: rows whose type was said to mean nothing, by type.
+        repeated_items: rows of a catalogue whose item another row has too; one of them stands.
+    """
 
     events: int
     items: int
     users: int
     bad_rows: int
     first_bad: str | None
+    returns: int = 0
+    left_out: dict[str, int] = {}
+    repeated_items: int = 0
+
+    def told(self) -> list[str]:
+        """The figures as lines to read."""
+        lines = [f"{self.events} events of {self.users} users, {self.items} items"]
+        if self.bad_rows:
+            lines.append(f"{self.bad_rows} rows left out; the first, {one_line(self.first_bad or '')}")
+        if self.returns:
+            lines.append(f"{self.returns} returns left out: purchases whose value is 0 or less")
+        if self.left_out:
+            types = ", ".join(f"{count} {one_line(type_)}" for type_, count in sorted(self.left_out.items()))
+            lines.append(f"{sum(self.left_out.values())} rows left out on purpose, by --types: {types}")
+        if self.repeated_items:
+            lines.append(f"{self.repeated_items} rows of items that another row has too; the newest, or last, stands")
+        return lines
 
 
 class Collector:
-    """The records of a data set while its rows are read; the last item of an id stands."""
+    """The records of a data set while its rows are read; of an id, the item of the newest time stands, or the last."""
 
     def __init__(self) -> None:
         self.items: dict[str, bytes] = {}
         self.users: dict[str, int] = {}  # to the time of their first event, in epoch milliseconds
         self.bad_rows = 0
         self.first_bad: str | None = None
+        self.returns = 0
+        self.left_out: Counter[str] = Counter()
+        self.repeated_items = 0
+        self._times: dict[str, int] = {}  # of items that have one, in epoch milliseconds
         self._profiles: list[tuple[int, bytes]] = []
         self._events: list[tuple[int, bytes]] = []
 
@@ -54,10 +81,22 @@ class Collector:
         self.bad_rows += 1
         self.first_bad = self.first_bad or f"{where}: {why}"
 
+    def take(self, events: Iterable[Event], items: Iterable[Item] = ()) -> None:
+        """Take all that a row gives. Raises ValueError where any of it is not valid, and then takes nothing."""
+        made = [(event, _checked(event, decode_event)) for event in events]
+        named = [(item, _checked(item, decode_item)) for item in items]
+        for event, raw in made:
+            self._events.append((event.ts, raw))
+            self.users[event.user_id] = min(event.ts, self.users.get(event.user_id, event.ts))
+        for item, raw in named:
+            if item.ts >= self._times.get(item.item_id, 0):
+                self.items[item.item_id] = raw
+                if item.ts:
+                    self._times[item.item_id] = item.ts
+
     def event(self, event: Event) -> None:
         """Take an event. Raises ValueError where it is not valid."""
-        self._events.append((event.ts, _checked(event, decode_event)))
-        self.users[event.user_id] = min(event.ts, self.users.get(event.user_id, event.ts))
+        self.take((event,))
 
     def profile(self, user_id: str, attributes: dict[str, str]) -> None:
         """Take what is known of a user, placed right before their first event; without one, it has no time."""
@@ -70,7 +109,7 @@ class Collector:
 
     def item(self, item: Item) -> None:
         """Take an item. Raises ValueError where it is not valid."""
-        self.items[item.item_id] = _checked(item, decode_item)
+        self.take((), (item,))
 
     def events(self) -> list[bytes]:
         """All events in order of time; at equal times, profiles first, then as in the source."""
@@ -84,32 +123,44 @@ class Collector:
             users=len(self.users),
             bad_rows=self.bad_rows,
             first_bad=self.first_bad,
+            returns=self.returns,
+            left_out=dict(self.left_out),
+            repeated_items=self.repeated_items,
         )
 
 
 Reader = Callable[[Path, Collector], None]
 
 
-def convert(read: Reader, source: Path, events: str, items: str) -> Report:
-    """Read `source` and write both files (gz by their ending, `-` is standard output).
-
-    Raises `UsageError` where the source is not there or not what it should be, and `Failure` where it gives no event.
+def convert(read: Reader, source: Path, events: str, items: str, *beside: Path) -> Report:
+    """Read `source`, and the files `beside` it that `read` knows; write both files (gz by their ending, `-` is standard
+    output). Raises `UsageError` where the source is not there or not what it should be, or would be written over, and
+    `Failure` where it is damaged or gives no event.
     """
     if events == items:
         raise UsageError(f"--events and --items are both {events!r}; give each a file of its own")
+    for path in (source, *beside):
+        if path.is_file() and any(out != "-" and Path(out).exists() and path.samefile(out) for out in (events, items)):
+            raise UsageError(f"{path}: it is read, so nothing can be written to it; give another file")
     collector = Collector()
     try:
         read(source, collector)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise Failure(f"{source}: damaged gzip data ({error}); fetch the file again") from error
     except OSError as error:
         raise UsageError(f"{error.filename or source}: cannot read it ({error.strerror})") from error
     report = collector.report()
     if not report.events:
-        raise Failure(f"{source}: no usable row among {report.bad_rows} ({report.first_bad or 'it is empty'})")
+        raise Failure(f"{source}: {_why_nothing(report)}")
     write_lines(items, list(collector.items.values()))
     write_lines(events, collector.events())
     return report
+
+
+def _why_nothing(report: Report) -> str:
+    """Why no event was written."""
+    if not (report.bad_rows or report.returns or report.left_out):
+        return "it has no row; expected at least one, after the header if it has one"
+    bad = f"no usable row among {report.bad_rows} ({report.first_bad})" if report.bad_rows else "no usable row"
+    return "; ".join((bad, *msgspec.structs.replace(report, bad_rows=0).told()[1:]))
 
 
 def write_lines(path: str, lines: list[bytes]) -> None:
@@ -129,64 +180,6 @@ def write_lines(path: str, lines: list[bytes]) -> None:
         raise UsageError(
             f"{path}: cannot write it ({error.strerror}); give a path in a folder that is there"
         ) from error
-
-
-def find(source: Path, *names: str) -> Path:
-    """The first of the files `names`, plain or .gz, in the folder `source`. Raises UsageError where there is none."""
-    found = optional(source, *names)
-    if found is None:
-        raise UsageError(f"{source}: expected a folder that holds {' or '.join(names)}, plain or .gz; mend --source")
-    return found
-
-
-def optional(source: Path, *names: str) -> Path | None:
-    """As `find`, but None where there is none."""
-    candidates = (source / f"{name}{ending}" for name in names for ending in ("", ".gz"))
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def rows(
-    path: Path,
-    collector: Collector,
-    columns: tuple[str, ...],
-    *,
-    separator: str = ",",
-    header: bool = True,
-    encoding: str = "utf-8-sig",
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each row of a table with where it stands; rows of another length are bad. `columns` must all be there."""
-    with open_text(path, encoding) as file:
-        reader = csv.reader(
-            (line.replace("\0", "\ufffd") for line in file),
-            delimiter=separator,
-            quoting=csv.QUOTE_MINIMAL if header else csv.QUOTE_NONE,
-        )
-        names = list(columns)
-        if header:
-            names = next(reader, [])
-            if missing := [name for name in columns if name not in names]:
-                raise UsageError(
-                    f"{path}: no column {', '.join(missing)}; its header has {', '.join(names) or 'nothing'}"
-                )
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                collector.bad(f"{path.name}, line {reader.line_num}", str(error))
-                continue
-            where = f"{path.name}, line {reader.line_num}"
-            if len(row) == len(names):
-                yield where, dict(zip(names, row, strict=True))
-            elif row:
-                collector.bad(where, f"expected {len(names)} columns, got {len(row)}")
-
-
-def open_text(path: Path, encoding: str = "utf-8-sig") -> IO[str]:
-    """A text file, gz by its ending. Broken bytes come as surrogates, which no record holds: they spoil their row."""
-    opener: Callable[..., IO[str]] = gzip.open if path.name.endswith(".gz") else open
-    return opener(path, "rt", encoding=encoding, errors="surrogateescape", newline="")
 
 
 def _checked(record: Event | Item, decode: Callable[[bytes], Event | Item | Reject]) -> bytes:

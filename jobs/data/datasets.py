@@ -1,22 +1,16 @@
-"""What the rows of each public data set, and of a plain CSV file, mean as events and items."""
+"""What the rows of each public data set mean as events and items."""
 
-import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
 
-from riverrank.jobs.errors import UsageError
-from riverrank.state.event_types import EVENT_TYPES
 from riverrank.state.records import Event, Item
 
-from .convert import Collector, Reader, find, optional, rows
-
-TimeUnit = Literal["s", "ms", "us", "ns", "iso"]
-PER_MILLISECOND = {"ms": 1, "us": 1_000, "ns": 1_000_000}
+from .cells import PER_MILLISECOND, distinct, epoch_ms, number, timestamp
+from .convert import Collector, Reader
+from .tables import Format, find, optional, rows
 
 YEAR_NS = 31_557_600_000_000_000  # a Julian year, so that a film of 1 January may count to the year before
 NO_DATE_NS = -(1 << 63)  # as River's file writes it
@@ -25,6 +19,9 @@ GENRES = (
     *("unknown", "action", "adventure", "animation", "children_s", "comedy", "crime", "documentary", "drama"),
     *("fantasy", "film_noir", "horror", "musical", "mystery", "romance", "sci_fi", "thriller", "war", "western"),
 )
+
+NEWS = ("item", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
+BEHAVIORS = ("impression", "user", "time", "history", "shown")
 
 
 def river_data() -> Path:
@@ -51,10 +48,10 @@ def movielens_100k(source: Path, collector: Collector) -> None:
 def _river_movielens(path: Path, collector: Collector) -> None:
     people: dict[str, dict[str, str]] = {}
     needed = ("user", "item", "timestamp", "title", "release_date", "genres", "rating")
-    for k, (where, row) in enumerate(rows(path, collector, needed, separator="\t")):
+    for k, (where, row) in enumerate(rows(path, collector, needed, Format(separator="\t"))):
         with collector.row(where):
             user, item = row["user"], row["item"]
-            ts, value = int(row["timestamp"]) // 1_000_000, _number(row["rating"])
+            ts, value = int(row["timestamp"]) // 1_000_000, number(row["rating"])
             collector.event(Event(event_id=str(k), type="rate", user_id=user, item_id=item, value=value, ts=ts))
             if item not in collector.items:
                 collector.item(_film(item, row["title"], row["genres"].split(", "), int(row["release_date"])))
@@ -64,36 +61,39 @@ def _river_movielens(path: Path, collector: Collector) -> None:
 
 
 def _grouplens_movielens(folder: Path, collector: Collector) -> None:
-    table = partial(rows, collector=collector, header=False, encoding="latin-1")
+    def table(path: Path, separator: str, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+        form = Format(separator=separator, quoted=False, encoding="latin-1", columns=columns)
+        return rows(path, collector, columns, form)
+
     names = ("item", "title", "release_date", "video_date", "url", *GENRES)
-    for where, row in table(find(folder, "u.item"), columns=names, separator="|"):
+    for where, row in table(find(folder, "u.item"), "|", names):
         with collector.row(where):
             date = row["release_date"]
             released = _epoch_ms(date, "%d-%b-%Y") * PER_MILLISECOND["ns"] if date else NO_DATE_NS
             genres = [genre for genre in GENRES if row[genre] == "1"]
             collector.item(_film(row["item"], row["title"], genres, released))
     ratings = ("user", "item", "rating", "timestamp")
-    for k, (where, row) in enumerate(table(find(folder, "u.data"), columns=ratings, separator="\t")):
+    for k, (where, row) in enumerate(table(find(folder, "u.data"), "\t", ratings)):
         with collector.row(where):
-            ts, value = 1_000 * int(row["timestamp"]), _number(row["rating"])
+            ts, value = 1_000 * int(row["timestamp"]), number(row["rating"])
             user, item = row["user"], row["item"]
             collector.event(Event(event_id=str(k), type="rate", user_id=user, item_id=item, value=value, ts=ts))
     if people := optional(folder, "u.user"):
         person = ("user", "age", "gender", "occupation", "zip_code")
-        for where, row in table(people, columns=person, separator="|"):
+        for where, row in table(people, "|", person):
             with collector.row(where):
                 collector.profile(row["user"], _person(row))
 
 
 def _film(item_id: str, title: str, genres: list[str], released_ns: int) -> Item:
     attributes = {} if released_ns == NO_DATE_NS else {"year": 1970 + released_ns // YEAR_NS}
-    return Item(item_id=item_id, ts=0, title=title or None, categories=_distinct(genres), attributes=attributes)
+    return Item(item_id=item_id, ts=0, title=title or None, categories=distinct(genres), attributes=attributes)
 
 
 def _person(row: Mapping[str, str]) -> dict[str, str]:
     attributes = {key: row[key] for key in ("gender", "occupation") if row.get(key)}
     if row.get("age"):
-        attributes["age_band"] = next((band for below, band in AGE_BANDS if _number(row["age"]) < below), "65+")
+        attributes["age_band"] = next((band for below, band in AGE_BANDS if number(row["age"]) < below), "65+")
     return attributes
 
 
@@ -107,7 +107,7 @@ def complete_journey(source: Path, collector: Collector) -> None:
         with collector.row(where):
             ts = _epoch_ms(row["transaction_timestamp"], "%Y-%m-%d %H:%M:%S")
             context = {"store_id": row["store_id"], "basket_id": row["basket_id"], "week": int(row["week"])}
-            context |= {"hour": ts // 3_600_000 % 24} | {name: _number(row[name]) for name in numbers}
+            context |= {"hour": ts // 3_600_000 % 24} | {name: number(row[name]) for name in numbers}
             event_id = f"{row['basket_id']}-{row['product_id']}"
             repeated[event_id] += 1
             if repeated[event_id] > 1:
@@ -131,7 +131,7 @@ def _products(path: Path, collector: Collector) -> None:
     for where, row in rows(path, collector, ("product_id", *levels, *attributes.values())):
         with collector.row(where):
             known = {name: row[column] for name, column in attributes.items() if _is_known(row[column])}
-            categories = _distinct([row[level] for level in levels if _is_known(row[level])])
+            categories = distinct([row[level] for level in levels if _is_known(row[level])])
             collector.item(Item(item_id=row["product_id"], ts=0, categories=categories, attributes=known))
 
 
@@ -149,91 +149,44 @@ def serenade(source: Path, collector: Collector) -> None:
                 collector.item(Item(item_id=item, ts=0))
 
 
-CSV_FIELDS = ("user", "item", "ts", "type", "value", "event", "title", "categories")
-CSV_DEFAULTS = {"user": "user_id", "item": "item_id", "ts": "ts"}
-
-
-def mapping_of(given: list[str]) -> dict[str, str]:
-    """The columns by field that the flags `given` name.
-
-    >>> mapping_of(["user=who,item=what", "ts=when"])
-    {'user': 'who', 'item': 'what', 'ts': 'when'}
+def mind(source: Path, collector: Collector) -> None:
+    """Microsoft's MIND: a folder with behaviors.tsv and, if at hand, news.tsv. What was shown is an impression, and of
+    it what was taken a click, a millisecond later. The history beside them has no times, and is left out.
     """
-    mapping: dict[str, str] = {}
-    for pair in ",".join(given).split(",") if given else ():
-        field, equals, column = pair.strip().partition("=")
-        if not (field and equals and column):
-            raise UsageError(f"--map: expected FIELD=COLUMN, got {pair!r}")
-        mapping[field] = column
-    return mapping
-
-
-def plain_csv(columns: Mapping[str, str], unit: str, type_: str, separator: str) -> Reader:
-    """A reader of one CSV file with a header, gz by its ending. `columns` maps `CSV_FIELDS` to its columns.
-
-    Without a column of its own, an event is of the type `type_` and its id is the number of its row, from 0.
-    A column of categories holds them with | between.
-    """
-    if unknown := [name for name in columns if name not in CSV_FIELDS]:
-        raise UsageError(f"--map: no field {unknown[0]!r}; the fields are {', '.join(CSV_FIELDS)}")
-    if type_ not in EVENT_TYPES:
-        raise UsageError(f"--type: expected one of {', '.join(EVENT_TYPES)}, got {type_!r}")
-    if unit not in (units := get_args(TimeUnit)):
-        raise UsageError(f"--ts-unit: expected one of {', '.join(units)}, got {unit!r}")
-    if type_ == "rate" and "value" not in columns:
-        raise UsageError("--type: a rate needs its value; add --map value=COLUMN")
-    if len(separator) != 1:
-        raise UsageError(f"--separator: expected one character, got {separator!r}")
-    fields = {**CSV_DEFAULTS, **columns}
-
-    def read(source: Path, collector: Collector) -> None:
-        for k, (where, row) in enumerate(rows(source, collector, tuple(fields.values()), separator=separator)):
+    folder = source.parent if source.is_file() else source
+    behaviors = source if source.is_file() else find(source, "behaviors.tsv", "behaviours.tsv")
+    if news := optional(folder, "news.tsv"):
+        for where, row in rows(news, collector, NEWS, Format(separator="\t", quoted=False, columns=NEWS)):
             with collector.row(where):
-                given = {field: row[column] for field, column in fields.items() if row[column] != ""}
-                item_id, value = given.get("item"), given.get("value")
-                collector.event(
-                    Event(
-                        event_id=given.get("event", str(k)),
-                        type=given.get("type", type_),  # checked with the record
-                        user_id=given.get("user", ""),
-                        item_id=item_id,
-                        ts=timestamp(given.get("ts", ""), unit),
-                        value=None if value is None else _number(value),
-                    )
-                )
-                if item_id is not None and item_id not in collector.items:
-                    categories = _distinct([c for c in given.get("categories", "").split("|") if c])
-                    collector.item(Item(item_id=item_id, ts=0, title=given.get("title"), categories=categories))
-
-    return read
+                levels = distinct([row["category"], row["subcategory"]])
+                title, text = row["title"] or None, row["abstract"] or None
+                collector.item(Item(item_id=row["item"], ts=0, title=title, text=text, categories=levels))
+    form = Format(separator="\t", quoted=False, columns=BEHAVIORS)
+    for where, row in rows(behaviors, collector, BEHAVIORS, form):
+        with collector.row(where):
+            events = _impression(row["impression"], row["user"], row["time"], row["shown"].split())
+            new = [item for item in dict.fromkeys(events[0].items or ()) if item not in collector.items]
+            collector.take(events, [Item(item_id=item, ts=0) for item in new])
 
 
-def timestamp(text: str, unit: str) -> int:
-    """A time as epoch milliseconds: a number of `unit` (a `TimeUnit`), or ISO 8601, in UTC unless it says otherwise.
-
-    >>> timestamp("1590884413", "s"), timestamp("1590884413.5", "s"), timestamp("2020-05-31T00:20:13", "iso")
-    (1590884413000, 1590884413500, 1590884413000)
-    """
-    if unit == "iso":
-        time = datetime.fromisoformat(text)
-        return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000)
-    try:
-        whole = int(text)
-    except ValueError:
-        number = _number(text)
-        return round(number * 1_000 if unit == "s" else number / PER_MILLISECOND[unit])
-    return whole * 1_000 if unit == "s" else whole // PER_MILLISECOND[unit]
+def _impression(name: str, user: str, time: str, shown: list[str]) -> list[Event]:
+    """What was shown, as `ITEM-LABEL` each or, in a test set, `ITEM`, and the clicks on it."""
+    labelled = [(each.rpartition("-") if "-" in each else (each, "-", "0"))[::2] for each in shown]
+    if odd := [label for _, label in labelled if label not in ("0", "1")]:
+        raise ValueError(f"impressions: expected ITEM-0 or ITEM-1, got the label {odd[0]!r}")
+    ts = _epoch_ms(time, "%m/%d/%Y %I:%M:%S %p")
+    slate_id = f"{user}-{ts}-{name}"  # the names begin anew in each part of the data set
+    items = tuple(item for item, _ in labelled)
+    clicks = (
+        Event(event_id=f"{slate_id}-{at}", type="click", user_id=user, item_id=item, ts=ts + 1, slate_id=slate_id)
+        for at, (item, label) in enumerate(labelled, 1)
+        if label == "1"
+    )
+    return [Event(slate_id, "impression", user, ts, items=items, slate_id=slate_id), *clicks]
 
 
 def _epoch_ms(text: str, form: str) -> int:
-    return round(datetime.strptime(text, form).replace(tzinfo=UTC).timestamp() * 1_000)
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"expected a finite number, got {text!r}")
-    return number
+    return epoch_ms(datetime.strptime(text, form).replace(tzinfo=UTC))
 
 
 def _is_known(value: str) -> bool:
@@ -241,12 +194,9 @@ def _is_known(value: str) -> bool:
     return value not in ("", "NA")
 
 
-def _distinct(values: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(values))
-
-
 READERS: Mapping[str, Reader] = {
     "movielens-100k": movielens_100k,
     "complete-journey": complete_journey,
     "serenade": serenade,
+    "mind": mind,
 }

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from converted import Files
 from riverrank.jobs.data import datasets
+from riverrank.jobs.data.cells import timestamp
 from riverrank.jobs.data.convert import Reader, Report, convert
+from riverrank.jobs.data.layout import TableFlags
+from riverrank.jobs.data.plain_csv import CsvFlags, EventFlags, plain_csv
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.state.records import Event, Item, decode_event, decode_item
+from riverrank.state.records import Event, Item
 
 RIVER_HEADER = [
     *("user", "item", "rating", "timestamp", "title", "release_date", "genres"),
@@ -35,49 +39,15 @@ RIVER_ROWS = [
 ]
 
 
-class Files:
-    """A source to write to, and what became of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.events_path, self.items_path = folder / "e.jsonl", folder / "i.jsonl.gz"
-
-    def put(self, name: str, text: str, encoding: str = "utf-8") -> Path:
-        path = self.folder / name
-        raw = text.encode(encoding, "surrogateescape")
-        path.write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
-        return path
-
-    def convert(self, reader: Reader, source: Path | None = None) -> Report:
-        return convert(reader, source or self.folder, str(self.events_path), str(self.items_path))
-
-    def events(self) -> list[Event]:
-        events = [decode_event(line) for line in self.events_path.read_bytes().splitlines()]
-        assert events
-        taken = [event for event in events if isinstance(event, Event)]
-        assert taken == events
-        return taken
-
-    def items(self) -> dict[str, Item]:
-        items = [decode_item(line) for line in gzip.decompress(self.items_path.read_bytes()).splitlines()]
-        assert items
-        taken = {item.item_id: item for item in items if isinstance(item, Item)}
-        assert len(taken) == len(items)
-        return taken
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path)
-
-
 def river_table(rows: list[list[str]]) -> str:
     full = [RIVER_HEADER, *([*row, "student", "12345"] for row in rows)]
     return "\n".join("\t".join(row) for row in full) + "\n"
 
 
 def plain(unit: str = "s", type_: str = "click", **columns: str) -> Reader:
-    return datasets.plain_csv(columns, unit, type_, ",")
+    """A reader of CSV with a header."""
+    mapping = [f"{field}={column}" for field, column in columns.items()]
+    return plain_csv(CsvFlags(TableFlags(mapping=mapping), EventFlags(type_, ts_unit=unit)))
 
 
 def test_movielens_in_rivers_format_is_mapped_as_the_quality_protocol_does(files: Files) -> None:
@@ -217,8 +187,8 @@ def test_a_plain_csv_file_is_mapped_by_its_columns(files: Files) -> None:
     )
     files.convert(reader, path)
     assert files.events() == [
-        Event(event_id="1", type="view", user_id="u", item_id="j", ts=1590883200000),
-        Event(event_id="0", type="rate", user_id="u", item_id="i", ts=1590884413000, value=4.0),
+        Event(event_id="log-view-3", type="view", user_id="u", item_id="j", ts=1590883200000),
+        Event(event_id="log-rate-2", type="rate", user_id="u", item_id="i", ts=1590884413000, value=4.0),
     ]
     assert files.items() == {"i": Item("i", 0, "Alien", categories=("a", "b")), "j": Item("j", 0)}
 
@@ -231,7 +201,7 @@ def test_a_plain_csv_file_is_mapped_by_its_columns(files: Files) -> None:
     ],
 )
 def test_a_time_of_any_unit_is_epoch_milliseconds(unit: str, text: str) -> None:
-    assert datasets.timestamp(text, unit) == 1590884413000
+    assert timestamp(text, unit) == 1590884413000
 
 
 BAD_ROWS = [
@@ -304,7 +274,8 @@ def test_a_source_without_a_usable_row_and_a_damaged_one_fail(files: Files) -> N
 )
 def test_a_mapping_that_cannot_be_is_told_before_anything_is_read(arguments: tuple[Any, ...], told: str) -> None:
     with pytest.raises(UsageError) as raised:
-        datasets.plain_csv(*arguments, ",")
+        columns, unit, type_ = arguments
+        plain(unit, type_, **columns)
     assert str(raised.value).startswith(told)
 
 
