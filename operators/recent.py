@@ -3,11 +3,22 @@ to do without: decode a state again, find again what would be served, or, in RAN
 """
 
 from collections import OrderedDict
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 MOST = 1000  # users
+MOST_SHOWN = 100_000  # items, of all that users were shown: some 35 MB
 
 Held = TypeVar("Held")
+
+
+class Counted(Protocol):
+    """What has a number of items."""
+
+    @property
+    def size(self) -> int: ...
+
+
+Items = TypeVar("Items", bound=Counted)
 
 
 class Recent(Generic[Held]):
@@ -39,3 +50,51 @@ class Recent(Generic[Held]):
     def forget(self, user_id: str) -> None:
         """Keep nothing of the user."""
         self._by_user.pop(user_id, None)
+
+
+class Shown(Generic[Items]):
+    """What users were shown last, by the user and a name of it, good for as long as `made_from` is the same: lists of
+    `most` items in all, and then the oldest goes.
+
+    >>> from types import SimpleNamespace
+    >>> shown = Shown(most=3)
+    >>> shown.put("u", "e-1", 0, SimpleNamespace(size=2))
+    >>> shown.put("u", "e-2", 0, SimpleNamespace(size=2))
+    >>> shown.get("u", "e-1", 0), shown.get("u", "e-2", 0), shown.get("u", "e-2", 1)
+    (None, namespace(size=2), None)
+    """
+
+    def __init__(self, most: int = MOST_SHOWN) -> None:
+        self._most, self._held = most, 0
+        self._lists: OrderedDict[tuple[str, str], tuple[object, Items]] = OrderedDict()
+        self._names: dict[str, set[str]] = {}  # of a user's lists
+
+    def put(self, user_id: str, name: str, made_from: object, items: Items) -> None:
+        """Keep a list."""
+        self.forget(user_id, name)
+        self._lists[user_id, name] = made_from, items
+        self._names.setdefault(user_id, set()).add(name)
+        self._held += items.size
+        while self._held > self._most:
+            self.forget(*next(iter(self._lists)))
+
+    def get(self, user_id: str, name: str, made_from: object) -> Items | None:
+        """The list of that name, made from an equal `made_from`, if it is here."""
+        held = self._lists.get((user_id, name))
+        return held[1] if held is not None and held[0] == made_from else None
+
+    def forget(self, user_id: str, name: str) -> None:
+        """Keep no list of that name."""
+        held = self._lists.pop((user_id, name), None)
+        if held is None:
+            return
+        self._held -= held[1].size
+        names = self._names[user_id]
+        names.remove(name)
+        if not names:
+            del self._names[user_id]
+
+    def forget_user(self, user_id: str) -> None:
+        """Keep no list of the user."""
+        for name in tuple(self._names.get(user_id, ())):
+            self.forget(user_id, name)

@@ -56,7 +56,7 @@ class ImpressionSettings(Section):
     """How long an impression waits for what follows it, and how many may wait at once."""
 
     window: Annotated[Milliseconds, Meta(description="how long an impression waits for what follows it")] = 600_000
-    max_open: Annotated[int, Meta(ge=1, le=100, description="impressions of a user that may wait, at most")] = 4
+    max_open: Annotated[int, Meta(ge=1, le=100, description="impressions of a user that may wait, at most")] = 8
 
 
 class SignalSettings(Section):
@@ -209,6 +209,9 @@ class Behaviour(Section):
     allowed_lateness: Annotated[
         Milliseconds, Meta(description="an event older than its user's newest by more than this is late")
     ] = 3_600_000
+    allowed_ahead: Annotated[
+        Milliseconds, Meta(description="an event or item that is newer than the wall clock by more than this is ahead")
+    ] = 600_000
     seed: Annotated[int, Meta(description="seed of all random choices")] = 0
     reward: RewardSettings = RewardSettings()
     history: HistorySettings = HistorySettings()

@@ -15,6 +15,7 @@ class EventType(msgspec.Struct, frozen=True):
         name: its `type` in a record.
         code: the number it is stored by, in histories; one that was given never changes, nor is it given again.
         needs: the fields of a record that it cannot be without.
+        uses: fields of any size, `items` and `attributes`, that it has a use for besides; of others they are dropped.
         interaction: whether by it a user shows interest in the item it names.
         answered: whether a slate answers it.
         reward: what it is worth unless `reward.<name>` says otherwise; None: it has no such setting.
@@ -24,6 +25,7 @@ class EventType(msgspec.Struct, frozen=True):
     name: str
     code: int
     needs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
     interaction: bool = False
     answered: bool = False
     reward: float | None = None
@@ -55,7 +57,7 @@ EVENT_TYPES: dict[str, EventType] = {
         interaction("purchase", 5, "bought", reward=2.0),
         EventType("rate", 6, ("item_id", "value"), interaction=True, answered=True, verb="rated"),
         EventType("impression", 7, ("items",)),
-        EventType("profile", 8),
+        EventType("profile", 8, uses=("attributes",)),
         EventType("request", 9, answered=True),
         EventType("erase", 10),
     )

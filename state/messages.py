@@ -5,7 +5,7 @@ Of these, SIGNALS, RANKER and the index of items keep what they learned from in 
 default, and what changes otherwise gets a new number as `state.codec` has it.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct, pack, unpack, unpack_from
 from typing import Any, overload
@@ -75,10 +75,10 @@ class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return zip(reversed(self.items), reversed(rewards), reversed(self.kinds), strict=True)
 
     def taken(self, most: int | None = None) -> Sequence[str]:
-        """The items that were taken, newest first, among the last `most` interactions.
+        """The items that were taken, newest first, among the last `most` interactions; none that was refused since.
 
-        >>> History.of([Seen("a", 5, 1.0), Seen("b", 7, -1.0, 3), Seen("c", 8, 1.0)]).taken(2)
-        ['c']
+        >>> History.of([Seen("b", 5, 1.0), Seen("a", 6, 1.0), Seen("b", 7, -1.0, 3), Seen("c", 8, 1.0)]).taken()
+        ['c', 'a']
         """
         items = self.items
         n = len(items) if most is None else min(most, len(items))
@@ -90,11 +90,34 @@ class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
         if signs.isascii() and 0 not in signs:
             return newest_first
         rewards = unpack_from(f"<{n}d", self.rewards, first)
-        return [item_id for item_id, reward in zip(newest_first, reversed(rewards), strict=True) if reward > 0]
+        taken: list[str] = []
+        refused: set[str] = set()
+        for item_id, reward in zip(newest_first, reversed(rewards), strict=True):
+            if reward < 0:
+                refused.add(item_id)
+            elif reward > 0 and item_id not in refused:
+                taken.append(item_id)
+        return taken
 
     def since(self, ts: int) -> "History":
         """The interactions from `ts` on."""
         return self[bisect_left(memoryview(self.ts).cast("q"), ts) :]
+
+    def before(self, ts: int) -> "History":
+        """The interactions before `ts`."""
+        return self[: bisect_left(memoryview(self.ts).cast("q"), ts)]
+
+    def newest(self) -> int:
+        """The time of the newest interaction, -1 where there is none."""
+        return _INT.unpack_from(self.ts, len(self.ts) - 8)[0] if self.ts else -1
+
+    def with_entry(self, seen: Seen) -> "History":
+        """This history with one entry more, put in by time; of equal times the later arrival is newer."""
+        if self.newest() <= seen.ts:
+            return self.appended(seen)
+        entries = list(self)
+        entries.insert(bisect_right(entries, seen.ts, key=lambda entry: entry.ts), seen)
+        return History.of(entries)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -141,9 +164,9 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
 class Feedback(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """An accepted event of a user with what SESSION knows of them: the one record that every learner reads.
 
-    `history` is the user's before this event, newest last; any entries are taken. `reward` is 0 for an event that is
-    no interaction. `attributes` is the user's profile as it stands after this event. `epoch` is the event time of the
-    user's last erasure, 0 for none. `outcomes` are the impressions that this event resolved.
+    `history` is the user's as it stood when this event came, newest last; any entries are taken. `reward` is 0 for an
+    event that is no interaction. `attributes` is the user's profile as it stands after this event. `epoch` is the event
+    time of the user's last erasure, 0 for none. `outcomes` are the impressions that this event resolved.
     """
 
     event: Event
@@ -157,13 +180,22 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, tag=2):
         if not isinstance(self.history, History):
             msgspec.structs.force_setattr(self, "history", History.of(self.history))
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether interactions came that are newer than this event."""
+        return self.history.newest() > self.event.ts
+
+    def history_before(self) -> History:
+        """The interactions up to the event's time: what came sooner and happened later is not what it follows from."""
+        return self.history.before(self.event.ts + 1) if self.is_behind else self.history
+
     def history_after(self) -> History:
         """The history with the event's own interaction in it."""
         event = self.event
         entry = EVENT_TYPES[event.type]
         if event.item_id is None or not entry.interaction:
             return self.history
-        return self.history.appended(Seen(event.item_id, event.ts, self.reward, entry.code))
+        return self.history.with_entry(Seen(event.item_id, event.ts, self.reward, entry.code))
 
 
 class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=5):

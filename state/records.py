@@ -3,7 +3,6 @@
 Nothing here knows what a record is used for. A decoder never raises on bad input: it returns a `Reject`.
 """
 
-import math
 import re
 from typing import Any, Literal
 
@@ -14,13 +13,18 @@ from .event_types import EVENT_TYPES
 MAX_RECORD_BYTES = 1 << 20
 MAX_ID_BYTES = 256
 MAX_IMPRESSION_ITEMS = 1000
+MAX_NUMBER = 1e6  # of a `value` and of a component of an embedding, either way
+MAX_COMPONENTS = 4096  # of an embedding
+MAX_PROFILE_BYTES = 8 * 1024  # of `attributes` as JSON
+MAX_CONTEXT_BYTES = 1024  # as JSON
+MAX_SLATE_ID_BYTES = 320
 MAX_TS = 253_402_300_799_999  # the last millisecond of the year 9999
 RAW_KEPT_BYTES = 1024
 MAX_LETTER_BYTES = 1_000_000  # of a dead letter's `raw` as JSON: a broker takes 1 MiB a record, unless told otherwise
 MAX_DEPTH = 64  # levels of nesting in `context` and `attributes`
 DETAIL_KEPT = 200  # characters of what msgspec says, which may quote the record
 
-Reason = Literal["bad_encoding", "bad_json", "bad_field", "too_large", "late"]
+Reason = Literal["bad_encoding", "bad_json", "bad_field", "too_large", "late", "ahead"]
 
 
 class Reject(msgspec.Struct, frozen=True):
@@ -133,6 +137,12 @@ class Prediction(msgspec.Struct, frozen=True):
     kind: Literal["rating", "click"]
 
 
+class _Key(msgspec.Struct):
+    """The key of a deletion, as an object."""
+
+    item_id: str
+
+
 _EVENT = msgspec.json.Decoder(Event)
 _ITEM = msgspec.json.Decoder(Item)
 _ENCODER = msgspec.json.Encoder()
@@ -140,8 +150,8 @@ _may_overflow = re.compile(rb"\d{19}").search
 to_json = _ENCODER.encode
 
 
-def decode_event(raw: bytes | None) -> Event | Reject:
-    """The event that `raw` holds, or why it holds none.
+def decode_event(raw: bytes | None, latest: int = MAX_TS) -> Event | Reject:
+    """The event that `raw` holds, or why it holds none; one that is newer than `latest`, epoch milliseconds, is ahead.
 
     >>> decode_event(b'{"event_id":"e","type":"click","user_id":"u","item_id":"i","ts":1}').type
     'click'
@@ -154,27 +164,36 @@ def decode_event(raw: bytes | None) -> Event | Reject:
     if isinstance(event, Reject):
         return event
     fault = _event_fault(event)
-    return Reject("bad_field", fault) if fault else event
+    if fault:
+        return Reject("bad_field", fault)
+    return _without_unused(event) if event.ts <= latest else _ahead(event.ts, latest)
 
 
-def decode_item(raw: bytes | None, key: bytes | None = None, ts: int = 0) -> Item | Reject:
-    """The item that `raw` holds, or why it holds none. No value (a tombstone) deletes the item named by `key` at `ts`.
+def decode_item(raw: bytes | None, key: bytes | None = None, ts: int = 0, latest: int = MAX_TS) -> Item | Reject:
+    """The item that `raw` holds, or why it holds none. No value (a tombstone) deletes the item named by `key` at `ts`:
+    the key is the id, the id as a JSON string, or a JSON object with `item_id`. `latest` as in `decode_event`.
 
-    >>> decode_item(None, b"i-3", 7).deleted
-    True
+    >>> [decode_item(None, key, 7).item_id for key in (b"i-3", b'"i-3"', b'{"item_id": "i-3"}')]
+    ['i-3', 'i-3', 'i-3']
     """
     if raw is None:
-        try:
-            item_id = (key or b"").decode("utf-8")
-        except UnicodeDecodeError as error:
-            return Reject("bad_encoding", f"the key of a deletion is not UTF-8: {error.reason} at byte {error.start}")
+        item_id = _id_of_key(key or b"")
+        if isinstance(item_id, Reject):
+            return item_id
         fault = _item_id_fault("key", item_id)
-        return Reject("bad_field", fault) if fault else Item(item_id=item_id, ts=max(0, ts), deleted=True)
+        item = Item(item_id=item_id, ts=max(0, ts), deleted=True)
+        return Reject("bad_field", fault) if fault else item if item.ts <= latest else _ahead(item.ts, latest)
     item = _decode(raw, _ITEM)
     if isinstance(item, Reject):
         return item
     fault = _item_fault(item)
-    return Reject("bad_field", fault) if fault else item
+    if fault:
+        return Reject("bad_field", fault)
+    return item if item.ts <= latest else _ahead(item.ts, latest)
+
+
+def _ahead(ts: int, latest: int) -> Reject:
+    return Reject("ahead", f"ts: {ts} is {ts - latest} ms beyond what the wall clock allows (allowed_ahead)")
 
 
 def dead_letter(raw: bytes | None, reject: Reject, topic: str, partition: int, offset: int, ts: int) -> DeadLetter:
@@ -200,7 +219,7 @@ def _decode(raw: bytes, decoder: msgspec.json.Decoder) -> Any:
     except UnicodeDecodeError as error:
         return Reject("bad_encoding", f"not UTF-8: {error.reason} at byte {error.start}")
     try:
-        record = decoder.decode(raw)
+        record = _present(raw, decoder) if b"null" in raw else decoder.decode(raw)
     except msgspec.ValidationError as error:
         return Reject("bad_field", _field_first(str(error)))
     except (msgspec.DecodeError, RecursionError) as error:
@@ -210,6 +229,38 @@ def _decode(raw: bytes, decoder: msgspec.json.Decoder) -> Any:
             if fault := _nested_fault(field, getattr(record, field, None)):
                 return Reject("bad_field", fault)
     return record
+
+
+def _present(raw: bytes, decoder: msgspec.json.Decoder) -> Any:
+    """The record of an object in which a field that is null is as if it were absent; raises as msgspec does."""
+    fields = msgspec.json.decode(raw)
+    if not isinstance(fields, dict) or None not in fields.values():
+        return decoder.decode(raw)
+    return msgspec.convert({name: value for name, value in fields.items() if value is not None}, decoder.type)
+
+
+def _without_unused(event: Event) -> Event:
+    """`event` without what can be of any size and its type has no use for: it would travel for nothing."""
+    if event.items is None and event.attributes is None:
+        return event
+    entry = EVENT_TYPES[event.type]
+    used = (*entry.needs, *entry.uses)
+    return msgspec.structs.replace(event, **dict.fromkeys({"items", "attributes"}.difference(used)))
+
+
+def _id_of_key(key: bytes) -> str | Reject:
+    """The item's id that the key of a deletion holds."""
+    try:
+        text = key.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return Reject("bad_encoding", f"the key of a deletion is not UTF-8: {error.reason} at byte {error.start}")
+    if text.startswith(("{", '"')):
+        try:
+            named = msgspec.json.decode(key, type=_Key | str)
+        except (msgspec.DecodeError, RecursionError) as error:
+            return Reject("bad_field", f"key: expected an item id, as it is or as JSON: {str(error)[:DETAIL_KEPT]}")
+        return named if isinstance(named, str) else named.item_id
+    return text
 
 
 def _nested_fault(field: str, value: object) -> str | None:
@@ -265,15 +316,35 @@ def _event_fault(event: Event) -> str | None:
     fault = _id_fault("event_id", event.event_id) or _id_fault("user_id", event.user_id) or _ts_fault("ts", event.ts)
     if fault:
         return fault
-    if event.item_id is not None and (fault := _item_id_fault("item_id", event.item_id)):
+    fault = (
+        (_item_id_fault("item_id", event.item_id) if event.item_id is not None else None)
+        or (_number_fault("value", event.value) if event.value is not None else None)
+        or (_size_fault(event, entry.uses) if event.slate_id or event.context or event.attributes else None)
+    )
+    if fault:
         return fault
-    if event.value is not None and not math.isfinite(event.value):
-        return "value: expected a finite number"
     for field in entry.needs:
         if getattr(event, field) in (None, ()):
             what = "at least one item id" if field == "items" else "one"
             return f"{field}: {'an' if entry.name[0] in 'aeiou' else 'a'} {entry.name} needs {what}, none is there"
     return _items_fault(event.items) if event.items and "items" in entry.needs else None
+
+
+def _size_fault(event: Event, uses: tuple[str, ...]) -> str | None:
+    if event.slate_id is not None and len(event.slate_id.encode("utf-8")) > MAX_SLATE_ID_BYTES:
+        got = len(event.slate_id.encode("utf-8"))
+        return f"slate_id: expected a string of at most {MAX_SLATE_ID_BYTES} bytes, got {got} bytes"
+    for field, most in (("context", MAX_CONTEXT_BYTES), ("attributes", MAX_PROFILE_BYTES)):
+        value = getattr(event, field) if field == "context" or field in uses else None
+        if value and (got := len(to_json(value))) > most:
+            return f"{field}: expected at most {most} bytes as JSON, got {got}"
+    return None
+
+
+def _number_fault(field: str, value: float) -> str | None:
+    if -MAX_NUMBER <= value <= MAX_NUMBER:
+        return None
+    return f"{field}: expected a number from {-MAX_NUMBER:.0f} to {MAX_NUMBER:.0f}, got {value:g}"
 
 
 def _item_id_fault(field: str, value: str) -> str | None:
@@ -294,6 +365,9 @@ def _item_fault(item: Item) -> str | None:
         return fault
     if item.published_ts is not None and (fault := _ts_fault("published_ts", item.published_ts)):
         return fault
-    if item.embedding is not None and not all(map(math.isfinite, item.embedding)):
-        return "embedding: expected finite numbers"
-    return None
+    if item.embedding is None:
+        return None
+    if len(item.embedding) > MAX_COMPONENTS:
+        return f"embedding: expected at most {MAX_COMPONENTS} numbers, got {len(item.embedding)}"
+    faults = (_number_fault(f"embedding[{at}]", number) for at, number in enumerate(item.embedding))
+    return next(filter(None, faults), None)

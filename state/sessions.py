@@ -9,32 +9,45 @@ from .messages import EMPTY, History, Seen
 
 
 class OpenImpression(msgspec.Struct, array_like=True):
-    """An impression that waits for what follows it. `labels` has a byte an item: 1 once a positive interaction with
-    it came, else 0.
+    """An impression that waits for what follows it.
+
+    `answers` holds, by the position in `items`, the time of the last word on that item, and its label: 1 where it was
+    positive, else 0. `arrived` is when it came, by the wall clock in epoch milliseconds, 0 where nobody looked.
     """
 
     event_id: str
     ts: int
     items: tuple[str, ...]
-    labels: bytes
     slate_id: str | None = None
+    answers: dict[int, tuple[int, int]] = {}
+    arrived: int = 0
+
+    def labels(self) -> tuple[int, ...]:
+        """The label of each item.
+
+        >>> OpenImpression("e", 5, ("a", "b"), None, {1: (7, 1)}).labels()
+        (0, 1)
+        """
+        return tuple([self.answers.get(position, (0, 0))[1] for position in range(len(self.items))])
 
 
-class SessionState(msgspec.Struct, array_like=True, tag=2):
-    """Layout 2.
+class SessionState(msgspec.Struct, array_like=True, tag=3):
+    """Layout 3.
 
     Of each event id that is remembered, oldest arrival first, `hashes` has the 64-bit hash and `times` the event's
-    time, unsigned 64-bit numbers, little-endian. `newest` is the newest event time, -1 for none. `floor` is the time up
-    to which ids were forgotten for want of room, -1 for none: events up to it count as late. `epoch` is the time of the
-    last erasure, 0 for none. `history` is newest last.
+    time, unsigned 64-bit numbers, little-endian; `late` has the hashes of the last that came late. `newest` and
+    `second` are the two newest event times, -1 for none. `epoch` is the time of the last erasure, 0 for none. `history`
+    is newest last; `marks` has a 32-bit hash of the slate's id, 0 for none, of each of its newest entries.
     """
 
     newest: int = -1
-    floor: int = -1
+    second: int = -1
     epoch: int = 0
     hashes: bytes = b""
     times: bytes = b""
+    late: bytes = b""
     history: History = EMPTY
+    marks: bytes = b""
     impressions: list[OpenImpression] = []
     attributes: dict[str, Any] = {}
 
@@ -50,6 +63,17 @@ def _by_columns(fields: Fields) -> Fields:
     return [newest, floor, epoch, hashes, times, history, impressions, attributes]
 
 
-SESSION = Layout("session state", SessionState, {1: _by_columns})
+def _by_words(fields: Fields) -> Fields:
+    """From layout 2: no second newest time, for which the newest stands as it did; labels without their times."""
+    defaults: Fields = [-1, -1, 0, b"", b"", EMPTY, [], {}]
+    newest, _, epoch, hashes, times, history, impressions, attributes = [*fields, *defaults[len(fields) :]]
+    opened = [
+        [event_id, ts, items, slate_id, {k: (ts, 1) for k, label in enumerate(labels) if label}]
+        for event_id, ts, items, labels, slate_id in ([*each, None][:5] for each in impressions)
+    ]
+    return [newest, newest, epoch, hashes, times, b"", history, b"", opened, attributes]
+
+
+SESSION = Layout("session state", SessionState, {1: _by_columns, 2: _by_words})
 encode_session = SESSION.encode
 decode_session = SESSION.decode

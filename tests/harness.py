@@ -181,6 +181,9 @@ class _Timers:
     def register_event_time_timer(self, timestamp: int) -> None:
         self._harness.store.timers.add((EVENT_TIME, timestamp, _current(self._harness)))
 
+    def delete_event_time_timer(self, timestamp: int) -> None:
+        self._harness.store.timers.discard((EVENT_TIME, timestamp, _current(self._harness)))
+
 
 def _current(harness: Harness) -> str:
     assert harness.key is not None, "there is no key here: keyed state and timers can't be touched"

@@ -10,8 +10,8 @@ from riverrank.jobs.config.preflight import broker_errors, check_topic
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.local.pipeline import Intake
 from riverrank.jobs.local.reading import STANDARD, read
-from riverrank.operators.flink.arrivals import Arrival
-from riverrank.state.records import Event, Item, Reject, decode_event, decode_item
+from riverrank.operators.flink.arrivals import Arrival, event_of, item_of
+from riverrank.state.records import Event, Item, Reject
 
 EXAMPLES = 5
 
@@ -60,7 +60,7 @@ def sample(config: Config, most: int) -> Findings:
     if origin := _origin(config, "items"):
         findings.items = Sampled(*origin)
         for arrival in _limited(config, "items", most, findings.items):
-            item = decode_item(arrival.value, arrival.key, arrival.ts)
+            item = item_of(arrival, config.behaviour)
             if isinstance(item, Reject):
                 _reject(findings.items, arrival, item)
             elif item.item_id not in catalogue or catalogue[item.item_id].ts <= item.ts:
@@ -106,7 +106,7 @@ def _judge_events(config: Config, most: int, findings: Findings, sampled: Sample
     users: set[str] = set()
     named: dict[str, int] = {}
     for arrival in _limited(config, "events", most, sampled):
-        event = decode_event(arrival.value)
+        event = event_of(arrival, config.behaviour)
         if isinstance(event, Reject):
             _reject(sampled, arrival, event)
             continue

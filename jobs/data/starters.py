@@ -10,10 +10,11 @@ from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.local.pipeline import Intake, Lessons
 from riverrank.jobs.local.reading import read
 from riverrank.operators.catalogue.starters import choose, together
+from riverrank.operators.flink.arrivals import event_of, item_of
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.state.item_tables import POSITIVES, RATINGS
-from riverrank.state.records import Event, Item, decode_event, decode_item
+from riverrank.state.records import Event, Item
 
 NEVER = 1 << 62  # events
 CONSIDERED = 2000  # items, those that most people know
@@ -44,12 +45,12 @@ def run(config: Config, number: int, *, as_json: bool) -> None:
     lessons = Lessons(behaviour, intake.session)
     titles = {}
     for arrival in read(config, "items"):
-        item = decode_item(arrival.value, arrival.key, arrival.ts)
+        item = item_of(arrival, behaviour)
         if isinstance(item, Item):
             titles[item.item_id] = item.title
             lessons.item(item)
     for arrival in read(config, "events"):
-        event = decode_event(arrival.value)
+        event = event_of(arrival, behaviour)
         feedback = intake.accept(event).feedback if isinstance(event, Event) else None
         if feedback is not None:
             lessons.learn(feedback)

@@ -21,11 +21,11 @@ from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.jobs.local.reading import STANDARD, read, read_lines
 from riverrank.operators.candidates import registry
 from riverrank.operators.catalogue.vectors import DIMENSIONS
-from riverrank.operators.flink.arrivals import Arrival
+from riverrank.operators.flink.arrivals import Arrival, event_of
 from riverrank.operators.session.session import reward_of
 from riverrank.operators.settings import SourceSettings
 from riverrank.state.outputs import PREDICTIONS
-from riverrank.state.records import Event, Prediction, Reject, decode_event
+from riverrank.state.records import Event, Prediction, Reject
 
 from . import report as evaluate_report
 from .baselines import Panel
@@ -95,7 +95,7 @@ class Evaluation:
     def event(self, arrival: Arrival) -> None:
         """Test what an event is a test of, then let every policy learn from it and answer it."""
         self.events += 1
-        event = decode_event(arrival.value)
+        event = event_of(arrival, self.behaviour)
         if isinstance(event, Reject):
             self.own.event(arrival)
             return

@@ -118,7 +118,7 @@ def _items(env: StreamExecutionEnvironment, tables: StreamTableEnvironment | Non
     if source is None:
         return None
     stream, read = source
-    parse = ParseItems(read, _topic(config, "items"), sinks.outputs(config), updates=_follows(config))
+    parse = ParseItems(config.behaviour, read, _topic(config, "items"), sinks.outputs(config), updates=_follows(config))
     return _placed(stream.process(parse, BYTES), uids.ITEMS_PARSE, _readers(config, config.files.items))
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 from riverrank.operators.cache.redis_cache import slate_key
-from riverrank.operators.flink.arrivals import Arrival
+from riverrank.operators.flink.arrivals import Arrival, event_of, item_of
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.session.session import Accepted, Session
@@ -20,7 +20,7 @@ from riverrank.operators.signals.signals import Signals
 from riverrank.operators.slate.recommend import Answer, Recommend, receipt_of
 from riverrank.state.messages import CacheWrite, CatalogueUpdate, Feedback, Update
 from riverrank.state.outputs import PREDICTIONS, Origin, Records
-from riverrank.state.records import Event, Item, Reject, dead_letter, decode_event, decode_item
+from riverrank.state.records import Event, Item, Reject, dead_letter
 
 Write = Callable[[str, bytes], None]  # takes the key and the JSON of one record
 
@@ -64,6 +64,14 @@ class Intake:
         accepted = self.session.accept(event, self.states.get(event.user_id))
         _keep(self.states, event.user_id, accepted.state)
         return accepted
+
+    def close(self) -> Iterator[Feedback]:
+        """What is to be learned from the impressions that wait at the end of the input, user by user."""
+        for user_id, state in list(self.states.items()):
+            accepted = self.session.close(user_id, state)
+            _keep(self.states, user_id, accepted.state)
+            if accepted.feedback is not None:
+                yield accepted.feedback
 
 
 class Lessons:
@@ -125,6 +133,7 @@ class Pipeline:
         popular_every: int = 10_000,
     ) -> None:
         """`outputs` are those of `state.outputs.OUTPUTS` that go anywhere, by name; `popular_every` in milliseconds."""
+        self.behaviour = behaviour
         self.outputs = dict(outputs or {})
         self.cache = cache
         self.intake = Intake(behaviour)
@@ -142,7 +151,7 @@ class Pipeline:
 
     def item(self, arrival: Arrival) -> None:
         """Take a record of the items stream."""
-        item = decode_item(arrival.value, arrival.key, arrival.ts)
+        item = item_of(arrival, self.behaviour)
         if isinstance(item, Item):
             self.lessons.item(item)
         else:
@@ -150,7 +159,7 @@ class Pipeline:
 
     def event(self, arrival: Arrival) -> Answer | None:
         """Take a record of the events stream; None where it is not to be answered, or cannot be used."""
-        return self.take(decode_event(arrival.value), arrival)
+        return self.take(event_of(arrival, self.behaviour), arrival)
 
     def take(self, event: Event | Reject, arrival: Arrival) -> Answer | None:
         """Take an event, which came as `arrival`."""
@@ -174,6 +183,15 @@ class Pipeline:
             yield from self.lessons.learn(accepted.feedback)
         elif accepted.reject is None:
             yield Redelivery()
+
+    def last_messages(self) -> Iterator[Message]:
+        """As `messages`, at the end of the input."""
+        yield from self.intake.close()
+
+    def finish(self) -> None:
+        """Take the end of the input."""
+        for message in self.last_messages():
+            self.hear(message)
 
     def hear(self, message: Message) -> Answer | None:
         """Answer a feedback, and write what a message is to be written as. What an update tells is in the index."""

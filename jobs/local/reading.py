@@ -11,8 +11,8 @@ from typing import IO
 
 from riverrank.jobs.config.schema import Config, KafkaSettings
 from riverrank.jobs.errors import Failure
-from riverrank.operators.flink.arrivals import Arrival
-from riverrank.state.records import Item, decode_item
+from riverrank.operators.flink.arrivals import Arrival, item_of
+from riverrank.state.records import Item
 
 STANDARD = "-"
 POLL_MS = 1_000
@@ -72,7 +72,7 @@ def read_items(config: Config) -> Iterator[Item]:
     else:
         return
     for arrival in arrivals:
-        item = decode_item(arrival.value, arrival.key, arrival.ts)
+        item = item_of(arrival, config.behaviour)
         if isinstance(item, Item):
             yield item
 

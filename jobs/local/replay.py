@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import chain
 
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.processes import terminable, uninterrupted
-from riverrank.operators.flink.arrivals import Arrival
+from riverrank.operators.flink.arrivals import Arrival, event_of
 from riverrank.operators.warm import warm
 from riverrank.state.messages import Update
-from riverrank.state.records import decode_event
 from riverrank.state.runtime.environment import cores
 
 from .ahead import ahead
@@ -69,11 +69,12 @@ def _told(after_seconds: float, what: str) -> Iterator[None]:
 
 def _messages(config: Config, pipeline: Pipeline) -> Iterator[Message]:
     """What becomes of all events; where there are two cores, made by a process that runs ahead of this one."""
-    made = (
+    events = (
         message
         for arrival in _watched(config, "events")
-        for message in pipeline.messages(decode_event(arrival.value), arrival)
+        for message in pipeline.messages(event_of(arrival, config.behaviour), arrival)
     )
+    made = chain(events, pipeline.last_messages())
     if len(cores()) == 1:
         yield from made
         return

@@ -47,24 +47,29 @@ def context_of(index: ItemIndex, history: Iterable[Seen], attributes: dict[str, 
     n = last_liked(all_rows, rewards, all_kinds, rows, kinds)
     again = NONE
     if index.behaviour.slate.repeat:
-        again = index.table.rows_of(item_id for item_id, reward, _ in entries.newest_first() if reward > 0)
+        again = index.table.rows_of(entries.taken())
     own = index.sessions.slot(user_id)
     return Context(rows[:n], recency_weights(n), attributes, kinds[:n], again, own)
 
 
 @njit(cache=True)
 def last_liked(rows, rewards, kinds, found, of):  # type: ignore[no-untyped-def]
-    """Write the last distinct ones of `rows`, int32 (n,), oldest first, -1 for none, that have a reward above 0, to
-    `found`, int32, as many as there is room for, newest first, and the kind of the newest interaction with each to
-    `of`, uint8; how many they are.
+    """Write the last distinct ones of `rows`, int32 (n,), oldest first, -1 for none, that have a reward above 0 and
+    none below it since, to `found`, int32, as many as there is room for, newest first, and the kind of the newest
+    interaction with each to `of`, uint8; how many they are.
     """
-    n = 0
+    refused, n, m = np.empty(len(rows), np.int32), 0, 0
     for k in range(len(rows) - 1, -1, -1):
         if n == len(found):
             break
+        if rewards[k] < 0:
+            refused[m] = rows[k]
+            m += 1
         is_new = rows[k] >= 0 and rewards[k] > 0
         for held in range(n):
             is_new &= found[held] != rows[k]
+        for held in range(m):
+            is_new &= refused[held] != rows[k]
         if is_new:
             found[n] = rows[k]
             of[n] = kinds[k]

@@ -30,6 +30,11 @@ class Candidates(NamedTuple):
     proposed: np.ndarray
     best: np.ndarray = NO_SCORES
 
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self.rows)
+
     def at(self, positions: np.ndarray) -> "Candidates":
         """Those at `positions` alone."""
         return Candidates(self.rows[positions], self.features[positions], self.proposed[positions], self.best)

@@ -9,6 +9,8 @@ from riverrank.state.records import Item
 
 MAX_TOKENS = 12
 CATEGORY = "category="  # begins the token of a category
+MAX_VALUE_BYTES = 256  # longer categories and values of attributes name nothing
+LARGEST_EXPONENT = 1023  # of a float
 COHORT = "\x00"  # begins the name of a cohort's list, which no item can have
 MAX_COHORTS = 8
 
@@ -24,13 +26,21 @@ def tokens_of(item: Item) -> list[str]:
 
 def _tokens(item: Item) -> Iterator[str]:
     for category in item.categories:
-        yield f"category={category}"
+        if names(category):
+            yield f"category={category}"
     for name, value in item.attributes.items():
+        if not names(name):
+            continue
         for single in value if isinstance(value, list) else (value,):
-            if isinstance(single, bool | str) and single != "":
+            if isinstance(single, bool) or (isinstance(single, str) and names(single)):
                 yield f"{name}={single}"
             elif isinstance(single, int | float):
                 yield f"{name}={_bucket(single)}"
+
+
+def names(text: str) -> bool:
+    """Whether a text is short enough to name anything: 1 to MAX_VALUE_BYTES bytes."""
+    return 0 < len(text) <= MAX_VALUE_BYTES and len(text.encode("utf-8", "surrogatepass")) <= MAX_VALUE_BYTES
 
 
 def _bucket(value: float) -> str:
@@ -39,7 +49,8 @@ def _bucket(value: float) -> str:
         return f"{round(value, -1)}~"
     if not math.isfinite(value) or value == 0:
         return "0"
-    return f"{'-' if value < 0 else ''}{2.0 ** round(math.log2(abs(value))):g}~"
+    exponent = min(round(math.log2(abs(value))), LARGEST_EXPONENT)
+    return f"{'-' if value < 0 else ''}{2.0**exponent:g}~"
 
 
 def preferences(attributes: dict[str, object]) -> set[str]:
@@ -50,7 +61,7 @@ def preferences(attributes: dict[str, object]) -> set[str]:
     """
     values: set[str] = set()
     for value in attributes.values():
-        values.update(v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str) and v)
+        values.update(v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str) and names(v))
     return values
 
 
@@ -86,5 +97,5 @@ def cohorts(attributes: Mapping[str, Any]) -> list[str]:
     >>> cohorts({"age_band": "25-34", "likes": ["drama"]})
     ['\\x00age_band=25-34']
     """
-    names = [f"{COHORT}{k}={v}" for k, v in attributes.items() if isinstance(v, str | int | bool) and v != ""]
-    return names[:MAX_COHORTS]
+    stated = [f"{k}={v}" for k, v in attributes.items() if isinstance(v, str | int | bool) and v != ""]
+    return [COHORT + name for name in stated if names(name)][:MAX_COHORTS]

@@ -1,10 +1,12 @@
 """Records as they arrive, before anyone knows what they mean, and how each kind of source hands them over."""
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from riverrank.state.records import DeadLetter, Reject, dead_letter
+from riverrank.operators.settings import Behaviour
+from riverrank.state.records import DeadLetter, Event, Item, Reject, dead_letter, decode_event, decode_item
 
 
 class Arrival(msgspec.Struct, frozen=True, array_like=True):
@@ -15,6 +17,21 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True):
     ts: int
     value: bytes | None
     key: bytes | None = None
+
+
+def event_of(arrival: Arrival, behaviour: Behaviour) -> Event | Reject:
+    """The event that came as `arrival`, read now."""
+    return decode_event(arrival.value, _latest(behaviour))
+
+
+def item_of(arrival: Arrival, behaviour: Behaviour) -> Item | Reject:
+    """The item that came as `arrival`, read now."""
+    return decode_item(arrival.value, arrival.key, arrival.ts, _latest(behaviour))
+
+
+def _latest(behaviour: Behaviour) -> int:
+    """The newest event time that is not ahead, in epoch milliseconds."""
+    return time.time_ns() // 1_000_000 + behaviour.allowed_ahead
 
 
 decode_arrival = msgspec.msgpack.Decoder(Arrival).decode

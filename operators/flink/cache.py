@@ -11,10 +11,9 @@ from riverrank.state import uids
 from riverrank.state.messages import CacheWrite
 from riverrank.state.outputs import Origin
 
-from .channels import Emitter, MapEntries, Outputs, map_state
+from .channels import END_OF_INPUT, Emitter, MapEntries, Outputs, map_state
 from .shipped import Shipped
 
-END_OF_INPUT = 1 << 62  # an event time that only the last watermark reaches
 NEVER = END_OF_INPUT
 
 

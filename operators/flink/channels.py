@@ -17,6 +17,7 @@ KEYED = Types.ROW([Types.STRING(), BYTES])  # the key, and what the function is 
 LINE = Types.STRING()
 STORED = Types.PICKLED_BYTE_ARRAY()
 
+END_OF_INPUT = 1 << 62  # an event time that only the last watermark reaches
 ONE_SHARD = "0"  # the key of what goes to RANKER, and to SIGNALS where it is one learner
 PAIRS = OutputTag("pairs", KEYED)
 SAMPLE = OutputTag("sample", KEYED)

@@ -6,11 +6,12 @@ from typing import Any
 import msgspec
 from pyflink.common import Row
 from pyflink.datastream import ProcessFunction, RuntimeContext
+from riverrank.operators.settings import Behaviour
 from riverrank.state.messages import CatalogueUpdate, encode
 from riverrank.state.outputs import Origin
-from riverrank.state.records import Reject, decode_event, decode_item
+from riverrank.state.records import Reject, decode_event
 
-from .arrivals import Arrival, letter_of
+from .arrivals import Arrival, item_of, letter_of
 from .channels import Emitter, Outputs
 from .shipped import Shipped
 
@@ -52,8 +53,9 @@ class ParseEvents(Shipped, ProcessFunction):
 class ParseItems(Shipped, ProcessFunction):
     """Makes a catalogue update of each item; what is none becomes a dead letter."""
 
-    def __init__(self, read: Read, topic: str, outputs: Outputs, *, updates: bool) -> None:
+    def __init__(self, behaviour: Behaviour, read: Read, topic: str, outputs: Outputs, *, updates: bool) -> None:
         """`updates`: whether catalogue updates are wanted, not the dead letters alone."""
+        self.behaviour = behaviour
         self.read, self.topic, self.outputs, self.updates = read, topic, outputs, updates
 
     def open(self, runtime_context: RuntimeContext) -> None:
@@ -63,7 +65,7 @@ class ParseItems(Shipped, ProcessFunction):
         arrival = self.read(value)
         if arrival is None:
             return
-        item = decode_item(arrival.value, arrival.key, arrival.ts)
+        item = item_of(arrival, self.behaviour)
         if isinstance(item, Reject):
             yield from self.letters.emit("", letter_of(arrival, item, self.topic))
         elif self.updates:

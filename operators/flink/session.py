@@ -1,5 +1,6 @@
 """SESSION as Flink sees it: feedbacks on the main output, by user; beside it what SIGNALS and RANKER learn from."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,11 +11,13 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
 from riverrank.state.messages import encode
 from riverrank.state.outputs import Origin
-from riverrank.state.records import Reject, decode_event
+from riverrank.state.records import Reject
 
-from .arrivals import decode_arrival, letter_of
-from .channels import ONE_SHARD, PAIRS, SAMPLE, Emitter, Outputs, keep, value_state
+from .arrivals import decode_arrival, event_of, letter_of
+from .channels import END_OF_INPUT, ONE_SHARD, PAIRS, SAMPLE, Emitter, Outputs, keep, value_state
 from .shipped import Shipped
+
+TIMERS_EVERY_MS = 10_000  # those of a user fall together as far
 
 
 class SessionFunction(Shipped, KeyedProcessFunction):
@@ -35,13 +38,20 @@ class SessionFunction(Shipped, KeyedProcessFunction):
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         arrival = decode_arrival(value)
-        event = decode_event(arrival.value)
+        event = event_of(arrival, self.behaviour)
         if isinstance(event, Reject):
             yield from self.letters.emit("", letter_of(arrival, event, self.topic))
             return
-        held = self.state.value()
-        accepted = self.session.accept(event, held)
+        held, now = self.state.value(), time.time_ns() // 1_000_000
+        accepted = self.session.accept(event, held, now)
         keep(self.state, held, accepted.state)
+        if accepted.waiting and event.type == "impression":
+            timers = ctx.timer_service()
+            over = now + self.behaviour.impression.window
+            timers.register_processing_time_timer(over - over % -TIMERS_EVERY_MS)
+            timers.register_event_time_timer(END_OF_INPUT)
+        elif accepted.feedback is not None and accepted.feedback.outcomes and not accepted.waiting:
+            ctx.timer_service().delete_event_time_timer(END_OF_INPUT)
         if accepted.reject is not None:
             yield from self.letters.emit(event.user_id, letter_of(arrival, accepted.reject, self.topic))
         feedback = accepted.feedback
@@ -53,3 +63,16 @@ class SessionFunction(Shipped, KeyedProcessFunction):
             yield PAIRS, Row(str(shard), encoded)
         if self.session.draw_sample(feedback):
             yield SAMPLE, Row(ONE_SHARD, encoded)
+
+    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Any]:
+        """Close the impressions of a user who did not come back. Their learner hears of it; a timer reaches no side
+        output in thread mode, so SIGNALS and RANKER do not.
+        """
+        user_id, held = ctx.get_current_key(), self.state.value()
+        ended = timestamp == END_OF_INPUT
+        accepted = self.session.close(user_id, held, None if ended else timestamp)
+        keep(self.state, held, accepted.state)
+        if not (ended or accepted.waiting):
+            ctx.timer_service().delete_event_time_timer(END_OF_INPUT)
+        if accepted.feedback is not None:
+            yield Row(user_id, encode(accepted.feedback))

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 from riverrank.state.runtime.environment import share_core
 
 PACKAGES = ("riverrank.state", "riverrank.operators")
@@ -17,6 +18,9 @@ class Shipped:
     """What is pickled to run in a TaskManager: it runs there with the code that it was made with, or not at all, and in
     the thread that unpickles it, which may have to share a core (`share_core`): at once, or where `shares_core_later`
     once it says so, as what Java's network starts from that thread until the first record would share it as well.
+
+    numpy warns of nothing in that thread: to warn it asks for the interpreter's lock, and a thread of Java's waits for
+    itself then (see `native`).
     """
 
     shares_core_later = False
@@ -32,6 +36,7 @@ class Shipped:
                 "it, and Python does not import a module twice: start the TaskManagers anew, then submit the job"
             )
         self.__dict__.update(fields)
+        np.seterr(all="ignore")
         if not self.shares_core_later:
             share_core()
 

@@ -6,12 +6,14 @@ an item's id is never a feature.
 """
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from riverrank.operators.candidates.context import context_of
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.recent import Recent
+from riverrank.operators.recent import Recent, Shown
 from riverrank.operators.session.session import drawn
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.embedding import Embedding
@@ -29,6 +31,18 @@ AVERAGED = 1000  # feedbacks, by which rewards are averaged
 MOST_WEIGHT = 3.0  # of a choice, that is worth as many of the usual
 
 
+class ShownList(NamedTuple):
+    """The items of an impression as candidates, and the segment of the context that they were shown in."""
+
+    segment: int
+    candidates: Candidates
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self.candidates.rows)
+
+
 class Ranker:
     """The learner of one shard, over an index of all items. River's model, and the loss of a choice."""
 
@@ -40,6 +54,7 @@ class Ranker:
         self.journal = journal
         self.retriever = Retriever(behaviour, index)
         self.served: Recent[tuple[int, Candidates]] = Recent()
+        self.shown: Shown[ShownList] = Shown()
         self.version = 0
         self.models = [Ensemble(self.settings.rate, prior) for prior in self.retriever.features.prior]  # by segment
         self.bias = 0.0
@@ -110,12 +125,15 @@ class Ranker:
         sampled = drawn(self.settings, self.version, self.behaviour.seed, f"ranked:{event.event_id}")
         if feedback.outcomes and sampled:
             self._learn_shown(feedback)
+        if event.type == "impression" and sampled:
+            self._show(feedback)
         if feedback.reward <= 0:
             return
         self.reward += (feedback.reward - self.reward) / min(self.version, AVERAGED)
         weight = min(MOST_WEIGHT, feedback.reward / self.reward)
         user = f"{event.user_id}:{feedback.epoch}"  # who was erased has chosen from nothing
-        served = self.served.pop(user, self.index.releases)
+        # What was there after things that happened later says nothing of a choice from before them.
+        served = None if feedback.is_behind else self.served.pop(user, self.index.releases)
         if served is None and sampled and not feedback.history:
             served = self._find(feedback, feedback.history)
         if served is not None:
@@ -137,23 +155,38 @@ class Ranker:
         return context.segment, self.retriever.find(context, seen)
 
     def _learn_shown(self, feedback: Feedback) -> None:
-        """Learn from the impressions that the feedback resolved: all of them from candidates that are found once."""
-        find = self.index.table.rows.get
-        labels = [
-            {row: label for i, label in zip(outcome.items, outcome.labels, strict=True) if (row := find(i)) is not None}
-            for outcome in feedback.outcomes
-        ]
-        shown = list(dict.fromkeys(row for label_of in labels for row in label_of))
-        if not shown:
-            return
-        context = context_of(self.index, feedback.history, feedback.attributes, feedback.event.user_id)
-        rows = np.array(shown, np.int32)
+        """Learn from the impressions that the feedback resolved."""
+        find, user_id = self.index.table.rows.get, feedback.event.user_id
+        for outcome in feedback.outcomes:
+            shown = self.shown.get(user_id, outcome.event_id, self.index.releases)
+            if shown is None:
+                shown = self._as_shown(outcome.items, outcome.ts, feedback)
+            self.shown.forget(user_id, outcome.event_id)
+            if shown is None:
+                continue
+            place = {row: position for position, row in enumerate(shown.candidates.rows.tolist())}
+            rows = map(find, outcome.items)
+            label_of = {place[r]: label > 0 for r, label in zip(rows, outcome.labels, strict=True) if r in place}
+            positions, taken = np.array([*label_of], np.int64), np.array([*label_of.values()], np.bool_)
+            features = shown.candidates.features
+            self.bias = self.models[shown.segment].learn_shown(features, positions, taken, self.bias)
+
+    def _show(self, feedback: Feedback) -> None:
+        """Keep what the items of an impression look like now, for when it is resolved."""
+        event = feedback.event
+        shown = self._as_shown(event.items or (), event.ts, feedback)
+        if shown is not None:
+            self.shown.put(event.user_id, event.event_id, self.index.releases, shown)
+
+    def _as_shown(self, items: Sequence[str], ts: int, feedback: Feedback) -> ShownList | None:
+        """Items as candidates of now for the user as of `ts`; None where none of them is known."""
+        rows = self.index.table.rows_of(dict.fromkeys(items))
+        if not len(rows):
+            return None
+        history, user_id = feedback.history.before(ts), feedback.event.user_id
+        context = context_of(self.index, history, feedback.attributes, user_id)
         candidates = self.retriever.find(context, None, rows)
-        position_of = dict(zip(shown, candidates.positions(rows).tolist(), strict=True))
-        for label_of in labels:
-            positions = np.array([position_of[row] for row in label_of], np.int64)
-            taken = np.array([label > 0 for label in label_of.values()], np.bool_)
-            self.bias = self.models[context.segment].learn_shown(candidates.features, positions, taken, self.bias)
+        return ShownList(context.segment, candidates.at(candidates.positions(rows)))
 
     def _state(self) -> RankerState:
         weights, losses = (

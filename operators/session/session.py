@@ -1,34 +1,42 @@
 """SESSION: what one user's event means. Removes redeliveries, sets late events aside, joins impressions with what
 follows them, and hands every learner a feedback that carries the history it needs.
 
-An event's fate depends on that user's own events and their times alone.
+An event's fate depends on that user's own events and their times alone; the wall clock only closes the impressions of
+users who do not come back.
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from riverrank.operators.recent import Recent
 from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
 from riverrank.operators.signals.pairs import paired_with
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
-from riverrank.state.hashing import hash64, shard_of, uniform
+from riverrank.state.hashing import hash32, hash64, shard_of, uniform
 from riverrank.state.messages import Feedback, History, Outcome, Seen
-from riverrank.state.records import Event, Reject
+from riverrank.state.records import MAX_PROFILE_BYTES, Event, Reject, to_json
 from riverrank.state.sessions import OpenImpression, SessionState, decode_session, encode_session
 
 MAX_ATTRIBUTES = 32
+MARKS = 32  # newest interactions whose slates are known, for the impressions that are still to come
+LATE_IDS = 64  # ids remembered of a user's late events, so that a redelivery is no second dead letter
 SAMPLING_BUCKET_MS = 3_600_000  # milliseconds of event time within which a user's feedbacks are sampled together
-_UINT64, _INT64 = Struct("<Q"), Struct("<q")
+NO_MARK = bytes(4)
+_UINT64 = Struct("<Q")
 
 
 class Accepted(NamedTuple):
-    """What became of an event: a feedback, or a reject, or neither for a redelivery. `state` None: nothing is kept."""
+    """What became of an event: a feedback, or a reject, or neither for a redelivery. `state` None: nothing is kept.
+    `waiting` is how many impressions wait for what follows them.
+    """
 
     state: bytes | None
     feedback: Feedback | None = None
     reject: Reject | None = None
+    waiting: int = 0
 
 
 def reward_of(event: Event, settings: RewardSettings) -> float:
@@ -60,46 +68,59 @@ class Session:
         self.sent = 0
         self.recent: Recent[SessionState] = Recent()
 
-    def accept(self, event: Event, state: bytes | None) -> Accepted:
-        """Take one event of a user, with the state that was returned for the last one (None at first)."""
+    def accept(self, event: Event, state: bytes | None, now: int = 0) -> Accepted:
+        """Take one event of a user, with the state that was returned for the last one (None at first). `now` is the
+        wall clock in epoch milliseconds, for `close` to go by.
+        """
         session = self.recent.pop(event.user_id, state) or decode_session(state)
-        accepted = self._accept(event, state, session)
+        accepted = self._accept(event, state, session, now)
         if accepted.state is not None and event.type != "erase":
             self.recent.put(event.user_id, accepted.state, session)
         return accepted
 
-    def _accept(self, event: Event, state: bytes | None, session: SessionState) -> Accepted:
+    def close(self, user_id: str, state: bytes | None, now: int | None = None) -> Accepted:
+        """Resolve the impressions of a user who did not come back: those that arrived at least the window before `now`,
+        or all where that is None. The feedback, if there is one, is of an event that says nothing, a profile.
+        """
+        session = decode_session(state)
+        opened, window = session.impressions, self.behaviour.impression.window
+        over = [impression for impression in opened if now is None or impression.arrived + window <= now]
+        if not over:
+            return Accepted(state, waiting=len(opened))
+        self.recent.forget(user_id)
+        session.impressions = [impression for impression in opened if impression not in over]
+        event = Event(over[0].event_id, "profile", user_id, max(session.newest, 0))
+        feedback = Feedback(event, 0.0, session.history, _outcomes(over), session.attributes, session.epoch)
+        return Accepted(encode_session(session), feedback, waiting=len(session.impressions))
+
+    def _accept(self, event: Event, state: bytes | None, session: SessionState, now: int) -> Accepted:
         """See `accept`: `session` is what `state` holds, and what is returned holds it as it is then, or is `state`."""
         identity = _UINT64.pack(hash64(event.event_id))
         if self._is_known(session, identity):
             return Accepted(state)
         if event.type == "erase":
             return self._erase(event, identity, state, session)
-        lateness = self.behaviour.allowed_lateness
-        if event.ts < session.newest - lateness or event.ts <= session.floor:
-            detail = f"ts: {event.ts} is older than the user's newest event {session.newest} by more than {lateness} ms"
-            self._remember(session, identity, session.newest)
-            return Accepted(encode_session(session), reject=Reject("late", detail))
-        if session.epoch and event.ts <= session.epoch:
-            return Accepted(state)  # from before the erasure: redelivered, or what the user asked to forget
-        session.newest = max(session.newest, event.ts)
+        lateness, waiting = self.behaviour.allowed_lateness, len(session.impressions)
+        if event.ts < session.second - lateness:
+            second = session.second
+            detail = f"ts: {event.ts} is older than the user's second newest event {second} by more than {lateness} ms"
+            session.late = (session.late + identity)[-8 * LATE_IDS :]
+            return Accepted(encode_session(session), reject=Reject("late", detail), waiting=waiting)
+        if session.epoch and event.ts <= session.epoch:  # redelivered, or what the user asked to forget
+            return Accepted(state, waiting=waiting)
+        session.newest, session.second = _two_newest(session.newest, session.second, event.ts)
         self._remember(session, identity, event.ts)
         reward = reward_of(event, self.behaviour.reward)
         outcomes = self._resolve(session, event, reward)
         if event.type == "profile":
-            merged = {**session.attributes, **(event.attributes or {})}
-            session.attributes = dict(list(merged.items())[-MAX_ATTRIBUTES:])
+            session.attributes = _merged(session.attributes, event.attributes or {})
         feedback = Feedback(event, reward, session.history, outcomes, session.attributes, session.epoch)
         entry = EVENT_TYPES[event.type]
         if entry.interaction and event.item_id is not None:
-            seen = Seen(event.item_id, event.ts, reward, entry.code)
-            session.history = _extended(session.history, seen, self.behaviour.history.size)
+            self._extend(session, Seen(event.item_id, event.ts, reward, entry.code), event.slate_id)
         elif event.type == "impression" and event.items:
-            items = tuple(dict.fromkeys(event.items))
-            session.impressions.append(
-                OpenImpression(event.event_id, event.ts, items, bytes(len(items)), event.slate_id)
-            )
-        return Accepted(encode_session(session), feedback)
+            self._open(session, event, now)
+        return Accepted(encode_session(session), feedback, waiting=len(session.impressions))
 
     def routes(self, feedback: Feedback) -> tuple[int, ...]:
         """The shards of SIGNALS that have something to learn from `feedback`: those of the items it is about, and where
@@ -124,7 +145,7 @@ class Session:
 
         A user's feedbacks of one SAMPLING_BUCKET_MS go together: a choice is learned from the answer before it.
         """
-        if not (feedback.outcomes or feedback.reward > 0):
+        if not (feedback.outcomes or feedback.reward > 0 or feedback.event.type == "impression"):
             return False
         self.sent += 1
         if self.sent <= self.behaviour.embedding.warmup_events:
@@ -145,21 +166,21 @@ class Session:
 
     def _is_known(self, session: SessionState, identity: bytes) -> bool:
         """Whether an event of that id was accepted, or late, and could still be in time. Costs 1 us for 300 ids."""
-        oldest = session.newest - self.behaviour.allowed_lateness
+        oldest = session.second - self.behaviour.allowed_lateness
         at = session.hashes.find(identity)
         while at >= 0:
             if not at % 8 and _UINT64.unpack_from(session.times, at)[0] >= oldest:
                 return True
             at = session.hashes.find(identity, at + 1)
-        return False
+        return any(session.late[at : at + 8] == identity for at in range(0, len(session.late), 8))
 
     def _remember(self, session: SessionState, identity: bytes, ts: int) -> None:
-        """Keep the id for as long as its event could still be in time; what room is lacking for counts as late.
+        """Keep the id for as long as its event could still be in time, and there is room for it.
 
         Of ids that are too old, those before the first that is not are forgotten at once, the others where their room
         is needed.
         """
-        oldest = session.newest - self.behaviour.allowed_lateness
+        oldest = session.second - self.behaviour.allowed_lateness
         times, end, past = session.times, len(session.times), 0  # the last in bytes
         while past < end and _UINT64.unpack_from(times, past)[0] < oldest:
             past += 8
@@ -178,39 +199,81 @@ class Session:
         room = self.behaviour.history.event_ids - 1
         if len(times) > room:
             order = np.argsort(times, kind="stable")
-            session.floor = max(session.floor, int(times[order[-room - 1]]))
             hashes, times = hashes[order[-room:]], times[order[-room:]]
         session.hashes, session.times = hashes.tobytes(), times.tobytes()
 
+    def _extend(self, session: SessionState, seen: Seen, slate_id: str | None) -> None:
+        """Put an interaction into the history by time, and the mark of the slate it answers beside it."""
+        history, size, newer = session.history, self.behaviour.history.size, 0
+        if history.newest() > seen.ts:
+            newer = len(history) - bisect_right(memoryview(history.ts).cast("q"), seen.ts)
+        extended = history.with_entry(seen)
+        session.history = extended if len(extended) <= size else extended[-size:]
+        at = len(session.marks) - 4 * newer
+        if at >= 0:
+            marks = session.marks[:at] + _mark(slate_id) + session.marks[at:]
+            session.marks = marks[-4 * min(MARKS, len(session.history)) :]
+
+    def _open(self, session: SessionState, event: Event, now: int) -> None:
+        """Let an impression wait, with what came before it and answers it. Where there are too many, the oldest is
+        closed, and nothing is learned from it.
+        """
+        impression = OpenImpression(event.event_id, event.ts, tuple(dict.fromkeys(event.items or ())), event.slate_id)
+        impression.answers, impression.arrived = {}, now
+        window, marks = self.behaviour.impression.window, session.marks
+        for back, seen in enumerate(reversed(session.history.since(event.ts)), 1):
+            marked = marks[-4 * back :][:4] if 4 * back <= len(marks) else NO_MARK
+            if seen.ts <= event.ts + window and marked in (NO_MARK, _mark(event.slate_id)):
+                _answer(impression, seen.item_id, seen.ts, seen.reward)
+        most = self.behaviour.impression.max_open
+        opened = sorted([*session.impressions, impression], key=lambda each: each.ts)
+        session.impressions = opened[-most:]
+
     def _resolve(self, session: SessionState, event: Event, reward: float) -> tuple[Outcome, ...]:
-        """Mark what the event answers, and close the impressions that are over: by time, or for want of room."""
+        """Note what the event answers, and close the impressions whose time is over."""
         if not session.impressions:
             return ()
-        window, most = self.behaviour.impression.window, self.behaviour.impression.max_open
-        if event.item_id is not None and reward > 0:
+        window = self.behaviour.impression.window
+        if event.item_id is not None and reward:
             for impression in session.impressions:
-                if impression.ts <= event.ts <= impression.ts + window and event.item_id in impression.items:
-                    at = impression.items.index(event.item_id)
-                    impression.labels = impression.labels[:at] + b"\1" + impression.labels[at + 1 :]
-        room = most - 1 if event.type == "impression" else most
-        over = len(session.impressions) - room
-        closed: list[OpenImpression] = []
-        still_open: list[OpenImpression] = []
-        for position, impression in enumerate(session.impressions):
-            done = position < over or session.newest > impression.ts + window
-            (closed if done else still_open).append(impression)
-        session.impressions = still_open
-        return tuple(Outcome(i.event_id, i.ts, i.items, tuple(i.labels), i.slate_id) for i in closed)
+                names = event.slate_id is None or event.slate_id == impression.slate_id
+                if names and impression.ts <= event.ts <= impression.ts + window:
+                    _answer(impression, event.item_id, event.ts, reward)
+        over = [impression for impression in session.impressions if session.newest > impression.ts + window]
+        if over:
+            session.impressions = [each for each in session.impressions if session.newest <= each.ts + window]
+        return _outcomes(over)
 
 
-def _extended(history: History, seen: Seen, size: int) -> History:
-    """The last `size` of the history with an interaction put in by time; of equal times the later arrival is newer."""
-    if not history.items or _INT64.unpack_from(history.ts, len(history.ts) - 8)[0] <= seen.ts:
-        extended = history.appended(seen)
-        return extended if len(extended.items) <= size else extended[-size:]
-    entries = list(history)
-    entries.insert(bisect_right(entries, seen.ts, key=lambda entry: entry.ts), seen)
-    return History.of(entries[-size:])
+def _outcomes(over: Sequence[OpenImpression]) -> tuple[Outcome, ...]:
+    """What became of impressions that are over."""
+    return tuple([Outcome(each.event_id, each.ts, each.items, each.labels(), each.slate_id) for each in over])
+
+
+def _answer(impression: OpenImpression, item_id: str, ts: int, reward: float) -> None:
+    """Note an interaction with an item; the last word on each stands, and of equal times the one that came later."""
+    if reward and item_id in impression.items:
+        position = impression.items.index(item_id)
+        if ts >= impression.answers.get(position, (ts, 0))[0]:
+            impression.answers[position] = (ts, int(reward > 0))
+
+
+def _mark(slate_id: str | None) -> bytes:
+    """What is remembered of the slate that an interaction names."""
+    return NO_MARK if slate_id is None else max(1, hash32(slate_id)).to_bytes(4, "little")
+
+
+def _two_newest(newest: int, second: int, ts: int) -> tuple[int, int]:
+    """The two newest times, with `ts`."""
+    return (ts, newest) if ts >= newest else (newest, max(second, ts))
+
+
+def _merged(attributes: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
+    """A profile with what is stated in place of what was; where it is too large, what was stated first goes."""
+    merged = list({**{k: v for k, v in attributes.items() if k not in stated}, **stated}.items())[-MAX_ATTRIBUTES:]
+    while len(to_json(dict(merged))) > MAX_PROFILE_BYTES:
+        del merged[0]
+    return dict(merged)
 
 
 def drawn(settings: EmbeddingSettings | RankerSettings, number: int, seed: int, text: str) -> bool:

@@ -91,7 +91,7 @@ class Embedding:
         positive = [f for f in block if f.reward > 0 and f.event.item_id is not None]
         window = self.behaviour.signals.window
         self._make_room(len(positive) * (window + 1))
-        histories = [self._rows(last_items(feedback.history, window)) for feedback in positive]
+        histories = [self._rows(last_items(feedback.history_before(), window)) for feedback in positive]
         targets = [self._row(feedback.event.item_id or "") for feedback in positive]
         self.newest = max([self.newest, *[feedback.event.ts for feedback in block]])
         led = [k for k, rows in enumerate(histories) if rows]  # those that something led to

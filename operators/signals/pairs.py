@@ -10,6 +10,6 @@ def paired_with(feedback: Feedback, window: int) -> tuple[list[str], list[str]]:
     """
     if feedback.reward <= 0:
         return [], []
-    past = dict.fromkeys(feedback.history.taken(window))
+    past = dict.fromkeys(feedback.history_before().taken(window))
     past.pop(feedback.event.item_id or "", None)
     return list(past), cohorts(feedback.attributes) if feedback.attributes else []

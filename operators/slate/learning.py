@@ -14,6 +14,7 @@ from riverrank.operators.models.learner import Learner
 from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
+from riverrank.operators.recent import Shown
 from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import random_bits
@@ -61,6 +62,31 @@ class Learning:
         self.index = index
         self.retriever = retriever
         self.predict = predict
+        self.slates: Shown[Served] = Shown()  # by slate id
+        self.impressions: Shown[Served] = Shown()  # by event id
+        self.joins = False  # whether impressions come
+
+    def offer(self, slate_id: str, user_id: str, served: Served, rows: np.ndarray) -> None:
+        """Keep what is on a slate, `rows` of what was served, for the impression that is to name it."""
+        if self.joins and (on_it := served.of(rows)) is not None:
+            self.slates.put(user_id, slate_id, self.index.releases, on_it)
+
+    def show(self, lesson: Lesson) -> None:
+        """Keep what the items of an impression look like to the user's learner now, for when it is resolved."""
+        self.joins = True
+        event = lesson.feedback.event
+        rows = self.index.table.rows_of(dict.fromkeys(event.items or ()))
+        if not len(rows):
+            return
+        slate = self.slates.get(event.user_id, event.slate_id or "", self.index.releases)
+        shown = slate.of(rows) if slate is not None else None
+        shown = self._shown(rows, lesson, event.ts) if shown is None else shown
+        self.impressions.put(event.user_id, event.event_id, self.index.releases, shown)
+
+    def forget(self, user_id: str) -> None:
+        """Keep nothing of the user."""
+        self.slates.forget_user(user_id)
+        self.impressions.forget_user(user_id)
 
     def learn(self, lesson: Lesson) -> None:
         """Predict, then learn from, each item of the outcomes, then the interaction."""
@@ -74,19 +100,19 @@ class Learning:
 
     def _learn_outcome(self, outcome: Outcome, lesson: Lesson) -> None:
         """Predict, then learn from, each item of a resolved impression."""
-        rows = [self.index.row(item_id) for item_id in outcome.items]
-        known = np.array([row for row in dict.fromkeys(rows) if row >= 0], np.int32)
-        positions = {row: position for position, row in enumerate(known.tolist())}
-        shown = self._shown(known, lesson) if len(known) else None
-        chances = {row: probability(float(shown.logits[position])) for row, position in positions.items() if shown}
-        if shown is not None:
-            steps = [(positions[row], bool(label)) for row, label in zip(rows, outcome.labels, strict=True) if row >= 0]
+        shown = self._as_shown(outcome, lesson)
+        rows = shown.candidates.rows.tolist() if shown is not None else []
+        place = {row: position for position, row in enumerate(rows)}
+        positions = [place.get(self.index.row(item_id), -1) for item_id in outcome.items]
+        chances = [UNKNOWN] * len(positions)
+        steps = [(at, bool(label)) for at, label in zip(positions, outcome.labels, strict=True) if at >= 0]
+        if shown is not None and steps:
+            chances = [probability(float(shown.logits[at])) if at >= 0 else UNKNOWN for at in positions]
             picks, labels = zip(*steps, strict=True)
             lesson.user.learner.learn_each(shown.inputs.pick(picks), labels, 1.0)
-        for item_id, row, label in zip(outcome.items, rows, outcome.labels, strict=True):
+        for item_id, chance, label in zip(outcome.items, chances, outcome.labels, strict=True):
             lesson.losses.append(1 - label)
             if self.predict:
-                chance = chances.get(row, UNKNOWN)
                 lesson.predictions.append(_of_click(outcome.event_id, lesson.feedback.event, item_id, chance, label))
 
     def _learn_interaction(self, lesson: Lesson) -> None:
@@ -108,7 +134,7 @@ class Learning:
                 tried, at = self._described(np.array([row], np.int32), lesson), 0
             if asked:
                 chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
-            if label and feedback.history.items[-1:] != (event.item_id,):  # else it is one act
+            if label and feedback.history_before().items[-1:] != (event.item_id,):  # else it is one act
                 lesson.losses.append(int(above >= self.behaviour.slate.size))
             if label and len(served.logits) > (position >= 0):
                 self._prefer(feedback, row, served, position, user.learner)
@@ -138,11 +164,23 @@ class Learning:
             lesson.served = lesson.user.serve(self.index, self.retriever.find(context, seen), context)
         return lesson.served
 
-    def _shown(self, rows: np.ndarray, lesson: Lesson) -> Served:
-        """`rows`, distinct, int32, as candidates beside all that there are now: what they were shown beside may be long
-        ago, and with what was best then the learner predicts worse.
+    def _as_shown(self, outcome: Outcome, lesson: Lesson) -> Served | None:
+        """The items of an impression that are known, as they were when it was shown; where that is not held any more,
+        as they are now, but for a user who has done nothing since.
         """
-        context = self._context(lesson)
+        user_id = lesson.feedback.event.user_id
+        held = self.impressions.get(user_id, outcome.event_id, self.index.releases)
+        if held is not None:
+            self.impressions.forget(user_id, outcome.event_id)
+            return held
+        rows = self.index.table.rows_of(dict.fromkeys(outcome.items))
+        return self._shown(rows, lesson, outcome.ts) if len(rows) else None
+
+    def _shown(self, rows: np.ndarray, lesson: Lesson, ts: int) -> Served:
+        """`rows`, distinct, int32, as candidates at `ts` beside all that there are now."""
+        feedback = lesson.feedback
+        history = feedback.history.before(ts)
+        context = context_of(self.index, history, feedback.attributes, feedback.event.user_id)
         candidates = self.retriever.find(context, None, rows)
         return lesson.user.serve(self.index, candidates.at(candidates.positions(rows)), context)
 
@@ -155,7 +193,8 @@ class Learning:
     def _context(self, lesson: Lesson) -> Context:
         if lesson.context is None:
             feedback = lesson.feedback
-            lesson.context = context_of(self.index, feedback.history, feedback.attributes, feedback.event.user_id)
+            history = feedback.history_before()
+            lesson.context = context_of(self.index, history, feedback.attributes, feedback.event.user_id)
         return lesson.context
 
 

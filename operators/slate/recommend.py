@@ -84,6 +84,7 @@ class Recommend:
         if event.type == "erase":
             self.served.forget(event.user_id)
             self.decoded.forget(event.user_id)
+            self.learning.forget(event.user_id)
             return Answer(None, erased=True)
         stored, learner = self.decoded.pop(event.user_id, state) or self._decode(state)
         feedback = with_history_since(feedback, stored.since)
@@ -119,10 +120,14 @@ class Recommend:
         """What came of learning from `feedback`; the item that was taken is remembered."""
         event = feedback.event
         took = event.type in INTERACTIONS
-        if not (took or feedback.outcomes):
+        if not (took or feedback.outcomes or event.type == "impression"):
             return Lesson(feedback, user, None)
-        lesson = Lesson(feedback, user, self.served.pop(event.user_id, self.index.releases))
+        # What was served after things that happened later says nothing of a choice from before them.
+        known = None if feedback.is_behind else self.served.pop(event.user_id, self.index.releases)
+        lesson = Lesson(feedback, user, known)
         self.learning.learn(lesson)
+        if event.type == "impression":
+            self.learning.show(lesson)
         if took:
             self._remember(user.state, event.item_id or "")
         elif lesson.served is not None:
@@ -164,6 +169,7 @@ class Recommend:
         served = user.serve(self.index, candidates, context)
         self.served.put(event.user_id, self.index.releases, served if pinnable is None else served.proposed())
         slots, reasons = self._slots(event.event_id, served, context, user)
+        self.learning.offer(slate.slate_id, event.user_id, served, slots.rows)
         return self.writer.write(slots, reasons, empty[: -len(NO_ITEMS)], b"}")
 
     def _slots(self, event_id: str, served: Served, context: Context, user: User) -> tuple[Slots, Reasons]:

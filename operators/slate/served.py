@@ -28,6 +28,22 @@ class Served(NamedTuple):
             return self
         return Served(self.candidates.at(positions), self.inputs.pick(positions.tolist()), self.logits[positions])
 
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self.logits)
+
+    def at(self, positions: np.ndarray) -> "Served":
+        """Those at `positions`, int64 (n,), alone, and nothing else is held of the others."""
+        candidates = self.candidates.at(positions)
+        inputs = Inputs(self.inputs.index, candidates, self.inputs.ranker[positions])
+        return Served(candidates, inputs, self.logits[positions])
+
+    def of(self, rows: np.ndarray) -> "Served | None":
+        """Those of `rows`, int32 (n,), distinct, in that order; None where one of them is not among the candidates."""
+        same = self.candidates.rows[:, None] == rows
+        return self.at(same.argmax(axis=0)) if same.any(axis=0).all() else None
+
     def standing(self, row: int) -> tuple[int, int]:
         """Where `row` stands among the candidates, -1 where it does not; and how many are above it in the learner's
         order, NOWHERE where it does not stand.

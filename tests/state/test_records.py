@@ -1,7 +1,6 @@
 """What the decoder of records promises: a record or a reason, whatever the bytes, and nothing that stops the job."""
 
 import json
-import math
 from typing import Any, get_args
 
 import msgspec
@@ -17,6 +16,7 @@ IDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=64)
 ITEM_IDS = IDS.filter(lambda name: not name.startswith("\0"))
 TIMES = st.integers(0, records.MAX_TS)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
+BOUNDED = st.floats(-records.MAX_NUMBER, records.MAX_NUMBER)
 LEAVES = (
     st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | FINITE | st.text(st.characters(codec="utf-8"))
 )
@@ -24,6 +24,7 @@ NESTED = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(IDS, inner, max_size=3), max_leaves=8
 )
 MAPPINGS = st.dictionaries(IDS, NESTED, max_size=4)
+SMALL = MAPPINGS.filter(lambda mapping: len(to_json(mapping)) <= records.MAX_PROFILE_BYTES)
 CLICK: dict[str, Any] = {"event_id": "e", "type": "click", "user_id": "u", "item_id": "i", "ts": 1}
 
 
@@ -31,18 +32,18 @@ CLICK: dict[str, Any] = {"event_id": "e", "type": "click", "user_id": "u", "item
 def events(draw: st.DrawFn) -> Event:
     """Any valid event."""
     type_ = draw(st.sampled_from(sorted(EVENT_TYPES)))
-    needs = EVENT_TYPES[type_].needs
+    needs, uses = EVENT_TYPES[type_].needs, EVENT_TYPES[type_].uses
     return Event(
         event_id=draw(IDS),
         type=type_,
         user_id=draw(IDS),
         ts=draw(TIMES),
         item_id=draw(ITEM_IDS) if "item_id" in needs else None,
-        value=draw(FINITE if "value" in needs else st.none() | FINITE),
+        value=draw(BOUNDED if "value" in needs else st.none() | BOUNDED),
         items=tuple(draw(st.lists(ITEM_IDS, min_size=1, max_size=5))) if "items" in needs else None,
         slate_id=draw(st.none() | IDS),
-        context=draw(st.none() | MAPPINGS),
-        attributes=draw(st.none() | MAPPINGS),
+        context=draw(st.none() | MAPPINGS.filter(lambda mapping: len(to_json(mapping)) <= records.MAX_CONTEXT_BYTES)),
+        attributes=draw(st.none() | SMALL) if "attributes" in uses else None,
     )
 
 
@@ -55,7 +56,7 @@ def items(draw: st.DrawFn) -> Item:
         title=draw(st.none() | st.text(st.characters(codec="utf-8"))),
         categories=tuple(draw(st.lists(IDS, max_size=3))),
         attributes=draw(MAPPINGS),
-        embedding=draw(st.none() | st.lists(FINITE, max_size=4).map(tuple)),
+        embedding=draw(st.none() | st.lists(BOUNDED, max_size=4).map(tuple)),
         published_ts=draw(st.none() | TIMES),
         available=draw(st.booleans()),
         deleted=draw(st.booleans()),
@@ -111,7 +112,18 @@ def test_a_field_of_any_value_gives_a_reason_that_names_it_or_an_event_that_trav
         ({"ts": -5}, "ts: expected epoch milliseconds from 0"),
         ({"ts": 1.5}, "ts: expected int, got float"),
         ({"ts": 10**400}, "ts: expected epoch milliseconds from 0 to 253402300799999, got an integer of 1329 bits"),
-        ({"event_id": None}, "event_id: expected str, got null"),
+        ({"event_id": None}, "event_id: a required field, none is there"),
+        ({"value": 1000001}, "value: expected a number from -1000000 to 1000000, got 1e+06"),
+        ({"value": -1.79e308}, "value: expected a number from -1000000 to 1000000, got -1.79e+308"),
+        ({"value": 10**400}, "value: number out of range"),
+        ({"slate_id": "u" * 321}, "slate_id: expected a string of at most 320 bytes, got 321 bytes"),
+        ({"slate_id": "\u00fc" * 161}, "slate_id: expected a string of at most 320 bytes, got 322 bytes"),
+        ({"context": {"n": "x" * 1018}}, "context: expected at most 1024 bytes as JSON, got 1026"),
+        ({"context": {"n": [1e15] * 80}}, "context: expected at most 1024 bytes as JSON"),
+        (
+            {"type": "profile", "attributes": {"n": "x" * 8186}},
+            "attributes: expected at most 8192 bytes as JSON, got 8194",
+        ),
         ({"user_id": ""}, "user_id: expected a string of 1 to 256 bytes, got 0 bytes"),
         ({"user_id": "u" * 257}, "user_id: expected a string of 1 to 256 bytes, got 257 bytes"),
         ({"user_id": "\u00fc" * 129}, "user_id: expected a string of 1 to 256 bytes, got 258 bytes"),
@@ -173,10 +185,10 @@ def test_nesting_without_end_is_a_reason(depth: int) -> None:
 
 
 def test_many_values_side_by_side_are_no_nesting() -> None:
-    context = {"cells": [[n] for n in range(500)]}
-    decoded = decode_event(json.dumps({**CLICK, "context": context}).encode())
+    attributes = {"cells": [[n] for n in range(500)]}
+    decoded = decode_event(json.dumps({**CLICK, "type": "profile", "attributes": attributes}).encode())
     assert isinstance(decoded, Event)
-    assert decoded.context == context
+    assert decoded.attributes == attributes
 
 
 def test_unknown_fields_are_ignored() -> None:
@@ -199,6 +211,22 @@ def test_a_tombstone_without_a_usable_key_is_a_reason(key: bytes | None, reason:
     assert decoded.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("key", "item_id"),
+    [(b"i 3", "i 3"), (b'"i-3"', "i-3"), (b'"\\u00fc"', "\u00fc"), (b'{"item_id":"i-3","x":1}', "i-3"), (b"17", "17")],
+)
+def test_a_tombstone_deletes_the_item_that_its_key_names_as_text_or_as_json(key: bytes, item_id: str) -> None:
+    assert decode_item(None, key, 5) == Item(item_id=item_id, ts=5, deleted=True)
+
+
+@pytest.mark.parametrize("key", [b'"i-3', b'{"id":"i-3"}', b'{"item_id":3}', b"{" * 5000, b'""', b'{"item_id":""}'])
+def test_a_key_that_begins_as_json_and_names_no_item_is_a_reason(key: bytes) -> None:
+    decoded = decode_item(None, key, 5)
+    assert isinstance(decoded, Reject)
+    assert decoded.reason == "bad_field"
+    assert decoded.detail.startswith("key: ")
+
+
 def test_a_tombstone_deletes_the_item_of_its_key_even_without_a_time() -> None:
     assert decode_item(None, b"i-3", -1) == Item(item_id="i-3", ts=0, deleted=True)
 
@@ -207,6 +235,9 @@ def test_a_tombstone_deletes_the_item_of_its_key_even_without_a_time() -> None:
     ("change", "detail"),
     [
         ({"embedding": [1, None]}, "embedding[1]: expected float, got null"),
+        ({"embedding": [0, 1e39]}, "embedding[1]: expected a number from -1000000 to 1000000, got 1e+39"),
+        ({"embedding": [0] * 4097}, "embedding: expected at most 4096 numbers, got 4097"),
+        ({"categories": ["a", None]}, "categories[1]: expected str, got null"),
         ({"published_ts": -1}, "published_ts: expected epoch milliseconds from 0"),
         ({"categories": "drama"}, "categories: expected array, got str"),
         ({"available": 1}, "available: expected bool, got int"),
@@ -265,6 +296,36 @@ def test_a_dead_letter_of_no_value_is_empty() -> None:
 
 
 @given(st.floats())
-def test_a_value_that_is_not_finite_is_never_accepted(value: float) -> None:
+def test_a_value_out_of_bounds_is_never_accepted(value: float) -> None:
     decoded = decode_event(json.dumps({**CLICK, "value": value}).encode())
-    assert isinstance(decoded, Event) == math.isfinite(value)
+    assert isinstance(decoded, Event) == (abs(value) <= records.MAX_NUMBER)
+
+
+def test_what_fits_exactly_is_accepted() -> None:
+    profile = {**CLICK, "type": "profile", "attributes": {"n": "x" * 8184}, "context": {"n": "x" * 1016}}
+    decoded = decode_event(json.dumps({**profile, "slate_id": "s" * 320, "value": -1e6}).encode())
+    assert isinstance(decoded, Event)
+    assert decoded.attributes == profile["attributes"]
+    item = decode_item(json.dumps({"item_id": "i", "ts": 1, "embedding": [1e6] * 4096}).encode())
+    assert isinstance(item, Item)
+
+
+@pytest.mark.parametrize("field", sorted(set(Event.__struct_fields__) - {"event_id", "type", "user_id", "ts"}))
+def test_null_in_an_optional_field_of_an_event_is_as_if_it_were_absent(field: str) -> None:
+    for type_ in EVENT_TYPES:
+        record = {**CLICK, "type": type_, "value": 4, "items": ["i"]}
+        without = {name: value for name, value in record.items() if name != field}
+        assert decode_event(to_json(without | {field: None})) == decode_event(to_json(without))
+
+
+@pytest.mark.parametrize("field", sorted(set(Item.__struct_fields__) - {"item_id", "ts"}))
+def test_null_in_an_optional_field_of_an_item_is_as_if_it_were_absent(field: str) -> None:
+    decoded = decode_item(to_json({"item_id": "i", "ts": 1, "title": "null", field: None}))
+    assert isinstance(decoded, Item)
+    assert decoded == decode_item(to_json({"item_id": "i", "ts": 1} | ({"title": "null"} if field != "title" else {})))
+
+
+def test_what_a_type_has_no_use_for_does_not_travel() -> None:
+    big = {"attributes": {"n": "x" * 100_000}, "items": ["j"] * 5000}
+    decoded = decode_event(to_json(CLICK | big))
+    assert decoded == decode_event(to_json(CLICK))

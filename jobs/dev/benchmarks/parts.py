@@ -27,7 +27,7 @@ LEARNER, PIPELINE = "riverrank.operators.models.learner", "riverrank.jobs.local.
 # Each part with the callables whose time it is, where they are looked up when they are called. Of parts within parts
 # the innermost gets the time, and is listed below the outermost.
 PARTS: Mapping[str, Sequence[str]] = {
-    "parse": (f"{PIPELINE}:decode_event",),
+    "parse": (f"{PIPELINE}:event_of",),
     "session": (
         "riverrank.operators.session.session:Session.accept",
         "riverrank.operators.session.session:Session.routes",

@@ -266,7 +266,7 @@ def test_check_says_what_would_be_dead_letters_and_what_the_catalogue_lacks(tmp_
         (tmp_path / name).write_text(text, "utf-8")
     arguments = ("check", "--events", tmp_path / "e", "--items", tmp_path / "i")
     document = json.loads(riverrank(*arguments, "--json").stdout)
-    late = "ts: 28800000 is older than the user's newest event 36000000 by more than 3600000 ms"
+    late = "ts: 28800000 is older than the user's second newest event 36000000 by more than 3600000 ms"
     assert document["events"] == {
         "origin": str(tmp_path / "e"),
         "is_topic": False,

@@ -26,6 +26,7 @@ from riverrank.state.outputs import OUTPUTS
 ROOT = Path(config_text.__file__).resolve().parents[2]
 
 DURATION_KEYS = {
+    "allowed_ahead",
     "allowed_lateness",
     "impression.window",
     "signals.flush_every",

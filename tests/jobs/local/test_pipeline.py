@@ -57,11 +57,11 @@ def test_the_digest_of_learners_knows_every_byte_and_whose_it_is() -> None:
 def test_what_cannot_be_used_is_counted_and_the_first_of_it_told() -> None:
     pipeline = Pipeline(parse({}).behaviour)
     click = Event("e", "click", "u", 10_000_000, "i")
-    late = Event("late", "click", "u", 1, "i")
-    for number, line in enumerate((b"broken", to_json(click), to_json(click), to_json(late))):
+    later, late = Event("later", "click", "u", 10_000_001, "i"), Event("late", "click", "u", 1, "i")
+    for number, line in enumerate((b"broken", to_json(click), to_json(click), to_json(later), to_json(late))):
         pipeline.event(Arrival(0, number, 0, line))
     pipeline.item(Arrival(0, 0, 0, b"{}"))
-    assert (pipeline.slates, pipeline.redeliveries) == (1, 1)
+    assert (pipeline.slates, pipeline.redeliveries) == (2, 1)
     assert pipeline.dead_letters == {"bad_json": 1, "late": 1, "bad_field": 1}
     assert pipeline.first_dead_letter.startswith("events 0: not JSON")
 

@@ -269,9 +269,12 @@ def test_the_last_liked_are_distinct_newest_first_with_the_newest_kind(entries, 
         np.array([entry[k] for entry in entries], kind) for k, kind in enumerate((np.int32, np.float64, np.uint8))
     )
     twin: dict[int, int] = {}
+    refused: set[int] = set()
     for row, reward, kind in reversed(entries):
-        if row >= 0 and reward > 0:
+        if row >= 0 and reward > 0 and row not in refused:
             twin.setdefault(row, kind)
+        if reward < 0:
+            refused.add(row)
     found = np.empty(most, np.int32), np.empty(most, np.uint8)
     n = last_liked(rows, rewards, kinds, *found)
     assert [part[:n].tolist() for part in found] == [list(twin)[:most], list(twin.values())[:most]]

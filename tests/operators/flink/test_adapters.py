@@ -1,18 +1,21 @@
 """The operators as Flink drives them, without Java: what each keeps, emits and leaves behind, and after a restore."""
 
 import json
+import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from harness import EVENT_TIME, PROCESSING_TIME, Harness, Store
 from riverrank.operators.cache.redis_cache import CacheAway, slate_key
 from riverrank.operators.flink.arrivals import Arrival, Lines, kafka_record
-from riverrank.operators.flink.cache import END_OF_INPUT, CacheFunction, SendReceipts
-from riverrank.operators.flink.channels import Outputs
+from riverrank.operators.flink.cache import CacheFunction, SendReceipts
+from riverrank.operators.flink.channels import END_OF_INPUT, Outputs
 from riverrank.operators.flink.parse import ParseEvents, ParseItems
 from riverrank.operators.flink.ranker import RankerFunction
 from riverrank.operators.flink.recommend import CacheRoute, RecommendFunction
@@ -117,7 +120,7 @@ def test_blank_lines_are_counted_and_no_record() -> None:
 
 def test_items_become_updates_where_they_are_wanted_and_dead_letters_always() -> None:
     for updates, count in ((True, 1), (False, 0)):
-        parse = Harness(ParseItems(Lines(), "items", ALL, updates=updates))
+        parse = Harness(ParseItems(Behaviour(), Lines(), "items", ALL, updates=updates))
         parse.element('{"item_id":"i","ts":3}')
         parse.element("broken")
         assert [decode_update(update) for update in parse.main] == [CatalogueUpdate(Item("i", 3))] * count
@@ -152,13 +155,71 @@ def test_session_makes_dead_letters_of_what_has_a_key_and_is_no_event_and_keeps_
 
 def test_redelivery_after_a_restore_is_not_answered_and_a_late_event_is_a_dead_letter() -> None:
     harness = Harness(session())
-    first, redelivered, late = parsed(line("e1", ts=9 * 3_600_000), line("e1", ts=9 * 3_600_000), line("old", ts=1))
-    harness.element(first[1], "u")
+    times = {"e1": 9 * 3_600_000, "e2": 9 * 3_600_000, "old": 1}
+    first, second, redelivered, late = parsed(*(line(name, ts=times[name]) for name in ("e1", "e2", "e1", "old")))
+    for key, value in (first, second):
+        harness.element(value, key)
     again = harness.restored(session())
     for key, value in (redelivered, late):
         again.element(value, key)
     assert again.main == []
     assert [json.loads(value)["reason"] for _, value in again.sides["dead-letters-records"]] == ["late"]
+
+
+def shown(name: str, ts: int) -> str:
+    return json.dumps({"event_id": name, "type": "impression", "user_id": "u", "items": ["i1", "i2"], "ts": ts})
+
+
+def closed(emitted: Any) -> list[tuple[str, tuple[int, ...]]]:
+    return [(o.event_id, o.labels) for _, value in emitted for o in decode_feedback(value).outcomes]
+
+
+def test_numpy_warns_of_nothing_in_the_thread_of_an_operator() -> None:
+    said: list[dict[str, str]] = []
+
+    def arrive() -> None:
+        said.append(np.geterr())
+        pickle.loads(pickle.dumps(session()))
+        said.append(np.geterr())
+
+    thread = threading.Thread(target=arrive)
+    thread.start()
+    thread.join()
+    assert set(said[0].values()) != {"ignore"} == set(said[1].values())
+
+
+def test_the_impressions_of_a_user_who_does_not_come_back_are_closed_by_the_wall_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    harness = Harness(session(), now=1_000_000)
+    monkeypatch.setattr("riverrank.operators.flink.session.time.time_ns", lambda: harness.now * 1_000_000)
+    monkeypatch.setattr("riverrank.operators.flink.arrivals._latest", lambda behaviour: 1 << 60)
+    for key, value in parsed(shown("s1", 1_000), line("e1", ts=1_500)):
+        harness.element(value, key)
+    assert closed(harness.main) == [] and len(harness.timers(EVENT_TIME)) == 1
+    assert harness.advance(599_000) == 0
+    assert harness.advance(11_000) == 1
+    assert closed(harness.main) == [("s1", (1, 0))]
+    assert harness.store.timers == set()
+    harness.advance(10_000_000)
+    assert closed(harness.main) == [("s1", (1, 0))]
+
+
+def test_impressions_that_wait_at_the_end_of_the_input_are_closed_after_a_restore_too() -> None:
+    harness = Harness(session())
+    for key, value in parsed(shown("s1", 1_000), line("e1", ts=1_500), shown("s2", 2_000)):
+        harness.element(value, key)
+    again = harness.restored(session())
+    again.end_of_input()
+    assert closed(again.main) == [("s1", (1, 0)), ("s2", (0, 0))]
+    assert harness.timers(EVENT_TIME) == []
+
+
+def test_once_no_impression_waits_there_is_no_timer_for_the_end() -> None:
+    harness = Harness(session())
+    for key, value in parsed(shown("s1", 1_000), line("e1", ts=1_000_000)):
+        harness.element(value, key)
+    assert closed(harness.main) == [("s1", (0, 0))] and harness.timers(EVENT_TIME) == []
 
 
 def test_an_erasure_leaves_its_mark_alone() -> None:

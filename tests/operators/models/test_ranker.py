@@ -21,6 +21,7 @@ from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import LatestRanker, RankerWeights
 from riverrank.operators.settings import Behaviour, RankerSettings, SlateSettings
+from riverrank.operators.signals.signals import Signals
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.learners import FEATURES_1, RANKER, RankerState
 from riverrank.state.messages import Feedback, Outcome, Seen, Weights, decode_update, encode
@@ -226,22 +227,42 @@ def test_of_two_a_choice_is_rivers_logistic_regression_on_their_difference() -> 
     assert ours.weights[1] == pytest.approx(river.weights, rel=1e-9)
 
 
-def test_impressions_that_a_feedback_resolves_share_one_retrieval(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And are learned from as they would be one after the other."""
+def shown(k: int, ts: int) -> Event:
+    return Event(f"s{k}", "impression", "u", ts, items=(f"i{k}", f"i{k + 1}", "unknown"))
+
+
+def test_an_impression_teaches_what_its_items_were_like_when_it_was_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much was learned since, and without finding anything again."""
     history = (Seen("i4", 0, 1.0),)
+    at_once, later = Ranker(Behaviour(), shop()), Ranker(Behaviour(), shop())
     outcomes = tuple(Outcome(f"s{k}", 1, (f"i{k}", f"i{k + 1}", "unknown"), (1, 0, 0)) for k in range(4))
-    together, apart = Ranker(Behaviour(), shop()), Ranker(Behaviour(), shop())
-    found = []
-    find = together.retriever.find
-    monkeypatch.setattr(together.retriever, "find", lambda *asked: found.append(1) or find(*asked))
-    together.learn(Feedback(Event("e", "request", "u", 1), 0.0, history, outcomes))
-    for outcome in outcomes:
-        apart.learn(Feedback(Event("e", "request", "u", 1), 0.0, history, (outcome,)))
-    assert len(found) == 1
+    resolved = Feedback(Event("e", "request", "u", 9), 0.0, history, outcomes)
+    for ranker in (at_once, later):
+        for k in range(4):
+            ranker.learn(Feedback(shown(k, 1), 0.0, history))
+    signals = Signals(Behaviour(), 0)
+    for k in range(40):
+        signals.learn(Feedback(Event(f"c{k}", "click", "u", 2, "i0"), 1.0, history))
+    for update in signals.updates():
+        later.index.apply(update)
+    monkeypatch.setattr(later.retriever, "find", lambda *asked: pytest.fail("found again"))
+    for ranker in (at_once, later):
+        ranker.learn(resolved)
     assert (
-        dumped(together.models[WARM]) == dumped(apart.models[WARM]) != dumped(Ranker(Behaviour(), shop()).models[WARM])
+        dumped(at_once.models[WARM]) == dumped(later.models[WARM]) != dumped(Ranker(Behaviour(), shop()).models[WARM])
     )
-    assert together.bias == apart.bias != 0.0
+    assert at_once.bias == later.bias != 0.0
+
+
+def test_where_what_was_shown_is_not_held_it_is_found_for_the_history_of_then() -> None:
+    """As after a restart: what the user did since, the very click included, is not what the impression is judged by."""
+    rankers = []
+    for history in ((Seen("i4", 0, 1.0),), (Seen("i4", 0, 1.0), Seen("i1", 5, 1.0), Seen("i2", 6, 1.0))):
+        ranker = Ranker(Behaviour(), shop())
+        outcome = Outcome("s", 1, ("i1", "i2", "i3"), (1, 0, 0))
+        ranker.learn(Feedback(Event("e", "request", "u", 9), 0.0, history, (outcome,)))
+        rankers.append(dumped(ranker.models[WARM]))
+    assert rankers[0] == rankers[1] != dumped(Ranker(Behaviour(), shop()).models[WARM])
 
 
 def taught(index, entries: DictEntries) -> Ranker:

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.session.session import Session
+from riverrank.operators.session.session import LATE_IDS, Session
 from riverrank.operators.settings import Behaviour, HistorySettings, ImpressionSettings, SignalSettings
 from riverrank.state.hashing import hash32, hash64
 from riverrank.state.messages import Feedback, History, Outcome, Seen, decode_feedback, encode
-from riverrank.state.records import MAX_TS, Event
+from riverrank.state.records import MAX_PROFILE_BYTES, MAX_TS, Event, to_json
 from riverrank.state.sessions import SessionState, decode_session
 
 HOUR = 3_600_000
@@ -47,15 +47,35 @@ def test_redelivered_event_is_answered_once():
     assert fed.rejects == []
 
 
-def test_late_means_older_than_the_users_newest_by_more_than_the_lateness():
-    fed = feed([click(1, 10 * HOUR), click(2, 9 * HOUR), click(3, 9 * HOUR - 1)])
-    assert [f.event.event_id for f in fed.feedbacks] == ["e-1", "e-2"]
-    assert [r.reason for r in fed.rejects] == ["late"]
+def test_late_means_older_than_the_users_second_newest_by_more_than_the_lateness():
+    fed = feed([click(1, 10 * HOUR), click(2, 10 * HOUR), click(3, 9 * HOUR), click(4, 9 * HOUR - 1)])
+    assert [f.event.event_id for f in fed.feedbacks] == ["e-1", "e-2", "e-3"]
+    assert [(r.reason, r.detail.split(" by ")[0]) for r in fed.rejects] == [
+        ("late", "ts: 32399999 is older than the user's second newest event 36000000")
+    ]
+
+
+def test_one_event_with_a_wrong_clock_shuts_nobody_out():
+    now = 1000 * HOUR
+    times = [now, now + 100 * HOUR, now + 1, now + 2, now - HOUR + 9, now + 3]
+    fed = feed([click(n, ts) for n, ts in enumerate(times)])
+    assert len(fed.feedbacks) == len(times) and not fed.rejects
+    again = feed([click(n, ts) for n, ts in enumerate(times)], state=fed.state)
+    assert again.feedbacks == again.rejects == []
 
 
 def test_redelivered_late_event_is_set_aside_once():
-    fed = feed([click(1, 10 * HOUR), click(2, HOUR), click(2, HOUR)])
+    fed = feed([click(1, 10 * HOUR), click(9, 10 * HOUR), click(2, HOUR), click(2, HOUR)])
     assert [r.reason for r in fed.rejects] == ["late"]
+
+
+def test_late_events_take_no_room_from_those_in_time():
+    behaviour = Behaviour(history=HistorySettings(event_ids=16))
+    intime = [click(n, 10 * HOUR + n) for n in range(16)]
+    late = [click(100 + n, n) for n in range(200)]
+    fed = feed([*intime, *late, *intime, *late[-LATE_IDS:]], behaviour)
+    assert len(fed.feedbacks) == 16 and len(fed.rejects) == 200
+    assert len(decode_session(fed.state).late) == 8 * LATE_IDS
 
 
 def test_history_is_in_order_of_time_and_bounded():
@@ -65,12 +85,13 @@ def test_history_is_in_order_of_time_and_bounded():
     assert [seen.item_id for seen in decode_session(fed.state).history] == ["i1", "i3", "i4"]
 
 
-def test_event_ids_without_room_make_their_time_late_instead_of_being_learned_twice():
+def test_a_user_with_more_events_than_ids_have_room_is_answered_like_any_other():
     behaviour = Behaviour(history=HistorySettings(event_ids=16))
-    events = [click(n, 1000 + n) for n in range(40)]
-    fed = feed([*events, *events], behaviour)
-    assert len(fed.feedbacks) == 40
+    events = [click(n, 1000) for n in range(400)]
+    fed = feed(events, behaviour)
+    assert len(fed.feedbacks) == 400 and not fed.rejects
     assert len(decode_session(fed.state).hashes) == 16 * 8
+    assert feed(events[-16:], behaviour, fed.state).feedbacks == []
 
 
 def test_impression_is_joined_with_the_click_that_follows():
@@ -81,17 +102,97 @@ def test_impression_is_joined_with_the_click_that_follows():
     assert fed.feedbacks[1].outcomes == ()
 
 
-def test_oldest_impression_is_closed_when_there_are_too_many():
+def shown(number: int, ts: int, *items: str, slate_id: str | None = None) -> Event:
+    return Event(f"s-{number}", "impression", "u", ts, items=items, slate_id=slate_id)
+
+
+def outcomes(events, behaviour=Behaviour()) -> dict[str, tuple[int, ...]]:  # noqa: B008 - frozen
+    """The labels of all impressions that taught, by event id, those included that wait at the end."""
+    fed = feed(events, behaviour)
+    last = Session(behaviour).close("u", fed.state).feedback
+    found = [o for f in [*fed.feedbacks, *([last] if last else [])] for o in f.outcomes]
+    assert len({o.event_id for o in found}) == len(found)
+    return {o.event_id: o.labels for o in found}
+
+
+def test_an_impression_that_is_closed_for_want_of_room_teaches_nothing():
     behaviour = Behaviour(impression=ImpressionSettings(max_open=2))
-    fed = feed([Event(f"s-{n}", "impression", "u", 1000 + n, items=("a",)) for n in range(4)], behaviour)
-    assert [[o.event_id for o in f.outcomes] for f in fed.feedbacks] == [[], [], ["s-0"], ["s-1"]]
-    assert len(decode_session(fed.state).impressions) == 2
+    feed_of = [shown(n, 1000 + n, "a", "b") for n in range(4)]
+    assert outcomes([*feed_of, click(1, 2000, "b")], behaviour) == {"s-2": (0, 1), "s-3": (0, 1)}
 
 
-def test_dislike_does_not_count_as_the_click_that_an_impression_waits_for():
-    shown = Event("s-1", "impression", "u", 1000, items=("a",))
-    fed = feed([shown, Event("e", "dislike", "u", 1500, "a"), click(2, 2000 + HOUR, "z")])
-    assert fed.feedbacks[-1].outcomes[0].labels == (0,)
+def word(kind: str, ts: int, item: str = "a", slate_id: str | None = None, value: float | None = None) -> Event:
+    return Event(f"{kind}-{ts}", kind, "u", ts, item, value, slate_id=slate_id)
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        ([word("click", 1500)], 1),
+        ([word("dislike", 1500)], 0),
+        ([word("like", 1500), word("dislike", 1600)], 0),
+        ([word("dislike", 1600), word("like", 1500)], 0),
+        ([word("dislike", 1500), word("like", 1600)], 1),
+        ([word("rate", 1500, value=5.0), word("rate", 1600, value=1.0)], 0),
+        ([word("click", 1000)], 1),
+        ([word("click", 999)], 0),
+        ([word("click", 1000 + 600_000)], 1),
+        ([word("click", 1001 + 600_000)], 0),
+        ([word("click", 1500, "z")], 0),
+        ([word("click", 1500, slate_id="u:1")], 1),
+        ([word("click", 1500, slate_id="u:2")], 0),
+    ],
+)
+@pytest.mark.parametrize("first", ["the impression", "what answers it"])
+def test_the_last_word_on_an_item_is_the_label_in_whatever_order_it_came(words, label, first):
+    seen = [shown(1, 1000, "b", "a", slate_id="u:1")]
+    events = [*seen, *words] if first == "the impression" else [*words, *seen]
+    assert outcomes(events) == {"s-1": (0, label)}
+    later = [*events, Event("q", "request", "u", 5 * HOUR)]
+    assert outcomes(later) == {"s-1": (0, label)}
+
+
+@given(st.permutations(range(7)))
+def test_the_order_of_arrival_changes_no_label(order):
+    events = [
+        *(shown(n, 1000 + 100 * n, "a", "b", slate_id=f"u:{n}") for n in range(3)),
+        word("click", 1100, "a"), word("dislike", 1150, "a"), word("like", 1250, "b", "u:2"), word("view", 1050, "b"),
+    ]  # fmt: skip
+    assert outcomes([events[k] for k in order]) == {"s-0": (0, 1), "s-1": (0, 0), "s-2": (0, 1)}
+
+
+def test_an_impression_of_a_user_who_does_not_come_back_is_closed_by_the_wall_clock():
+    session, window = Session(Behaviour()), 600_000
+    opened = session.accept(shown(1, 1000, "a"), None, now=50_000)
+    opened = session.accept(shown(2, 2000, "a"), opened.state, now=90_000)
+    clicked = session.accept(click(1, 2500, "a"), opened.state, now=91_000)
+    assert (opened.waiting, clicked.waiting) == (2, 2)
+    early = session.close("u", clicked.state, now=49_999 + window)
+    assert early.feedback is None and early.state == clicked.state and early.waiting == 2
+    first = session.close("u", early.state, now=50_000 + window)
+    assert [(o.event_id, o.labels) for o in first.feedback.outcomes] == [("s-1", (1,))]
+    assert (first.feedback.event.type, first.feedback.event.user_id, first.waiting) == ("profile", "u", 1)
+    last = session.close("u", first.state, now=90_000 + window)
+    assert [o.event_id for o in last.feedback.outcomes] == ["s-2"] and last.waiting == 0
+    assert session.close("u", last.state).feedback is None
+    assert session.close("u", None).state is None
+
+
+def test_what_came_sooner_and_happened_later_is_not_what_a_late_event_follows_from():
+    fed = feed([click(1, 1000, "a"), click(2, 3000, "c"), click(3, 2000, "b")])
+    late = fed.feedbacks[-1]
+    assert [s.item_id for s in late.history_before()] == ["a"]
+    assert [s.item_id for s in late.history_after()] == ["a", "b", "c"]
+    assert late.is_behind and not fed.feedbacks[1].is_behind
+    assert fed.feedbacks[1].history_before() is fed.feedbacks[1].history
+
+
+def test_all_profiles_of_a_user_take_no_more_room_than_one():
+    big = [Event(f"p-{n}", "profile", "u", n, attributes={f"k{n}": "x" * 8000}) for n in range(40)]
+    fed = feed([*big, Event("p", "profile", "u", 99, attributes={"k1": "y", "likes": ["drama"]})])
+    kept = decode_session(fed.state).attributes
+    assert kept == {"k1": "y", "likes": ["drama"]} | {k: v for k, v in kept.items() if k == "k39"}
+    assert len(to_json(kept)) <= MAX_PROFILE_BYTES and fed.feedbacks[-1].attributes == kept
 
 
 def test_profile_goes_with_every_later_feedback():
@@ -183,20 +284,22 @@ class Plain:
     def __init__(self, behaviour: Behaviour) -> None:
         self.lateness, self.room = behaviour.allowed_lateness, behaviour.history.event_ids - 1
         self.known: list[tuple[str, int]] = []
-        self.newest = self.floor = -1
+        self.late: list[str] = []
+        self.times = [-1, -1]
 
     def accept(self, event: Event) -> str:
-        if event.event_id in dict(self.known):
+        if event.event_id in dict(self.known) or event.event_id in self.late:
             return "again"
-        late = event.ts < self.newest - self.lateness or event.ts <= self.floor
-        self.newest = self.newest if late else max(self.newest, event.ts)
-        self.known = [(name, ts) for name, ts in self.known if ts + self.lateness >= self.newest]
+        if event.ts < self.times[-2] - self.lateness:
+            self.late = [*self.late, event.event_id][-LATE_IDS:]
+            return "late"
+        self.times = sorted([*self.times, event.ts])
+        self.known = [(name, ts) for name, ts in self.known if ts + self.lateness >= self.times[-2]]
         if (over := len(self.known) - self.room) > 0:
             self.known.sort(key=lambda each: each[1])
-            self.floor = max(self.floor, self.known[over - 1][1])
             del self.known[:over]
-        self.known.append((event.event_id, self.newest if late else event.ts))
-        return "late" if late else "accepted"
+        self.known.append((event.event_id, event.ts))
+        return "accepted"
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 40)), min_size=1, max_size=150), st.sampled_from([16, 64]))
@@ -209,7 +312,7 @@ def test_ids_that_are_forgotten_where_it_costs_little_are_known_as_long_as_they_
         found = "late" if accepted.reject else "accepted" if accepted.feedback else "again"
         assert found == plain.accept(click(n, ts))
         kept = decode_session(state)
-        assert (kept.newest, kept.floor) == (plain.newest, plain.floor)
+        assert [kept.second, kept.newest] == plain.times[-2:]
         assert len(kept.hashes) == len(kept.times) <= 8 * room
 
 
@@ -269,4 +372,25 @@ def test_a_feedback_carries_its_history_however_it_was_given(entries):
     feedback = Feedback(click, 1.0, tuple(entries))
     assert feedback == Feedback(click, 1.0, History.of(entries))
     assert decode_feedback(encode(feedback)) == feedback
-    assert list(feedback.history_after()) == [*entries, Seen("i", 9, 1.0, 1)]
+    if all(seen.ts <= 9 for seen in entries[-1:]):
+        assert list(feedback.history_after()) == [*entries, Seen("i", 9, 1.0, 1)]
+
+
+@given(ENTRIES, st.integers(0, MAX_TS))
+def test_an_entry_is_put_into_a_history_by_time(entries, ts):
+    entries.sort(key=lambda seen: seen.ts)
+    history, seen = History.of(entries), Seen("now", ts, 1.0)
+    assert list(history.with_entry(seen)) == sorted([*entries, seen], key=lambda entry: entry.ts)
+    assert list(history.before(ts)) == [entry for entry in entries if entry.ts < ts]
+    assert history.newest() == max((entry.ts for entry in entries), default=-1)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from((-1.0, 0.0, 0.3, 1.0))), max_size=9))
+def test_what_was_refused_since_is_not_taken(done):
+    history, taken, refused = History.of([Seen(i, n, reward) for n, (i, reward) in enumerate(done)]), [], set()
+    for item, reward in reversed(done):
+        if reward < 0:
+            refused.add(item)
+        elif reward > 0 and item not in refused:
+            taken.append(item)
+    assert list(history.taken()) == taken
