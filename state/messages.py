@@ -7,7 +7,7 @@ default, and what changes otherwise gets a new number as `state.codec` has it.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from struct import Struct, pack, unpack, unpack_from
+from struct import Struct, pack, unpack
 from typing import Any, overload
 
 import msgspec
@@ -89,10 +89,9 @@ class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
         signs = self.rewards[first + 7 :: 8]  # of each reward the highest byte: from 128 on below 0, of 0 it is 0
         if signs.isascii() and 0 not in signs:
             return newest_first
-        rewards = unpack_from(f"<{n}d", self.rewards, first)
         taken: list[str] = []
         refused: set[str] = set()
-        for item_id, reward in zip(newest_first, reversed(rewards), strict=True):
+        for item_id, reward, _ in self[-n:].newest_first():
             if reward < 0:
                 refused.add(item_id)
             elif reward > 0 and item_id not in refused:

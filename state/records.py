@@ -4,7 +4,7 @@ Nothing here knows what a record is used for. A decoder never raises on bad inpu
 """
 
 import re
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -143,6 +143,8 @@ class _Key(msgspec.Struct):
     item_id: str
 
 
+Record = TypeVar("Record", Event, Item)
+
 _EVENT = msgspec.json.Decoder(Event)
 _ITEM = msgspec.json.Decoder(Item)
 _ENCODER = msgspec.json.Encoder()
@@ -164,9 +166,7 @@ def decode_event(raw: bytes | None, latest: int = MAX_TS) -> Event | Reject:
     if isinstance(event, Reject):
         return event
     fault = _event_fault(event)
-    if fault:
-        return Reject("bad_field", fault)
-    return _without_unused(event) if event.ts <= latest else _ahead(event.ts, latest)
+    return Reject("bad_field", fault) if fault else _in_time(_without_unused(event), latest)
 
 
 def decode_item(raw: bytes | None, key: bytes | None = None, ts: int = 0, latest: int = MAX_TS) -> Item | Reject:
@@ -182,18 +182,18 @@ def decode_item(raw: bytes | None, key: bytes | None = None, ts: int = 0, latest
             return item_id
         fault = _item_id_fault("key", item_id)
         item = Item(item_id=item_id, ts=max(0, ts), deleted=True)
-        return Reject("bad_field", fault) if fault else item if item.ts <= latest else _ahead(item.ts, latest)
-    item = _decode(raw, _ITEM)
-    if isinstance(item, Reject):
-        return item
-    fault = _item_fault(item)
-    if fault:
-        return Reject("bad_field", fault)
-    return item if item.ts <= latest else _ahead(item.ts, latest)
+    else:
+        item = _decode(raw, _ITEM)
+        if isinstance(item, Reject):
+            return item
+        fault = _item_fault(item)
+    return Reject("bad_field", fault) if fault else _in_time(item, latest)
 
 
-def _ahead(ts: int, latest: int) -> Reject:
-    return Reject("ahead", f"ts: {ts} is {ts - latest} ms beyond what the wall clock allows (allowed_ahead)")
+def fits(text: str, most: int) -> bool:
+    """Whether `text` is at most `most` bytes of UTF-8."""
+    length = len(text)
+    return length <= most and (4 * length <= most or len(text.encode("utf-8", "surrogatepass")) <= most)
 
 
 def dead_letter(raw: bytes | None, reject: Reject, topic: str, partition: int, offset: int, ts: int) -> DeadLetter:
@@ -241,11 +241,18 @@ def _present(raw: bytes, decoder: msgspec.json.Decoder) -> Any:
 
 def _without_unused(event: Event) -> Event:
     """`event` without what can be of any size and its type has no use for: it would travel for nothing."""
-    if event.items is None and event.attributes is None:
-        return event
+    there = [field for field in ("items", "attributes") if getattr(event, field) is not None]
     entry = EVENT_TYPES[event.type]
-    used = (*entry.needs, *entry.uses)
-    return msgspec.structs.replace(event, **dict.fromkeys({"items", "attributes"}.difference(used)))
+    unused = [field for field in there if field not in entry.needs and field not in entry.uses]
+    return msgspec.structs.replace(event, **dict.fromkeys(unused)) if unused else event
+
+
+def _in_time(record: Record, latest: int) -> Record | Reject:
+    """`record`, unless it is newer than `latest`."""
+    ts = record.ts
+    if ts <= latest:
+        return record
+    return Reject("ahead", f"ts: {ts} is {ts - latest} ms beyond what the wall clock allows (allowed_ahead)")
 
 
 def _id_of_key(key: bytes) -> str | Reject:
@@ -296,7 +303,7 @@ def _field_first(message: str) -> str:
 
 
 def _id_fault(field: str, value: str) -> str | None:
-    if value and (len(value) * 4 <= MAX_ID_BYTES or len(value.encode("utf-8")) <= MAX_ID_BYTES):
+    if value and fits(value, MAX_ID_BYTES):
         return None
     return f"{field}: expected a string of 1 to {MAX_ID_BYTES} bytes, got {len(value.encode('utf-8'))} bytes"
 
@@ -331,7 +338,7 @@ def _event_fault(event: Event) -> str | None:
 
 
 def _size_fault(event: Event, uses: tuple[str, ...]) -> str | None:
-    if event.slate_id is not None and len(event.slate_id.encode("utf-8")) > MAX_SLATE_ID_BYTES:
+    if event.slate_id is not None and not fits(event.slate_id, MAX_SLATE_ID_BYTES):
         got = len(event.slate_id.encode("utf-8"))
         return f"slate_id: expected a string of at most {MAX_SLATE_ID_BYTES} bytes, got {got} bytes"
     for field, most in (("context", MAX_CONTEXT_BYTES), ("attributes", MAX_PROFILE_BYTES)):

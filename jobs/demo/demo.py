@@ -25,6 +25,7 @@ from riverrank.jobs.dev.services import KafkaBroker, Valkey
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import Shop, ShopSettings
 from riverrank.jobs.processes import OwnedProcess, ServiceError, tail
+from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records import to_json
 
 from .metrics import lift
@@ -146,7 +147,7 @@ popular_every = "1s"
         broker.create_topic(topics.items, config={"cleanup.policy": "compact"})
         producer = KafkaProducer(**topics.python_arguments(), linger_ms=20)
         try:
-            for item in self._shop.catalogue(time.time_ns() // 1_000_000):
+            for item in self._shop.catalogue(wall_ms()):
                 producer.send(topics.items, value=to_json(item), key=item.item_id.encode())
             producer.flush(timeout=60)
         finally:

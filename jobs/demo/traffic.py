@@ -16,6 +16,7 @@ from kafka import KafkaProducer
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.evaluation.shop import Shop
 from riverrank.operators.cache.redis_cache import POPULAR, slate_key
+from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.event_types import ANSWERED
 from riverrank.state.records import Event, to_json
 
@@ -136,7 +137,7 @@ class Traffic:
     def knock(self) -> None:
         """Before the shop opens: one customer asks for a slate, whose arrival tells that the job runs."""
         user = self.shop.users[0]
-        event = Event(event_id="knock", type="request", user_id=user, ts=_wall_ms())
+        event = Event(event_id="knock", type="request", user_id=user, ts=wall_ms())
         self._producer.send(self._topic, value=to_json(event), key=user.encode()).get(timeout=30)
         self.events.add(1, time.monotonic())
 
@@ -208,7 +209,7 @@ class Traffic:
     def _visit(self, customer: int, raw: bytes | None) -> None:
         page = None if raw is None else _decode_shown(raw)
         items = [] if page is None else [item.item_id for item in page.items]
-        visit = self.shop.visit(customer, None if page is None else page.slate_id, items, _wall_ms())
+        visit = self.shop.visit(customer, None if page is None else page.slate_id, items, wall_ms())
         for event in visit.events:
             sent = time.monotonic()
             self._send(event)
@@ -254,7 +255,3 @@ def _slates(client: redis.Redis, keys: Iterable[str]) -> list[bytes | None]:
     for key in keys:
         pipeline.hget(key, "slate")
     return list(pipeline.execute())
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000

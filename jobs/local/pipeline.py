@@ -184,15 +184,6 @@ class Pipeline:
         elif accepted.reject is None:
             yield Redelivery()
 
-    def last_messages(self) -> Iterator[Message]:
-        """As `messages`, at the end of the input."""
-        yield from self.intake.close()
-
-    def finish(self) -> None:
-        """Take the end of the input."""
-        for message in self.last_messages():
-            self.hear(message)
-
     def hear(self, message: Message) -> Answer | None:
         """Answer a feedback, and write what a message is to be written as. What an update tells is in the index."""
         if isinstance(message, Feedback):

@@ -74,7 +74,7 @@ def _messages(config: Config, pipeline: Pipeline) -> Iterator[Message]:
         for arrival in _watched(config, "events")
         for message in pipeline.messages(event_of(arrival, config.behaviour), arrival)
     )
-    made = chain(events, pipeline.last_messages())
+    made = chain(events, pipeline.intake.close())
     if len(cores()) == 1:
         yield from made
         return

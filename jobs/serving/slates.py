@@ -4,7 +4,6 @@ Nothing here computes a slate; the cache and the topics say all there is.
 """
 
 import sys
-import time
 import uuid
 from collections.abc import Sequence
 from typing import TextIO
@@ -19,6 +18,7 @@ from riverrank.jobs.config.schema import Config, RedisSettings
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.operators.cache.redis_cache import POPULAR, connection_pool, slate_key
 from riverrank.operators.cache.urls import masked
+from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records import Cause, Event, Slate, decode_event, to_json
 
 BROKER_TIMEOUT_MS = 10_000
@@ -79,7 +79,7 @@ def erase(config: Config, user: str, output: TextIO | None = None) -> str:
     Raises:
         UsageError: `user` is no id, or the broker can't be reached.
     """
-    event = Event(event_id=f"erase-{uuid.uuid4()}", type="erase", user_id=user, ts=time.time_ns() // 1_000_000)
+    event = Event(event_id=f"erase-{uuid.uuid4()}", type="erase", user_id=user, ts=wall_ms())
     value = to_json(event)
     checked = decode_event(value)
     if not isinstance(checked, Event):

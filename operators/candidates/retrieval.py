@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
+from riverrank.state.messages import Feedback
 
 from . import registry
-from .context import NONE, Context
+from .context import NONE, Context, context_of
 from .features import SHAPES, feature_space, shape, shape_found
 from .merging import gather, merge
 from .plan import FILL, FILLER, Plan, plan_of, starts_of
@@ -93,6 +94,15 @@ class Retriever:
         shape_found(scores, count, self._relative, best, features)
         self._fill(rows, features)
         return Candidates(rows, features, proposed, best)
+
+    def find_shown(self, rows: np.ndarray, ts: int, feedback: Feedback) -> tuple[Context, Candidates]:
+        """`rows`, distinct, int32, in that order, as candidates beside all that there are now, and the context that
+        they are candidates of: the user of `feedback` as they were when these were shown, at `ts`.
+        """
+        history = feedback.history.before(ts)
+        context = context_of(self.index, history, feedback.attributes, feedback.event.user_id)
+        candidates = self.find(context, None, rows)
+        return context, candidates.at(candidates.positions(rows))
 
     def describe(self, context: Context, rows: np.ndarray, best: np.ndarray) -> np.ndarray:
         """The features of `rows`, int32 (n,), distinct, as candidates of `context` beside those with the `best` scores:

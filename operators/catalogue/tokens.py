@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from riverrank.state.records import Item
+from riverrank.state.records import Item, fits
 
 MAX_TOKENS = 12
 CATEGORY = "category="  # begins the token of a category
@@ -40,7 +40,7 @@ def _tokens(item: Item) -> Iterator[str]:
 
 def names(text: str) -> bool:
     """Whether a text is short enough to name anything: 1 to MAX_VALUE_BYTES bytes."""
-    return 0 < len(text) <= MAX_VALUE_BYTES and len(text.encode("utf-8", "surrogatepass")) <= MAX_VALUE_BYTES
+    return text != "" and fits(text, MAX_VALUE_BYTES)
 
 
 def _bucket(value: float) -> str:

@@ -19,6 +19,11 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True):
     key: bytes | None = None
 
 
+def wall_ms() -> int:
+    """The wall clock in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
 def event_of(arrival: Arrival, behaviour: Behaviour) -> Event | Reject:
     """The event that came as `arrival`, read now."""
     return decode_event(arrival.value, _latest(behaviour))
@@ -31,7 +36,7 @@ def item_of(arrival: Arrival, behaviour: Behaviour) -> Item | Reject:
 
 def _latest(behaviour: Behaviour) -> int:
     """The newest event time that is not ahead, in epoch milliseconds."""
-    return time.time_ns() // 1_000_000 + behaviour.allowed_ahead
+    return wall_ms() + behaviour.allowed_ahead
 
 
 decode_arrival = msgspec.msgpack.Decoder(Arrival).decode

@@ -1,6 +1,5 @@
 """SESSION as Flink sees it: feedbacks on the main output, by user; beside it what SIGNALS and RANKER learn from."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ from riverrank.state.messages import encode
 from riverrank.state.outputs import Origin
 from riverrank.state.records import Reject
 
-from .arrivals import decode_arrival, event_of, letter_of
+from .arrivals import decode_arrival, event_of, letter_of, wall_ms
 from .channels import END_OF_INPUT, ONE_SHARD, PAIRS, SAMPLE, Emitter, Outputs, keep, value_state
 from .shipped import Shipped
 
@@ -42,7 +41,7 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         if isinstance(event, Reject):
             yield from self.letters.emit("", letter_of(arrival, event, self.topic))
             return
-        held, now = self.state.value(), time.time_ns() // 1_000_000
+        held, now = self.state.value(), wall_ms()
         accepted = self.session.accept(event, held, now)
         keep(self.state, held, accepted.state)
         if accepted.waiting and event.type == "impression":

@@ -40,7 +40,7 @@ class ShownList(NamedTuple):
     @property
     def size(self) -> int:
         """How many they are."""
-        return len(self.candidates.rows)
+        return self.candidates.size
 
 
 class Ranker:
@@ -183,10 +183,8 @@ class Ranker:
         rows = self.index.table.rows_of(dict.fromkeys(items))
         if not len(rows):
             return None
-        history, user_id = feedback.history.before(ts), feedback.event.user_id
-        context = context_of(self.index, history, feedback.attributes, user_id)
-        candidates = self.retriever.find(context, None, rows)
-        return ShownList(context.segment, candidates.at(candidates.positions(rows)))
+        context, candidates = self.retriever.find_shown(rows, ts, feedback)
+        return ShownList(context.segment, candidates)
 
     def _state(self) -> RankerState:
         weights, losses = (

@@ -5,8 +5,7 @@ An event's fate depends on that user's own events and their times alone; the wal
 users who do not come back.
 """
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -82,15 +81,13 @@ class Session:
         """Resolve the impressions of a user who did not come back: those that arrived at least the window before `now`,
         or all where that is None. The feedback, if there is one, is of an event that says nothing, a profile.
         """
-        session = decode_session(state)
-        opened, window = session.impressions, self.behaviour.impression.window
-        over = [impression for impression in opened if now is None or impression.arrived + window <= now]
-        if not over:
-            return Accepted(state, waiting=len(opened))
+        session, window = decode_session(state), self.behaviour.impression.window
+        outcomes = _take_out(session, lambda each: now is None or each.arrived + window <= now)
+        if not outcomes:
+            return Accepted(state, waiting=len(session.impressions))
         self.recent.forget(user_id)
-        session.impressions = [impression for impression in opened if impression not in over]
-        event = Event(over[0].event_id, "profile", user_id, max(session.newest, 0))
-        feedback = Feedback(event, 0.0, session.history, _outcomes(over), session.attributes, session.epoch)
+        event = Event(outcomes[0].event_id, "profile", user_id, max(session.newest, 0))
+        feedback = Feedback(event, 0.0, session.history, outcomes, session.attributes, session.epoch)
         return Accepted(encode_session(session), feedback, waiting=len(session.impressions))
 
     def _accept(self, event: Event, state: bytes | None, session: SessionState, now: int) -> Accepted:
@@ -204,9 +201,8 @@ class Session:
 
     def _extend(self, session: SessionState, seen: Seen, slate_id: str | None) -> None:
         """Put an interaction into the history by time, and the mark of the slate it answers beside it."""
-        history, size, newer = session.history, self.behaviour.history.size, 0
-        if history.newest() > seen.ts:
-            newer = len(history) - bisect_right(memoryview(history.ts).cast("q"), seen.ts)
+        history, size = session.history, self.behaviour.history.size
+        newer = len(history.since(seen.ts + 1)) if history.newest() > seen.ts else 0
         extended = history.with_entry(seen)
         session.history = extended if len(extended) <= size else extended[-size:]
         at = len(session.marks) - 4 * newer
@@ -218,8 +214,8 @@ class Session:
         """Let an impression wait, with what came before it and answers it. Where there are too many, the oldest is
         closed, and nothing is learned from it.
         """
-        impression = OpenImpression(event.event_id, event.ts, tuple(dict.fromkeys(event.items or ())), event.slate_id)
-        impression.answers, impression.arrived = {}, now
+        items = tuple(dict.fromkeys(event.items or ()))
+        impression = OpenImpression(event.event_id, event.ts, items, event.slate_id, arrived=now)
         window, marks = self.behaviour.impression.window, session.marks
         for back, seen in enumerate(reversed(session.history.since(event.ts)), 1):
             marked = marks[-4 * back :][:4] if 4 * back <= len(marks) else NO_MARK
@@ -239,14 +235,16 @@ class Session:
                 names = event.slate_id is None or event.slate_id == impression.slate_id
                 if names and impression.ts <= event.ts <= impression.ts + window:
                     _answer(impression, event.item_id, event.ts, reward)
-        over = [impression for impression in session.impressions if session.newest > impression.ts + window]
-        if over:
-            session.impressions = [each for each in session.impressions if session.newest <= each.ts + window]
-        return _outcomes(over)
+        return _take_out(session, lambda each: session.newest > each.ts + window)
 
 
-def _outcomes(over: Sequence[OpenImpression]) -> tuple[Outcome, ...]:
-    """What became of impressions that are over."""
+def _take_out(session: SessionState, is_over: Callable[[OpenImpression], bool]) -> tuple[Outcome, ...]:
+    """What became of the impressions that are over, which wait no more."""
+    over: list[OpenImpression] = []
+    waiting: list[OpenImpression] = []
+    for each in session.impressions:
+        (over if is_over(each) else waiting).append(each)
+    session.impressions = waiting
     return tuple([Outcome(each.event_id, each.ts, each.items, each.labels(), each.slate_id) for each in over])
 
 

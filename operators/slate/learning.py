@@ -68,7 +68,8 @@ class Learning:
 
     def offer(self, slate_id: str, user_id: str, served: Served, rows: np.ndarray) -> None:
         """Keep what is on a slate, `rows` of what was served, for the impression that is to name it."""
-        if self.joins and (on_it := served.of(rows)) is not None:
+        if self.joins:
+            on_it = served.at(served.candidates.positions(rows))
             self.slates.put(user_id, slate_id, self.index.releases, on_it)
 
     def show(self, lesson: Lesson) -> None:
@@ -178,11 +179,8 @@ class Learning:
 
     def _shown(self, rows: np.ndarray, lesson: Lesson, ts: int) -> Served:
         """`rows`, distinct, int32, as candidates at `ts` beside all that there are now."""
-        feedback = lesson.feedback
-        history = feedback.history.before(ts)
-        context = context_of(self.index, history, feedback.attributes, feedback.event.user_id)
-        candidates = self.retriever.find(context, None, rows)
-        return lesson.user.serve(self.index, candidates.at(candidates.positions(rows)), context)
+        context, candidates = self.retriever.find_shown(rows, ts, lesson.feedback)
+        return lesson.user.serve(self.index, candidates, context)
 
     def _described(self, rows: np.ndarray, lesson: Lesson) -> Served:
         """`rows`, distinct, int32, as candidates beside what was served."""

@@ -24,14 +24,14 @@ class Served(NamedTuple):
     def proposed(self) -> "Served":
         """Without what no source proposed: a user's choice says nothing against a pin."""
         positions = self.candidates.proposed.nonzero()[0]
-        if len(positions) == len(self.candidates.rows):
+        if len(positions) == self.size:
             return self
         return Served(self.candidates.at(positions), self.inputs.pick(positions.tolist()), self.logits[positions])
 
     @property
     def size(self) -> int:
         """How many they are."""
-        return len(self.logits)
+        return self.candidates.size
 
     def at(self, positions: np.ndarray) -> "Served":
         """Those at `positions`, int64 (n,), alone, and nothing else is held of the others."""

@@ -192,7 +192,7 @@ def test_the_impressions_of_a_user_who_does_not_come_back_are_closed_by_the_wall
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     harness = Harness(session(), now=1_000_000)
-    monkeypatch.setattr("riverrank.operators.flink.session.time.time_ns", lambda: harness.now * 1_000_000)
+    monkeypatch.setattr("riverrank.operators.flink.arrivals.time.time_ns", lambda: harness.now * 1_000_000)
     monkeypatch.setattr("riverrank.operators.flink.arrivals._latest", lambda behaviour: 1 << 60)
     for key, value in parsed(shown("s1", 1_000), line("e1", ts=1_500)):
         harness.element(value, key)
