@@ -3,8 +3,9 @@
 What the columns mean is the business of the tables made of this.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
+from itertools import repeat
 from typing import NamedTuple, NoReturn
 
 import msgspec
@@ -12,6 +13,10 @@ import numpy as np
 from numba import njit
 
 from .codec import Fields, Layout
+
+HASH, ROW = range(2)  # columns of the places
+FREE, GONE = -2, -1  # rows of a place that is free, and of an id that is no longer there
+FEW = 8192  # rows whose dict caches hold, which is faster then
 
 
 class Column(NamedTuple):
@@ -46,6 +51,51 @@ def _renamed(fields: Fields) -> Fields:
 BLOCK = Layout("table block", Block, {2: _renamed})
 
 
+class RowsById(dict[str, int]):
+    """Rows by id, to be written by `rows[item_id] = row` and `del` alone.
+
+    A dict looks up an id in 0.7 us where its entries are in no cache, and so it is with a hundred thousand items.
+    `find` does it in 0.15 us: the ids go by 64 bits of Python's own hash in one array (linear probing). That two of a
+    million items share these bits has a chance of 3 in 10**8.
+
+    >>> rows = RowsById([("i-1", 0), ("i-2", 1)])
+    >>> del rows["i-1"]
+    >>> rows.find(["i-2", "i-1", "i-3"]).tolist()
+    [1, -1, -1]
+    """
+
+    def __init__(self, rows: Iterable[tuple[str, int]] = ()) -> None:
+        super().__init__(rows)
+        self._places: np.ndarray | None = None  # int64 (2**k, 2), a quarter free at least; None until asked for
+        self._used = 0  # places that are not free
+        self._changed: list[str] = []  # ids whose rows the places do not tell yet
+
+    def __setitem__(self, item_id: str, row: int) -> None:
+        super().__setitem__(item_id, row)
+        if self._places is not None:
+            self._changed.append(item_id)
+
+    def __delitem__(self, item_id: str) -> None:
+        super().__delitem__(item_id)
+        if self._places is not None:
+            self._changed.append(item_id)
+
+    def find(self, ids: Sequence[str]) -> np.ndarray:
+        """The rows of `ids`, int32 (n,), -1 where there is none."""
+        if len(self) < FEW:
+            self._places = None
+            return np.fromiter(map(self.get, ids, repeat(GONE)), np.int32, len(ids))
+        if self._places is None or 4 * (self._used + len(self._changed)) > 3 * len(self._places):
+            self._places = np.full((1 << (2 * len(self) + 1).bit_length(), 2), FREE, np.int64)
+            self._used = put(self._places, hashes_of(self), np.fromiter(self.values(), np.int64, len(self)))
+            self._changed.clear()
+        elif self._changed:
+            rows = np.fromiter(map(self.get, self._changed, repeat(GONE)), np.int64, len(self._changed))
+            self._used += put(self._places, hashes_of(self._changed), rows)
+            self._changed.clear()
+        return look_up(self._places, hashes_of(ids))
+
+
 class Table:
     """Rows by item id; each column is an array of `capacity` rows, an attribute of its name.
 
@@ -59,7 +109,7 @@ class Table:
         self.block_rows = block_rows
         self.prefix = prefix
         self.ids: list[str] = []
-        self.rows: dict[str, int] = {}
+        self.rows = RowsById()
         self.free: list[int] = []  # a heap: the lowest is taken first, so that rows follow from which are free
         self.changed = np.zeros(1, np.bool_)  # by number of a block, whether state does not hold it yet
         for name, column in self.columns.items():
@@ -89,8 +139,16 @@ class Table:
 
     def rows_of(self, item_ids: Iterable[str]) -> np.ndarray:
         """The rows of `item_ids`, int32; unknown ids are left out."""
-        rows = [row for row in map(self.rows.get, item_ids) if row is not None]
-        return np.fromiter(rows, np.int32, len(rows))
+        found = self.rows.find(tuple(item_ids))
+        return found[found >= 0]
+
+    def rows_of_each(self, item_ids: Sequence[str], begin: Callable[[str], int]) -> np.ndarray:
+        """The row of each of `item_ids`, int32 (n,): that which `begin` gives where there is none."""
+        found = self.rows.find(item_ids)
+        if found.min(initial=0) < 0:
+            for k in np.flatnonzero(found < 0).tolist():
+                found[k] = begin(item_ids[k])
+        return found
 
     def used(self) -> np.ndarray:
         """The rows in use, ascending, whatever order they began in: int64."""
@@ -167,8 +225,44 @@ class Table:
                     _check(name, block.shapes[name], column)
                     values = np.frombuffer(block.columns[name], column.dtype)
                     getattr(self, name)[part] = values.reshape(n, *column.shape)
-        self.rows = {item_id: row for row, item_id in enumerate(self.ids) if item_id}
+        self.rows = RowsById((item_id, row) for row, item_id in enumerate(self.ids) if item_id)
         self.free = [row for row, item_id in enumerate(self.ids) if not item_id]
+
+
+def hashes_of(ids: Iterable[str]) -> np.ndarray:
+    """Python's hashes of `ids`, which differ from process to process: int64 (n,)."""
+    return np.fromiter(map(hash, ids), np.int64)
+
+
+@njit(cache=True)
+def place_of(places, mark):  # type: ignore[no-untyped-def]
+    """The place of the hash `mark`, or the free one where it belongs."""
+    mask = len(places) - 1
+    place = mark & mask
+    while places[place, ROW] != FREE and places[place, HASH] != mark:
+        place = (place + 1) & mask
+    return place
+
+
+@njit(cache=True)
+def put(places, marks, rows):  # type: ignore[no-untyped-def]
+    """Let `rows`, int64 (n,), be those of the hashes `marks`, int64 (n,); how many more places are used then."""
+    more = 0
+    for k in range(len(marks)):
+        place = place_of(places, marks[k])
+        more += places[place, ROW] == FREE
+        places[place, HASH] = marks[k]
+        places[place, ROW] = rows[k]
+    return more
+
+
+@njit(cache=True)
+def look_up(places, marks):  # type: ignore[no-untyped-def]
+    """The rows of the hashes `marks`, int64 (n,): int32 (n,), -1 where there is none."""
+    found = np.empty(len(marks), np.int32)
+    for k in range(len(marks)):
+        found[k] = max(places[place_of(places, marks[k]), ROW], GONE)
+    return found
 
 
 @njit(cache=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +40,7 @@ def context_of(index: ItemIndex, history: Iterable[Seen], attributes: dict[str, 
     """The context from a history (newest last): its last `signals.window` distinct positive items that are known."""
     entries = History.of(history)
     items, most = entries.items, index.behaviour.signals.window
-    all_rows = np.fromiter(map(index.table.rows.get, items, repeat(-1)), np.int32, len(items))
+    all_rows = index.table.rows.find(items)
     rewards, all_kinds = np.frombuffer(entries.rewards, "<f8"), np.frombuffer(entries.kinds, np.uint8)
     rows, kinds = np.empty(most, np.int32), np.empty(most, np.uint8)
     n = last_liked(all_rows, rewards, all_kinds, rows, kinds)

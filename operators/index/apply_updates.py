@@ -87,17 +87,17 @@ def apply_vectors(index: Indexed, update: VectorUpdate) -> None:
         np.frombuffer(update.context, "<u2"), np.frombuffer(update.target_of, "<i4"),
         np.frombuffer(update.target, "<u2"), np.frombuffer(update.bias, "<f4"), table.block_rows, table.changed,
     )  # fmt: skip
-    index._pool.update(targets)
+    index._pool.update(targets, index.lists.popular)
     index.meta.ts = max(index.meta.ts, update.ts)
 
 
 def _rows(index: Indexed, ids: Sequence[str]) -> np.ndarray:
     """The rows of `ids`, begun where there are none: int32 (n,)."""
-    index._make_room(ids)
-    try:
-        return np.fromiter(map(index.table.rows.__getitem__, ids), np.int32, len(ids))
-    except KeyError:
-        return np.array(list(map(index._row, ids)), np.int32)
+    rows = index.table.rows.find(ids)
+    if rows.min(initial=0) < 0:
+        index._make_room(ids)
+        rows = index.table.rows_of_each(ids, index._row)
+    return rows
 
 
 @njit(cache=True)

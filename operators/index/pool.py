@@ -4,6 +4,8 @@ import numpy as np
 from numba import njit
 from riverrank.state.item_tables import ItemTable
 
+from .ranked_lists import RankedList
+
 REFRESH_EVENTS = 256  # after which the pool takes the most popular rows of then
 
 
@@ -19,7 +21,7 @@ class Pool:
         self.target = np.zeros((dimensions, 0), np.float32)
         self.bias = np.zeros(0, np.float32)
         self._column = np.zeros(0, np.int32)  # by row, -1 where it is not in the pool
-        self._outside = 0  # updates of rows that are not in the pool since it was filled: some may belong there by now
+        self._outside = 0  # updates since it was filled of rows that are not in the pool and are popular by now
         self.is_filled = False
         self._filled_at: int | None = None  # in events; None until what was learned settles it
 
@@ -39,9 +41,10 @@ class Pool:
         self._column[rows] = np.arange(len(rows), dtype=np.int32)
         self._outside, self._filled_at, self.is_filled = 0, events, True
 
-    def update(self, rows: np.ndarray) -> None:
-        """The target embeddings of `rows`, int (m,), changed."""
-        self._outside += copy(rows, self.table.target, self.table.bias, self._column, self.target, self.bias)
+    def update(self, rows: np.ndarray, popular: RankedList) -> None:
+        """The target embeddings of `rows`, int (m,), changed. The `popular` ones of these belong in the pool."""
+        table = self.table
+        self._outside += copy(rows, table.target, table.bias, self._column, popular.listed, self.target, self.bias)
 
     def forget(self) -> None:
         """Fill the pool again before it is next read."""
@@ -56,19 +59,19 @@ class Pool:
 
 
 @njit(cache=True)
-def copy(rows, target, bias, column_of, columns, biases):  # type: ignore[no-untyped-def]
-    """Copy what is in the pool; how many of `rows` are not. About 0.2 us a row."""
-    missing = 0
+def copy(rows, target, bias, column_of, listed, columns, biases):  # type: ignore[no-untyped-def]
+    """Copy what is in the pool; how many of `rows` are not, and are `listed`, as in RankedList. About 0.2 us a row."""
+    outside = 0
     for k in range(len(rows)):
         row = rows[k]
         column = column_of[row] if row < len(column_of) else -1
         if column < 0:
-            missing += 1
+            outside += row < len(listed) and listed[row] == listed[row]
             continue
         biases[column] = bias[row]
         for d in range(len(columns)):
             columns[d, column] = target[row, d]
-    return missing
+    return outside
 
 
 @njit(cache=True)

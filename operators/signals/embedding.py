@@ -91,14 +91,14 @@ class Embedding:
         positive = [f for f in block if f.reward > 0 and f.event.item_id is not None]
         window = self.behaviour.signals.window
         self._make_room(len(positive) * (window + 1))
-        histories = [self._rows(last_items(feedback.history_before(), window)) for feedback in positive]
-        targets = [self._row(feedback.event.item_id or "") for feedback in positive]
+        histories = [last_items(feedback.history_before(), window) for feedback in positive]
+        rows = self.table.rows_of_each(list(chain.from_iterable(histories)), self._row)
+        targets = self.table.rows_of_each([feedback.event.item_id or "" for feedback in positive], self._row)
         self.newest = max([self.newest, *[feedback.event.ts for feedback in block]])
-        led = [k for k, rows in enumerate(histories) if rows]  # those that something led to
+        led = [k for k, items in enumerate(histories) if items]  # those that something led to
         if led:
-            rows = np.array(list(chain.from_iterable(histories)), np.int32)
-            lengths, of = np.array([len(histories[k]) for k in led]), np.array(targets, np.int32)[led]
-            self._step(rows, lengths, of, f"vectors:{positive[led[-1]].event.event_id}")
+            lengths = np.array([len(histories[k]) for k in led])
+            self._step(rows, lengths, targets[led], f"vectors:{positive[led[-1]].event.event_id}")
 
     def moved(self, shard: int) -> VectorUpdate | None:
         """The embeddings that moved since they were last published; None where none did."""
@@ -153,13 +153,6 @@ class Embedding:
             slope.T @ users, bias_gradient, np.float32(self.settings.rate), self._number, self._moved,
             self._has_moved, self._moves, table.block_rows, table.changed,
         )  # fmt: skip
-
-    def _rows(self, items: list[str]) -> list[int]:
-        """The rows of `items`, begun where there are none."""
-        try:
-            return list(map(self.table.rows.__getitem__, items))
-        except KeyError:
-            return list(map(self._row, items))
 
     def _row(self, item_id: str) -> int:
         """The row of the item; a new one starts with small numbers that depend on its id alone."""

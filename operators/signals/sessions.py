@@ -18,6 +18,7 @@ SESSION_RECENCY = 0.8  # weight of an interaction of the user's beside the next 
 NEARNESS, ANYWHERE = 0.9, 0.3  # weight of an item beside the next nearer one to what is shared; weight of the farthest
 SHRINKAGE = 0.1  # similarity to the user that is added to that of all neighbours
 MIN_RELATIVE_SCORE = 0.03  # share of the most that any neighbour gives; what gets less from one gets nothing from it
+SIEVE = 1024  # remainders that rows are sieved by
 MOST_GIVEN = NEAREST * SESSION_ITEMS  # rows that neighbours can give, each as often as it is given
 _RECENCIES = (SESSION_RECENCY ** np.arange(MOST_WINDOW)).astype(np.float32)
 _POSITIONS = np.arange(SESSION_ITEMS)
@@ -143,15 +144,17 @@ def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, sc
     session-based recommendations, 2019), by the root of its length, as a share of the sum. `weight` float32 by row and
     `similarity` float64 by slot are 0 before and after. Costs 8 us for a history of 20.
     """
+    sieve = np.zeros(SIEVE, np.bool_)
     for k in range(len(rows)):
         weight[rows[k]] = _RECENCIES[k] / np.sqrt(likes[k])
+        sieve[rows[k] % SIEVE] = True
     slots, similarities = _nearest(recent, weight, similarity, rows, own)
     shares = np.zeros((len(slots), items.shape[1]), np.float32)
     shared = np.empty(items.shape[1], np.int64)
     ends = np.empty(len(slots), np.int64)
     total, most = SHRINKAGE, np.float32(0)
     for k in range(len(slots)):
-        root, highest, ends[k] = _share(items[slots[k]], weight, shares[k], shared)
+        root, highest, ends[k] = _share(items[slots[k]], weight, sieve, shares[k], shared)
         total += similarities[k] / root
         most = max(most, highest)
     least = np.float32(MIN_RELATIVE_SCORE) * most
@@ -169,20 +172,24 @@ def neighbours_of(recent, items, weight, similarity, rows, likes, own, given, sc
 
 
 @njit(cache=True)
-def _share(items, weight, shares, shared):  # type: ignore[no-untyped-def]
+def _share(items, weight, sieve, shares, shared):  # type: ignore[no-untyped-def]
     """Write what one session gives to each of its items to `shares`, which are zeros; the root of its length, the
     most that it gives, and how many places are used, free ones between included. `shared` int64 is scratch, as long.
+    `sieve` bool (SIEVE,) is true where a row with a weight belongs, by remainder: it stays near to the processor.
     """
     end = len(items)
     while end > 0 and items[end - 1] < 0:
         end -= 1
-    length = m = 0
+    length = maybe = m = 0
     for position in range(end):
         row = items[position]
         is_held = row >= 0
         length += is_held
-        shared[m] = position
-        m += is_held & (weight[max(row, 0)] > 0)
+        shared[maybe] = position
+        maybe += is_held & sieve[row % SIEVE]
+    for k in range(maybe):
+        shared[m] = shared[k]
+        m += weight[items[shared[k]]] > 0
     root = np.sqrt(length)
     for position in shared[:m]:
         amount = weight[items[position]] / np.float32(root)

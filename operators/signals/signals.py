@@ -166,7 +166,7 @@ class Signals:
         if not steps.names:
             return []
         table, changes = self.table, self._changes
-        rows = self._rows(steps.names)
+        rows = table.rows_of_each(steps.names, table.row)
         changes.fit(len(rows))
         changes.n = learn(
             table.stats, table.at, self._decay, table.neighbours, table.weights, self._forgetting, rows,
@@ -259,10 +259,3 @@ class Signals:
         table, now = self.table, self.counts.events
         table.stats[rows, DECAYED] *= self._decay ** (now - table.at[rows])[:, None]
         table.at[rows] = now
-
-    def _rows(self, names: list[str]) -> np.ndarray:
-        """The rows of `names`, begun where there are none: int32 (n,)."""
-        try:
-            return np.fromiter(map(self.table.rows.__getitem__, names), np.int32, len(names))
-        except KeyError:
-            return np.array(list(map(self.table.row, names)), np.int32)

@@ -87,14 +87,14 @@ class SlotWriter:
         return FULL if end >= 0 else int(end)
 
     def _learn_texts(self, slots: Slots, reasons: Reasons) -> None:
-        """Make JSON of the ids and the tokens on the slate."""
-        told = np.arange(reasons.items.shape[1]) < reasons.counts[: len(slots.rows), None]
-        items, tokens = (np.unique(numbers[: len(told)][told]) for numbers in (reasons.items, reasons.tokens))
-        for row in np.union1d(slots.rows, items[items != NONE]).tolist():
-            self._ids.put(row, to_json(self.index.table.ids[row]))
-        for number in tokens[tokens != NONE].tolist():
+        """Make JSON of the ids and the tokens on the slate that have none yet."""
+        ids, tokens = self._ids, self._tokens
+        rows, numbers = missing(slots.rows, reasons.counts, reasons.items, reasons.tokens, ids.places, tokens.places)
+        for row in rows.tolist():
+            ids.put(row, to_json(self.index.table.ids[row]))
+        for number in numbers.tolist():
             code, _, value = self.index.token_names[number].partition("=")
-            self._tokens.put(number, to_json(Cause(code, None, value))[1:-1])
+            tokens.put(number, to_json(Cause(code, None, value))[1:-1])
 
 
 def _text(text: str) -> np.ndarray:
@@ -146,6 +146,37 @@ def room_of(p, row, counts, phrases, items, tokens, ids, of_tokens, sources, of_
 
 
 @njit(cache=True)
+def missing(rows, counts, items, tokens, of_ids, of_tokens):  # type: ignore[no-untyped-def]
+    """The rows on the slate whose id has no text yet, and the numbers of the tokens that have none: int32, some of them
+    twice. The last two are the places of texts.
+    """
+    room = 1 + len(rows) * (1 + items.shape[1])
+    ids, numbers = np.empty(room, np.int32), np.empty(room, np.int32)
+    n = m = 0
+    for p in range(len(rows)):
+        ids[n] = rows[p]
+        n += of_ids[rows[p], 1] == 0
+        for k in range(counts[p]):
+            ids[n], numbers[m] = items[p, k], tokens[p, k]
+            n += items[p, k] != NONE and of_ids[items[p, k], 1] == 0
+            m += tokens[p, k] != NONE and of_tokens[tokens[p, k], 1] == 0
+    return ids[:n].copy(), numbers[:m].copy()
+
+
+@njit(cache=True)
+def touch(rows, counts, items, ids, places):  # type: ignore[no-untyped-def]
+    """The sum of the first bytes of all ids on the slate, which means nothing. Memory looks for all at once where all
+    are read before any is written: see `candidates.vectors.touched`.
+    """
+    total = np.uint8(0)
+    for p in range(len(rows)):
+        total += ids[places[rows[p], 0]]
+        for k in range(counts[p]):
+            total += ids[places[max(items[p, k], 0), 0]]
+    return np.uint8(total)
+
+
+@njit(cache=True)
 def write_sources(out, at, bits, by_rule, sources, places):  # type: ignore[no-untyped-def]
     """Write the names of the sources with a bit in `bits`, that of `by_rule` where there is none; where they end."""
     if bits == 0:
@@ -168,7 +199,7 @@ def write_slots(  # type: ignore[no-untyped-def]
     """
     if begin + 2 > len(out):
         return FULL
-    out[begin], at = _ARRAY, begin + 1
+    out[begin], out[begin + 1], at = _ARRAY, touch(rows, counts, items, ids, id_places), begin + 1
     places = id_places, token_places, source_places, phrase_places
     for p, row in enumerate(rows):
         room = room_of(p, row, counts, phrases, items, tokens, *places)

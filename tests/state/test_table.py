@@ -1,12 +1,13 @@
 """Rows by item id: found, freed, grown and kept by blocks, as a plain dict would have them."""
 
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.state.table import Column, Table
+from riverrank.state.table import FREE, GONE, Column, RowsById, Table, look_up, put
 
 COLUMNS = {"count": Column("<f4"), "marks": Column("<i4", (2,), -1, "some.setting")}
 STEPS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["put", "release", "dump"])), max_size=80)
@@ -36,6 +37,39 @@ def test_a_table_is_a_dict_of_rows_which_its_blocks_bring_back(steps):
         for row in (*each.free, *range(len(each), each.capacity)):
             assert (each.count[row], each.marks[row].tolist()) == (0.0, [-1, -1])
     assert loaded.rows == table.rows
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["put", "del", "find"]), st.integers(0, 40)), max_size=120),
+    st.sampled_from([0, 8, 1 << 20]),
+)
+def test_many_ids_are_found_at_once_as_one_by_one(steps, few):
+    rows = RowsById([("i-0", 7)])
+    ids = [f"i-{k}" for k in range(41)]
+    with mock.patch("riverrank.state.table.FEW", few):
+        for row, (what, k) in enumerate((*steps, ("find", 0))):
+            if what == "put":
+                rows[ids[k]] = row
+            elif what == "del" and ids[k] in rows:
+                del rows[ids[k]]
+            elif what == "find":
+                found = rows.find(ids)
+                assert (found.tolist(), found.dtype) == ([rows.get(each, -1) for each in ids], np.int32)
+    assert rows.find([]).tolist() == []
+
+
+def test_ids_whose_hashes_belong_in_one_place_are_told_apart():
+    places = np.full((8, 2), FREE, np.int64)
+    marks = np.array([3, 11, -5, 3 + 8 * 2**40], np.int64)  # of remainder 3 all
+    assert put(places, marks, np.arange(4)) == 4
+    assert put(places, marks[1:2], np.array([GONE])) == 0
+    assert look_up(places, np.append(marks, 19)).tolist() == [0, -1, 2, 3, -1]
+
+
+def test_a_row_is_begun_for_each_unknown_id_once():
+    table = Table(COLUMNS, block_rows=4)
+    table.row("b")
+    assert table.rows_of_each(["a", "b", "c", "a"], table.row).tolist() == [1, 0, 2, 1]
 
 
 def test_the_lowest_free_row_is_taken_first_whichever_was_freed_when():
