@@ -42,6 +42,10 @@ _Rewards: Any = reward_section()
 class RewardSettings(_Rewards):
     """What a feedback of each type is worth; above 0 is positive. A rating is worth 1 from `rate_from` on, -1 below."""
 
+    rate_least: Annotated[float, Meta(ge=-1e6, le=1e6, description="a rating below this is taken for it")] = 0.0
+    rate_most: Annotated[
+        float, Meta(ge=-1e6, le=1e6, description="a rating above this is taken for it: no wild one moves a mean")
+    ] = 5.0
     rate_from: Annotated[float, Meta(description="a rating from this value on is worth 1, below it -1")] = 4.0
 
 
@@ -133,7 +137,7 @@ class LearnerSettings(Section):
         "linear_model.LogisticRegression"
     )
     optimizer: Annotated[str, Meta(description="River class of its optimiser, below the package river")] = "optim.SGD"
-    rate: Annotated[Rate, Meta(description="learning rate")] = 0.02
+    rate: Annotated[float, Meta(ge=0.0, le=10.0, description="learning rate; 0 learns nothing of any user")] = 0.02
     parameters: Annotated[dict[str, Any], Meta(description="further parameters of the class, by name")] = {}
     negatives: Annotated[Count, Meta(description="sampled negatives for each positive feedback")] = 4
     tokens: Annotated[int, Meta(ge=0, le=1000, description="content weights kept of a user")] = 32
@@ -146,9 +150,20 @@ class SlateSettings(Section):
     """The answer."""
 
     size: Annotated[int, Meta(ge=1, le=200, description="items on a slate, at most")] = 20
-    repeat: Annotated[bool, Meta(description="whether seen items may be on it")] = False
+    hide: Annotated[
+        tuple[str, ...],
+        Meta(
+            description='interactions whose items are not served again, such as "purchase", or for a time, '
+            '"purchase:30d"; what the user said no to last never is'
+        ),
+    ] = ("purchase", "rate", "like", "dislike")
     candidates: Annotated[int, Meta(ge=10, le=2000, description="candidates that are scored")] = 120
-    seen: Annotated[int, Meta(ge=1, le=100_000, description="seen items remembered of a user, at most")] = 4096
+    seen: Annotated[int, Meta(ge=1, le=100_000, description="hidden items remembered of a user, at most")] = 4096
+
+    @property
+    def hidden_for_ever(self) -> bytes:
+        """The codes of the event types whose items are not served again at any time."""
+        return bytes(entry.code for entry in EVENT_TYPES.values() if entry.name in self.hide)
 
 
 class DiversitySettings(Section):

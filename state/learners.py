@@ -48,11 +48,16 @@ def _ranker_named(fields: Fields) -> Fields:
 RANKER = Layout("ranker state", RankerState, {1: _ranker_named})
 
 
-class LearnerState(msgspec.Struct, array_like=True, tag=2):
-    """Layout 2. Arrays are little-endian bytes, and names are kept as hashes (CRC-32).
+OF_ANY_TYPE, REFUSED = 254, 255  # kinds of rows of `seen` that are no code of an event type
+
+
+class LearnerState(msgspec.Struct, array_like=True, tag=3):
+    """Layout 3. Arrays are little-endian bytes, and names are kept as hashes (CRC-32).
 
     `version` is that of the user's last slate. `examples` counts the feedbacks learned from. `seen` uint32 are hashes
-    of the items interacted with, oldest first. `rated` is the number of ratings, and a sum that is no longer used.
+    of the items that are hidden from slates, oldest first, `seen_at` uint32 since when, in seconds since 1970, and
+    `seen_by` uint8 by what: the code of an event type, or REFUSED, or OF_ANY_TYPE from layout 2. `rated` is the number
+    of ratings, and a sum that is no longer used.
     `model_of` is the class that the learner is of, and `memory_of` its optimiser; 0 where it is not known. A linear
     learner is `intercept`, `weights` float32 of the ranker's logit and the features, which `features` uint32 names,
     `tokens` uint32, the content tokens it has weights for, `token_weights` float32, and `memory` of its optimiser: its
@@ -81,6 +86,8 @@ class LearnerState(msgspec.Struct, array_like=True, tag=2):
     model_of: int = 0
     memory_of: int = 0
     features: bytes = b""
+    seen_at: bytes = b""
+    seen_by: bytes = b""
 
     def forget_learner(self) -> None:
         """Give up the learner, and the count of what it learned from."""
@@ -102,9 +109,17 @@ def _learner_named(fields: Fields) -> Fields:
         model, examples = state.model, state.examples if state.model else 0
         state.forget_learner()
         state.model, state.examples = model, examples
+    return [getattr(state, name) for name in LearnerState.__struct_fields__[:17]]
+
+
+def _learner_hiding(fields: Fields) -> Fields:
+    """From layout 2, which hid all that the user had interacted with, for ever."""
+    state = LearnerState(*fields[:17])
+    n = len(state.seen) // 4
+    state.seen_at, state.seen_by = bytes(4 * n), bytes([OF_ANY_TYPE]) * n
     return [getattr(state, name) for name in LearnerState.__struct_fields__]
 
 
-LEARNER = Layout("learner state", LearnerState, {1: _learner_named})
+LEARNER = Layout("learner state", LearnerState, {1: _learner_named, 2: _learner_hiding})
 encode_learner = LEARNER.encode
 decode_learner = LEARNER.decode

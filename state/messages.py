@@ -18,6 +18,7 @@ from .event_types import EVENT_TYPES
 from .records import Event, Item
 
 POPULAR = "popular"  # names the slate for whoever has none
+GONE = "gone:"  # begins the key of a write that says of an item, whose id follows, whether it is gone: `1` or `0`
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -164,7 +164,7 @@ STREAMS: Mapping[str, Stream] = {
         """
         seed = 7
         [slate]
-        repeat = true
+        hide = []
         size = 12
         candidates = 40
         seen = 10

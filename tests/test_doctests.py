@@ -34,7 +34,7 @@ def test_examples_are_found_in_every_package_at_every_depth() -> None:
         "riverrank.state.hashing": "hash32",
         "riverrank.operators.session.session": "Session",
         "riverrank.jobs.local.pipeline": "Pipeline",
-        "riverrank.jobs.config.durations": "milliseconds",
+        "riverrank.state.runtime.durations": "milliseconds",
         "riverrank.jobs.evaluation.metrics": "gini",
     }
     for name, holder in known.items():

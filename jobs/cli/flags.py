@@ -45,7 +45,7 @@ STREAMS = tuple(Flag(key, name, METAVARS.get(name, "FILE")) for name, key in FLA
 EVENTS, ITEMS, KAFKA, REDIS = (
     next(flag for flag in STREAMS if flag.name == name) for name in ("--events", "--items", "--kafka", "--redis")
 )
-PARALLELISM = Flag("job.parallelism", "--parallelism", "N")
+PARALLELISM, STATE = Flag("job.parallelism", "--parallelism", "N"), Flag("job.state", "--state", "DIR")
 
 
 def configured(*flags: Flag) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -7,11 +7,13 @@ the work, which it imports only then: the help must not wait for what it does no
 import logging
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from riverrank.jobs.errors import Failure, UsageError
 
-from .check import check
+from .check import check, topics
 from .convert import convert
 from .demo import demo
 from .drift import drift
@@ -25,13 +27,31 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="riverrank",
-    help="Recommendations that learn from the last click. What is printed is on standard output, all else on standard "
-    "error. Exit codes: 0 success, 1 failure, 2 a usage or configuration error.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (run, replay, evaluate, get, explain, erase, check, convert, demo, starters, drift):
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"riverrank {version('riverrank')}")
+        raise typer.Exit
+
+
+@app.callback()
+def riverrank(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Recommendations that learn from the last click. What is printed is on standard output, all else on standard
+    error. Exit codes: 0 success, 1 failure, 2 a usage or configuration error.
+    """
+
+
+for command in (run, replay, evaluate, get, explain, erase, check, topics, convert, demo, starters, drift):
     app.command()(command)
 
 

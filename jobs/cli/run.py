@@ -2,10 +2,10 @@
 
 from riverrank.jobs.config.schema import Config
 
-from .flags import PARALLELISM, STREAMS, configured
+from .flags import PARALLELISM, STATE, STREAMS, configured
 
 
-@configured(*STREAMS, PARALLELISM)
+@configured(*STREAMS, PARALLELISM, STATE)
 def run(config: Config) -> None:
     """Run the job on an embedded Flink, until its input ends or Ctrl-C. Flags go before the configuration."""
     from riverrank.jobs.config.preflight import preflight

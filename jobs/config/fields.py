@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import inspect
-
-from .durations import milliseconds
+from riverrank.state.runtime.durations import milliseconds
 
 AT_TOP_LEVEL = "behaviour"  # the field of the configuration whose keys and tables stand beside the others in the file
 

@@ -5,19 +5,23 @@ Every fault is a `UsageError` within seconds, rather than a stack trace from the
 
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.urls import masked
-from riverrank.operators.settings import LearnerSettings
+from riverrank.operators.settings import Behaviour, LearnerSettings, SlateSettings
 
-from .schema import Config, KafkaSettings, RedisSettings
+from .schema import Config, KafkaSettings, RedisSettings, topics_of
 
 BROKER_TIMEOUT_MS = 3_000
 INPUTS = ("events", "items")
+SLOW_MS = 20.0  # an event, from which on a learner is said to be slow
+
+log = logging.getLogger(__name__)
 
 
 def preflight(config: Config) -> None:
@@ -54,30 +58,70 @@ def check_files(config: Config) -> None:
 
 
 def check_behaviour(config: Config) -> None:
-    """`learner.model` and `learner.optimizer` name classes of River, the model takes `learner.parameters`, and
-    `sources.off` names sources. What is not set holds: to look at it would be to import numba and River, in 1.5 s.
+    """`learner.model` and `learner.optimizer` name classes of River, the model takes `learner.parameters`,
+    `sources.off` names sources, and `slate.hide` interactions. What is not set holds: to look at it would be to import
+    numba and River, in 1.5 s.
     """
     behaviour = config.behaviour
-    if behaviour.learner == LearnerSettings() and not behaviour.sources.off:
+    is_plain = behaviour.learner == LearnerSettings() and behaviour.slate.hide == SlateSettings().hide
+    if is_plain and not behaviour.sources.off:
         return
     from riverrank.operators.candidates import registry  # noqa: PLC0415  numba, which few runs need here
-    from riverrank.operators.models.learner import Learners  # noqa: PLC0415  River, likewise
+    from riverrank.operators.session.hiding import Hiding  # noqa: PLC0415  likewise
 
-    try:
-        Learners(behaviour.learner, measured=behaviour.exploration.kind == "thompson")
-    except ValueError as error:
-        raise UsageError(f"learner: {error}") from error
     try:
         registry.switched_on(behaviour.sources.off)
     except ValueError as error:
         raise UsageError(f"sources.off: {error}") from error
+    try:
+        Hiding(behaviour.slate)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if behaviour.learner != LearnerSettings():
+        _try_learner(behaviour)
 
 
-def check_services(config: Config) -> None:
-    """Kafka and Redis answer, as far as they are configured."""
+def _try_learner(behaviour: Behaviour) -> None:
+    """Learn a little by these settings: what River's classes can't do shows only then."""
+    from riverrank.operators.models.learner import Learners  # noqa: PLC0415  River
+    from riverrank.operators.warm import EVENTS, warm  # noqa: PLC0415  numba, as above
+
+    learner = behaviour.learner
+    try:
+        Learners(learner, measured=behaviour.exploration.kind == "thompson")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    except Exception as error:  # whatever River, or the class that was named, raises
+        raise _unable(learner, error) from error
+    try:
+        warm(behaviour)
+        started = time.perf_counter()
+        warm(behaviour)
+    except Exception as error:  # whatever River, or the class that was named, raises
+        raise _unable(learner, error) from error
+    milliseconds = 1000 * (time.perf_counter() - started) / EVENTS
+    if milliseconds > SLOW_MS:
+        log.warning(
+            "learner: %s takes %.0f ms an event on this machine: %.0f events a second at most",
+            learner.model, milliseconds, 1000 / milliseconds,
+        )  # fmt: skip
+
+
+def _unable(learner: LearnerSettings, error: Exception) -> UsageError:
+    return UsageError(
+        f"learner: {learner.model} with {learner.optimizer} and its parameters can't learn here "
+        f"({type(error).__name__}: {error}); mend learner.model, learner.optimizer or learner.parameters"
+    )
+
+
+def check_services(config: Config, *, outputs: bool = True) -> None:
+    """Kafka and Redis answer, as far as they are configured, and Kafka has the topics: of the `outputs` too, or of what
+    is read alone.
+    """
     if config.kafka.bootstrap:
+        topics = [topic for stream, topic in topics_of(config).items() if outputs or stream in INPUTS]
         with broker_errors(config.kafka):
-            _check_broker(config.kafka)
+            _check_topics(config.kafka, topics)
     if config.redis.url:
         _check_redis(config.redis)
 
@@ -100,24 +144,27 @@ def broker_errors(kafka: KafkaSettings) -> Iterator[None]:
         log.setLevel(level)
 
 
-def _check_broker(kafka: KafkaSettings) -> None:
-    from kafka import KafkaConsumer  # noqa: PLC0415  as above
-
-    KafkaConsumer(**kafka.python_arguments(), bootstrap_timeout_ms=BROKER_TIMEOUT_MS).close(autocommit=False)
-
-
 def check_topic(kafka: KafkaSettings, topic: str) -> None:
     """The broker has that topic. Raises `UsageError` where it has not."""
+    with broker_errors(kafka):
+        _check_topics(kafka, [topic])
+
+
+def _check_topics(kafka: KafkaSettings, wanted: Iterable[str]) -> None:
+    """The broker has all of them: one that is written to for the first time after hours would end the job then."""
     from kafka import KafkaConsumer  # noqa: PLC0415  as above
 
-    with broker_errors(kafka):
-        consumer = KafkaConsumer(**kafka.python_arguments(), bootstrap_timeout_ms=BROKER_TIMEOUT_MS)
-        try:
-            topics = consumer.topics()
-        finally:
-            consumer.close(autocommit=False)
-    if topic not in topics:
-        raise UsageError(f"kafka: the broker has no topic {topic!r}; make it, or mend its name in the configuration")
+    consumer = KafkaConsumer(**kafka.python_arguments(), bootstrap_timeout_ms=BROKER_TIMEOUT_MS)
+    try:
+        there = consumer.topics()
+    finally:
+        consumer.close(autocommit=False)
+    missing = sorted({*wanted} - {*there})
+    if missing:
+        raise UsageError(
+            f"kafka: the broker has no topic {', '.join(map(repr, missing))}; riverrank topics --create makes what is "
+            "missing, or mend the name in the configuration"
+        )
 
 
 def _check_redis(settings: RedisSettings) -> None:

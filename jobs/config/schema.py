@@ -18,8 +18,8 @@ from riverrank.operators.cache.urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, D
 from riverrank.operators.catalogue.tokens import token_of
 from riverrank.operators.settings import Behaviour, Count, Milliseconds, RulesSettings, Section
 from riverrank.state.outputs import OUTPUTS, Output
+from riverrank.state.runtime.durations import duration
 
-from .durations import duration
 from .fields import schema_of
 
 REDIS_URL_VARIABLE = "RIVERRANK_REDIS_URL"
@@ -186,6 +186,13 @@ class JobSettings(Section):
             "many slots as the parallelism. An embedded run does wherever there are two cores"
         ),
     ] = False
+    state: Annotated[
+        str,
+        Meta(
+            description="folder that an embedded run keeps its state in, and goes on from; none: nothing outlives it. "
+            "A cluster's is set in Flink's own configuration"
+        ),
+    ] = ""
     checkpoint_every: Annotated[Interval, Meta(description="time between two checkpoints")] = 10_000
     state_ttl: Annotated[
         Interval,
@@ -215,6 +222,16 @@ FLAGS: Mapping[str, str] = {
     "--kafka": "kafka.bootstrap",
     "--redis": "redis.url",
 }
+
+
+def topics_of(config: Config) -> dict[str, str]:
+    """The topics that a run of `config` reads and writes, by stream: of those that no file stands in for."""
+    kafka, files = config.kafka, config.files
+    if not kafka.bootstrap:
+        return {}
+    streams = {"events": "" if files.events else kafka.events, "items": "" if files.items else kafka.items}
+    streams |= {name: "" if files.of(output) else kafka.of(output) for name, output in OUTPUTS.items()}
+    return {stream: topic for stream, topic in streams.items() if topic}
 
 
 def load(path: str | Path | None = None, flags: Mapping[str, Any] | None = None) -> Config:
@@ -285,6 +302,11 @@ def _consistent(config: Config) -> Config:
             f"{KAFKA_PASSWORD_VARIABLE} or in kafka.password_file"
         )
     _check_rules(config.behaviour.rules)
+    reward = config.behaviour.reward
+    if not reward.rate_least < reward.rate_most:
+        raise UsageError(
+            f"reward.rate_most: expected more than reward.rate_least ({reward.rate_least:g}), got {reward.rate_most:g}"
+        )
     if job.parallelism > job.max_parallelism:
         raise UsageError(
             f"job.parallelism: expected at most job.max_parallelism ({job.max_parallelism}), got {job.parallelism}"

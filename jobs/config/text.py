@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 from riverrank.operators.cache.urls import masked
+from riverrank.state.runtime.durations import duration
 
-from .durations import duration
 from .fields import Setting, schema_of
 from .schema import Config
 

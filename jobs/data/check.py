@@ -4,6 +4,7 @@ and which items events name that the catalogue lacks. Each event goes through SE
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from datetime import UTC, datetime
 
 import msgspec
 from riverrank.jobs.config.preflight import broker_errors, check_topic
@@ -11,9 +12,13 @@ from riverrank.jobs.config.schema import Config
 from riverrank.jobs.local.pipeline import Intake
 from riverrank.jobs.local.reading import STANDARD, read
 from riverrank.operators.flink.arrivals import Arrival, event_of, item_of
+from riverrank.operators.session.session import reward_of, within_scale
+from riverrank.operators.settings import RewardSettings
+from riverrank.state.event_types import EVENT_TYPES
 from riverrank.state.records import Event, Item, Reject
 
 EXAMPLES = 5
+YEAR_MS = 365 * 86_400_000
 
 
 class Rejected(msgspec.Struct):
@@ -42,11 +47,31 @@ class UnknownItems(msgspec.Struct):
     examples: list[str]
 
 
+class Times(msgspec.Struct):
+    """The oldest and the newest event time, in epoch milliseconds, and how many events are older than the one that
+    stands before them.
+    """
+
+    oldest: int
+    newest: int
+    backwards: int = 0
+
+
+class Rated(msgspec.Struct):
+    """Ratings: how many, of these outside the scale that is set, and how many count as positive."""
+
+    ratings: int = 0
+    outside: int = 0
+    positive: int = 0
+
+
 class Findings(msgspec.Struct):
     """Both inputs. `unknown_items` is None where the catalogue was not read to its end."""
 
     events: Sampled | None = None
     items: Sampled | None = None
+    times: Times | None = None
+    rated: Rated = msgspec.field(default_factory=Rated)
     types: dict[str, int] = {}
     users: int = 0
     redeliveries: int = 0
@@ -87,6 +112,10 @@ def describe(findings: Findings) -> list[str]:
         if name == "events" and findings.types:
             types = ", ".join(f"{count} {type_}" for type_, count in sorted(findings.types.items()))
             lines.append(f"  {findings.users} users, {types}")
+        if name == "events" and findings.times:
+            lines += _told_times(findings.times, sampled.records)
+        if name == "events":
+            lines += _told_ratings(findings.rated)
         if name == "events" and findings.redeliveries:
             lines.append(f"  {findings.redeliveries} redeliveries, or from before an erasure: these do nothing")
         lines.append(f"  {sum(r.count for r in sampled.dead_letters.values())} would be dead letters")
@@ -100,16 +129,53 @@ def describe(findings: Findings) -> list[str]:
     return lines
 
 
+def _told_times(times: Times, records: int) -> list[str]:
+    lines = [f"  times from {_day(times.oldest)} to {_day(times.newest)}"]
+    if times.newest < YEAR_MS:
+        lines.append("  all of them lie in 1970: are these seconds? ts is in milliseconds since 1970")
+    elif times.oldest < YEAR_MS:
+        lines.append("  some of them lie in 1970: are these seconds, or missing? ts is in milliseconds since 1970")
+    if 2 * times.backwards > records:
+        lines.append(
+            f"  {times.backwards} events are older than the one before them: the input is in reverse order; sort it by "
+            "ts, or most are late"
+        )
+    return lines
+
+
+def _told_ratings(rated: Rated) -> list[str]:
+    lines = []
+    if rated.outside:
+        lines.append(
+            f"  {rated.outside} of {rated.ratings} ratings are outside reward.rate_least to reward.rate_most, and "
+            "taken for the nearer one: set both, and reward.rate_from, to your scale"
+        )
+    if rated.ratings and rated.positive in (0, rated.ratings):
+        which = "none" if rated.positive == 0 else "each"
+        lines.append(f"  of {rated.ratings} ratings {which} reaches reward.rate_from: set it to where a like begins")
+    return lines
+
+
+def _day(ts: int) -> str:
+    return datetime.fromtimestamp(ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def _judge_events(config: Config, most: int, findings: Findings, sampled: Sampled) -> dict[str, int]:
     """Each event through SESSION; how many events name each item."""
     intake = Intake(config.behaviour)
     users: set[str] = set()
     named: dict[str, int] = {}
+    before = 0
     for arrival in _limited(config, "events", most, sampled):
         event = event_of(arrival, config.behaviour)
         if isinstance(event, Reject):
             _reject(sampled, arrival, event)
             continue
+        times = findings.times = findings.times or Times(event.ts, event.ts)
+        times.oldest, times.newest = min(times.oldest, event.ts), max(times.newest, event.ts)
+        times.backwards += event.ts < before
+        before = event.ts
+        _note_rating(findings.rated, event, config.behaviour.reward)
         users.add(event.user_id)
         accepted = intake.accept(event)
         if accepted.reject is not None:
@@ -122,6 +188,13 @@ def _judge_events(config: Config, most: int, findings: Findings, sampled: Sample
                 named[item_id] = named.get(item_id, 0) + 1
     findings.users = len(users)
     return named
+
+
+def _note_rating(rated: Rated, event: Event, settings: RewardSettings) -> None:
+    if EVENT_TYPES[event.type].is_rating:
+        rated.ratings += 1
+        rated.outside += within_scale(event, settings) is not event
+        rated.positive += reward_of(event, settings) > 0
 
 
 def _items_of(event: Event) -> set[str]:

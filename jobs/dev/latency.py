@@ -26,9 +26,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from riverrank.jobs.config.durations import milliseconds
 from riverrank.jobs.processes import OwnedProcess, ServiceError
 from riverrank.state.records import Event, Item, to_json
+from riverrank.state.runtime.durations import milliseconds
 
 from .benchmarks.streams import shop_stream
 from .services import KafkaBroker, Valkey

@@ -25,7 +25,7 @@ def variants() -> list[Behaviour]:
         msgspec.structs.replace(plain, exploration=msgspec.structs.replace(plain.exploration, kind=kind, rate=0.1))
         for kind in _EXPLORATION
     ]
-    repeating = msgspec.structs.replace(plain, slate=msgspec.structs.replace(plain.slate, repeat=True))
+    repeating = msgspec.structs.replace(plain, slate=msgspec.structs.replace(plain.slate, hide=()))
     return [plain, *exploring, repeating]
 
 

@@ -33,7 +33,7 @@ class Panel:
     """The chosen baselines over one ledger.
 
     >>> panel = Panel(["popular"], Behaviour())
-    >>> panel.answer(Event("e-1", "click", "u", 1, "i-1"), liked=True, k=20)
+    >>> panel.answer(Event("e-1", "purchase", "u", 1, "i-1"), liked=True, k=20)
     [[]]
     >>> panel.answer(Event("e-2", "request", "v", 2), liked=False, k=20)
     [['i-1']]
@@ -66,7 +66,7 @@ class Panel:
             row = self.ledger.row(event.item_id)
             for baseline in self._learners if liked else ():
                 baseline.learn(event, row)
-            self.ledger.note(event.user_id, row, liked=liked)
+            self.ledger.note(event.user_id, row, event.type, liked=liked)
         return [baseline.recommend(event.user_id, k) for baseline in self.baselines.values()]
 
     def forget(self, user_id: str) -> None:

@@ -16,11 +16,11 @@ START = 1024  # rows that arrays begin with
 class Ledger:
     """Items by row, the rows that may be served, and of each user what was seen and what was liked.
 
-    Liked rows are distinct, the latest interaction last, `LIKED` at most; seen rows are `slate.seen` at most, and none
-    where `slate.repeat` lets seen items be served.
+    Liked rows are distinct, the latest interaction last, `LIKED` at most; of rows that `slate.hide` hides, whatever
+    time it says, there are `slate.seen` at most.
 
     >>> ledger = Ledger(Behaviour())
-    >>> ledger.note("u", ledger.row("i-1"), liked=True)
+    >>> ledger.note("u", ledger.row("i-1"), "purchase", liked=True)
     >>> ledger.row("i-2"), ledger.liked("u").tolist(), ledger.allowed("u").tolist()
     (1, [0], [False, True])
     """
@@ -29,7 +29,7 @@ class Ledger:
 
     def __init__(self, behaviour: Behaviour, servable: Callable[[str], bool] = lambda item_id: True) -> None:
         """`servable` tells of an item id whether it may be on a slate; it is asked once."""
-        self.repeat = behaviour.slate.repeat
+        self.hide = frozenset(hidden.partition(":")[0] for hidden in behaviour.slate.hide)
         self.ids: list[str] = []
         self.rows: dict[str, int] = {}
         self._servable = servable
@@ -61,9 +61,9 @@ class Ledger:
             allowed[np.frombuffer(seen, np.int32)] = False
         return allowed
 
-    def note(self, user_id: str, row: int, *, liked: bool) -> None:
-        """Remember an interaction of the user with an item."""
-        if not self.repeat:
+    def note(self, user_id: str, row: int, type_: str, *, liked: bool) -> None:
+        """Remember an interaction of that type of the user with an item."""
+        if type_ in self.hide:
             _put_last(self._seen.setdefault(user_id, array("i")), row, self._seen_most)
         if liked:
             _put_last(self._liked.setdefault(user_id, array("i")), row, self.LIKED)

@@ -138,7 +138,9 @@ class _Open:
     def __init__(self, config: Config, shop: Shop) -> None:
         self.shop = shop
         self.slates: dict[str, Listed] = {}  # the latest, by user
-        self.pipeline = Pipeline(config.behaviour)
+        # Its customers take nothing twice: all that they took is hidden.
+        slate = msgspec.structs.replace(config.behaviour.slate, hide=tuple(INTERACTIONS))
+        self.pipeline = Pipeline(msgspec.structs.replace(config.behaviour, slate=slate))
         for item in shop.catalogue(OPENS_AT_MS):
             self.pipeline.lessons.item(item)
         self.ts = OPENS_AT_MS

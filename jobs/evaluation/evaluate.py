@@ -149,7 +149,7 @@ class Evaluation:
             unserved=self.unserved,
             users=self.tests.users,
             servable_items=servable,
-            repeat=self.behaviour.slate.repeat,
+            hide=self.behaviour.slate.hide,
             seconds=round(time.monotonic() - self.started, 1),
             policies=policies,
             differences=differences,

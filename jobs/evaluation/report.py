@@ -40,7 +40,7 @@ class Report(msgspec.Struct, frozen=True):
     unserved: int
     users: int
     servable_items: int
-    repeat: bool
+    hide: tuple[str, ...]
     seconds: float
     policies: dict[str, PolicyReport]
     differences: dict[str, Against]
@@ -53,7 +53,7 @@ def text(report: Report) -> str:
     head = (
         f"{report.events} events, {report.slates} slates, {report.tests} tests of {report.users} users "
         f"({report.unserved} positive interactions came before any slate), {report.dead_letters} dead letters, "
-        f"slate.repeat {'on' if report.repeat else 'off'}, {report.seconds:.0f} s"
+        f"slate.hide [{', '.join(report.hide)}], {report.seconds:.0f} s"
     )
     parts = [head, _quality(report), _differences(report), _curves(report), _predictions(report)]
     return "\n\n".join(part for part in parts if part)

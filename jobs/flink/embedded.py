@@ -19,6 +19,7 @@ from riverrank.jobs.processes import OwnedProcess, free_port, tail
 from riverrank.state.runtime.environment import CORE, cores
 
 from . import classes, jars
+from .keeping import Keeping
 from .paths import flink_path
 
 LOCALHOST = "127.0.0.1"
@@ -53,13 +54,13 @@ SIZES = {
 class EmbeddedFlink:
     """A Flink with room for the job of `config`, its files in the folder `scratch`; in a with statement, which ends it.
 
-    `options` are what a client needs to hand it the job.
+    `options` are what a client needs to hand it the job. What it keeps goes to `keeping`, or ends with it.
     """
 
-    def __init__(self, config: Config, scratch: Path) -> None:
+    def __init__(self, config: Config, scratch: Path, keeping: Keeping | None = None) -> None:
         slots = config.job.parallelism * (2 if config.job.separate else 1)
         count = min(slots, len(cores()))
-        self.options = _options(config, scratch, slots=-(-slots // count))
+        self.options = {**_options(config, scratch, slots=-(-slots // count)), **_kept(config, scratch, keeping)}
         self._scratch = scratch
         command = [*_java(), RUNNER, "--configDir", str(scratch)]
         self._taskmanagers = [
@@ -91,6 +92,11 @@ class EmbeddedFlink:
         self._starter.shutdown()
         if self._jobmanager is not None:
             self._jobmanager.closeAsync()
+
+    @property
+    def page(self) -> str:
+        """Where Flink shows the job."""
+        return f"http://{LOCALHOST}:{self.options['rest.port']}"
 
     def wait(self) -> None:
         """Wait for the JobManager, which starts while the job is built; raises what its start did."""
@@ -165,7 +171,20 @@ def _options(config: Config, scratch: Path, slots: int) -> Mapping[str, str]:
     }
     if config.kafka.bootstrap:
         options["pipeline.jars"] = ";".join(path.as_uri() for path in jars.kafka_connector())
-        options["execution.checkpointing.interval"] = f"{config.job.checkpoint_every} ms"
-        options["execution.checkpointing.dir"] = flink_path(scratch / "checkpoints")
-        options["execution.checkpointing.storage"] = "filesystem"
+    return options
+
+
+def _kept(config: Config, scratch: Path, keeping: Keeping | None) -> Mapping[str, str]:
+    """The options of checkpoints, where there are any: of a run that reads topics."""
+    if not config.kafka.bootstrap:
+        return {}
+    options = {
+        "execution.checkpointing.interval": f"{config.job.checkpoint_every} ms",
+        "execution.checkpointing.dir": flink_path(keeping.checkpoints if keeping else scratch / "checkpoints"),
+        "execution.checkpointing.storage": "filesystem",
+    }
+    if keeping:
+        options["execution.checkpointing.externalized-checkpoint-retention"] = "RETAIN_ON_CANCELLATION"
+    if keeping and keeping.last:
+        options["execution.state-recovery.path"] = flink_path(keeping.last)
     return options

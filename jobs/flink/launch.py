@@ -5,6 +5,7 @@ Everything that has to be right before Flink starts is checked here, and a failu
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,13 @@ import msgspec
 from find_libpython import find_libpython
 from riverrank.jobs.config.schema import Config, FileSettings
 from riverrank.jobs.errors import Failure, UsageError
+from riverrank.jobs.local.reading import read_lines
 from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.state.outputs import OUTPUTS
 
 from . import jars
 from .embedded import EmbeddedFlink, java_options, separated
+from .keeping import Keeping, kept_in
 from .paths import flink_path
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ MODE = "python.execution-mode"
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
 WRAPPERS = ("Recovery is suppressed", "Job execution failed", "java.lang.reflect.InvocationTargetException")
+
+DECOMPRESSION = re.compile("zlib|gzip|java.util.zip", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +59,18 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
     prepare_environment()
     with ExitStack() as stack:
         stack.enter_context(terminable())
+        keeping = stack.enter_context(kept_in(config.job.state))
+        if config.kafka.bootstrap:
+            log.info(keeping or "state: nothing outlives this run; --state DIR keeps it for the next")
         config = stack.enter_context(_spooled(config))
         scratch = Path(stack.enter_context(_scratch()))
         os.environ.setdefault("FLINK_LOG_DIR", str(scratch))
-        _execute(config, scratch, operators)
+        try:
+            _execute(config, scratch, operators, keeping)
+        except Failure as failure:
+            if DECOMPRESSION.search(str(failure)):
+                _require_sound_files(config)
+            raise
 
 
 def submit(config: Config) -> None:
@@ -89,6 +102,8 @@ def check(config: Config) -> None:
         path = getattr(files, name)
         if path not in ("", "-") and not Path(path).is_file():
             raise UsageError(f"files.{name}: {path} is not a file that can be read")
+    if config.job.state and files.events:
+        raise UsageError("job.state: a file is read from its beginning by each run; --state DIR is for topics")
     if files.events == "-" and files.items == "-":
         raise UsageError("files.items: both events and items are on standard input; give one of them a path")
     standard = [output.field for output in OUTPUTS.values() if getattr(files, output.field) == "-"]
@@ -128,9 +143,9 @@ def root_cause(error: BaseException) -> str:
     return _one_line(message)
 
 
-def _execute(config: Config, scratch: Path, operators: "Operators | None") -> None:
+def _execute(config: Config, scratch: Path, operators: "Operators | None", keeping: Keeping | None) -> None:
     config = separated(config)
-    with _java_failures(), EmbeddedFlink(config, scratch) as flink:  # first of all: it takes seconds to start
+    with _java_failures(), EmbeddedFlink(config, scratch, keeping) as flink:  # first of all: it takes seconds to start
         from .sinks import Assembly  # noqa: PLC0415 (as below)
 
         with Assembly(_targets(config)) as assembly:
@@ -139,7 +154,8 @@ def _execute(config: Config, scratch: Path, operators: "Operators | None") -> No
                 _build(env, config, assembly.directories, operators)
                 flink.wait()
                 client = env.execute_async(config.job.name)
-            _run_to_end(client, flink)
+            log.info("running; Flink's page is %s", flink.page)
+            _run_to_end(client, flink, keeping)
 
 
 # Flink's modules start Java when they are imported or first used: only once all is prepared.
@@ -176,6 +192,14 @@ def _build(
     build(env, config, parts, operators or Operators())
 
 
+def _require_sound_files(config: Config) -> None:
+    """Raises `Failure` that names a damaged file among the inputs: Flink's own error does not."""
+    for path in (config.files.events, config.files.items):
+        if path.endswith(".gz"):
+            for _ in read_lines(path):
+                pass
+
+
 def _targets(config: Config) -> dict[str, str]:
     from .sinks import targets  # noqa: PLC0415
 
@@ -192,23 +216,24 @@ def _java_failures() -> Iterator[None]:
         raise Failure(f"the job failed: {root_cause(error)}") from error
 
 
-def _run_to_end(client: "JobClient", flink: EmbeddedFlink) -> None:
-    """Wait for the job; an interruption drains and stops it first, so that all that was read is answered."""
+def _run_to_end(client: "JobClient", flink: EmbeddedFlink, keeping: Keeping | None) -> None:
+    """Wait for the job; an interruption stops it first, so that all that was read is answered."""
     result = client.get_job_execution_result()
     try:
         while not result.done():
             flink.require_running()
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        _stop(client)
+        _stop(client, keeping)
         raise
     result.result()
 
 
-def _stop(client: "JobClient") -> None:
-    """Stop the job as the end of its input would: the last slates go out and sinks commit. Else cancel it.
+def _stop(client: "JobClient", keeping: Keeping | None) -> None:
+    """Stop the job: the last slates go out and sinks commit. Else cancel it. Where nothing is kept, it ends as its
+    input would; else its savepoint is what the next run goes on from.
 
-    `JobClient.stop_with_savepoint` of PyFlink is broken; Java's is not. Nobody needs the savepoint.
+    `JobClient.stop_with_savepoint` of PyFlink is broken; Java's is not.
     """
     from py4j.protocol import Py4JJavaError  # noqa: PLC0415
     from pyflink.java_gateway import get_gateway  # noqa: PLC0415
@@ -218,10 +243,12 @@ def _stop(client: "JobClient") -> None:
     with _scratch() as folder:
         canonical = jvm.org.apache.flink.core.execution.SavepointFormatType.CANONICAL
         try:
-            stopped = client._j_job_client.stopWithSavepoint(True, flink_path(folder), canonical)
+            target = keeping.savepoints if keeping else folder
+            stopped = client._j_job_client.stopWithSavepoint(keeping is None, flink_path(target), canonical)
             stopped.get(STOP_SECONDS, jvm.java.util.concurrent.TimeUnit.SECONDS)
         except Py4JJavaError as error:
-            log.warning("it could not be drained (%s): what was not committed is lost", root_cause(error))
+            then = "the next run goes on from the last checkpoint" if keeping else "what was not committed is lost"
+            log.warning("it could not be drained (%s): %s", root_cause(error), then)
             client.cancel().result()
 
 

@@ -19,7 +19,7 @@ from pyflink.common import Encoder
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors.file_system import BucketAssigner, FileSink, OutputFileConfig, RollingPolicy
 from pyflink.table import DataTypes, Schema, StreamTableEnvironment
-from riverrank.jobs.config.schema import Config
+from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import Failure
 from riverrank.operators.flink.channels import Outputs
 from riverrank.state import uids
@@ -42,11 +42,7 @@ def targets(config: Config) -> dict[str, str]:
 
 def topics(config: Config) -> dict[str, str]:
     """The topic of each output that has one and is not written to a file, by the output's name."""
-    if not config.kafka.bootstrap:
-        return {}
-    files = targets(config)
-    names = {name: config.kafka.of(output) for name, output in OUTPUTS.items()}
-    return {name: topic for name, topic in names.items() if topic and name not in files}
+    return {stream: topic for stream, topic in topics_of(config).items() if stream in OUTPUTS}
 
 
 def outputs(config: Config) -> Outputs:

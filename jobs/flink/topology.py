@@ -74,7 +74,7 @@ def build(
         uids.RANKER,
         1,
     ).set_buffer_timeout(UPDATES_WAIT_MS)
-    cache = CacheRoute(config.cache.buckets, config.cache.popular_every) if config.redis.url else None
+    cache = CacheRoute(config.cache.buckets, config.cache.popular_every, config.cache.ttl) if config.redis.url else None
     answers = _placed(
         _still_keyed(feedback)
         .connect(known.union(weights).broadcast(map_state(uids.RECOMMEND_VIEW)))

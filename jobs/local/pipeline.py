@@ -17,6 +17,7 @@ from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.session.session import Accepted, Session
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
+from riverrank.operators.slate.gone import Gone
 from riverrank.operators.slate.recommend import Answer, Recommend, receipt_of
 from riverrank.state.messages import CacheWrite, CatalogueUpdate, Feedback, Update
 from riverrank.state.outputs import PREDICTIONS, Origin, Records
@@ -141,8 +142,9 @@ class Pipeline:
         self.index = self.lessons.index
         predict = PREDICTIONS.name in self.outputs
         self.recommend = Recommend(behaviour, self.index, predict=predict, popular_every=popular_every)
+        self.gone = Gone(self.index, 0)
         self.users: dict[str, bytes] = {}  # what RECOMMEND keeps, by user
-        self.slates = self.redeliveries = 0
+        self.slates = self.redeliveries = self.accepted = 0
         self.dead_letters: Counter[str] = Counter()  # by reason
         self.first_dead_letter = ""
         self._answers, self._rejects, self._receipts = (
@@ -154,6 +156,8 @@ class Pipeline:
         item = item_of(arrival, self.behaviour)
         if isinstance(item, Item):
             self.lessons.item(item)
+            if self.cache is not None and (write := self.gone.after(CatalogueUpdate(item))) is not None:
+                self.cache.put(write)
         else:
             self._reject(arrival, item, "items")
 
@@ -187,6 +191,7 @@ class Pipeline:
     def hear(self, message: Message) -> Answer | None:
         """Answer a feedback, and write what a message is to be written as. What an update tells is in the index."""
         if isinstance(message, Feedback):
+            self.accepted += 1
             return self._answer(message)
         if isinstance(message, Rejected):
             self._reject(message.arrival, message.reject, "events")

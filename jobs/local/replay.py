@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from itertools import chain
 
 from riverrank.jobs.config.schema import Config
+from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.operators.flink.arrivals import Arrival, event_of
 from riverrank.operators.warm import warm
@@ -53,6 +54,9 @@ def run(config: Config) -> None:
     if dead := pipeline.dead_letters:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dead.items()))
         log.info("%d dead letters (%s); the first, %s", dead.total(), reasons, pipeline.first_dead_letter)
+    if not (pipeline.accepted or pipeline.redeliveries):
+        why = f"the first dead letter, {pipeline.first_dead_letter}" if dead else "there is none"
+        raise Failure(f"no event could be used: {why}")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Nothing here computes a slate; the cache and the topics say all there is.
 
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TextIO
 
 import msgspec
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from riverrank.jobs.config.schema import Config, RedisSettings
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.operators.cache.redis_cache import POPULAR, connection_pool, slate_key
+from riverrank.operators.cache.redis_cache import GONE_KEY, POPULAR, connection_pool, slate_key
 from riverrank.operators.cache.urls import masked
 from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records import Cause, Event, Slate, decode_event, to_json
@@ -27,7 +27,8 @@ _decode_slate = msgspec.json.Decoder(Slate).decode
 
 
 def get(config: Config, user: str, warnings: TextIO | None = None) -> bytes | None:
-    """The slate (JSON) that Redis holds for `user`; for whoever has none, the popular one, which `warnings` is told.
+    """The slate (JSON) that Redis holds for `user`, without items that are gone (`rr:gone`); for whoever has none, the
+    popular one, which `warnings` is told.
 
     One round trip. None where Redis holds neither. `warnings` is standard error unless given.
 
@@ -35,16 +36,26 @@ def get(config: Config, user: str, warnings: TextIO | None = None) -> bytes | No
         UsageError: no Redis is configured, or it can't be reached.
         Failure: Redis answers, but not with a slate.
     """
-    own, popular = _cached(config.redis, (slate_key(user), POPULAR))
+    (own, popular), gone = _cached(config.redis, (slate_key(user), POPULAR))
     if own is not None:
-        return own
+        return _without(own, gone)
     holder = f"{config.redis.prefix}{slate_key(user)}"
     told = sys.stderr if warnings is None else warnings
     if popular is None:
         print(f"Redis holds no {holder}, and no {config.redis.prefix}{POPULAR} either", file=told)
         return None
     print(f"Redis holds no {holder}: this is {config.redis.prefix}{POPULAR}", file=told)
-    return popular
+    return _without(popular, gone)
+
+
+def _without(raw: bytes, gone: Collection[str]) -> bytes:
+    """A slate without the items that are gone; as it is where it holds none of them, or is no slate."""
+    try:
+        slate = _decode_slate(raw)
+    except msgspec.MsgspecError:
+        return raw
+    left = tuple(slot for slot in slate.items if slot.item_id not in gone)
+    return raw if len(left) == len(slate.items) else to_json(msgspec.structs.replace(slate, items=left))
 
 
 def explain(config: Config, user: str, as_json: bool = False, output: TextIO | None = None) -> None:
@@ -160,8 +171,8 @@ def _plain(slate: Slate, out: TextIO) -> None:
         print("\t".join(map(str, cells)), file=out)
 
 
-def _cached(settings: RedisSettings, keys: Sequence[str]) -> list[bytes | None]:
-    """The field `slate` of each of `keys`, in one round trip."""
+def _cached(settings: RedisSettings, keys: Sequence[str]) -> tuple[list[bytes | None], set[str]]:
+    """The field `slate` of each of `keys`, and the ids of items that are gone, in one round trip."""
     if not settings.url:
         raise UsageError("redis.url: no Redis is configured; give --redis redis://HOST:PORT/0")
     pool = connection_pool(settings.url, settings.timeout)
@@ -169,7 +180,8 @@ def _cached(settings: RedisSettings, keys: Sequence[str]) -> list[bytes | None]:
         pipeline = redis.Redis(connection_pool=pool).pipeline(transaction=False)
         for key in keys:
             pipeline.hget(f"{settings.prefix}{key}", "slate")
-        return list(pipeline.execute())
+        pipeline.smembers(f"{settings.prefix}{GONE_KEY}")
+        *slates, gone = pipeline.execute()
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise UsageError(
             f"redis.url: {masked(settings.url)} can't be reached ({error}); start Redis, or mend the address"
@@ -178,3 +190,4 @@ def _cached(settings: RedisSettings, keys: Sequence[str]) -> list[bytes | None]:
         raise Failure(f"Redis at {masked(settings.url)} does not answer as it should: {error}") from error
     finally:
         pool.disconnect()
+    return slates, {item_id.decode("utf-8", "surrogateescape") for item_id in gone}

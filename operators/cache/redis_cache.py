@@ -11,10 +11,18 @@ from hashlib import sha1
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from riverrank.state.messages import POPULAR, CacheWrite
+from riverrank.state.messages import GONE, POPULAR, CacheWrite
 
 from .urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, DEFAULT_TTL_MS, masked
 
+GONE_KEY = "gone"
+# KEYS[1]: the set. ARGV: the item, whether it is gone, and how long slates that hold it may be cached, 0 for ever.
+GONE_SCRIPT = """
+if ARGV[2] == '0' then return redis.call('SREM', KEYS[1], ARGV[1]) end
+redis.call('SADD', KEYS[1], ARGV[1])
+if tonumber(ARGV[3]) > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+return 1
+"""
 # KEYS[1]: the key. ARGV: epoch, version, ttl in ms (0: never expires), and the slate, which an erasure does without.
 # A key that holds another type, or a hash without a slate, is ours and holds nothing: it is replaced.
 SCRIPT = """
@@ -200,6 +208,9 @@ class Cache:
         return [] if failed else again
 
     def _command(self, write: CacheWrite) -> _Command:
+        if write.key.startswith(GONE):
+            item_id, is_gone = write.key.removeprefix(GONE), write.slate or b"0"
+            return "EVAL", GONE_SCRIPT, 1, self._prefix + GONE_KEY, item_id, is_gone, self._ttl_ms
         ttl_ms = 0 if write.key == POPULAR else self._ttl_ms
         head = ("EVALSHA", SHA, 1, self._prefix + write.key, write.epoch, write.version, ttl_ms)
         return head if write.slate is None else (*head, write.slate)

@@ -42,38 +42,40 @@ def context_of(index: ItemIndex, history: Iterable[Seen], attributes: dict[str, 
     items, most = entries.items, index.behaviour.signals.window
     all_rows = index.table.rows.find(items)
     rewards, all_kinds = np.frombuffer(entries.rewards, "<f8"), np.frombuffer(entries.kinds, np.uint8)
-    rows, kinds = np.empty(most, np.int32), np.empty(most, np.uint8)
-    n = last_liked(all_rows, rewards, all_kinds, rows, kinds)
-    again = NONE
-    if index.behaviour.slate.repeat:
-        again = index.table.rows_of(entries.taken())
+    rows, kinds, again = np.empty(most, np.int32), np.empty(most, np.uint8), np.empty(len(items), np.int32)
+    n, m = last_liked(all_rows, rewards, all_kinds, rows, kinds, again)
+    again = again[:m] if entries.kinds.translate(None, index.hidden_for_ever) else NONE
     own = index.sessions.slot(user_id)
     return Context(rows[:n], recency_weights(n), attributes, kinds[:n], again, own)
 
 
 @njit(cache=True)
-def last_liked(rows, rewards, kinds, found, of):  # type: ignore[no-untyped-def]
-    """Write the last distinct ones of `rows`, int32 (n,), oldest first, -1 for none, that have a reward above 0 and
-    none below it since, to `found`, int32, as many as there is room for, newest first, and the kind of the newest
-    interaction with each to `of`, uint8; how many they are.
+def last_liked(rows, rewards, kinds, found, of, all_liked):  # type: ignore[no-untyped-def]
+    """Write those of `rows`, int32 (n,), oldest first, -1 for none, that have a reward above 0 and none below it since
+    to `all_liked`, int32 (n,), newest first; and the last distinct ones of these to `found`, int32, as many as there is
+    room for, with the kind of the newest interaction with each to `of`, uint8. How many of the latter, and of all.
     """
-    refused, n, m = np.empty(len(rows), np.int32), 0, 0
+    refused, n, m, liked = np.empty(len(rows), np.int32), 0, 0, 0
     for k in range(len(rows) - 1, -1, -1):
-        if n == len(found):
-            break
+        row = rows[k]
         if rewards[k] < 0:
-            refused[m] = rows[k]
+            refused[m] = row
             m += 1
-        is_new = rows[k] >= 0 and rewards[k] > 0
-        for held in range(n):
-            is_new &= found[held] != rows[k]
+        is_liked = row >= 0 and rewards[k] > 0
         for held in range(m):
-            is_new &= refused[held] != rows[k]
+            is_liked &= refused[held] != row
+        if not is_liked:
+            continue
+        all_liked[liked] = row
+        liked += 1
+        is_new = n < len(found)
+        for held in range(n):
+            is_new &= found[held] != row
         if is_new:
-            found[n] = rows[k]
+            found[n] = row
             of[n] = kinds[k]
             n += 1
-    return n
+    return n, liked
 
 
 @lru_cache(maxsize=1024)

@@ -10,12 +10,14 @@ from pyflink.datastream import OutputTag, RuntimeContext
 from pyflink.datastream.functions import KeyedBroadcastProcessFunction
 from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.settings import Behaviour
+from riverrank.operators.slate.gone import Gone
 from riverrank.operators.slate.recommend import Recommend, receipt_of
 from riverrank.state import uids
-from riverrank.state.messages import CacheWrite, SignalUpdate, decode_feedback, encode
+from riverrank.state.messages import CacheWrite, CatalogueUpdate, SignalUpdate, decode_feedback, encode
 from riverrank.state.outputs import PREDICTIONS, Origin
 from riverrank.state.runtime.environment import share_core
 
+from .arrivals import wall_ms
 from .broadcast_index import BroadcastIndex, Catalogue
 from .channels import WRITES, Emitter, Outputs, keep, map_state, value_state
 from .native import make_ready
@@ -23,10 +25,13 @@ from .shipped import Shipped
 
 
 class CacheRoute(msgspec.Struct, frozen=True):
-    """How RECOMMEND reaches CACHE: the number of buckets that keys fall into, and how often `popular` is written."""
+    """How RECOMMEND reaches CACHE: the number of buckets that keys fall into, how often `popular` is written, and how
+    long a slate is cached.
+    """
 
     buckets: int
     popular_every_ms: int
+    ttl_ms: int
 
     def write(self, write: CacheWrite) -> tuple[OutputTag, Row]:
         """The side output that asks for one write."""
@@ -58,12 +63,14 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.answers = Emitter(self.outputs, Origin.ANSWER)
         self.receipts = Emitter(self.outputs, Origin.RECEIPT)
         self.recommend: Recommend | None = None
+        self.untold: list[CacheWrite] = []
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Any]:
         feedback = decode_feedback(value)
         user_id = feedback.event.user_id
         held = self.state.value()
         recommend = self._logic(ctx)
+        yield from self._told_at_first()
         self.index.advance(ctx, feedback.event.ts)
         answer = recommend.answer(feedback, held)
         keep(self.state, held, answer.state)
@@ -79,12 +86,18 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
                 yield from self.receipts.emit(user_id, receipt)
 
     def process_broadcast_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[Any]:
+        cache = self.cache
+        if cache is None:
+            self.index.take(value, ctx)
+            return
+        logic = self._logic(ctx)  # before the update: what it changes is told
+        yield from self._told_at_first()
         update = self.index.take(value, ctx)
-        if self.cache is not None:
-            logic = self._logic(ctx)
-            popular = logic.popular(update.ts if isinstance(update, SignalUpdate) else logic.index.meta.ts)
-            if popular is not None:
-                yield self.cache.write(popular)
+        if isinstance(update, CatalogueUpdate) and (write := self.gone.after(update)) is not None:
+            yield cache.write(write)
+        popular = logic.popular(update.ts if isinstance(update, SignalUpdate) else logic.index.meta.ts)
+        if popular is not None:
+            yield cache.write(popular)
 
     def _logic(self, ctx: Any) -> Recommend:
         if self.recommend is None:
@@ -95,4 +108,13 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
                 predict=PREDICTIONS.name in self.outputs,
                 popular_every=self.cache.popular_every_ms if self.cache else 0,
             )
+            if self.cache is not None:
+                self.gone = Gone(self.recommend.index, self.cache.ttl_ms)
+                self.untold = [*self.gone.first(wall_ms())]
         return self.recommend
+
+    def _told_at_first(self) -> Iterator[Any]:
+        """What the cache is to be told of items that went before this instance came."""
+        if self.cache is not None and self.untold:
+            yield from map(self.cache.write, self.untold)
+            self.untold = []

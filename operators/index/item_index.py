@@ -83,6 +83,7 @@ class ItemIndex:
         self._log_decay = np.log(
             decay_of((behaviour.signals.half_life_events, behaviour.signals.trend_half_life_events))
         )
+        self.hidden_for_ever = behaviour.slate.hidden_for_ever
         self.releases = 0  # how often rows were given up, which may be other items then
         self.lists = Lists(self)
         self._pool = Pool(self.table, POPULAR, behaviour.embedding.dimensions)

@@ -5,6 +5,7 @@ met. A linear learner runs on arrays and equals River's own; any other River cla
 """
 
 import importlib
+import inspect
 import pickle
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -38,7 +39,7 @@ class Learner(Protocol):
     def logits(self, inputs: Inputs) -> np.ndarray: ...
     def learn(self, inputs: Inputs, position: int, label: bool, weight: float) -> None: ...
     def learn_each(self, inputs: Inputs, labels: Sequence[bool], weight: float) -> None: ...
-    def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None: ...
+    def prefer(self, inputs: Inputs, weight: float, *, preferred: bool = True, content_only: bool) -> None: ...
     def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
     def store(self, state: LearnerState) -> None: ...
 
@@ -208,8 +209,9 @@ class LinearLearner:
         )
         self.steps += len(labels)
 
-    def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None:
-        """One step for each candidate but the first, on the difference between the first and it.
+    def prefer(self, inputs: Inputs, weight: float, *, preferred: bool = True, content_only: bool) -> None:
+        """One step for each candidate but the first, on the difference between the first and it, which is of what was
+        `preferred`, or of what was not.
 
         With `content_only` the signals' coordinates are left out: what no source proposed was never theirs to order.
         """
@@ -222,7 +224,7 @@ class LinearLearner:
             if content_only:
                 differences[:, : self._dense] = 0.0
             intercept = self.intercept
-            self._river_steps(differences, True, weight)
+            self._river_steps(differences, preferred, weight)
             self.intercept = intercept  # a difference has none
             return
         rates, intercept_rates = self._rates(others)
@@ -235,6 +237,7 @@ class LinearLearner:
             self._by.measured,
             self.intercept,
             content_only,
+            preferred,
             weight,
             self._by.clip,
             rates,
@@ -324,31 +327,38 @@ def _kept(state: LearnerState) -> set[str]:
 
 def _river(settings: LearnerSettings) -> Any:
     """The River model that the settings name."""
-    kind = _named(settings.model, base.Classifier)
+    kind = _named("learner.model", settings.model, base.Classifier, "linear_model.LogisticRegression")
     parameters = dict(settings.parameters)
-    if issubclass(kind, linear_model.LogisticRegression):
-        optimizer = _named(settings.optimizer, optim.base.Optimizer)
-        parameters["optimizer"] = optimizer(settings.rate)
+    is_linear = issubclass(kind, linear_model.LogisticRegression)
+    if is_linear and "optimizer" in inspect.signature(kind).parameters:
+        optimizer = _named("learner.optimizer", settings.optimizer, optim.base.Optimizer, "optim.SGD")
+        try:
+            parameters["optimizer"] = optimizer(settings.rate)
+        except TypeError as error:
+            raise ValueError(f"learner.optimizer: {settings.optimizer} takes no rate alone: {error}") from None
     try:
         model = kind(**parameters)
     except TypeError as error:
+        if not settings.parameters:
+            raise ValueError(
+                f"learner.model: {settings.model} is made of another model, which no setting can give ({error}); "
+                "expected one such as 'linear_model.LogisticRegression'"
+            ) from None
         raise ValueError(f"learner.parameters: {settings.model} does not take them: {error}") from None
     if isinstance(model, linear_model.LogisticRegression):
         return model
     return compose.Pipeline(preprocessing.StandardScaler(), model)
 
 
-def _named(name: str, kind: type) -> Any:
+def _named(setting: str, name: str, kind: type, example: str) -> Any:
     """River's class of that name, such as `linear_model.ALMAClassifier`."""
     module, _, attribute = name.removeprefix("river.").rpartition(".")
     try:
         found = getattr(importlib.import_module(f"river.{module}"), attribute)
     except (ImportError, AttributeError):
-        raise ValueError(
-            f"{name!r} is no class of River: expected one such as 'linear_model.LogisticRegression'"
-        ) from None
+        raise ValueError(f"{setting}: {name!r} is no class of River: expected one such as {example!r}") from None
     if not (isinstance(found, type) and issubclass(found, kind)):
-        raise ValueError(f"{name!r} is no River {kind.__name__}")
+        raise ValueError(f"{setting}: {name!r} is no River {kind.__name__}: expected one such as {example!r}")
     return found
 
 

@@ -286,6 +286,7 @@ def prefer(  # type: ignore[no-untyped-def]
     measured,
     intercept,
     content_only,
+    preferred,
     weight,
     clip,
     rates,
@@ -303,8 +304,8 @@ def prefer(  # type: ignore[no-untyped-def]
         x[:, :dense] = 0.0
     for k in range(1, len(picks)):
         x[k] = x[0] - x[k]
-        rate, intercept_rate = rates[min(k, len(rates)) - 1], intercept_rates[min(k, len(intercept_rates)) - 1]
-        intercept = _step(x[k], values, dense + held, measured, intercept, True, weight, clip, rate, intercept_rate)
+        rate, own_rate = rates[min(k, len(rates)) - 1], intercept_rates[min(k, len(intercept_rates)) - 1]
+        intercept = _step(x[k], values, dense + held, measured, intercept, preferred, weight, clip, rate, own_rate)
     return held
 
 

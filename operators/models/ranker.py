@@ -14,6 +14,7 @@ from riverrank.operators.candidates.context import context_of
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.recent import Recent, Shown
+from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.session.session import drawn
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.embedding import Embedding
@@ -53,6 +54,7 @@ class Ranker:
         self.shard = shard
         self.journal = journal
         self.retriever = Retriever(behaviour, index)
+        self.hiding = Hiding(behaviour.slate)
         self.served: Recent[tuple[int, Candidates]] = Recent()
         self.shown: Shown[ShownList] = Shown()
         self.version = 0
@@ -150,9 +152,8 @@ class Ranker:
     def _find(self, feedback: Feedback, history: History) -> tuple[int, Candidates]:
         """What RECOMMEND, with this index, chooses from for the user with that history, and the segment."""
         context = context_of(self.index, history, feedback.attributes, feedback.event.user_id)
-        known = self.index.table.rows_of(history.items)
-        seen = None if self.behaviour.slate.repeat else self.index.hash[known]
-        return context.segment, self.retriever.find(context, seen)
+        hidden = self.index.table.rows_of(self.hiding.among(history, feedback.event.ts))
+        return context.segment, self.retriever.find(context, self.index.hash[hidden])
 
     def _learn_shown(self, feedback: Feedback) -> None:
         """Learn from the impressions that the feedback resolved."""

@@ -51,10 +51,12 @@ class RiverLearner:
         for position, label in enumerate(labels):
             self.learn(inputs, position, label, weight)
 
-    def prefer(self, inputs: Inputs, weight: float, *, content_only: bool) -> None:
-        """A `learn_one` for each: a class of any kind has no use for differences."""
-        self.learn(inputs, 0, True, weight)
-        for other in range(1, 1 if content_only else len(inputs)):
+    def prefer(self, inputs: Inputs, weight: float, *, preferred: bool = True, content_only: bool) -> None:
+        """A `learn_one` for each: a class of any kind has no use for differences. Others that were preferred to the
+        first are only known not to be as bad: nothing is learned of these.
+        """
+        self.learn(inputs, 0, preferred, weight)
+        for other in range(1, 1 if content_only or not preferred else len(inputs)):
             self.learn(inputs, other, False, weight)
 
     def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

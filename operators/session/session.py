@@ -9,6 +9,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from riverrank.operators.recent import Recent
 from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
@@ -50,6 +51,18 @@ def reward_of(event: Event, settings: RewardSettings) -> float:
     if entry.is_rating:
         return 1.0 if (event.value or 0.0) >= settings.rate_from else -1.0
     return float(getattr(settings, event.type, entry.reward) or 0.0)
+
+
+def within_scale(event: Event, settings: RewardSettings) -> Event:
+    """A rating as it is on the scale that the settings say; any other event as it is.
+
+    >>> within_scale(Event("e", "rate", "u", 1, "i", 1e6), RewardSettings()).value
+    5.0
+    """
+    if event.value is None or not EVENT_TYPES[event.type].is_rating:
+        return event
+    value = min(max(event.value, settings.rate_least), settings.rate_most)
+    return event if value == event.value else msgspec.structs.replace(event, value=value)
 
 
 class Session:
@@ -107,6 +120,7 @@ class Session:
             return Accepted(state, waiting=waiting)
         session.newest, session.second = _two_newest(session.newest, session.second, event.ts)
         self._remember(session, identity, event.ts)
+        event = within_scale(event, self.behaviour.reward)
         reward = reward_of(event, self.behaviour.reward)
         outcomes = self._resolve(session, event, reward)
         if event.type == "profile":

@@ -158,7 +158,8 @@ class Signals:
         rated = own and value is not None and EVENT_TYPES[feedback.event.type].is_rating
         if rated and value is not None:
             self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
-        began = steps.pair(item_id, past, members, own, owned, amounts, feedback.reward, value or 0.0, rated, now)
+        counts = own and not _is_repeated(feedback)
+        began = steps.pair(item_id, past, members, counts, owned, amounts, feedback.reward, value or 0.0, rated, now)
         return began if own else -1
 
     def _run(self, steps: Steps) -> list[int]:
@@ -259,3 +260,12 @@ class Signals:
         table, now = self.table, self.counts.events
         table.stats[rows, DECAYED] *= self._decay ** (now - table.at[rows])[:, None]
         table.at[rows] = now
+
+
+def _is_repeated(feedback: Feedback) -> bool:
+    """Whether the user did the same with the item before, as far as the history goes: counted once, nobody is many."""
+    event, history = feedback.event, feedback.history_before()
+    if event.item_id not in history.items:
+        return False
+    code = EVENT_TYPES[event.type].code
+    return any(item == event.item_id and kind == code for item, kind in zip(history.items, history.kinds, strict=True))

@@ -15,6 +15,7 @@ from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
 from riverrank.operators.recent import Shown
+from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import random_bits
@@ -57,8 +58,11 @@ class Lesson:
 class Learning:
     """Predicts, then learns, over the items of `index`. `predict`: whether anyone reads the predictions."""
 
-    def __init__(self, behaviour: Behaviour, index: ItemIndex, retriever: Retriever, *, predict: bool) -> None:
+    def __init__(
+        self, behaviour: Behaviour, index: ItemIndex, retriever: Retriever, hiding: Hiding, *, predict: bool
+    ) -> None:
         self.behaviour = behaviour
+        self.hiding = hiding
         self.index = index
         self.retriever = retriever
         self.predict = predict
@@ -117,7 +121,7 @@ class Learning:
                 lesson.predictions.append(_of_click(outcome.event_id, lesson.feedback.event, item_id, chance, label))
 
     def _learn_interaction(self, lesson: Lesson) -> None:
-        """Predict, then learn from, an interaction: its item, and for a positive one a few it was preferred to.
+        """Predict, then learn from, an interaction: that its item was preferred to a few, or a few to it.
 
         There is a loss where the item was taken: whether it was missed.
         """
@@ -131,13 +135,13 @@ class Learning:
             position, above = served.standing(row)
             asked = self.predict and not rated
             tried, at = served, position
-            if position < 0 and (asked or not label or not len(served.logits)):
+            if position < 0 and (asked or not served.size):
                 tried, at = self._described(np.array([row], np.int32), lesson), 0
             if asked:
                 chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
             if label and feedback.history_before().items[-1:] != (event.item_id,):  # else it is one act
                 lesson.losses.append(int(above >= self.behaviour.slate.size))
-            if label and len(served.logits) > (position >= 0):
+            if served.size > (position >= 0):
                 self._prefer(feedback, row, served, position, user.learner)
             else:
                 user.learner.learn(tried.inputs, at, label, _weight(feedback))
@@ -152,17 +156,20 @@ class Learning:
             lesson.predictions.append(_of_click(event.event_id, event, event.item_id or "", chance, label))
 
     def _prefer(self, feedback: Feedback, row: int, served: Served, position: int, learner: Learner) -> None:
-        """Learn that the item of `row`, at `position` in what was served (-1: not in it), was preferred to a few."""
+        """Learn that the item of `row`, at `position` in what was served (-1: not in it), was preferred to a few, or
+        each of these to it where the feedback is negative.
+        """
         n = self.behaviour.learner.negatives
         draws = np.frombuffer(random_bits(self.behaviour.seed, f"against:{feedback.event.event_id}", n), _BITS)
-        learner.prefer(served.inputs.against(row, position, draws), _weight(feedback), content_only=position < 0)
+        against, preferred = served.inputs.against(row, position, draws), feedback.reward > 0
+        learner.prefer(against, _weight(feedback), preferred=preferred, content_only=position < 0)
 
     def _served(self, lesson: Lesson) -> Served:
         """What the user was served last; where that is not known, what would be served now."""
         if lesson.served is None:
-            seen = None if self.behaviour.slate.repeat else np.frombuffer(lesson.user.state.seen, "<u4")
+            hidden = self.hiding.hidden(lesson.user.state, lesson.feedback.event.ts)
             context = self._context(lesson)
-            lesson.served = lesson.user.serve(self.index, self.retriever.find(context, seen), context)
+            lesson.served = lesson.user.serve(self.index, self.retriever.find(context, hidden), context)
         return lesson.served
 
     def _as_shown(self, outcome: Outcome, lesson: Lesson) -> Served | None:

@@ -3,7 +3,7 @@
 All it knows of a user is in the bytes it is handed and in the feedback; all it knows of items is in its index.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from riverrank.operators.candidates.context import Context, context_of
@@ -14,9 +14,9 @@ from riverrank.operators.models.drift import watch, with_history_since
 from riverrank.operators.models.learner import Learner, Learners, LinearLearner
 from riverrank.operators.models.weights import LatestRanker
 from riverrank.operators.recent import Recent
+from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import ANSWERED, INTERACTIONS
-from riverrank.state.hashing import hash32
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
 from riverrank.state.messages import CacheWrite, Feedback, History
 from riverrank.state.records import Event, ModelInfo, Receipt, Slate, to_json
@@ -66,7 +66,8 @@ class Recommend:
         self.ranker = LatestRanker(index.weights, self.retriever.features)
         measured = behaviour.exploration.kind == "thompson"
         self.learners = Learners(behaviour.learner, self.retriever.features, measured=measured)
-        self.learning = Learning(behaviour, index, self.retriever, predict=predict)
+        self.hiding = Hiding(behaviour.slate)
+        self.learning = Learning(behaviour, index, self.retriever, self.hiding, predict=predict)
         self.rules = Rules(behaviour.rules, index)
         names = self.retriever.features.sources
         unseen = 1 << names.index(New.name) if New.name in names else 0  # what waits for a first exposure
@@ -87,6 +88,7 @@ class Recommend:
             self.learning.forget(event.user_id)
             return Answer(None, erased=True)
         stored, learner = self.decoded.pop(event.user_id, state) or self._decode(state)
+        is_cold = not feedback.history and event.type not in INTERACTIONS
         feedback = with_history_since(feedback, stored.since)
         user = User(stored, learner, self.ranker.read())
         lesson = self._learn(feedback, user)
@@ -99,7 +101,7 @@ class Recommend:
         slate = None
         if event.type in ANSWERED:
             stored.version += 1
-            slate = self._slate(feedback, history, user)
+            slate = self._slate(feedback, history, user, "cold" if is_cold else "warm")
         user.learner.store(stored)
         predictions = tuple(to_json(p) for p in lesson.predictions) if self.predict else ()
         raw = encode_learner(stored)
@@ -129,36 +131,30 @@ class Recommend:
         if event.type == "impression":
             self.learning.show(lesson)
         if took:
-            self._remember(user.state, event.item_id or "")
+            word = 0.0 if _spoke_since(feedback) else feedback.reward
+            self.hiding.remember(user.state, event.item_id or "", event.type, event.ts, word)
         elif lesson.served is not None:
             self.served.put(event.user_id, self.index.releases, lesson.served)
         return lesson
 
-    def _remember(self, state: LearnerState, item_id: str) -> None:
-        """Note that the user interacted with the item; the oldest is forgotten where there is no room."""
-        mark = hash32(item_id).to_bytes(4, "little")
-        at = state.seen.find(mark)
-        while at > 0 and at % 4:  # of two others
-            at = state.seen.find(mark, at + 1)
-        if at < 0:
-            state.seen = (state.seen + mark)[-4 * self.behaviour.slate.seen :]
-
-    def _slate(self, feedback: Feedback, history: History, user: User) -> bytes:
+    def _slate(self, feedback: Feedback, history: History, user: User, strategy: Literal["cold", "warm"]) -> bytes:
         """The slate that answers `feedback`, after which `history` tells of the user, as JSON: find candidates, score
         them, and make slots of the best.
         """
         event, state = feedback.event, user.state
         context = context_of(self.index, history, feedback.attributes, event.user_id)
-        seen = None if self.behaviour.slate.repeat else np.frombuffer(state.seen, "<u4")
-        pinnable = self.rules.pinnable(seen)
-        candidates = self.retriever.find(context, seen, pinnable)
+        hidden = self.hiding.hidden(state, event.ts)
+        pinnable = self.rules.pinnable(hidden)
+        candidates = self.retriever.find(context, hidden, pinnable)
+        if not candidates.size and len(hidden):
+            candidates = self.retriever.find(context, self._without_oldest(state, event.ts, hidden))
         slate = Slate(
             slate_id=f"{event.user_id}:{state.version}",
             user_id=event.user_id,
             version=state.version,
             ts=event.ts,
             trigger=event.event_id,
-            strategy="warm" if state.seen else "cold",
+            strategy=strategy,
             arm="control",
             model=ModelInfo(state.examples, user.ranker.version),
             items=(),
@@ -171,6 +167,16 @@ class Recommend:
         slots, reasons = self._slots(event.event_id, served, context, user)
         self.learning.offer(slate.slate_id, event.user_id, served, slots.rows)
         return self.writer.write(slots, reasons, empty[: -len(NO_ITEMS)], b"}")
+
+    def _without_oldest(self, state: LearnerState, ts: int, hidden: np.ndarray) -> np.ndarray:
+        """Of what is `hidden`, uint32, all but a slate's worth of what may be served at all and was hidden longest:
+        nobody is to see an empty shelf.
+        """
+        index = self.index
+        rows = np.flatnonzero(index.servable[: len(index.table)])
+        marks = index.hash[rows]
+        back = self.hiding.oldest(state, ts, marks, self.behaviour.slate.size)
+        return hidden[~np.isin(hidden, marks[back])]
 
     def _slots(self, event_id: str, served: Served, context: Context, user: User) -> tuple[Slots, Reasons]:
         """The slots, best first, and their reasons: rerank and explore, explain."""
@@ -206,6 +212,14 @@ class Recommend:
             bonus = amount * novelty(self.index.popularity(rows), self.index.highest_popularity())
             logits = logits + bonus
         return logits, rule, bonus
+
+
+def _spoke_since(feedback: Feedback) -> bool:
+    """Whether the user had a later word on the item, which came sooner: then this one is not the last."""
+    event = feedback.event
+    return feedback.is_behind and any(
+        seen.item_id == event.item_id and seen.reward for seen in feedback.history.since(event.ts + 1)
+    )
 
 
 def receipt_of(event: Event, *, cached: bool) -> bytes:

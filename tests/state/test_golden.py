@@ -34,7 +34,7 @@ LEARNED = [
     Event("e-1", "click", "u-1", 8, "i-1"),
     Event("e-2", "rate", "u-1", 9, "i-2", 4.5),
     Event("e-3", "click", "u-1", 10, "i-3"),
-    Event("e-4", "click", "u-1", 11, "i-1"),
+    Event("e-4", "like", "u-1", 11, "i-1"),
     Event("e-5", "erase", "u-1", 12),
 ]
 

@@ -5,6 +5,7 @@ A golden file is written once, when its layout is new, by the operators themselv
 1 that have no function were written in the same way by the version that had that layout, or by hand before.
 """
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -23,7 +24,15 @@ from riverrank.operators.settings import Behaviour, ExplorationSettings, Learner
 from riverrank.operators.slate.recommend import Recommend
 from riverrank.state.hashing import hash32
 from riverrank.state.journal import DictEntries, Journal
-from riverrank.state.learners import FEATURES_1, RANKER, LearnerState, decode_learner, encode_learner
+from riverrank.state.learners import (
+    FEATURES_1,
+    OF_ANY_TYPE,
+    RANKER,
+    REFUSED,
+    LearnerState,
+    decode_learner,
+    encode_learner,
+)
 from riverrank.state.messages import Feedback, Outcome, Seen, Weights, decode_update, encode
 from riverrank.state.records import Event
 from test_learner import shop
@@ -69,18 +78,19 @@ def ranker_of() -> tuple[bytes, bytes]:
 
 
 WRITERS: dict[str, Callable[[], bytes]] = {
-    "learner-2": lambda: user_of(LearnerSettings()),
-    "learner-2-adam": lambda: user_of(ADAM, "thompson"),
-    "learner-2-pickled": lambda: user_of(BAYES),
+    "learner-3": lambda: user_of(LearnerSettings()),
+    "learner-3-adam": lambda: user_of(ADAM, "thompson"),
+    "learner-3-pickled": lambda: user_of(BAYES),
     "ranker-2": lambda: ranker_of()[0],
     "update-weights-2": lambda: ranker_of()[1],
 }
-LAYOUT_1 = (
+OLDER = (
+    *("learner-2", "learner-2-adam", "learner-2-pickled"),
     *("learner-1", "learner-1-ratings", "learner-1-precision", "learner-1-drift"),
     *("learner-1-sgd", "learner-1-adam", "learner-1-pickled"),
     *("ranker-1", "ranker-1-ensemble", "ranker-1-learned", "update-weights", "update-weights-learned"),
 )
-NAMES = {*WRITERS, *LAYOUT_1}  # of the golden files that are tested here
+NAMES = {*WRITERS, *OLDER}  # of the golden files that are tested here
 
 
 def user(name: str) -> LearnerState:
@@ -99,7 +109,7 @@ def test_what_is_written_now_has_the_shape_of_what_was(name: str) -> None:
     """Field by field: a layout that was released does not change."""
     was, now = (msgspec.msgpack.decode(raw) for raw in (kept(name), WRITERS[name]()))
     assert [type(field) for field in was] == [type(field) for field in now]
-    assert was[0] == now[0] == 2
+    assert was[0] == now[0] == int(re.findall(r"\d", name)[0])
 
 
 def rows_of(raw: bytes) -> list[list[tuple[int, int]]]:
@@ -111,6 +121,7 @@ def test_a_user_of_layout_2_is_read_as_was_meant() -> None:
     state = user("learner-2")
     learner = Learners(LearnerSettings(), SPACE).of(state)
     assert (state.version, state.examples, len(state.seen), state.rated[0]) == (30, 75, 120, 12)
+    assert (state.seen_at, state.seen_by) == (bytes(120), 30 * bytes([OF_ANY_TYPE]))  # all is hidden, as it was
     assert (learner.steps, learner.intercept) == (141, pytest.approx(-0.07737279836))
     weights = named(learner)
     assert weights["ranker"] == pytest.approx(0.527758, abs=1e-6)
@@ -120,6 +131,25 @@ def test_a_user_of_layout_2_is_read_as_was_meant() -> None:
     tokens = dict(zip(learner.tokens.tolist(), learner.weights[1 + SPACE.size :].tolist(), strict=True))
     assert tokens[hash32("brand=b0")] == pytest.approx(0.06631232, abs=1e-8)
     assert len(tokens) == 9
+
+
+def test_what_a_user_of_layout_3_is_not_served_is_read_as_was_meant() -> None:
+    """The items of ratings and purchases, since when, and by what: three of five of 30 interactions, one a second, of
+    which the ratings below 4 are refusals as well.
+    """
+    state = user("learner-3")
+    did = [("click", "rate", "purchase", "rate", "view")[k % 5] for k in range(30)]
+    expected = []
+    for k, kind in enumerate(did):
+        mark = hash32(f"i{k * 7 % 40}")
+        expected += [(mark, k, {"rate": 6, "purchase": 5}[kind])] if kind in ("rate", "purchase") else []
+        expected += [(mark, k, REFUSED)] if k % 5 == 3 else []
+    columns = (
+        np.frombuffer(state.seen, "<u4"),
+        np.frombuffer(state.seen_at, "<u4"),
+        np.frombuffer(state.seen_by, "u1"),
+    )
+    assert list(zip(*[column.tolist() for column in columns], strict=True)) == expected
 
 
 def test_losses_of_layout_2_are_read_as_was_meant() -> None:
@@ -150,7 +180,7 @@ def test_losses_of_layout_2_are_read_as_was_meant() -> None:
 def test_ratings_are_read_as_was_meant() -> None:
     model = Ratings(shop(), user("learner-2"), 3.5)
     assert (model.number, *model.numbers[:3].tolist()) == (12, 2.0, 4.5, 1.0)
-    assert [model.predict(row) for row in (3, 5)] == pytest.approx([3.291587, 3.282277], abs=1e-6)
+    assert [model.predict(row) for row in (3, 5)] == pytest.approx([3.298395, 3.289084], abs=1e-6)
     state = user("learner-1-ratings")
     assert (state.rated, np.frombuffer(state.ratings, "<f4", 5).tolist()) == ((3, 0.0), [1.0, 5.0, 20.5, 0.25, 0.5])
     assert np.frombuffer(state.ratings, "<f2", offset=20).tolist() == [0.5, -0.125]
@@ -254,10 +284,10 @@ def test_published_weights_without_names_are_those_of_layout_1() -> None:
     assert decode_update(kept("update-weights")) == Weights(0, 3, b"\0" * 8, 0.5)
 
 
-@pytest.mark.parametrize(("decode", "name"), [(decode_learner, "learner-2"), (RANKER.decode, "ranker-2")])
+@pytest.mark.parametrize(("decode", "name"), [(decode_learner, "learner-3"), (RANKER.decode, "ranker-2")])
 def test_a_layout_of_the_future_is_refused(decode: Callable[[bytes], object], name: str) -> None:
     fields = msgspec.msgpack.decode(kept(name))
-    with pytest.raises(ValueError, match="layout 99: this version reads up to 2"):
+    with pytest.raises(ValueError, match=f"layout 99: this version reads up to {name[-1]}"):
         decode(encode([99, *fields[1:]]))
 
 

@@ -1,4 +1,4 @@
-"""Repeats: what the user took before, where it may be recommended again (`slate.repeat`)."""
+"""Repeats: what the user took before, as far as it may be served again (`slate.hide`)."""
 
 import numpy as np
 from riverrank.operators.settings import MOST_HISTORY
@@ -14,7 +14,7 @@ class Repeat(Source):
     """How often and how lately the user took the item."""
 
     name = "repeat"
-    meaning = "what the user took before, where slate.repeat is on"
+    meaning = "what the user took before, unless slate.hide hides it"
     reason = "repeat"
     quota = 0.3
     scores = (Score("repeat", prior=1.0),)

@@ -290,6 +290,31 @@ def test_check_says_what_would_be_dead_letters_and_what_the_catalogue_lacks(tmp_
     assert "#   4 would be dead letters\n" in printed
     assert f"#     1 late; the first, line 4: {late}\n" in printed
     assert "# 2 items that 2 events name are not in the catalogue, such as unknown, gone\n" in printed
+    assert "#   times from 1970-01-01 08:00:00 UTC to 1970-01-01 10:00:00 UTC\n" in printed
+    assert "#   all of them lie in 1970: are these seconds? ts is in milliseconds since 1970\n" in printed
+
+
+def rated(number: int, value: float, ts: int) -> str:
+    event = Event(f"e{number}", "rate", f"u{number}", ts, "i", value)
+    return lines(event)
+
+
+def test_check_tells_of_a_scale_of_ratings_that_is_not_the_one_that_is_set(tmp_path: Path) -> None:
+    for values, said in (
+        ([80.0, 30.0, 5.0], "2 of 3 ratings are outside reward.rate_least to reward.rate_most"),
+        ([-1.0, 1.0, 0.0], "of 3 ratings none reaches reward.rate_from"),
+        ([5.0, 4.0, 4.5], "of 3 ratings each reaches reward.rate_from"),
+    ):
+        text = "".join(rated(number, value, 1_764_000_000_000 + number) for number, value in enumerate(values))
+        (tmp_path / "e").write_text(text, "utf-8")
+        assert said in riverrank("check", "--events", tmp_path / "e").stdout
+
+
+def test_check_tells_of_a_file_in_reverse_order(tmp_path: Path) -> None:
+    text = "".join(rated(number, 3.0, 1_764_000_000_000 - number) for number in range(20))
+    (tmp_path / "e").write_text(text, "utf-8")
+    printed = riverrank("check", "--events", tmp_path / "e").stdout
+    assert "19 events are older than the one before them: the input is in reverse order" in printed
 
 
 def test_what_check_counts_is_what_replay_sets_aside(tmp_path: Path) -> None:
@@ -331,7 +356,25 @@ def test_check_samples_topics(broker: KafkaBroker, tmp_path: Path) -> None:
 
 
 def test_a_topic_that_is_not_there_is_told(broker: KafkaBroker) -> None:
-    assert_one_line(riverrank("check", "--kafka", broker.bootstrap), 2, "the broker has no topic 'items'", "make it")
+    done = riverrank("check", "--kafka", broker.bootstrap)
+    assert_one_line(done, 2, "the broker has no topic 'events', 'items'", "riverrank topics --create")
+
+
+def test_topics_are_told_and_made_where_they_are_missing(broker: KafkaBroker, tmp_path: Path) -> None:
+    names = {stream: f"made-{os.getpid()}-{stream}" for stream in ("events", "items", "slates", "dead-letters")}
+    keys = [f'{stream.replace("-", "_")} = "{name}"' for stream, name in names.items()]
+    path = tmp_path / "c.toml"
+    path.write_text("\n".join(["[kafka]", f'bootstrap = "{broker.bootstrap}"', 'receipts = ""', *keys]), "utf-8")
+    assert_one_line(riverrank("run", "--config", path), 2, names["dead-letters"], "riverrank topics --create")
+    told = riverrank("topics", "--config", path)
+    assert told.returncode == 1
+    assert told.stdout == "".join(f"{stream}\t{name}\t0\n" for stream, name in names.items())
+    made = riverrank("topics", "--config", path, "--create", "--partitions", "3", "--json")
+    assert made.returncode == 0
+    expected = [{"stream": stream, "name": name, "partitions": 3} for stream, name in names.items()]
+    assert json.loads(made.stdout) == expected
+    again = riverrank("topics", "--config", path, "--create")
+    assert again.returncode == 0 and again.stdout.count("\t3\n") == 4
 
 
 def test_convert_writes_both_files_and_says_what_it_left_out(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 from riverrank.jobs.config import text as config_text
-from riverrank.jobs.config.durations import duration, milliseconds
 from riverrank.jobs.config.fields import schema_of
 from riverrank.jobs.config.preflight import check_behaviour
 from riverrank.jobs.config.schema import Config, FileSettings, KafkaSettings, load, parse
@@ -22,6 +21,7 @@ from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.urls import masked
 from riverrank.operators.settings import Behaviour, Section, SlateSettings
 from riverrank.state.outputs import OUTPUTS
+from riverrank.state.runtime.durations import duration, milliseconds
 
 ROOT = Path(config_text.__file__).resolve().parents[2]
 
@@ -144,6 +144,35 @@ def test_a_source_that_is_not_there_is_named_with_those_that_are() -> None:
         check_behaviour(parse({"sources": {"off": ["text", "txt"]}}))
 
 
+@pytest.mark.parametrize(
+    ("learner", "said"),
+    [
+        (
+            {"parameters": {"l2": "x"}},
+            r"^learner: linear_model.LogisticRegression with optim.SGD and its parameters can't",
+        ),
+        ({"parameters": {"loss": "x"}}, "can't learn here .*; mend learner.model, learner.optimizer or learner.param"),
+        ({"optimizer": "optim.Averager"}, "^learner"),
+        ({"optimizer": "optim.base.Optimizer"}, "^learner"),
+        (
+            {"model": "ensemble.BaggingClassifier"},
+            "^learner.model: ensemble.BaggingClassifier is made of another model",
+        ),
+    ],
+)
+def test_a_learner_that_cannot_learn_is_found_before_anything_starts(learner: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_behaviour(parse({"learner": learner}))
+
+
+def test_a_learner_that_learns_is_tried_and_passes(caplog: pytest.LogCaptureFixture) -> None:
+    check_behaviour(parse({"learner": {"rate": 0.0, "optimizer": "optim.Adam"}}))
+    check_behaviour(parse({"slate": {"hide": ["purchase:30d"]}}))
+    assert not caplog.records
+    with pytest.raises(UsageError, match=r"^slate\.hide: 'dance' is no interaction"):
+        check_behaviour(parse({"slate": {"hide": ["dance"]}}))
+
+
 def test_a_section_made_at_run_time_is_a_table_like_any_other() -> None:
     fields = [(name, Annotated[bool, Meta(description=f"whether {name} is a source")], True) for name in ("one", "two")]
     sources = msgspec.defstruct("Sources", fields, bases=(Section,))
@@ -225,7 +254,7 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(dotted: str, nearest:
         ("signals.half_life_events", 1 << 70, "signals.half_life_events: expected a whole number from 1 to 1000000000"),
         ("catalogue.new_items", 1 << 62, "catalogue.new_items: expected a whole number from 1 to 100000"),
         ("embedding.warmup_events", -1, "embedding.warmup_events: expected a whole number from 0 to 1000000000"),
-        ("slate.repeat", 1, "slate.repeat: expected true or false, got 1"),
+        ("slate.hide", 1, "slate.hide: expected a list, each a text, got 1"),
         ("kafka.start", "begin", "kafka.start: expected one of committed, earliest, latest, got 'begin'"),
         ("kafka.bootstrap", "broker", "kafka.bootstrap: expected HOST:PORT, or several with commas between"),
         ("kafka.bootstrap", "broker:99999", "kafka.bootstrap: expected HOST:PORT"),

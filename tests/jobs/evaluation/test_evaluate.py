@@ -27,6 +27,7 @@ from riverrank.jobs.local import replay
 from riverrank.jobs.local.reading import read_lines
 from riverrank.operators.candidates import registry
 from riverrank.operators.settings import SourceSettings
+from riverrank.state.event_types import INTERACTIONS
 
 SCRIPT = Path(sys.executable).with_name("riverrank")
 T0 = 1_764_000_000_000
@@ -105,7 +106,7 @@ def replayed(config: Config, files: Path, tmp_path: Path) -> tuple[Path, Path]:
 def test_the_figures_of_slates_and_predictions_are_those_of_the_judges(
     files: Path, tmp_path: Path, needs_shared: Callable[[str], Path], repeat: bool
 ) -> None:
-    config = settings(files, **{"slate.repeat": repeat})
+    config = settings(files, **{"slate.hide": () if repeat else tuple(INTERACTIONS)})
     slates, predictions = replayed(config, files, tmp_path)
     judge = [sys.executable, needs_shared("tools/score_slates.py"), files / "events.jsonl", slates, "--min-value", "4"]
     expected = json.loads(subprocess.check_output(judge, text=True))
@@ -173,7 +174,7 @@ def test_every_policy_is_judged_on_the_same_tests(files: Path) -> None:
 
 def test_no_policy_shows_what_the_catalogue_forbids(files: Path) -> None:
     for strict in (False, True):
-        config = settings(files, **{"slate.repeat": True, "catalogue.strict": strict})
+        config = settings(files, **{"slate.hide": (), "catalogue.strict": strict})
         evaluation = evaluated(config, NAMES)
         shown = {item: evaluation.shown.counts[:, row] for item, row in evaluation.panel.ledger.rows.items()}
         assert [shown[item].tolist() for item in ("i4", "i7")] == [[0] * 7] * 2

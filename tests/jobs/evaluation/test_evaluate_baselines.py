@@ -14,9 +14,10 @@ from riverrank.jobs.evaluation.baselines_factors import BPRMF, IncrementalMF
 from riverrank.jobs.evaluation.baselines_items import CoVisitation, ItemCosine, Neighbours, Popular
 from riverrank.jobs.evaluation.baselines_ledger import Ledger
 from riverrank.operators.settings import Behaviour, SlateSettings
+from riverrank.state.event_types import INTERACTIONS
 from riverrank.state.records import Event, decode_event
 
-REPEAT = Behaviour(slate=SlateSettings(repeat=True))
+REPEAT = Behaviour(slate=SlateSettings(hide=()))
 
 
 def click(number: int, user_id: str, item_id: str) -> Event:
@@ -42,8 +43,8 @@ def taught(names: list[str], behaviour: Behaviour, events: list[Event]) -> Panel
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_list_has_distinct_items_that_the_user_has_not_seen(name: str) -> None:
-    panel, seen = Panel([name], Behaviour()), defaultdict(set)
+def test_a_list_has_distinct_items_and_none_that_is_hidden_from_the_user(name: str) -> None:
+    panel, seen = Panel([name], Behaviour(slate=SlateSettings(hide=tuple(INTERACTIONS)))), defaultdict(set)
     lengths = []
     for event in stream():
         seen[event.user_id].add(event.item_id)

@@ -206,6 +206,40 @@ def test_unbounded_run_outlives_redis_and_drains_when_it_is_stopped(
     assert not list(tmp_path.glob(".*parts*"))
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_keeps_its_state_goes_on_where_the_last_one_ended(
+    how: signal.Signals, broker: services.KafkaBroker, tmp_path: Path
+) -> None:
+    name, state = f"kept-{how.name.lower()}", tmp_path / "state"
+    config = topics(broker, tmp_path, name)
+    command = [sys.executable, "-m", "riverrank.jobs.cli", "run", "--config", str(config), "--state", str(state)]
+    versions: dict[bytes, list[int]] = {}
+
+    def slates() -> list[tuple[bytes, int]]:
+        return [(key, json.loads(value)["version"]) for key, value in received(broker, f"{name}-slates")]
+
+    for number, part in enumerate((events()[:60], events()[60:120]), 1):
+        send(broker, f"{name}-events", part, key="user_id")
+        running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_until(lambda wanted=48 * number: len(set(slates())) == wanted)
+            wait_until(lambda: any(state.glob("*/**/_metadata")))
+            refused = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert refused.returncode == 2 and "another run keeps its state in" in refused.stderr
+            if how == signal.SIGKILL:
+                time.sleep(2.5)  # two checkpoints: what came before the last of them is not answered again
+            os.kill(running.pid, how)
+            running.wait(TIMEOUT_SECONDS)
+        finally:
+            running.kill()
+            _, told = running.communicate()
+        assert ("where there is none yet" if number == 1 else "goes on from that of") in told
+    for user, version in slates():
+        versions.setdefault(user, []).append(version)
+    assert [sorted(found) for found in versions.values()] == [list(range(1, 13))] * USERS
+    assert len(list(state.glob("*/**/_metadata"))) <= 3
+
+
 @pytest.mark.parametrize(("number", "after"), [(signal.SIGTERM, 1.5), (signal.SIGHUP, 3.0), (signal.SIGINT, 2.0)])
 def test_a_run_that_is_ended_while_it_starts_leaves_nothing(
     number: signal.Signals, after: float, tmp_path: Path

@@ -78,7 +78,7 @@ def test_every_event_is_answered_once_and_every_bad_record_is_kept_with_its_line
 
 
 def test_slates_are_better_than_chance_at_the_next_click(shop, tmp_path):
-    run(shop, tmp_path, **{"slate.repeat": True, "exploration.rate": 0.0})
+    run(shop, tmp_path, **{"slate.hide": (), "exploration.rate": 0.0})
     last: dict[str, list[str]] = {}
     hits = tests = 0
     for line, slate in zip(_events(shop), slates(tmp_path / "slates.jsonl"), strict=True):

@@ -64,6 +64,16 @@ def test_get_gives_the_cached_bytes_and_says_nothing(config: Config) -> None:
     assert told.getvalue() == ""
 
 
+def test_items_that_are_gone_are_left_out_of_a_slate(config: Config) -> None:
+    put(config, slate_key("u-17"), slate_of("u-17"))
+    Cache(config.redis.url, config.redis.prefix).write([CacheWrite("gone:i-8", 0, 1, b"1")])
+    found = json.loads(get(config, "u-17") or b"")
+    assert [slot["item_id"] for slot in found["items"]] == ["i-9"]
+    out = io.StringIO()
+    explain(config, "u-17", output=out)
+    assert "i-9" in out.getvalue() and "i-8" not in out.getvalue()
+
+
 def test_get_falls_back_to_popular_and_says_so(config: Config) -> None:
     raw, told = put(config, "popular", slate_of("nobody")), io.StringIO()
     assert get(config, "u-18", told) == raw

@@ -143,6 +143,20 @@ def test_slates_expire_and_popular_does_not(server: Server) -> None:
     assert reader(server).ttl("rr:slate:kept") == -1
 
 
+def test_items_that_are_gone_are_in_a_set_until_they_come_back_or_slates_are_too_old_to_hold_them(
+    server: Server,
+) -> None:
+    cache = Cache(server.url, prefix="shop:", ttl_ms=60_000)
+    writes = [CacheWrite(f"gone:{item}", 0, 1, state) for item, state in (("a", b"1"), ("b:c", b"1"), ("d", b"0"))]
+    assert cache.write(writes) == {"gone:a", "gone:b:c", "gone:d"}
+    assert reader(server).smembers("shop:gone") == {"a", "b:c"}
+    assert 50_000 < reader(server).pttl("shop:gone") <= 60_000
+    cache.write([CacheWrite("gone:a", 0, 2, b"0")])
+    assert reader(server).smembers("shop:gone") == {"b:c"}
+    Cache(server.url, ttl_ms=0).write([CacheWrite("gone:a", 0, 2, b"1")])
+    assert reader(server).ttl("rr:gone") == -1
+
+
 def test_default_ttl_is_seven_days(server: Server) -> None:
     Cache(server.url).write([put("u", 1)])
     assert 7 * 86_400 - 10 < reader(server).ttl("rr:slate:u") <= 7 * 86_400

@@ -269,14 +269,18 @@ def test_the_last_liked_are_distinct_newest_first_with_the_newest_kind(entries, 
         np.array([entry[k] for entry in entries], kind) for k, kind in enumerate((np.int32, np.float64, np.uint8))
     )
     twin: dict[int, int] = {}
+    every: list[int] = []
     refused: set[int] = set()
     for row, reward, kind in reversed(entries):
         if row >= 0 and reward > 0 and row not in refused:
             twin.setdefault(row, kind)
+            every.append(row)
         if reward < 0:
             refused.add(row)
     found = np.empty(most, np.int32), np.empty(most, np.uint8)
-    n = last_liked(rows, rewards, kinds, *found)
+    all_liked = np.empty(len(rows), np.int32)
+    n, m = last_liked(rows, rewards, kinds, *found, all_liked)
+    assert all_liked[:m].tolist() == every
     assert [part[:n].tolist() for part in found] == [list(twin)[:most], list(twin.values())[:most]]
 
 
@@ -507,7 +511,7 @@ def test_a_slate_is_filled_up_and_no_slot_says_a_source_that_is_off(off):
     shop.crowd(events=3)
     taken = [slot.item_id for slot in shop.send("warm", "request").items[:5]]
     for item in taken:
-        shop.send("warm", "click", item)
+        shop.send("warm", "purchase", item)
     for user in ("cold", "warm"):
         slate = shop.send(user, "request")
         assert len(set(ids(slate))) == 20 and (user == "cold" or not {*ids(slate)} & {*taken})

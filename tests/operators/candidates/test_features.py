@@ -15,7 +15,7 @@ from riverrank.state.item_tables import NEGATIVES, POSITIVES
 from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, decode_update
 from riverrank.state.records import Event, Item
 
-BEHAVIOUR = Behaviour(slate=SlateSettings(repeat=True))
+BEHAVIOUR = Behaviour(slate=SlateSettings(hide=()))
 HISTORY = (Seen("i4", 1, 1.0), Seen("i0", 2, 1.0))
 ATTRIBUTES = {"age_band": "25-34"}
 

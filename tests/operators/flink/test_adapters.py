@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from harness import EVENT_TIME, PROCESSING_TIME, Harness, Store
 from riverrank.operators.cache.redis_cache import CacheAway, slate_key
-from riverrank.operators.flink.arrivals import Arrival, Lines, kafka_record
+from riverrank.operators.flink.arrivals import Arrival, Lines, kafka_record, wall_ms
 from riverrank.operators.flink.cache import CacheFunction, SendReceipts
 from riverrank.operators.flink.channels import END_OF_INPUT, Outputs
 from riverrank.operators.flink.parse import ParseEvents, ParseItems
@@ -25,6 +25,7 @@ from riverrank.operators.settings import Behaviour, SignalSettings
 from riverrank.state import outputs as registry
 from riverrank.state import uids
 from riverrank.state.messages import (
+    GONE,
     CacheWrite,
     CatalogueUpdate,
     Feedback,
@@ -338,7 +339,7 @@ def test_an_erasure_clears_the_learner_and_proves_it_where_nothing_is_cached() -
 
 
 def test_with_a_cache_slates_and_receipts_go_to_the_bucket_of_their_key() -> None:
-    harness = recommend(cache=CacheRoute(4, 10_000))
+    harness = recommend(cache=CacheRoute(4, 10_000, 60_000))
     harness.element(feedback("e1"), "u")
     harness.element(feedback("gone", "erase", None, 5_000), "u")
     (first, put), (second, erase) = harness.sides["writes"]
@@ -346,6 +347,35 @@ def test_with_a_cache_slates_and_receipts_go_to_the_bucket_of_their_key() -> Non
     assert decode_write(put).slate == harness.sides["slates-lines"][0].encode()
     assert decode_write(erase).slate is None and json.loads(decode_write(erase).receipt or b"")["event_id"] == "gone"
     assert "receipts-records" not in harness.sides
+
+
+def told(harness: Harness) -> list[tuple[str, bytes | None]]:
+    """The writes that say of items whether they are gone."""
+    writes = [decode_write(value) for _, value in harness.sides["writes"]]
+    return [(write.key, write.slate) for write in writes if write.key.startswith(GONE)]
+
+
+def test_the_cache_is_told_of_items_that_go_and_come_back_once_each() -> None:
+    harness = recommend(cache=CacheRoute(4, 10_000, 60_000))
+    for record in (
+        Item("i1", 10, deleted=True),
+        Item("i1", 10, deleted=True),  # again
+        Item("i2", 11, available=False),
+        Item("i2", 9),  # older
+        Item("new", 12),
+        Item("i1", 13),
+    ):
+        harness.broadcast(encode(CatalogueUpdate(record)))
+    assert told(harness) == [("gone:i1", b"1"), ("gone:i2", b"1"), ("gone:i1", b"0")]
+
+
+def test_what_went_while_no_job_ran_is_told_at_first_as_long_as_slates_are_cached() -> None:
+    now = wall_ms()
+    items = (Item("lately", now - 1_000, deleted=True), Item("long-ago", now - 61_000, deleted=True), Item("here", now))
+    harness = Harness(recommend_function(items=items, cache=CacheRoute(4, 10_000, 60_000)))
+    harness.element(feedback("e1"), "u")
+    harness.element(feedback("e2"), "u")
+    assert told(harness) == [("gone:lately", b"1")]
 
 
 def test_recommend_takes_its_core_at_its_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +399,7 @@ def test_a_signal_update_refreshes_the_popular_slate() -> None:
     for number in range(2 * every):
         signals.element(feedback(f"e{number}", item="i3", ts=1_000 + 10_000 * number), "0")
     first, second = signals.main
-    harness = recommend(cache=CacheRoute(4, 10_000))
+    harness = recommend(cache=CacheRoute(4, 10_000, 60_000))
     harness.broadcast(first)
     harness.element(feedback("later", ts=1_000 + 10_000 * every), "u")  # releases what was learned before it
     harness.broadcast(second)

@@ -16,6 +16,7 @@ from riverrank.jobs.evaluation.listed import listed
 from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.models.drift import BUCKETS, CLOCK, HEAD, ROWS, Change, take, watch, with_history_since
+from riverrank.state.event_types import INTERACTIONS
 from riverrank.state.learners import LearnerState, decode_learner
 from riverrank.state.messages import Feedback, Seen
 from riverrank.state.records import Event, Item, Slate
@@ -161,7 +162,9 @@ class Life:
     """A user who takes what is of one category, and then of another, among a crowd who each keep to one of eight."""
 
     def __init__(self, significance: float) -> None:
-        config = parse({"learner": {"drift": significance}, "exploration": {"rate": 0.0}})
+        config = parse(
+            {"learner": {"drift": significance}, "exploration": {"rate": 0.0}, "slate": {"hide": [*INTERACTIONS]}}
+        )
         self.slates: list[bytes] = []
         self.pipeline = Pipeline(config.behaviour, {"slates": lambda key, value: self.slates.append(value)})
         self.sent = 0

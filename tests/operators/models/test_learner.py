@@ -185,12 +185,24 @@ def test_weights_stay_finite_and_in_step_with_their_tokens(steps):
 
 
 def test_a_name_that_is_no_river_class_is_refused():
-    with pytest.raises(ValueError, match=r"'linear_model.Nonsense' is no class of River"):
+    with pytest.raises(ValueError, match=r"^learner\.model: 'linear_model.Nonsense' is no class of River"):
         Learners(LearnerSettings(model="linear_model.Nonsense"))
-    with pytest.raises(ValueError, match="is no River Classifier"):
+    with pytest.raises(
+        ValueError, match=r"^learner\.model: .* is no River Classifier: expected one such as 'linear_mo"
+    ):
         Learners(LearnerSettings(model="linear_model.LinearRegression"))
+    with pytest.raises(ValueError, match=r"^learner\.optimizer: 'optim.Adm' is no class .* one such as 'optim.SGD'"):
+        Learners(LearnerSettings(optimizer="optim.Adm"))
+    with pytest.raises(ValueError, match=r"^learner\.model: ensemble.BaggingClassifier is made of another model"):
+        Learners(LearnerSettings(model="ensemble.BaggingClassifier"))
     with pytest.raises(ValueError, match=r"learner\.parameters"):
         Learners(LearnerSettings(parameters={"nonsense": 1}))
+
+
+def test_a_linear_class_that_brings_its_own_optimiser_is_taken_as_it_is():
+    learner = Learners(LearnerSettings(model="linear_model.Perceptron")).of(LearnerState())
+    learner.learn(INPUTS, 0, True, 1.0)
+    assert np.isfinite(learner.logits(INPUTS)).all()
 
 
 def test_other_river_classes_take_the_general_path():
@@ -397,6 +409,6 @@ def test_who_learned_nothing_leaves_the_state_as_it_is():
 
 
 def test_a_learner_of_a_later_layout_is_refused():
-    later = msgspec.msgpack.encode([3, 0, 0])
-    with pytest.raises(ValueError, match="learner state of layout 3"):
+    later = msgspec.msgpack.encode([4, 0, 0])
+    with pytest.raises(ValueError, match="learner state of layout 4"):
         decode_learner(later)

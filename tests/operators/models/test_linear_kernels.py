@@ -156,8 +156,8 @@ def test_learning_meets_tokens_and_steps(m: Made, label: bool, w: float, measure
         assert m.values[1].tolist() == was.tolist()
 
 
-@given(made(), st.booleans(), st.floats(0.1, 3.0))
-def test_preferring_steps_on_differences(m: Made, content_only: bool, w: float) -> None:
+@given(made(), st.booleans(), st.booleans(), st.floats(0.1, 3.0))
+def test_preferring_steps_on_differences(m: Made, content_only: bool, preferred: bool, w: float) -> None:
     limit, size = len(m.tokens), 1 + m.features.shape[1]
     held = met(m, int(m.picks[0]), limit)
     weights, precision = (np.concatenate([m.values[row, :size], list(held[row].values())]) for row in (0, 1))
@@ -166,9 +166,9 @@ def test_preferring_steps_on_differences(m: Made, content_only: bool, w: float) 
         difference = x[0] - other
         if content_only:
             difference[:size] = 0.0
-        intercept = step(weights, precision, intercept, difference, True, w)
+        intercept = step(weights, precision, intercept, difference, preferred, w)
     state = m.values, m.tokens, m.held, limit, True, -0.5
-    count = kernels.prefer(*m.inputs, *state, content_only, w, 0.4, *RATES)
+    count = kernels.prefer(*m.inputs, *state, content_only, preferred, w, 0.4, *RATES)
     assert m.tokens[:count].tolist() == list(held[0])
     assert m.values[0, : len(weights)] == pytest.approx(weights, abs=1e-12)
     assert m.values[1, : len(precision)] == pytest.approx(precision, abs=1e-12)
@@ -184,7 +184,7 @@ def test_each_step_has_its_own_rate() -> None:
     kernels.learn(*inputs, *state, np.ones(3, np.bool_), 1.0, 10.0, rates, never)
     assert values[0] == pytest.approx([0.0, 0.5, 0.05, 0.005])
     values[:] = 0.0
-    kernels.prefer(*inputs, *state, False, 1.0, 10.0, rates[:2], never)
+    kernels.prefer(*inputs, *state, False, True, 1.0, 10.0, rates[:2], never)
     assert values[0, 2] == -0.5 and 0.0 > values[0, 3] > -0.05
 
 

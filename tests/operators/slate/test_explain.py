@@ -14,7 +14,13 @@ from riverrank.operators.candidates.source import Score, Source
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import Inputs, Learner, Learners
 from riverrank.operators.models.weights import RankerWeights
-from riverrank.operators.settings import DiversitySettings, ExplorationSettings, LearnerSettings, RulesSettings
+from riverrank.operators.settings import (
+    DiversitySettings,
+    ExplorationSettings,
+    LearnerSettings,
+    RulesSettings,
+    SlateSettings,
+)
 from riverrank.operators.slate.explain import MOST, NONE, Explainer, Parts, Reasons
 from riverrank.operators.slate.rules import Rules
 from riverrank.state.event_types import verbs
@@ -213,7 +219,7 @@ def test_a_score_is_the_logistic_of_its_parts(sections, monkeypatch):
 
 
 def test_the_item_named_is_the_one_whose_list_gives_most():
-    made = Shop()
+    made = Shop(msgspec.structs.replace(PLAIN, slate=SlateSettings(hide=("click",))))
     made.crowd(events=8)
     for item in ("i2", "i3", "i8"):
         slate = made.send("u", "click", item)

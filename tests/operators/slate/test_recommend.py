@@ -44,17 +44,42 @@ def test_examples_count_interactions_and_items_of_resolved_impressions():
     ]
 
 
-def test_seen_unavailable_and_deleted_items_are_left_out():
+def test_hidden_unavailable_and_deleted_items_are_left_out():
     shop = Shop(items=30)
     shop.item("i3", ts=2, available=False)
     shop.item("i4", ts=2, deleted=True)
-    slate = [shop.send("u", "click", f"i{k}") for k in (5, 6, 7)][-1]
+    slate = [shop.send("u", "purchase", f"i{k}") for k in (5, 6, 7)][-1]
     assert len(slate.items) == 20
     assert not {"i3", "i4", "i5", "i6", "i7"} & set(ids(slate))
 
 
-def test_seen_items_come_back_where_repeat_is_on():
-    shop = Shop(msgspec.structs.replace(PLAIN, slate=SlateSettings(repeat=True)), items=12)
+def test_a_page_view_hides_nothing():
+    shop = Shop(items=12)
+    assert "i5" in ids(shop.send("u", "view", "i5"))
+
+
+def test_where_all_is_hidden_what_was_hidden_longest_comes_back_and_what_was_refused_last():
+    shop = Shop(items=6)
+    for k in range(6):
+        slate = shop.send("u", "dislike" if k == 2 else "purchase", f"i{k}")
+    assert sorted(ids(slate)) == [f"i{k}" for k in range(6)]
+    few = Shop(msgspec.structs.replace(PLAIN, slate=SlateSettings(size=3)), items=6)
+    for k in range(6):
+        slate = few.send("u", "dislike" if k == 0 else "purchase", f"i{k}")
+    assert sorted(ids(slate)) == ["i1", "i2", "i3"]
+
+
+def test_a_word_that_comes_late_is_not_the_last_one():
+    shop = Shop(msgspec.structs.replace(PLAIN, slate=SlateSettings(hide=())), items=12)
+    shop.send("u", "dislike", "i5", ts=20_000)
+    assert "i5" not in ids(shop.send("u", "click", "i5", ts=10_000))
+    assert "i5" in ids(shop.send("u", "click", "i5", ts=30_000))
+    assert "i5" in ids(shop.send("u", "dislike", "i5", ts=25_000))
+    assert "i5" not in ids(shop.send("u", "dislike", "i5", ts=30_000))
+
+
+def test_items_that_were_bought_come_back_where_nothing_is_hidden():
+    shop = Shop(msgspec.structs.replace(PLAIN, slate=SlateSettings(hide=())), items=12)
     shop.send("u", "purchase", "i5")
     assert "i5" in ids(shop.send("u", "request"))
 

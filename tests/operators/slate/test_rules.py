@@ -131,7 +131,7 @@ def test_a_pin_stands_first_with_propensity_1_even_if_no_source_proposed_it():
         assert (first.item_id, first.propensity, first.sources) == ("sun", 1.0, ("rule",))
         assert (first.reasons[0].code, first.reasons[0].value) == ("rule", "campaign=summer")
         assert int(second.item_id[1:]) % 4 == 3 and second.propensity == 1.0
-    assert "sun" not in ids(made.send("w", "click", "sun")) and "sun" not in ids(made.send("w", "request"))
+    assert "sun" not in ids(made.send("w", "purchase", "sun")) and "sun" not in ids(made.send("w", "request"))
 
 
 def test_a_pin_that_nothing_has_pins_nothing():

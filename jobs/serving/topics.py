@@ -1,0 +1,49 @@
+"""The topics that a configuration names: which there are, and making those that are missing."""
+
+from collections.abc import Iterable
+
+import msgspec
+from riverrank.jobs.config.preflight import BROKER_TIMEOUT_MS, broker_errors
+from riverrank.jobs.config.schema import Config, KafkaSettings, topics_of
+
+COMPACTED = ("items", "slates")  # of a key the newest record is all that counts
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """A topic of the configuration: the stream that it carries, its name, and its partitions, 0 where it is missing."""
+
+    stream: str
+    name: str
+    partitions: int
+
+
+def found(config: Config) -> list[Topic]:
+    """Those topics as the broker has them. Raises `UsageError` where no broker answers."""
+    from kafka.admin import KafkaAdminClient  # noqa: PLC0415  slow to import
+
+    names = topics_of(config)
+    with broker_errors(config.kafka), KafkaAdminClient(**_arguments(config.kafka)) as admin:
+        there = set(admin.list_topics())
+        told = admin.describe_topics(sorted(there.intersection(names.values())))
+    partitions = {topic["name"]: len(topic["partitions"]) for topic in told}
+    return [Topic(stream, name, partitions.get(name, 0)) for stream, name in names.items()]
+
+
+def create(config: Config, missing: Iterable[Topic], partitions: int, replication: int) -> None:
+    """Make topics: items and slates compacted, the others kept as long as the broker keeps them by itself."""
+    from kafka.admin import KafkaAdminClient  # noqa: PLC0415  as above
+
+    wanted = {
+        topic.name: {
+            "num_partitions": partitions,
+            "replication_factor": replication,
+            "configs": {"cleanup.policy": "compact"} if topic.stream in COMPACTED else {},
+        }
+        for topic in missing
+    }
+    with broker_errors(config.kafka), KafkaAdminClient(**_arguments(config.kafka)) as admin:
+        admin.create_topics(wanted, wait_for_metadata=True)
+
+
+def _arguments(kafka: KafkaSettings) -> dict[str, object]:
+    return {**kafka.python_arguments(), "bootstrap_timeout_ms": BROKER_TIMEOUT_MS}
