@@ -12,7 +12,7 @@ PACKAGES := state operators jobs
 # An environment of the caller's (a conda base, a Flink of its own) must not lead this one astray.
 unexport PYTHONHOME PYTHONPATH FLINK_HOME FLINK_CONF_DIR
 
-.PHONY: help setup demo test bench bench-quick lint zip clean
+.PHONY: help setup demo test docs-check bench bench-quick lint zip clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ demo: $(SETUP) ## a simulated shop on a real Kafka, Flink and Valkey, for a minu
 
 test: lint ## all that must hold: lint, types, doctests, and tests on the real services
 	$(PY) -m pytest
+
+docs-check: $(SETUP) ## runs every command that README and docs show, as it stands, in some minutes
+	$(PY) -m pytest tests/docs_check.py
 
 bench: $(SETUP) ## what the job costs in time and bytes, beside other ways; writes docs/benchmarks.md
 	$(PY) -m riverrank.jobs.dev.benchmarks --write docs/benchmarks.md
@@ -64,6 +67,8 @@ $(SETUP): setup.py pyproject.toml requirements.lock jobs/flink/jars.lock
 	        "thread mode needs. Mend: make clean setup PYTHON=/path/to/another/python3.11" >&2; \
 	    exit 1; \
 	fi
+	@ln -sf "$$($(PY) -c 'from pathlib import Path; import pyflink; print(Path(pyflink.__file__).parent)')/bin/flink" \
+	    .venv/bin/flink
 	@echo "riverrank: fetching jars"
 	@$(PY) -m riverrank.jobs.flink.jars
 	@$(PY) -m riverrank.jobs.dev.warm

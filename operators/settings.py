@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta
-from riverrank.state.event_types import EVENT_TYPES
+from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
+from riverrank.state.runtime.durations import milliseconds
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
@@ -160,10 +161,30 @@ class SlateSettings(Section):
     candidates: Annotated[int, Meta(ge=10, le=2000, description="candidates that are scored")] = 120
     seen: Annotated[int, Meta(ge=1, le=100_000, description="hidden items remembered of a user, at most")] = 4096
 
-    @property
-    def hidden_for_ever(self) -> bytes:
-        """The codes of the event types whose items are not served again at any time."""
-        return bytes(entry.code for entry in EVENT_TYPES.values() if entry.name in self.hide)
+    def hidden(self) -> dict[int, int]:
+        """For how many milliseconds an interaction hides its item, 0 for ever, by the code of its type, of those that
+        do. Raises ValueError, with the mend, for what is no type of an interaction, is named twice, or is no duration.
+        """
+        times: dict[int, int] = {}
+        for hidden in self.hide:
+            name, with_time, time = hidden.partition(":")
+            if name not in INTERACTIONS:
+                raise ValueError(
+                    f"slate.hide: {name!r} is no interaction; expected some of {', '.join(INTERACTIONS)}, each alone "
+                    'or with a time such as "purchase:30d"'
+                )
+            try:
+                ms = milliseconds(time) if with_time else 0
+            except ValueError as error:
+                raise ValueError(f"slate.hide: {hidden!r}: {error}") from error
+            if with_time and ms < 1000:
+                raise ValueError(
+                    f"slate.hide: {hidden!r}: expected at least 1s; leave {name} out where it hides nothing"
+                )
+            if EVENT_TYPES[name].code in times:
+                raise ValueError(f"slate.hide: expected each type once, got {', '.join(self.hide)}")
+            times[EVENT_TYPES[name].code] = ms
+        return times
 
 
 class DiversitySettings(Section):

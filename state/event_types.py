@@ -13,7 +13,8 @@ class EventType(msgspec.Struct, frozen=True):
 
     Args:
         name: its `type` in a record.
-        code: the number it is stored by, in histories; one that was given never changes, nor is it given again.
+        code: the number it is stored by, in histories, below 254; one that was given never changes, nor is it given
+            again.
         needs: the fields of a record that it cannot be without.
         uses: fields of any size, `items` and `attributes`, that it has a use for besides; of others they are dropped.
         interaction: whether by it a user shows interest in the item it names.

@@ -19,6 +19,7 @@ from .records import Event, Item
 
 POPULAR = "popular"  # names the slate for whoever has none
 GONE = "gone:"  # begins the key of a write that says of an item, whose id follows, whether it is gone: `1` or `0`
+STALE = "gone"  # the key of one that says that what was told to be gone before its version is so no longer
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -268,7 +269,8 @@ class CatalogueUpdate(msgspec.Struct, frozen=True, array_like=True, tag=3):
 class CacheWrite(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """What CACHE is asked to do with one key: put `slate` (JSON) there, or where it is None, erase the key.
 
-    Order is by (`epoch`, `version`). `receipt` is the JSON that proves an erasure once the key is gone.
+    Order is by (`epoch`, `version`). `receipt` is the JSON that proves an erasure once the key is gone. Of a key that
+    begins with GONE, and of STALE, `version` is the wall clock in epoch milliseconds.
     """
 
     key: str

@@ -30,5 +30,6 @@ RANKER_JOURNAL = "ranker"
 RECOMMEND_VIEW = "view"
 RANKER_VIEW = "ranker-view"
 
-# Writes that Redis has not taken yet, a map a bucket: bounded by the users that were active since Redis went away.
+# Writes that Redis has not taken yet, a map a bucket: bounded by the users that were active, and the items that went,
+# since Redis went away.
 CACHE_OUTBOX = "outbox"

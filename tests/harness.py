@@ -5,6 +5,7 @@ It is as strict as thread mode is: what raises there raises here. `Store` outliv
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from pyflink.common import Row
@@ -13,6 +14,7 @@ from pyflink.datastream.functions import KeyedBroadcastProcessFunction
 
 EVENT_TIME, PROCESSING_TIME = "event time", "processing time"
 END = (1 << 63) - 1  # the last watermark
+SUBTASK = 0
 
 
 class Store:
@@ -100,6 +102,11 @@ class _Runtime:
 
     def get_state(self, descriptor: Any) -> "_Value":
         return _Value(self._harness, self._harness.store.values[descriptor.get_name()])
+
+    @property
+    def _runtime_context(self) -> Any:
+        """Java's, as far as it is asked."""
+        return SimpleNamespace(getTaskInfo=lambda: SimpleNamespace(getIndexOfThisSubtask=lambda: SUBTASK))
 
     def get_map_state(self, descriptor: Any) -> "_Map":
         return _Map(self._of_key(self._harness.store.maps[descriptor.get_name()]))

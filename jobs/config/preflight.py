@@ -131,9 +131,9 @@ def broker_errors(kafka: KafkaSettings) -> Iterator[None]:
     """Makes one `UsageError` of what kafka-python raises, and keeps its own log lines out of the way."""
     from kafka.errors import KafkaError  # noqa: PLC0415  a client that most commands need not load
 
-    log = logging.getLogger("kafka")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
+    kafka_log = logging.getLogger("kafka")
+    level = kafka_log.level
+    kafka_log.setLevel(logging.CRITICAL)
     try:
         yield
     except (KafkaError, OSError) as error:
@@ -141,7 +141,7 @@ def broker_errors(kafka: KafkaSettings) -> Iterator[None]:
             f"kafka.bootstrap: no broker answers at {kafka.bootstrap} ({error}); start it, or mend --kafka HOST:PORT"
         ) from error
     finally:
-        log.setLevel(level)
+        kafka_log.setLevel(level)
 
 
 def check_topic(kafka: KafkaSettings, topic: str) -> None:

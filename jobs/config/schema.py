@@ -16,7 +16,7 @@ from msgspec import Meta
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, DEFAULT_TTL_MS, MASK, masked
 from riverrank.operators.catalogue.tokens import token_of
-from riverrank.operators.settings import Behaviour, Count, Milliseconds, RulesSettings, Section
+from riverrank.operators.settings import Behaviour, Count, Milliseconds, RewardSettings, RulesSettings, Section
 from riverrank.state.outputs import OUTPUTS, Output
 from riverrank.state.runtime.durations import duration
 
@@ -302,11 +302,7 @@ def _consistent(config: Config) -> Config:
             f"{KAFKA_PASSWORD_VARIABLE} or in kafka.password_file"
         )
     _check_rules(config.behaviour.rules)
-    reward = config.behaviour.reward
-    if not reward.rate_least < reward.rate_most:
-        raise UsageError(
-            f"reward.rate_most: expected more than reward.rate_least ({reward.rate_least:g}), got {reward.rate_most:g}"
-        )
+    _check_scale(config.behaviour.reward)
     if job.parallelism > job.max_parallelism:
         raise UsageError(
             f"job.parallelism: expected at most job.max_parallelism ({job.max_parallelism}), got {job.parallelism}"
@@ -319,6 +315,20 @@ def _consistent(config: Config) -> Config:
             ": what is kept of an erasure has to outlast every slate that may be in the cache"
         )
     return config
+
+
+def _check_scale(reward: RewardSettings) -> None:
+    """The scale of ratings is one, and what is positive lies on it."""
+    if not reward.rate_least < reward.rate_most:
+        raise UsageError(
+            f"reward.rate_most: expected more than reward.rate_least ({reward.rate_least:g}), got {reward.rate_most:g}"
+        )
+    if not reward.rate_least < reward.rate_from <= reward.rate_most:
+        raise UsageError(
+            f"reward.rate_from: expected a rating of the scale, above reward.rate_least ({reward.rate_least:g}) and at "
+            f"most reward.rate_most ({reward.rate_most:g}), got {reward.rate_from:g}; set the scale to that of your "
+            "ratings"
+        )
 
 
 def _check_rules(rules: RulesSettings) -> None:

@@ -127,8 +127,7 @@ class ItemCosine(Scored):
         rows, own = self.together.rows[liked], self.users[liked]
         norm = np.sqrt(own[:, None] * self.users[rows])
         scores = summed(rows, self.together.weights[liked] / (norm + self.SHRINKAGE), len(self.ledger))
-        if not self.ledger.hide:  # an item is like itself
-            scores[liked] = np.maximum(scores[liked], 0.0) + own / (own + self.SHRINKAGE)
+        scores[liked] = np.maximum(scores[liked], 0.0) + own / (own + self.SHRINKAGE)  # an item is like itself
         return scores
 
 

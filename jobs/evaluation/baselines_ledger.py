@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 from riverrank.operators.settings import Behaviour
+from riverrank.state.event_types import EVENT_TYPES
 
 NONE = np.zeros(0, np.int32)
 START = 1024  # rows that arrays begin with
@@ -29,7 +30,8 @@ class Ledger:
 
     def __init__(self, behaviour: Behaviour, servable: Callable[[str], bool] = lambda item_id: True) -> None:
         """`servable` tells of an item id whether it may be on a slate; it is asked once."""
-        self.hide = frozenset(hidden.partition(":")[0] for hidden in behaviour.slate.hide)
+        hiding = behaviour.slate.hidden()
+        self.hide = frozenset(name for name, entry in EVENT_TYPES.items() if entry.code in hiding)
         self.ids: list[str] = []
         self.rows: dict[str, int] = {}
         self._servable = servable

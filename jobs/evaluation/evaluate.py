@@ -143,7 +143,7 @@ class Evaluation:
         ratings, clicks = ((np.array(p), np.array(y)) for p, y in self.predictions.values())
         return Report(
             events=self.events,
-            dead_letters=self.own.dead_letters.total(),
+            dead_letters=sum(self.own.tally.dead.values()),
             slates=self.own.slates,
             tests=len(self.tests),
             unserved=self.unserved,

@@ -1,10 +1,11 @@
 """Where an embedded run keeps its state, so that the next one goes on from there: `run --state DIR`.
 
-In DIR are the checkpoints of each run in a folder of its own, the savepoint that a run ends with, and a lock: one run
-at a time.
+In DIR/riverrank are the checkpoints of each run in a folder of its own, the savepoint that a run ends with, and a lock:
+one run at a time. Nothing else in DIR is looked at.
 """
 
 import fcntl
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,23 +15,29 @@ from pathlib import Path
 from riverrank.jobs.errors import UsageError
 
 METADATA = "_metadata"  # what Flink writes last of a checkpoint or a savepoint
+OURS = "riverrank"  # the folder within DIR
+
+log = logging.getLogger(__name__)
 
 
 class Keeping:
-    """The folder of a run's state. `last` is the newest whole checkpoint or savepoint of runs before, or None."""
+    """The folder of a run's state. `last` is the newest whole checkpoint or savepoint that is there, or None."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self.savepoints = folder / "savepoints"
-        whole = sorted(folder.glob(f"*/**/{METADATA}"), key=lambda path: path.stat().st_mtime_ns)
-        self.last = whole[-1].parent if whole else None
+        whole = [*self.checkpoints.rglob(METADATA), *self.savepoints.rglob(METADATA)]
+        self.last = max(whole, key=lambda path: path.stat().st_mtime_ns).parent if whole else None
 
     def forget_older(self) -> None:
-        """Remove what is older than `last`: the run that goes on from it needs nothing else."""
+        """Remove all but `last`: what goes on from it needs nothing else."""
         for path in [*self.checkpoints.glob("*"), *self.savepoints.glob("*")]:
             if self.last is not None and path not in (self.last, *self.last.parents):
-                shutil.rmtree(path, ignore_errors=True)
+                try:
+                    shutil.rmtree(path)
+                except OSError as error:
+                    log.warning("state: %s, which is no longer needed, can't be removed: %s", path, error.strerror)
 
     def __str__(self) -> str:
         if self.last is None:
@@ -49,7 +56,7 @@ def kept_in(folder: str) -> Iterator[Keeping | None]:
     if not folder:
         yield None
         return
-    path = Path(folder).absolute()
+    path = Path(folder).absolute() / OURS
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / "lock").open("w")
@@ -58,10 +65,18 @@ def kept_in(folder: str) -> Iterator[Keeping | None]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"job.state: another run keeps its state in {path}; end it, or give another --state DIR"
+            ) from error
         except OSError as error:
             raise UsageError(
-                f"job.state: another run keeps its state in {path}; end it, or give --state DIR"
+                f"job.state: {path} can't be locked ({error.strerror}); give --state DIR on a disk of this machine"
             ) from error
         keeping = Keeping(path)
-        keeping.forget_older()
-        yield keeping
+        try:
+            yield keeping
+        finally:
+            now = Keeping(path)
+            if now.last != keeping.last:  # else what this run began with may have been no good
+                now.forget_older()

@@ -23,6 +23,7 @@ from riverrank.jobs.config.schema import Config, FileSettings
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.local.reading import read_lines
 from riverrank.jobs.processes import terminable, uninterrupted
+from riverrank.operators.tally import Tally
 from riverrank.state.outputs import OUTPUTS
 
 from . import jars
@@ -65,12 +66,17 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
         config = stack.enter_context(_spooled(config))
         scratch = Path(stack.enter_context(_scratch()))
         os.environ.setdefault("FLINK_LOG_DIR", str(scratch))
+        tallies = scratch / "tallies"
+        tallies.mkdir()
+        stack.callback(_tell, tallies)
         try:
             _execute(config, scratch, operators, keeping)
         except Failure as failure:
             if DECOMPRESSION.search(str(failure)):
                 _require_sound_files(config)
             raise
+        if config.files.events and operators is None and (fault := _tally(tallies).fault):
+            raise Failure(fault)
 
 
 def submit(config: Config) -> None:
@@ -151,7 +157,7 @@ def _execute(config: Config, scratch: Path, operators: "Operators | None", keepi
         with Assembly(_targets(config)) as assembly:
             with uninterrupted():  # what is interrupted while it asks Java is told of by py4j, in its own way
                 env = _environment(flink.options)
-                _build(env, config, assembly.directories, operators)
+                _build(env, config, assembly.directories, operators, scratch / "tallies")
                 flink.wait()
                 client = env.execute_async(config.job.name)
             log.info("running; Flink's page is %s", flink.page)
@@ -181,7 +187,11 @@ def _environment(options: Mapping[str, str] | None = None) -> "StreamExecutionEn
 
 
 def _build(
-    env: "StreamExecutionEnvironment", config: Config, parts: dict[str, Path], operators: "Operators | None" = None
+    env: "StreamExecutionEnvironment",
+    config: Config,
+    parts: dict[str, Path],
+    operators: "Operators | None" = None,
+    tallies: Path | None = None,
 ) -> None:
     from .topology import Operators, build  # noqa: PLC0415
 
@@ -189,7 +199,20 @@ def _build(
     if files.items:
         files = msgspec.structs.replace(files, items=str(Path(files.items).absolute()))
     config = msgspec.structs.replace(config, files=files)
-    build(env, config, parts, operators or Operators())
+    build(env, config, parts, operators or Operators(), str(tallies or ""))
+
+
+def _tally(tallies: Path) -> Tally:
+    """What all subtasks counted, in the order of the inputs."""
+    tally = Tally()
+    for path in sorted(tallies.iterdir()):
+        tally.add(msgspec.json.decode(path.read_bytes(), type=Tally))
+    return tally
+
+
+def _tell(tallies: Path) -> None:
+    for line in _tally(tallies).told():
+        log.info(line)
 
 
 def _require_sound_files(config: Config) -> None:
@@ -248,7 +271,7 @@ def _stop(client: "JobClient", keeping: Keeping | None) -> None:
             stopped.get(STOP_SECONDS, jvm.java.util.concurrent.TimeUnit.SECONDS)
         except Py4JJavaError as error:
             then = "the next run goes on from the last checkpoint" if keeping else "what was not committed is lost"
-            log.warning("it could not be drained (%s): %s", root_cause(error), then)
+            log.warning("it could not be stopped in order (%s): %s", root_cause(error), then)
             client.cancel().result()
 
 

@@ -45,9 +45,9 @@ def topics(config: Config) -> dict[str, str]:
     return {stream: topic for stream, topic in topics_of(config).items() if stream in OUTPUTS}
 
 
-def outputs(config: Config) -> Outputs:
-    """What operators have to emit for this configuration."""
-    return Outputs(lines=frozenset(targets(config)), records=frozenset(topics(config)))
+def outputs(config: Config, tallies: str = "") -> Outputs:
+    """What operators have to emit for this configuration; `tallies` is the folder for their counts, if any."""
+    return Outputs(frozenset(targets(config)), frozenset(topics(config)), tallies)
 
 
 def to_parts(lines: DataStream, directory: Path, output: str) -> None:

@@ -13,7 +13,17 @@ from riverrank.jobs.config.schema import Config
 from riverrank.jobs.local.reading import read_items
 from riverrank.operators.cache.redis_cache import Cache
 from riverrank.operators.flink.cache import CacheFunction, SendReceipts
-from riverrank.operators.flink.channels import BYTES, KEYED, PAIRS, SAMPLE, WRITES, lines_of, map_state, records_of
+from riverrank.operators.flink.channels import (
+    BYTES,
+    KEYED,
+    PAIRS,
+    SAMPLE,
+    WRITES,
+    Outputs,
+    lines_of,
+    map_state,
+    records_of,
+)
 from riverrank.operators.flink.parse import ParseEvents, ParseItems
 from riverrank.operators.flink.ranker import RankerFunction
 from riverrank.operators.flink.recommend import CacheRoute, RecommendFunction
@@ -44,8 +54,10 @@ def build(
     config: Config,
     parts: Mapping[str, Path],
     operators: Operators = Operators(),  # noqa: B008 - immutable
+    tallies: str = "",
 ) -> None:
-    """Build the job of `config` on `env`; `parts` are the folders of the outputs that go to files, by name.
+    """Build the job of `config` on `env`; `parts` are the folders of the outputs that go to files, by name. What became
+    of the records of the inputs is written to the folder `tallies`, if any.
 
     Broadcast to RANKER are the catalogue and the signals, to RECOMMEND also the ranker's weights.
     """
@@ -53,11 +65,11 @@ def build(
     env.set_parallelism(job.parallelism)
     env.set_max_parallelism(job.max_parallelism)
     tables = StreamTableEnvironment.create(env) if sources.uses_kafka(config) else None
-    outputs = sinks.outputs(config)
+    outputs = sinks.outputs(config, tallies)
     catalogue = functools.partial(read_items, config)
 
-    events = _events(env, tables, config)
-    updates = _items(env, tables, config)
+    events = _events(env, tables, config, outputs)
+    updates = _items(env, tables, config, outputs)
     session = operators.session(behaviour, _topic(config, "events"), outputs, job.state_ttl)
     feedback = _placed(_keyed(events, job.parallelism).process(session, KEYED), uids.SESSION, job.parallelism)
     shards = min(job.parallelism, behaviour.signals.shards)
@@ -84,10 +96,9 @@ def build(
     )
     if job.separate:
         answers = answers.slot_sharing_group(ANSWERS)
-    receipts = answers if cache is None else _cache(answers, config)
+    receipts = answers if cache is None else _cache(answers, config, outputs)
     rejecting = [events, feedback, *([updates] if updates is not None else [])]
-    leaving = {Origin.ANSWER: [answers], Origin.RECEIPT: [receipts], Origin.REJECT: rejecting}
-    _write(leaving, tables, config, parts)
+    _write({Origin.ANSWER: [answers], Origin.RECEIPT: [receipts], Origin.REJECT: rejecting}, tables, config, parts)
 
 
 def _write(
@@ -105,24 +116,28 @@ def _write(
         sinks.to_topic(tables, records, config, output, topic)
 
 
-def _events(env: StreamExecutionEnvironment, tables: StreamTableEnvironment | None, config: Config) -> DataStream:
+def _events(
+    env: StreamExecutionEnvironment, tables: StreamTableEnvironment | None, config: Config, outputs: Outputs
+) -> DataStream:
     """Events with the key of their user; forward from the source, so that a user's events stay in order."""
     stream, read = sources.events(env, tables, config, uids.EVENTS_SOURCE)
-    parse = ParseEvents(read, _topic(config, "events"), sinks.outputs(config))
+    parse = ParseEvents(read, _topic(config, "events"), outputs)
     return _placed(stream.process(parse, KEYED), uids.EVENTS_PARSE, _readers(config, config.files.events))
 
 
-def _items(env: StreamExecutionEnvironment, tables: StreamTableEnvironment | None, config: Config) -> DataStream | None:
+def _items(
+    env: StreamExecutionEnvironment, tables: StreamTableEnvironment | None, config: Config, outputs: Outputs
+) -> DataStream | None:
     """Parsed items as catalogue updates."""
     source = sources.items(env, tables, config, uids.ITEMS_SOURCE)
     if source is None:
         return None
     stream, read = source
-    parse = ParseItems(config.behaviour, read, _topic(config, "items"), sinks.outputs(config), updates=_follows(config))
+    parse = ParseItems(config.behaviour, read, _topic(config, "items"), outputs, updates=_follows(config))
     return _placed(stream.process(parse, BYTES), uids.ITEMS_PARSE, _readers(config, config.files.items))
 
 
-def _cache(answers: DataStream, config: Config) -> DataStream:
+def _cache(answers: DataStream, config: Config, outputs: Outputs) -> DataStream:
     redis, settings = config.redis, config.cache
     connect = functools.partial(Cache, redis.url, redis.prefix, settings.ttl, redis.timeout)
     cache = CacheFunction(connect, settings.flush_every, settings.drain)
@@ -131,7 +146,7 @@ def _cache(answers: DataStream, config: Config) -> DataStream:
         uids.CACHE,
         config.job.parallelism,
     ).start_new_chain()  # a thread of its own: it waits for Redis
-    return _placed(written.process(SendReceipts(sinks.outputs(config)), BYTES), uids.RECEIPTS, config.job.parallelism)
+    return _placed(written.process(SendReceipts(outputs), BYTES), uids.RECEIPTS, config.job.parallelism)
 
 
 def _follows(config: Config) -> bool:

@@ -5,13 +5,12 @@ What is broadcast in the job is applied here at once. Records and outputs are ha
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 from riverrank.operators.cache.redis_cache import slate_key
-from riverrank.operators.flink.arrivals import Arrival, event_of, item_of
+from riverrank.operators.flink.arrivals import Arrival, event_of, item_of, wall_ms
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.session.session import Accepted, Session
@@ -19,6 +18,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
 from riverrank.operators.slate.gone import Gone
 from riverrank.operators.slate.recommend import Answer, Recommend, receipt_of
+from riverrank.operators.tally import Tally
 from riverrank.state.messages import CacheWrite, CatalogueUpdate, Feedback, Update
 from riverrank.state.outputs import PREDICTIONS, Origin, Records
 from riverrank.state.records import Event, Item, Reject, dead_letter
@@ -142,11 +142,10 @@ class Pipeline:
         self.index = self.lessons.index
         predict = PREDICTIONS.name in self.outputs
         self.recommend = Recommend(behaviour, self.index, predict=predict, popular_every=popular_every)
-        self.gone = Gone(self.index, 0)
+        self.gone = Gone(self.index, 0, wall_ms)
         self.users: dict[str, bytes] = {}  # what RECOMMEND keeps, by user
-        self.slates = self.redeliveries = self.accepted = 0
-        self.dead_letters: Counter[str] = Counter()  # by reason
-        self.first_dead_letter = ""
+        self.slates = 0
+        self.tally = Tally()
         self._answers, self._rejects, self._receipts = (
             Records(origin, self.outputs) for origin in (Origin.ANSWER, Origin.REJECT, Origin.RECEIPT)
         )
@@ -191,12 +190,12 @@ class Pipeline:
     def hear(self, message: Message) -> Answer | None:
         """Answer a feedback, and write what a message is to be written as. What an update tells is in the index."""
         if isinstance(message, Feedback):
-            self.accepted += 1
+            self.tally.accepted += 1
             return self._answer(message)
         if isinstance(message, Rejected):
             self._reject(message.arrival, message.reject, "events")
         elif isinstance(message, Redelivery):
-            self.redeliveries += 1
+            self.tally.redelivered += 1
         else:
             self.refresh_popular()
         return None
@@ -232,8 +231,7 @@ class Pipeline:
             self.cache.put(CacheWrite(slate_key(event.user_id), epoch, 0, None, receipt))
 
     def _reject(self, arrival: Arrival, reject: Reject, topic: str) -> None:
-        self.dead_letters[reject.reason] += 1
-        self.first_dead_letter = self.first_dead_letter or f"{topic} {arrival.offset}: {reject.detail}"
+        self.tally.refuse(topic, arrival.offset, reject)
         if self._rejects:
             letter = dead_letter(arrival.value, reject, topic, arrival.partition, arrival.offset, arrival.ts)
             self._write(self._rejects, "", letter)

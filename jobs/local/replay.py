@@ -49,14 +49,10 @@ def run(config: Config) -> None:
             cache.finish()
     seconds = time.monotonic() - started
     log.info("%d slates in %.1f s, %.0f a second", pipeline.slates, seconds, pipeline.slates / max(seconds, 1e-9))
-    if pipeline.redeliveries:
-        log.info("%d redeliveries, which do nothing", pipeline.redeliveries)
-    if dead := pipeline.dead_letters:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dead.items()))
-        log.info("%d dead letters (%s); the first, %s", dead.total(), reasons, pipeline.first_dead_letter)
-    if not (pipeline.accepted or pipeline.redeliveries):
-        why = f"the first dead letter, {pipeline.first_dead_letter}" if dead else "there is none"
-        raise Failure(f"no event could be used: {why}")
+    for line in pipeline.tally.told():
+        log.info(line)
+    if fault := pipeline.tally.fault:
+        raise Failure(fault)
 
 
 @contextmanager

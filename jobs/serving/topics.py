@@ -5,8 +5,9 @@ from collections.abc import Iterable
 import msgspec
 from riverrank.jobs.config.preflight import BROKER_TIMEOUT_MS, broker_errors
 from riverrank.jobs.config.schema import Config, KafkaSettings, topics_of
+from riverrank.jobs.errors import UsageError
 
-COMPACTED = ("items", "slates")  # of a key the newest record is all that counts
+COMPACTED = ("items",)  # of an item the newest record is all that counts; slates are a log, and are erased by age
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -30,8 +31,12 @@ def found(config: Config) -> list[Topic]:
 
 
 def create(config: Config, missing: Iterable[Topic], partitions: int, replication: int) -> None:
-    """Make topics: items and slates compacted, the others kept as long as the broker keeps them by itself."""
+    """Make topics: items compacted, the others kept as long as the broker keeps them by itself.
+
+    Raises UsageError where the broker does not make them, with what it says.
+    """
     from kafka.admin import KafkaAdminClient  # noqa: PLC0415  as above
+    from kafka.errors import BrokerResponseError  # noqa: PLC0415
 
     wanted = {
         topic.name: {
@@ -42,7 +47,10 @@ def create(config: Config, missing: Iterable[Topic], partitions: int, replicatio
         for topic in missing
     }
     with broker_errors(config.kafka), KafkaAdminClient(**_arguments(config.kafka)) as admin:
-        admin.create_topics(wanted, wait_for_metadata=True)
+        try:
+            admin.create_topics(wanted, wait_for_metadata=True)
+        except BrokerResponseError as error:
+            raise UsageError(f"topics: {config.kafka.bootstrap} does not make {', '.join(wanted)}: {error}") from error
 
 
 def _arguments(kafka: KafkaSettings) -> dict[str, object]:

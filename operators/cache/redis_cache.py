@@ -11,16 +11,36 @@ from hashlib import sha1
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from riverrank.state.messages import GONE, POPULAR, CacheWrite
+from riverrank.state.messages import GONE, POPULAR, STALE, CacheWrite
 
 from .urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, DEFAULT_TTL_MS, masked
 
 GONE_KEY = "gone"
-# KEYS[1]: the set. ARGV: the item, whether it is gone, and how long slates that hold it may be cached, 0 for ever.
+# KEYS: the set, and when each of its items was told to be gone. ARGV: the time of this, in ms; how long slates may be
+# cached, 0 for ever; whether the item is gone; and the item, without which all that was told before is over.
 GONE_SCRIPT = """
-if ARGV[2] == '0' then return redis.call('SREM', KEYS[1], ARGV[1]) end
-redis.call('SADD', KEYS[1], ARGV[1])
-if tonumber(ARGV[3]) > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+local function over(...)
+  local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ...)
+  for at = 1, #old do
+    redis.call('SREM', KEYS[1], old[at])
+    redis.call('ZREM', KEYS[2], old[at])
+  end
+end
+local now, ttl = tonumber(ARGV[1]), tonumber(ARGV[2])
+if not ARGV[4] then
+  over('(' .. ARGV[1])
+elseif ARGV[3] == '0' then
+  redis.call('SREM', KEYS[1], ARGV[4])
+  redis.call('ZREM', KEYS[2], ARGV[4])
+else
+  redis.call('SADD', KEYS[1], ARGV[4])
+  redis.call('ZADD', KEYS[2], now, ARGV[4])
+  if ttl > 0 then
+    over(now - ttl, 'LIMIT', 0, 100)
+    redis.call('PEXPIRE', KEYS[1], ttl)
+    redis.call('PEXPIRE', KEYS[2], ttl)
+  end
+end
 return 1
 """
 # KEYS[1]: the key. ARGV: epoch, version, ttl in ms (0: never expires), and the slate, which an erasure does without.
@@ -208,9 +228,11 @@ class Cache:
         return [] if failed else again
 
     def _command(self, write: CacheWrite) -> _Command:
-        if write.key.startswith(GONE):
-            item_id, is_gone = write.key.removeprefix(GONE), write.slate or b"0"
-            return "EVAL", GONE_SCRIPT, 1, self._prefix + GONE_KEY, item_id, is_gone, self._ttl_ms
+        if write.key == STALE or write.key.startswith(GONE):
+            key, item = self._prefix + GONE_KEY, () if write.key == STALE else (write.key.removeprefix(GONE),)
+            # On one server of a Redis cluster: that is what braces say there, the first in a key.
+            keys = key, f"{key}:since" if "{" in key else f"{{{key}}}:since"
+            return "EVAL", GONE_SCRIPT, 2, *keys, write.version, self._ttl_ms, write.slate or b"0", *item
         ttl_ms = 0 if write.key == POPULAR else self._ttl_ms
         head = ("EVALSHA", SHA, 1, self._prefix + write.key, write.epoch, write.version, ttl_ms)
         return head if write.slate is None else (*head, write.slate)

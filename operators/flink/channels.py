@@ -2,13 +2,18 @@
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from pyflink.common import Row, Time, Types
-from pyflink.datastream import OutputTag
+from pyflink.datastream import OutputTag, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, StateTtlConfig, ValueStateDescriptor
+from riverrank.operators.tally import Tally
 from riverrank.state.outputs import Origin, Records
+from riverrank.state.records import Reject
+
+from .arrivals import Arrival, letter_of
 
 # Between operators bytes travel as byte[], which pemja hands over as they are. In state the same type comes back as a
 # tuple of numbers; a pickled byte array does not.
@@ -37,10 +42,13 @@ def records_of(output: str) -> OutputTag:
 
 
 class Outputs(msgspec.Struct, frozen=True):
-    """Names of the outputs that go somewhere: as lines of a file, as records of a topic."""
+    """Names of the outputs that go somewhere: as lines of a file, as records of a topic. In the folder `tallies`, if
+    any, is written what became of the records of the inputs.
+    """
 
     lines: frozenset[str] = frozenset()
     records: frozenset[str] = frozenset()
+    tallies: str = ""
 
     def __contains__(self, output: str) -> bool:
         return output in self.lines or output in self.records
@@ -60,6 +68,36 @@ class Emitter:
                 yield lines_of(output), value.decode()
             if output in self._outputs.records:
                 yield records_of(output), Row(key, value)
+
+
+def subtask_of(runtime_context: RuntimeContext) -> int:
+    """The index of this subtask. PyFlink's own call asks Java for a method that Flink 2 no longer has."""
+    return int(runtime_context._runtime_context.getTaskInfo().getIndexOfThisSubtask())
+
+
+class Letters:
+    """The dead letters of a subtask of the operator `uid`, and the tally of what it takes, which goes on from that of a
+    subtask before it, as after a failure: what was read again counts again.
+    """
+
+    def __init__(self, outputs: Outputs, uid: str, runtime_context: RuntimeContext) -> None:
+        self._emitter = Emitter(outputs, Origin.REJECT)
+        self._file: Path | None = None
+        self.tally = Tally()
+        if outputs.tallies:
+            self._file = Path(outputs.tallies) / f"{uid}-{subtask_of(runtime_context)}"
+            if self._file.exists():
+                self.tally = msgspec.json.decode(self._file.read_bytes(), type=Tally)
+
+    def refuse(self, arrival: Arrival, reject: Reject, topic: str) -> Iterator[tuple[OutputTag, Any]]:
+        """What an operator yields for a record of that topic that cannot be used."""
+        self.tally.refuse(topic, arrival.offset, reject)
+        return self._emitter.emit("", letter_of(arrival, reject, topic))
+
+    def close(self) -> None:
+        """Write the tally, for whoever ends the run."""
+        if self._file is not None:
+            self._file.write_bytes(msgspec.json.encode(self.tally))
 
 
 def keep(state: Any, held: bytes | None, new: bytes | None) -> None:

@@ -20,10 +20,12 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable
-
-from riverrank.operators.settings import Behaviour
+from typing import TYPE_CHECKING
 
 from .shipped import HANDED_OVER, code_digest, modules
+
+if TYPE_CHECKING:  # it may be gone: see `forget_gone`
+    from riverrank.operators.settings import Behaviour
 
 _ready: set[bytes] = set()
 _one_at_a_time = threading.Lock()
@@ -70,7 +72,7 @@ def import_all() -> None:
         importlib.import_module(name)
 
 
-def make_ready(behaviour: Behaviour) -> None:
+def make_ready(behaviour: "Behaviour") -> None:
     """Load all that an operator with these settings calls, compiled kernels too, once a process; for `open()`.
 
     Else the first event waits for it: some tenths of a second from numba's cache, many seconds without.

@@ -7,12 +7,12 @@ import msgspec
 from pyflink.common import Row
 from pyflink.datastream import ProcessFunction, RuntimeContext
 from riverrank.operators.settings import Behaviour
+from riverrank.state import uids
 from riverrank.state.messages import CatalogueUpdate, encode
-from riverrank.state.outputs import Origin
 from riverrank.state.records import Reject, decode_event
 
-from .arrivals import Arrival, item_of, letter_of
-from .channels import Emitter, Outputs
+from .arrivals import Arrival, item_of
+from .channels import Letters, Outputs
 from .shipped import Shipped
 
 Read = Callable[[Any], Arrival | None]
@@ -34,7 +34,10 @@ class ParseEvents(Shipped, ProcessFunction):
         self.read, self.topic, self.outputs = read, topic, outputs
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        self.letters = Emitter(self.outputs, Origin.REJECT)
+        self.letters = Letters(self.outputs, uids.EVENTS_PARSE, runtime_context)
+
+    def close(self) -> None:
+        self.letters.close()
 
     def process_element(self, value: Any, ctx: ProcessFunction.Context) -> Iterator[Any]:
         arrival = self.read(value)
@@ -45,7 +48,7 @@ class ParseEvents(Shipped, ProcessFunction):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             reject = decode_event(arrival.value)
             assert isinstance(reject, Reject), "an event has a user"
-            yield from self.letters.emit("", letter_of(arrival, reject, self.topic))
+            yield from self.letters.refuse(arrival, reject, self.topic)
         else:
             yield Row(user_id, encode(arrival))
 
@@ -59,7 +62,10 @@ class ParseItems(Shipped, ProcessFunction):
         self.read, self.topic, self.outputs, self.updates = read, topic, outputs, updates
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        self.letters = Emitter(self.outputs, Origin.REJECT)
+        self.letters = Letters(self.outputs, uids.ITEMS_PARSE, runtime_context)
+
+    def close(self) -> None:
+        self.letters.close()
 
     def process_element(self, value: Any, ctx: ProcessFunction.Context) -> Iterator[Any]:
         arrival = self.read(value)
@@ -67,6 +73,6 @@ class ParseItems(Shipped, ProcessFunction):
             return
         item = item_of(arrival, self.behaviour)
         if isinstance(item, Reject):
-            yield from self.letters.emit("", letter_of(arrival, item, self.topic))
+            yield from self.letters.refuse(arrival, item, self.topic)
         elif self.updates:
             yield encode(CatalogueUpdate(item))

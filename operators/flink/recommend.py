@@ -19,7 +19,7 @@ from riverrank.state.runtime.environment import share_core
 
 from .arrivals import wall_ms
 from .broadcast_index import BroadcastIndex, Catalogue
-from .channels import WRITES, Emitter, Outputs, keep, map_state, value_state
+from .channels import WRITES, Emitter, Outputs, keep, map_state, subtask_of, value_state
 from .native import make_ready
 from .shipped import Shipped
 
@@ -63,7 +63,9 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.answers = Emitter(self.outputs, Origin.ANSWER)
         self.receipts = Emitter(self.outputs, Origin.RECEIPT)
         self.recommend: Recommend | None = None
+        self.gone: Gone | None = None
         self.untold: list[CacheWrite] = []
+        self.tells_gone = subtask_of(runtime_context) == 0
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Any]:
         feedback = decode_feedback(value)
@@ -93,7 +95,8 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         logic = self._logic(ctx)  # before the update: what it changes is told
         yield from self._told_at_first()
         update = self.index.take(value, ctx)
-        if isinstance(update, CatalogueUpdate) and (write := self.gone.after(update)) is not None:
+        gone = self.gone
+        if gone is not None and isinstance(update, CatalogueUpdate) and (write := gone.after(update)) is not None:
             yield cache.write(write)
         popular = logic.popular(update.ts if isinstance(update, SignalUpdate) else logic.index.meta.ts)
         if popular is not None:
@@ -108,9 +111,9 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
                 predict=PREDICTIONS.name in self.outputs,
                 popular_every=self.cache.popular_every_ms if self.cache else 0,
             )
-            if self.cache is not None:
-                self.gone = Gone(self.recommend.index, self.cache.ttl_ms)
-                self.untold = [*self.gone.first(wall_ms())]
+            if self.cache is not None and self.tells_gone:
+                self.gone = Gone(self.recommend.index, self.cache.ttl_ms, wall_ms)
+                self.untold = [*self.gone.first()]
         return self.recommend
 
     def _told_at_first(self) -> Iterator[Any]:

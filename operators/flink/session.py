@@ -9,11 +9,10 @@ from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
 from riverrank.state.messages import encode
-from riverrank.state.outputs import Origin
 from riverrank.state.records import Reject
 
-from .arrivals import decode_arrival, event_of, letter_of, wall_ms
-from .channels import END_OF_INPUT, ONE_SHARD, PAIRS, SAMPLE, Emitter, Outputs, keep, value_state
+from .arrivals import decode_arrival, event_of, wall_ms
+from .channels import END_OF_INPUT, ONE_SHARD, PAIRS, SAMPLE, Letters, Outputs, keep, value_state
 from .shipped import Shipped
 
 TIMERS_EVERY_MS = 10_000  # those of a user fall together as far
@@ -33,13 +32,16 @@ class SessionFunction(Shipped, KeyedProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         self.session = self.Logic(self.behaviour)
         self.state = runtime_context.get_state(value_state(uids.SESSION_VALUE, self.ttl_ms))
-        self.letters = Emitter(self.outputs, Origin.REJECT)
+        self.letters = Letters(self.outputs, uids.SESSION, runtime_context)
+
+    def close(self) -> None:
+        self.letters.close()
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         arrival = decode_arrival(value)
         event = event_of(arrival, self.behaviour)
         if isinstance(event, Reject):
-            yield from self.letters.emit("", letter_of(arrival, event, self.topic))
+            yield from self.letters.refuse(arrival, event, self.topic)
             return
         held, now = self.state.value(), wall_ms()
         accepted = self.session.accept(event, held, now)
@@ -51,11 +53,14 @@ class SessionFunction(Shipped, KeyedProcessFunction):
             timers.register_event_time_timer(END_OF_INPUT)
         elif accepted.feedback is not None and accepted.feedback.outcomes and not accepted.waiting:
             ctx.timer_service().delete_event_time_timer(END_OF_INPUT)
-        if accepted.reject is not None:
-            yield from self.letters.emit(event.user_id, letter_of(arrival, accepted.reject, self.topic))
         feedback = accepted.feedback
+        if accepted.reject is not None:
+            yield from self.letters.refuse(arrival, accepted.reject, self.topic)
+        elif feedback is None:
+            self.letters.tally.redelivered += 1
         if feedback is None:
             return
+        self.letters.tally.accepted += 1
         encoded = encode(feedback)
         yield Row(event.user_id, encoded)
         for shard in self.session.routes(feedback):

@@ -52,12 +52,14 @@ META = Layout("index", Meta)
 class ItemIndex:
     """Items by row of `table`, in arrays of its capacity:
 
-    `known` bool: the catalogue holds it; `servable` bool: it may be on a slate; `hash` uint32 of its id; `content` and
+    `known` bool: the catalogue holds it; `available` bool: neither deleted nor sold out, as far as it says; `servable`
+    bool: it may be on a slate; `hash` uint32 of its id; `content` and
     `text` float32 (DIMENSIONS,); `tokens` int32 (MAX_TOKENS,), numbers of `token_names`, -1 for none; `born` float64:
     publication in epoch milliseconds.
     """
 
     known: np.ndarray
+    available: np.ndarray
     servable: np.ndarray
     hash: np.ndarray
     content: np.ndarray
@@ -83,7 +85,7 @@ class ItemIndex:
         self._log_decay = np.log(
             decay_of((behaviour.signals.half_life_events, behaviour.signals.trend_half_life_events))
         )
-        self.hidden_for_ever = behaviour.slate.hidden_for_ever
+        self.hidden_for_ever = bytes(code for code, ms in behaviour.slate.hidden().items() if not ms)
         self.releases = 0  # how often rows were given up, which may be other items then
         self.lists = Lists(self)
         self._pool = Pool(self.table, POPULAR, behaviour.embedding.dimensions)
@@ -242,6 +244,7 @@ class ItemIndex:
             return
         shapes = {
             "known": (),
+            "available": (),
             "servable": (),
             "hash": (),
             "content": (DIMENSIONS,),
@@ -249,7 +252,13 @@ class ItemIndex:
             "tokens": (MAX_TOKENS,),
             "born": (),
         }
-        kinds: dict[str, type] = {"known": bool, "servable": bool, "hash": np.uint32, "tokens": np.int32}
+        kinds: dict[str, type] = {
+            "known": bool,
+            "available": bool,
+            "servable": bool,
+            "hash": np.uint32,
+            "tokens": np.int32,
+        }
         kinds |= {"content": np.float32, "text": np.float32}
         for name, shape in shapes.items():
             new: np.ndarray = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))
@@ -303,8 +312,7 @@ class ItemIndex:
         table.release(gone)
         self.sessions.release(gone)
         self.releases += 1
-        self.servable[gone] = False
-        self.known[gone] = False
+        self.servable[gone] = self.available[gone] = self.known[gone] = False
         self.content[gone] = self.text[gone] = 0.0
         self.lists.forget()
         self._pool.forget()
@@ -332,8 +340,9 @@ class ItemIndex:
         self.content[row] = vector_of(item, names)
         self.text[row] = text_of(item)
         self.known[row] = not item.deleted
+        self.available[row] = item.available and not item.deleted
         allowed = self._excluded.isdisjoint(names) and not item.item_id.startswith(COHORT)
-        self.servable[row] = item.available and not item.deleted and allowed
+        self.servable[row] = self.available[row] and allowed
         self.born[row] = item.published_ts if item.published_ts is not None else item.ts
         self.lists.change(row, np.append(before, self.tokens[row]))
         self._pool.catalogue_changed()

@@ -210,8 +210,8 @@ class LinearLearner:
         self.steps += len(labels)
 
     def prefer(self, inputs: Inputs, weight: float, *, preferred: bool = True, content_only: bool) -> None:
-        """One step for each candidate but the first, on the difference between the first and it, which is of what was
-        `preferred`, or of what was not.
+        """One step for each candidate but the first, on the difference between the first and it: the first was
+        `preferred` to it, or it to the first.
 
         With `content_only` the signals' coordinates are left out: what no source proposed was never theirs to order.
         """

@@ -292,7 +292,8 @@ def prefer(  # type: ignore[no-untyped-def]
     rates,
     intercept_rates,
 ):
-    """A step for each of the candidates at `picks` but the first, on the difference between the first and it.
+    """A step for each of the candidates at `picks` but the first, on the difference between the first and it: whether
+    the first was `preferred` to it, or it to the first.
 
     With `content_only` only tokens are coordinates. How many tokens are held now: 3 us for four others.
     """

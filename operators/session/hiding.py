@@ -2,19 +2,16 @@
 
 import numpy as np
 from riverrank.operators.settings import SlateSettings
-from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
+from riverrank.state.event_types import EVENT_TYPES
 from riverrank.state.hashing import hash32
 from riverrank.state.learners import OF_ANY_TYPE, REFUSED, LearnerState
 from riverrank.state.messages import History
-from riverrank.state.runtime.durations import milliseconds
 
-FOREVER = 0  # no time
 ALWAYS = 1 << 40  # seconds, more than any time has
 
 
 class Hiding:
-    """What the settings hide, by the type of what the user did. Raises ValueError, with the mend, for what is no type
-    of an interaction, or is one that was named before, or no duration.
+    """What the settings hide, by the type of what the user did. Raises ValueError as `SlateSettings.hidden` does.
 
     >>> hiding = Hiding(SlateSettings(hide=("purchase:30d", "rate")))
     >>> state = LearnerState()
@@ -25,27 +22,28 @@ class Hiding:
 
     def __init__(self, settings: SlateSettings) -> None:
         self.most = settings.seen
-        self.times = {EVENT_TYPES[name].code: ms for name, ms in map(_parsed, settings.hide)}
-        if len(self.times) < len(settings.hide):
-            raise ValueError(f"slate.hide: expected each type once, got {', '.join(settings.hide)}")
+        self.times = settings.hidden()  # milliseconds by code, 0 for ever
         self._named = bytes(self.times)
-        self._plain = bytes([*settings.hidden_for_ever, REFUSED, OF_ANY_TYPE])  # kinds that hide at any time
+        # Kinds that hide at any time: what was hidden whatever the user did is so where anything is.
+        self._plain = bytes(
+            [*(c for c, ms in self.times.items() if not ms), REFUSED, *[OF_ANY_TYPE][: len(self.times)]]
+        )
         self._seconds = np.full(256, -ALWAYS, np.int64)
         for code, ms in self.times.items():
             self._seconds[code] = ms // 1000
         self._seconds[[*self._plain]] = ALWAYS
 
     def remember(self, state: LearnerState, item_id: str, type_: str, ts: int, reward: float) -> None:
-        """Note that the user interacted with the item, `ts` epoch milliseconds: the last word on it stands. The oldest
-        is forgotten where there is no room.
+        """Note that the user interacted with the item, `ts` epoch milliseconds: the last word on it stands, and of a
+        type the last time. The oldest is forgotten where there is no room.
         """
         code, mark = EVENT_TYPES[type_].code, hash32(item_id).to_bytes(4, "little")
         if reward > 0:
             _forget(state, mark, REFUSED)
         for kind in ([code] if code in self.times else []) + ([REFUSED] if reward < 0 else []):
-            _forget(state, mark, kind)
+            seconds = max(min(ts // 1000, (1 << 32) - 1), _forget(state, mark, kind))
             state.seen = (state.seen + mark)[-4 * self.most :]
-            state.seen_at = (state.seen_at + min(ts // 1000, (1 << 32) - 1).to_bytes(4, "little"))[-4 * self.most :]
+            state.seen_at = (state.seen_at + seconds.to_bytes(4, "little"))[-4 * self.most :]
             state.seen_by = (state.seen_by + bytes([kind]))[-self.most :]
 
     def hidden(self, state: LearnerState, ts: int) -> np.ndarray:
@@ -65,7 +63,7 @@ class Hiding:
         for seen in reversed(history):
             ms = self.times.get(seen.kind)
             refused = seen.reward < 0 and seen.item_id not in said
-            if refused or (ms is not None and (ms == FOREVER or ts // 1000 < seen.ts // 1000 + ms // 1000)):
+            if refused or (ms is not None and (not ms or ts // 1000 < seen.ts // 1000 + ms // 1000)):
                 found.append(seen.item_id)
             if seen.reward:
                 said.add(seen.item_id)
@@ -77,11 +75,11 @@ class Hiding:
         """
         holds = self._holds(state, ts)
         kinds, hashes = np.frombuffer(state.seen_by, np.uint8)[holds], np.frombuffer(state.seen, "<u4")[holds]
-        rank_of: dict[int, int] = {}
-        for rank, (mark, kind) in enumerate(zip(hashes.tolist(), kinds.tolist(), strict=True)):
-            rank_of[mark] = max(rank + (len(hashes) if kind == REFUSED else 0), rank_of.get(mark, 0))
-        order = np.array([rank_of.get(mark, 2 * len(hashes)) for mark in marks.tolist()], np.int64)
-        return np.argsort(order, kind="stable")[:most]
+        n = len(hashes)
+        distinct, of = np.unique(hashes, return_inverse=True)
+        ranks = np.zeros(len(distinct), np.int64)
+        np.maximum.at(ranks, of, np.arange(n) + n * (kinds == REFUSED))
+        return np.argsort(ranks[np.searchsorted(distinct, marks)], kind="stable")[:most]
 
     def _holds(self, state: LearnerState, ts: int) -> np.ndarray:
         """Which of the rows hide at `ts`."""
@@ -89,31 +87,16 @@ class Hiding:
         return at + self._seconds[np.frombuffer(state.seen_by, np.uint8)] > ts // 1000
 
 
-def _parsed(hidden: str) -> tuple[str, int]:
-    """An entry of `slate.hide` as the type and milliseconds, FOREVER where it says none."""
-    name, _, time = hidden.partition(":")
-    if name not in INTERACTIONS:
-        raise ValueError(
-            f"slate.hide: {name!r} is no interaction; expected some of {', '.join(INTERACTIONS)}, each alone or with a "
-            'time such as "purchase:30d"'
-        )
-    try:
-        ms = milliseconds(time) if time else FOREVER
-    except ValueError as error:
-        raise ValueError(f"slate.hide: {hidden!r}: {error}") from error
-    if time and ms < 1000:
-        raise ValueError(f"slate.hide: {hidden!r}: expected at least 1s; leave {name} out where it hides nothing")
-    return name, ms
-
-
-def _forget(state: LearnerState, mark: bytes, kind: int) -> None:
-    """Take the row of that item and kind out, if there is one."""
+def _forget(state: LearnerState, mark: bytes, kind: int) -> int:
+    """Take the row of that item and kind out, if there is one; its time in seconds, 0 where there is none."""
     at = state.seen.find(mark)
     while at >= 0:
         row = at // 4
         if not at % 4 and state.seen_by[row] == kind:
+            seconds = int.from_bytes(state.seen_at[at : at + 4], "little")
             state.seen = state.seen[:at] + state.seen[at + 4 :]
             state.seen_at = state.seen_at[:at] + state.seen_at[at + 4 :]
             state.seen_by = state.seen_by[:row] + state.seen_by[row + 1 :]
-            return
+            return seconds
         at = state.seen.find(mark, at + 1)
+    return 0

@@ -155,10 +155,10 @@ class Signals:
                 owned = np.append(np.ones(len(past) + len(members), np.bool_), False)
         if members:
             self._admit(members)
-        rated = own and value is not None and EVENT_TYPES[feedback.event.type].is_rating
+        counts = own and not _is_repeated(feedback)
+        rated = counts and value is not None and EVENT_TYPES[feedback.event.type].is_rating
         if rated and value is not None:
             self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
-        counts = own and not _is_repeated(feedback)
         began = steps.pair(item_id, past, members, counts, owned, amounts, feedback.reward, value or 0.0, rated, now)
         return began if own else -1
 
@@ -263,8 +263,10 @@ class Signals:
 
 
 def _is_repeated(feedback: Feedback) -> bool:
-    """Whether the user did the same with the item before, as far as the history goes: counted once, nobody is many."""
-    event, history = feedback.event, feedback.history_before()
+    """Whether the user did the same with the item at another time, as far as the history goes: it is counted once,
+    whatever their times say. Pairs are told of it each time.
+    """
+    event, history = feedback.event, feedback.history
     if event.item_id not in history.items:
         return False
     code = EVENT_TYPES[event.type].code

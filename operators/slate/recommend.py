@@ -169,12 +169,11 @@ class Recommend:
         return self.writer.write(slots, reasons, empty[: -len(NO_ITEMS)], b"}")
 
     def _without_oldest(self, state: LearnerState, ts: int, hidden: np.ndarray) -> np.ndarray:
-        """Of what is `hidden`, uint32, all but a slate's worth of what may be served at all and was hidden longest:
-        nobody is to see an empty shelf.
+        """Of what is `hidden`, uint32, all but a slate's worth of what was hidden longest among the most popular, which
+        is all that a slate is filled up with: nobody is to see an empty shelf.
         """
-        index = self.index
-        rows = np.flatnonzero(index.servable[: len(index.table)])
-        marks = index.hash[rows]
+        marks = self.index.hash[self.index.popular()]
+        marks = marks[np.isin(marks, hidden)]
         back = self.hiding.oldest(state, ts, marks, self.behaviour.slate.size)
         return hidden[~np.isin(hidden, marks[back])]
 

@@ -157,6 +157,7 @@ def test_item_cosine_is_the_cosine_of_users_shrunk() -> None:
     users = Counter(item for mine in liked.values() for item in mine)
     expected = Counter()
     for mine in liked["u1"][-ItemCosine.LAST :]:
+        expected[mine] += users[mine] / (users[mine] + ItemCosine.SHRINKAGE)  # it is like itself
         for item in users:
             if together[mine, item]:
                 norm = math.sqrt(users[mine] * users[item]) + ItemCosine.SHRINKAGE

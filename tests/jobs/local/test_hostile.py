@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.settings import Behaviour
-from riverrank.state.records import Event, Item
+from riverrank.state.records import Event, Item, Reject, decode_event, decode_item
 
 NOW = 1_764_000_000_000
 USER_BYTES = 200_000  # of one user's state, at most: 50 ids of 256 bytes, a profile, 8 impressions that wait
@@ -109,8 +109,10 @@ def test_a_dead_letter_changes_nothing_for_anybody(field, value):
     plain, shop = Shop(), Shop()
     stream, name = field
     base = ITEM if stream == "items" else EVENT
-    shop.send(stream, json.dumps({**base, name: value}).encode("utf-8", "surrogatepass"))
+    raw = json.dumps({**base, name: value}).encode("utf-8", "surrogatepass")
+    shop.send(stream, raw)
     used = not shop.letters
+    assert not (used and isinstance((decode_event if stream == "events" else decode_item)(raw), Reject))
     plain.offset += 1
     for each in (plain, shop):
         each.go_on(8)

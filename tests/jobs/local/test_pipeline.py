@@ -61,9 +61,9 @@ def test_what_cannot_be_used_is_counted_and_the_first_of_it_told() -> None:
     for number, line in enumerate((b"broken", to_json(click), to_json(click), to_json(later), to_json(late))):
         pipeline.event(Arrival(0, number, 0, line))
     pipeline.item(Arrival(0, 0, 0, b"{}"))
-    assert (pipeline.slates, pipeline.redeliveries) == (2, 1)
-    assert pipeline.dead_letters == {"bad_json": 1, "late": 1, "bad_field": 1}
-    assert pipeline.first_dead_letter.startswith("events 0: not JSON")
+    assert (pipeline.slates, pipeline.tally.redelivered) == (2, 1)
+    assert pipeline.tally.dead == {"bad_json": 1, "late": 1, "bad_field": 1}
+    assert pipeline.tally.first.startswith("events 0: not JSON")
 
 
 def test_nothing_is_made_of_an_output_that_goes_nowhere() -> None:

@@ -20,7 +20,7 @@ from riverrank.jobs.local import replay
 from riverrank.operators.cache import redis_cache as cache_module
 from riverrank.operators.cache.redis_cache import Cache, CacheAway, slate_key
 from riverrank.operators.cache.urls import masked
-from riverrank.state.messages import CacheWrite
+from riverrank.state.messages import STALE, CacheWrite
 from riverrank.state.records import Event, to_json
 
 DAY_MS = 86_400_000
@@ -155,6 +155,24 @@ def test_items_that_are_gone_are_in_a_set_until_they_come_back_or_slates_are_too
     assert reader(server).smembers("shop:gone") == {"b:c"}
     Cache(server.url, ttl_ms=0).write([CacheWrite("gone:a", 0, 2, b"1")])
     assert reader(server).ttl("rr:gone") == -1
+
+
+@pytest.mark.parametrize("prefix", ["shop:", "{shop}:"])
+def test_the_set_of_what_is_gone_forgets_what_no_slate_can_hold_and_what_an_earlier_job_told(
+    server: Server, prefix: str
+) -> None:
+    cache = Cache(server.url, prefix=prefix, ttl_ms=60_000)
+
+    def tell(now: int, *items: str) -> set[str]:
+        cache.write([CacheWrite(f"gone:{item}", 0, now, b"1") for item in items])
+        return set(reader(server).smembers(f"{prefix}gone"))
+
+    assert tell(1_000, "a", "b") == {"a", "b"}
+    assert tell(30_000, "b", "c") == {"a", "b", "c"}
+    assert tell(61_001, "d") == {"b", "c", "d"}, "a week later nobody reads of a"
+    assert cache.write([CacheWrite(STALE, 0, 30_001, b"0")]) == {STALE}
+    assert reader(server).smembers(f"{prefix}gone") == {"d"}
+    assert len(reader(server).keys("*since")) == 1
 
 
 def test_default_ttl_is_seven_days(server: Server) -> None:

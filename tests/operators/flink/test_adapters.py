@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,10 +23,12 @@ from riverrank.operators.flink.recommend import CacheRoute, RecommendFunction
 from riverrank.operators.flink.session import SessionFunction
 from riverrank.operators.flink.signals import SignalsFunction
 from riverrank.operators.settings import Behaviour, SignalSettings
+from riverrank.operators.tally import Tally
 from riverrank.state import outputs as registry
 from riverrank.state import uids
 from riverrank.state.messages import (
     GONE,
+    STALE,
     CacheWrite,
     CatalogueUpdate,
     Feedback,
@@ -165,6 +168,36 @@ def test_redelivery_after_a_restore_is_not_answered_and_a_late_event_is_a_dead_l
         again.element(value, key)
     assert again.main == []
     assert [json.loads(value)["reason"] for _, value in again.sides["dead-letters-records"]] == ["late"]
+
+
+def test_what_became_of_records_is_counted_and_goes_on_after_a_failure(tmp_path: Path) -> None:
+    counted = Outputs(tallies=str(tmp_path))
+
+    def counting() -> SessionFunction:
+        return SessionFunction(BEHAVIOUR, "clicks", counted, DAY)
+
+    def tally(name: str) -> Tally:
+        return msgspec.json.decode((tmp_path / f"{name}-0").read_bytes(), type=Tally)
+
+    first = Harness(counting())
+    for key, value in parsed(line("e1"), line("e1"), line("e2", item=None)):
+        first.element(value, key)
+    first.function.close()
+    second = first.restored(counting())
+    for key, value in parsed(line("e1"), line("e3")):
+        second.element(value, key)
+    second.function.close()
+    fault = "item_id: a click needs one, none is there"
+    assert tally("session") == Tally(2, 2, {"bad_field": 1}, f"clicks 2: {fault}")
+    parse, items = ParseEvents(Lines(), "clicks", counted), ParseItems(Behaviour(), Lines(), "i", counted, updates=True)
+    for function, name in ((parse, "events-parse"), (items, "items-parse")):
+        harness = Harness(function)
+        harness.element("broken")
+        function.close()
+        assert tally(name).dead == {"bad_json": 1} and " 0: not JSON" in tally(name).first
+    quiet = Harness(session())
+    quiet.function.close()
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def shown(name: str, ts: int) -> str:
@@ -342,7 +375,7 @@ def test_with_a_cache_slates_and_receipts_go_to_the_bucket_of_their_key() -> Non
     harness = recommend(cache=CacheRoute(4, 10_000, 60_000))
     harness.element(feedback("e1"), "u")
     harness.element(feedback("gone", "erase", None, 5_000), "u")
-    (first, put), (second, erase) = harness.sides["writes"]
+    _, (first, put), (second, erase) = harness.sides["writes"]
     assert first == second and 0 <= int(first) < 4
     assert decode_write(put).slate == harness.sides["slates-lines"][0].encode()
     assert decode_write(erase).slate is None and json.loads(decode_write(erase).receipt or b"")["event_id"] == "gone"
@@ -352,7 +385,7 @@ def test_with_a_cache_slates_and_receipts_go_to_the_bucket_of_their_key() -> Non
 def told(harness: Harness) -> list[tuple[str, bytes | None]]:
     """The writes that say of items whether they are gone."""
     writes = [decode_write(value) for _, value in harness.sides["writes"]]
-    return [(write.key, write.slate) for write in writes if write.key.startswith(GONE)]
+    return [(write.key, write.slate) for write in writes if write.key == STALE or write.key.startswith(GONE)]
 
 
 def test_the_cache_is_told_of_items_that_go_and_come_back_once_each() -> None:
@@ -366,7 +399,24 @@ def test_the_cache_is_told_of_items_that_go_and_come_back_once_each() -> None:
         Item("i1", 13),
     ):
         harness.broadcast(encode(CatalogueUpdate(record)))
-    assert told(harness) == [("gone:i1", b"1"), ("gone:i2", b"1"), ("gone:i1", b"0")]
+    assert told(harness) == [(STALE, b"0"), ("gone:i1", b"1"), ("gone:i2", b"1"), ("gone:i1", b"0")]
+
+
+def test_items_that_a_rule_excludes_are_not_told_to_be_gone() -> None:
+    rules = msgspec.structs.replace(BEHAVIOUR.rules, exclude=("category=horror",))
+    behaviour = msgspec.structs.replace(BEHAVIOUR, rules=rules)
+    items = (Item("i1", wall_ms(), categories=("horror",)),)
+    harness = Harness(RecommendFunction(behaviour, lambda: items, ALL, DAY, CacheRoute(4, 10_000, 60_000)))
+    harness.element(feedback("e1"), "u")
+    assert told(harness) == [(STALE, b"0")]
+
+
+def test_one_subtask_alone_tells_of_items_that_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.SUBTASK", 1)
+    harness = recommend(cache=CacheRoute(4, 10_000, 60_000))
+    harness.broadcast(encode(CatalogueUpdate(Item("i1", 10, deleted=True))))
+    harness.element(feedback("e1"), "u")
+    assert told(harness) == [] and harness.sides["writes"]
 
 
 def test_what_went_while_no_job_ran_is_told_at_first_as_long_as_slates_are_cached() -> None:
@@ -375,7 +425,7 @@ def test_what_went_while_no_job_ran_is_told_at_first_as_long_as_slates_are_cache
     harness = Harness(recommend_function(items=items, cache=CacheRoute(4, 10_000, 60_000)))
     harness.element(feedback("e1"), "u")
     harness.element(feedback("e2"), "u")
-    assert told(harness) == [("gone:lately", b"1")]
+    assert told(harness) == [(STALE, b"0"), ("gone:lately", b"1")]
 
 
 def test_recommend_takes_its_core_at_its_first_record(monkeypatch: pytest.MonkeyPatch) -> None:

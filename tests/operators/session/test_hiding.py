@@ -52,6 +52,12 @@ def test_an_item_is_hidden_by_the_types_that_hide_for_their_time_and_by_a_no_tha
     assert set(hiding.among(history, ts)) == expected
 
 
+def test_what_comes_late_does_not_shorten_what_hides_for_a_time():
+    hiding = Hiding(SlateSettings(hide=("purchase:1d",)))
+    state = told(hiding, [("a", "purchase", 3 * DAY), ("a", "purchase", 2 * DAY)])
+    assert names(hiding, state, 4 * DAY - 1000) == {"a"} and names(hiding, state, 4 * DAY) == set()
+
+
 def test_nothing_is_hidden_but_what_was_refused_where_nothing_hides():
     hiding = Hiding(SlateSettings(hide=()))
     state = told(hiding, [("a", "purchase", 1), ("b", "dislike", 2), ("c", "dislike", 3), ("c", "click", 4)])
@@ -81,8 +87,8 @@ def test_there_is_room_for_so_many_and_the_oldest_goes():
 def test_what_layout_2_hid_stays_hidden():
     mark = hash32("a").to_bytes(4, "little")
     state = LearnerState(seen=mark, seen_at=bytes(4), seen_by=bytes([OF_ANY_TYPE]))
-    for hide in ((), ("like",), HIDE):
-        assert names(Hiding(SlateSettings(hide=hide)), state, 1000 * DAY) == {"a"}
+    for hide, hidden in (((), set()), (("like",), {"a"}), (HIDE, {"a"})):  # of a shop where nothing was hidden, nothing
+        assert names(Hiding(SlateSettings(hide=hide)), state, 1000 * DAY) == hidden
 
 
 @pytest.mark.parametrize(
@@ -91,6 +97,7 @@ def test_what_layout_2_hid_stays_hidden():
         (["dance"], "slate.hide: 'dance' is no interaction; expected some of view, click, like, dislike, cart"),
         (["request"], "slate.hide: 'request' is no interaction"),
         (["purchase:soon"], "slate.hide: 'purchase:soon': expected a duration such as"),
+        (["purchase:"], "slate.hide: 'purchase:': expected a duration such as"),
         (["purchase:0s"], "slate.hide: 'purchase:0s': expected at least 1s; leave purchase out"),
         (["like", "purchase:999ms"], "slate.hide: 'purchase:999ms': expected at least 1s"),
         (["purchase", "like", "purchase:1d"], "slate.hide: expected each type once, got purchase, like, purchase:1d"),

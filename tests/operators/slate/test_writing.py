@@ -130,6 +130,8 @@ def test_what_is_written_decodes_to_the_records(data, ids, values, head, tail):
     writer = SlotWriter(index, Retriever(Behaviour(), index).features.sources, phrases)
     writer._buffer = np.zeros(64, np.uint8)  # so that it has to grow
     slots, reasons, records = drawn(index, data, phrases)
+    for row in data.draw(st.sets(st.sampled_from(slots.rows.tolist()))):  # some texts are there, others are not
+        writer._ids.put(row, to_json(index.table.ids[row]))
     for _ in range(2):  # with texts that are new, and with those from before
         written = writer.write(slots, reasons, head, tail)
         raw = writer.write(slots, reasons)

@@ -1,0 +1,51 @@
+"""What became of the records of a run: counted where they are taken or refused, and told when it ends."""
+
+from collections.abc import Iterator
+
+import msgspec
+from riverrank.state.records import Reject
+
+
+class Tally(msgspec.Struct):
+    """`accepted` events, `redelivered` ones, which do nothing, and dead letters by reason in `dead`; where the `first`
+    of these came from, and why it is one.
+
+    >>> tally = Tally(accepted=1)
+    >>> tally.refuse("events", 7, Reject("bad_json", "not JSON: no value"))
+    >>> list(tally.told())
+    ['1 dead letters (1 bad_json); the first, events 7: not JSON: no value']
+    """
+
+    accepted: int = 0
+    redelivered: int = 0
+    dead: dict[str, int] = {}
+    first: str = ""
+
+    def refuse(self, topic: str, offset: int, reject: Reject) -> None:
+        """Count a dead letter."""
+        self.dead[reject.reason] = self.dead.get(reject.reason, 0) + 1
+        self.first = self.first or f"{topic} {offset}: {reject.detail}"
+
+    def add(self, other: "Tally") -> None:
+        """Count what `other` counted elsewhere, after what is counted here."""
+        self.accepted += other.accepted
+        self.redelivered += other.redelivered
+        for reason, count in other.dead.items():
+            self.dead[reason] = self.dead.get(reason, 0) + count
+        self.first = self.first or other.first
+
+    def told(self) -> Iterator[str]:
+        """A line each of what is worth to be told."""
+        if self.redelivered:
+            yield f"{self.redelivered} redeliveries, which do nothing"
+        if self.dead:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dead.items()))
+            yield f"{sum(self.dead.values())} dead letters ({reasons}); the first, {self.first}"
+
+    @property
+    def fault(self) -> str | None:
+        """Why the run was for nothing, where no event could be used."""
+        if self.accepted or self.redelivered:
+            return None
+        why = f"the first dead letter, {self.first}" if self.dead else "there is none"
+        return f"no event could be used: {why}"
