@@ -18,8 +18,8 @@ from .event_types import EVENT_TYPES
 from .records import Event, Item
 
 POPULAR = "popular"  # names the slate for whoever has none
-GONE = "gone:"  # begins the key of a write that says of an item, whose id follows, whether it is gone: `1` or `0`
-STALE = "gone"  # the key of one that says that what was told to be gone before its version is so no longer
+GONE = "gone"  # the set of items that are gone; the key of a write by which what was told before its version is over
+GONE_ITEM = f"{GONE}:"  # begins the key of one that says of an item, whose id follows, whether it is gone: `1` or `0`
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -270,7 +270,7 @@ class CacheWrite(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """What CACHE is asked to do with one key: put `slate` (JSON) there, or where it is None, erase the key.
 
     Order is by (`epoch`, `version`). `receipt` is the JSON that proves an erasure once the key is gone. Of a key that
-    begins with GONE, and of STALE, `version` is the wall clock in epoch milliseconds.
+    begins with GONE_ITEM, and of GONE, `version` is the wall clock in epoch milliseconds.
     """
 
     key: str

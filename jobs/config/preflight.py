@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.urls import masked
-from riverrank.operators.settings import Behaviour, LearnerSettings, SlateSettings
+from riverrank.operators.settings import Behaviour, LearnerSettings
 
 from .schema import Config, KafkaSettings, RedisSettings, topics_of
 
@@ -58,25 +58,22 @@ def check_files(config: Config) -> None:
 
 
 def check_behaviour(config: Config) -> None:
-    """`learner.model` and `learner.optimizer` name classes of River, the model takes `learner.parameters`,
-    `sources.off` names sources, and `slate.hide` interactions. What is not set holds: to look at it would be to import
-    numba and River, in 1.5 s.
+    """`slate.hide` names interactions, `sources.off` sources, `learner.model` and `learner.optimizer` classes of River,
+    and the model takes `learner.parameters`. Of sources and of the learner, what is not set holds: to look at it would
+    be to import numba and River, in 1.5 s.
     """
     behaviour = config.behaviour
-    is_plain = behaviour.learner == LearnerSettings() and behaviour.slate.hide == SlateSettings().hide
-    if is_plain and not behaviour.sources.off:
-        return
-    from riverrank.operators.candidates import registry  # noqa: PLC0415  numba, which few runs need here
-    from riverrank.operators.session.hiding import Hiding  # noqa: PLC0415  likewise
-
     try:
-        registry.switched_on(behaviour.sources.off)
-    except ValueError as error:
-        raise UsageError(f"sources.off: {error}") from error
-    try:
-        Hiding(behaviour.slate)
+        behaviour.slate.hidden()
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if behaviour.sources.off:
+        from riverrank.operators.candidates import registry  # noqa: PLC0415  numba, which few runs need here
+
+        try:
+            registry.switched_on(behaviour.sources.off)
+        except ValueError as error:
+            raise UsageError(f"sources.off: {error}") from error
     if behaviour.learner != LearnerSettings():
         _try_learner(behaviour)
 

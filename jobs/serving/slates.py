@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from riverrank.jobs.config.schema import Config, RedisSettings
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.operators.cache.redis_cache import GONE_KEY, POPULAR, connection_pool, slate_key
+from riverrank.operators.cache.redis_cache import GONE, POPULAR, connection_pool, slate_key
 from riverrank.operators.cache.urls import masked
 from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records import Cause, Event, Slate, decode_event, to_json
@@ -180,7 +180,7 @@ def _cached(settings: RedisSettings, keys: Sequence[str]) -> tuple[list[bytes | 
         pipeline = redis.Redis(connection_pool=pool).pipeline(transaction=False)
         for key in keys:
             pipeline.hget(f"{settings.prefix}{key}", "slate")
-        pipeline.smembers(f"{settings.prefix}{GONE_KEY}")
+        pipeline.smembers(f"{settings.prefix}{GONE}")
         *slates, gone = pipeline.execute()
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise UsageError(

@@ -11,11 +11,10 @@ from hashlib import sha1
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from riverrank.state.messages import GONE, POPULAR, STALE, CacheWrite
+from riverrank.state.messages import GONE, GONE_ITEM, POPULAR, CacheWrite
 
 from .urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, DEFAULT_TTL_MS, masked
 
-GONE_KEY = "gone"
 # KEYS: the set, and when each of its items was told to be gone. ARGV: the time of this, in ms; how long slates may be
 # cached, 0 for ever; whether the item is gone; and the item, without which all that was told before is over.
 GONE_SCRIPT = """
@@ -228,8 +227,8 @@ class Cache:
         return [] if failed else again
 
     def _command(self, write: CacheWrite) -> _Command:
-        if write.key == STALE or write.key.startswith(GONE):
-            key, item = self._prefix + GONE_KEY, () if write.key == STALE else (write.key.removeprefix(GONE),)
+        if write.key == GONE or write.key.startswith(GONE_ITEM):
+            key, item = self._prefix + GONE, () if write.key == GONE else (write.key.removeprefix(GONE_ITEM),)
             # On one server of a Redis cluster: that is what braces say there, the first in a key.
             keys = key, f"{key}:since" if "{" in key else f"{{{key}}}:since"
             return "EVAL", GONE_SCRIPT, 2, *keys, write.version, self._ttl_ms, write.slate or b"0", *item

@@ -72,7 +72,8 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         user_id = feedback.event.user_id
         held = self.state.value()
         recommend = self._logic(ctx)
-        yield from self._told_at_first()
+        if self.untold:
+            yield from self._told_at_first()
         self.index.advance(ctx, feedback.event.ts)
         answer = recommend.answer(feedback, held)
         keep(self.state, held, answer.state)
@@ -93,7 +94,8 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
             self.index.take(value, ctx)
             return
         logic = self._logic(ctx)  # before the update: what it changes is told
-        yield from self._told_at_first()
+        if self.untold:
+            yield from self._told_at_first()
         update = self.index.take(value, ctx)
         gone = self.gone
         if gone is not None and isinstance(update, CatalogueUpdate) and (write := gone.after(update)) is not None:
@@ -118,6 +120,6 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
 
     def _told_at_first(self) -> Iterator[Any]:
         """What the cache is to be told of items that went before this instance came."""
-        if self.cache is not None and self.untold:
-            yield from map(self.cache.write, self.untold)
-            self.untold = []
+        assert self.cache is not None, "there is something to tell"
+        yield from map(self.cache.write, self.untold)
+        self.untold = []

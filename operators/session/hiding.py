@@ -25,9 +25,8 @@ class Hiding:
         self.times = settings.hidden()  # milliseconds by code, 0 for ever
         self._named = bytes(self.times)
         # Kinds that hide at any time: what was hidden whatever the user did is so where anything is.
-        self._plain = bytes(
-            [*(c for c, ms in self.times.items() if not ms), REFUSED, *[OF_ANY_TYPE][: len(self.times)]]
-        )
+        always = [code for code, ms in self.times.items() if not ms]
+        self._plain = bytes([*always, REFUSED, *([OF_ANY_TYPE] if self.times else [])])
         self._seconds = np.full(256, -ALWAYS, np.int64)
         for code, ms in self.times.items():
             self._seconds[code] = ms // 1000

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.state.messages import GONE, STALE, CacheWrite, CatalogueUpdate
+from riverrank.state.messages import GONE, GONE_ITEM, CacheWrite, CatalogueUpdate
 
 
 class Gone:
@@ -21,7 +21,7 @@ class Gone:
         is told to be gone is so no longer, as items that came back while no job ran.
         """
         now = self.clock()
-        yield CacheWrite(STALE, 0, now, b"0")
+        yield CacheWrite(GONE, 0, now, b"0")
         for item_id in sorted(self.ids):
             if not self.ttl_ms or self.index.items[item_id] > now - self.ttl_ms:
                 yield self._told(item_id, now, gone=True)
@@ -41,4 +41,4 @@ class Gone:
         return self._told(item.item_id, self.clock(), gone=gone)
 
     def _told(self, item_id: str, now: int, *, gone: bool) -> CacheWrite:
-        return CacheWrite(GONE + item_id, 0, now, b"1" if gone else b"0")
+        return CacheWrite(GONE_ITEM + item_id, 0, now, b"1" if gone else b"0")

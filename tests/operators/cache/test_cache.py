@@ -20,7 +20,7 @@ from riverrank.jobs.local import replay
 from riverrank.operators.cache import redis_cache as cache_module
 from riverrank.operators.cache.redis_cache import Cache, CacheAway, slate_key
 from riverrank.operators.cache.urls import masked
-from riverrank.state.messages import STALE, CacheWrite
+from riverrank.state.messages import GONE, CacheWrite
 from riverrank.state.records import Event, to_json
 
 DAY_MS = 86_400_000
@@ -170,7 +170,7 @@ def test_the_set_of_what_is_gone_forgets_what_no_slate_can_hold_and_what_an_earl
     assert tell(1_000, "a", "b") == {"a", "b"}
     assert tell(30_000, "b", "c") == {"a", "b", "c"}
     assert tell(61_001, "d") == {"b", "c", "d"}, "a week later nobody reads of a"
-    assert cache.write([CacheWrite(STALE, 0, 30_001, b"0")]) == {STALE}
+    assert cache.write([CacheWrite(GONE, 0, 30_001, b"0")]) == {GONE}
     assert reader(server).smembers(f"{prefix}gone") == {"d"}
     assert len(reader(server).keys("*since")) == 1
 

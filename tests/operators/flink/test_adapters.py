@@ -28,7 +28,7 @@ from riverrank.state import outputs as registry
 from riverrank.state import uids
 from riverrank.state.messages import (
     GONE,
-    STALE,
+    GONE_ITEM,
     CacheWrite,
     CatalogueUpdate,
     Feedback,
@@ -385,7 +385,7 @@ def test_with_a_cache_slates_and_receipts_go_to_the_bucket_of_their_key() -> Non
 def told(harness: Harness) -> list[tuple[str, bytes | None]]:
     """The writes that say of items whether they are gone."""
     writes = [decode_write(value) for _, value in harness.sides["writes"]]
-    return [(write.key, write.slate) for write in writes if write.key == STALE or write.key.startswith(GONE)]
+    return [(write.key, write.slate) for write in writes if write.key == GONE or write.key.startswith(GONE_ITEM)]
 
 
 def test_the_cache_is_told_of_items_that_go_and_come_back_once_each() -> None:
@@ -399,7 +399,7 @@ def test_the_cache_is_told_of_items_that_go_and_come_back_once_each() -> None:
         Item("i1", 13),
     ):
         harness.broadcast(encode(CatalogueUpdate(record)))
-    assert told(harness) == [(STALE, b"0"), ("gone:i1", b"1"), ("gone:i2", b"1"), ("gone:i1", b"0")]
+    assert told(harness) == [(GONE, b"0"), ("gone:i1", b"1"), ("gone:i2", b"1"), ("gone:i1", b"0")]
 
 
 def test_items_that_a_rule_excludes_are_not_told_to_be_gone() -> None:
@@ -408,7 +408,7 @@ def test_items_that_a_rule_excludes_are_not_told_to_be_gone() -> None:
     items = (Item("i1", wall_ms(), categories=("horror",)),)
     harness = Harness(RecommendFunction(behaviour, lambda: items, ALL, DAY, CacheRoute(4, 10_000, 60_000)))
     harness.element(feedback("e1"), "u")
-    assert told(harness) == [(STALE, b"0")]
+    assert told(harness) == [(GONE, b"0")]
 
 
 def test_one_subtask_alone_tells_of_items_that_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +425,7 @@ def test_what_went_while_no_job_ran_is_told_at_first_as_long_as_slates_are_cache
     harness = Harness(recommend_function(items=items, cache=CacheRoute(4, 10_000, 60_000)))
     harness.element(feedback("e1"), "u")
     harness.element(feedback("e2"), "u")
-    assert told(harness) == [(STALE, b"0"), ("gone:lately", b"1")]
+    assert told(harness) == [(GONE, b"0"), ("gone:lately", b"1")]
 
 
 def test_recommend_takes_its_core_at_its_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
