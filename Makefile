@@ -26,7 +26,7 @@ test: lint ## all that must hold: lint, types, doctests, and tests on the real s
 	$(PY) -m pytest
 
 docs-check: $(SETUP) ## runs every command that README and docs show, as it stands, in some minutes
-	$(PY) -m pytest tests/docs_check.py
+	$(PY) -m pytest tests/docs_check.py tests/clients_check.py
 
 bench: $(SETUP) ## what the job costs in time and bytes, beside other ways; writes docs/benchmarks.md
 	$(PY) -m riverrank.jobs.dev.benchmarks --write docs/benchmarks.md

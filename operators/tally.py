@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import msgspec
-from riverrank.state.records import Reject
+from riverrank.state.records.decoding import Reject
 
 
 class Tally(msgspec.Struct):

@@ -7,7 +7,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
 from riverrank.operators.slate.recommend import Recommend
 from riverrank.state.messages import CatalogueUpdate, decode_feedback, decode_update, encode
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 ITEMS, USERS, EVENTS = 24, 3, 48
 _TYPES = ("view", "click", "like", "rate", "purchase", "request", "impression", "dislike")

@@ -15,7 +15,7 @@ import numpy as np
 
 from .codec import Fields, Layout
 from .event_types import EVENT_TYPES
-from .records import Event, Item
+from .records.incoming import Event, Item
 
 POPULAR = "popular"  # names the slate for whoever has none
 GONE = "gone"  # the set of items that are gone; the key of a write by which what was told before its version is over
@@ -343,6 +343,7 @@ class _SignalUpdate1(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 Learned = SignalUpdate | VectorUpdate  # what was learned from events up to a time
+LAST = (1 << 62) - 1  # the time of what is told at the end of the input: it is for no event
 Update = Learned | Weights | CatalogueUpdate
 _decode_update = msgspec.msgpack.Decoder(Update | _SignalUpdate1).decode
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from .records import to_json
+from .records.outgoing import to_json
 
 
 class Origin(Enum):
@@ -92,7 +92,7 @@ class Records:
     """Those outputs of an origin that go somewhere, and what is written to them.
 
     >>> letters = Records(Origin.RECEIPT, ["receipts", "slates"])
-    >>> list(letters.of("u-1", b"{}"))
+    >>> letters.of("u-1", b"{}")
     [('receipts', 'u-1', b'{}')]
     """
 
@@ -104,9 +104,10 @@ class Records:
     def __bool__(self) -> bool:
         return bool(self._outputs)
 
-    def of(self, user_id: str, thing: Any) -> Iterable[tuple[str, str, bytes]]:
+    def of(self, user_id: str, thing: Any) -> list[tuple[str, str, bytes]]:
         """Name of the output, key and value of each record that `thing` makes."""
-        for output in self._outputs:
-            key = user_id if output.keyed else ""
-            for value in output.records(thing):
-                yield output.name, key, value
+        return [
+            (output.name, user_id if output.keyed else "", value)
+            for output in self._outputs
+            for value in output.records(thing)
+        ]

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 from riverrank.jobs.cli.main import main
 from riverrank.jobs.data.convert import Reader, Report, convert
-from riverrank.state.records import Event, Item, decode_event, decode_item
+from riverrank.state.records.decoding import decode_event, decode_item
+from riverrank.state.records.incoming import Event, Item
 
 
 class Files:

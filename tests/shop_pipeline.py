@@ -13,7 +13,8 @@ from riverrank.operators.settings import (
     SignalSettings,
 )
 from riverrank.state.outputs import PREDICTIONS
-from riverrank.state.records import Event, Item, Prediction, Slate
+from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import Prediction, Slate
 
 # Nothing by chance, each event's signals in the index at once, and a ranker that learns nothing.
 PLAIN = Behaviour(

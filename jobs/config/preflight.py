@@ -85,30 +85,26 @@ def _try_learner(behaviour: Behaviour) -> None:
 
     learner = behaviour.learner
     try:
-        Learners(learner, measured=behaviour.exploration.kind == "thompson")
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    except Exception as error:  # whatever River, or the class that was named, raises
-        raise _unable(learner, error) from error
-    try:
+        try:
+            Learners(learner, measured=behaviour.exploration.kind == "thompson")
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         warm(behaviour)
         started = time.perf_counter()
         warm(behaviour)
+    except UsageError:
+        raise
     except Exception as error:  # whatever River, or the class that was named, raises
-        raise _unable(learner, error) from error
+        raise UsageError(
+            f"learner: {learner.model} with {learner.optimizer} and its parameters can't learn here "
+            f"({type(error).__name__}: {error}); mend learner.model, learner.optimizer or learner.parameters"
+        ) from error
     milliseconds = 1000 * (time.perf_counter() - started) / EVENTS
     if milliseconds > SLOW_MS:
         log.warning(
             "learner: %s takes %.0f ms an event on this machine: %.0f events a second at most",
             learner.model, milliseconds, 1000 / milliseconds,
         )  # fmt: skip
-
-
-def _unable(learner: LearnerSettings, error: Exception) -> UsageError:
-    return UsageError(
-        f"learner: {learner.model} with {learner.optimizer} and its parameters can't learn here "
-        f"({type(error).__name__}: {error}); mend learner.model, learner.optimizer or learner.parameters"
-    )
 
 
 def check_services(config: Config, *, outputs: bool = True) -> None:

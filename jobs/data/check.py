@@ -15,7 +15,8 @@ from riverrank.operators.flink.arrivals import Arrival, event_of, item_of
 from riverrank.operators.session.session import reward_of, within_scale
 from riverrank.operators.settings import RewardSettings
 from riverrank.state.event_types import EVENT_TYPES
-from riverrank.state.records import Event, Item, Reject
+from riverrank.state.records.decoding import Reject
+from riverrank.state.records.incoming import Event, Item
 
 EXAMPLES = 5
 YEAR_MS = 365 * 86_400_000

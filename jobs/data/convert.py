@@ -1,6 +1,6 @@
 """Public data sets and plain CSV as the two files that riverrank reads: events in order of time, and items.
 
-A row is written whole, or left out and counted with its reason; whatever is written decodes with `state.records`.
+A row is written whole, or left out and counted with its reason; whatever is written decodes with `records.decoding`.
 Items carry the time 0 unless a column says theirs: a data set's catalogue is known from its start. What each set's rows
 mean is in `datasets`, those of any other table in `plain_csv`.
 """
@@ -14,7 +14,9 @@ from pathlib import Path
 
 import msgspec
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.state.records import Event, Item, Reject, decode_event, decode_item, to_json
+from riverrank.state.records.decoding import Reject, decode_event, decode_item
+from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import to_json
 
 from .cells import one_line
 

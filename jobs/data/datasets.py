@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 from .cells import PER_MILLISECOND, distinct, epoch_ms, number, timestamp
 from .convert import Collector, Reader

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.state.event_types import EVENT_TYPES
-from riverrank.state.records import MAX_TS, Event, Item
+from riverrank.state.records.bounds import MAX_TS
+from riverrank.state.records.incoming import Event, Item
 
 from .cells import TimeUnit, categories, number, shown, timestamp
 from .convert import Collector, Reader

@@ -14,7 +14,7 @@ from riverrank.operators.flink.arrivals import event_of, item_of
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.state.item_tables import POSITIVES, RATINGS
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 NEVER = 1 << 62  # events
 CONSIDERED = 2000  # items, those that most people know
@@ -54,7 +54,8 @@ def run(config: Config, number: int, *, as_json: bool) -> None:
         feedback = intake.accept(event).feedback if isinstance(event, Event) else None
         if feedback is not None:
             lessons.learn(feedback)
-    lessons.finish()
+    for _ in lessons.finish():
+        pass  # it is in the index
     starters = choice(lessons.index, titles, number)
     if not starters:
         raise Failure("no item that may be served had a positive interaction; `riverrank check` says what there is")

@@ -26,7 +26,7 @@ from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import Shop, ShopSettings
 from riverrank.jobs.processes import OwnedProcess, ServiceError, tail
 from riverrank.operators.flink.arrivals import wall_ms
-from riverrank.state.records import to_json
+from riverrank.state.records.outgoing import to_json
 
 from .metrics import lift
 from .screen import ArmView, ItemIndex, LiveScreen, PlainScreen, Screen, Summary, summary_of

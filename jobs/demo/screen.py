@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 from riverrank.jobs.serving.slates import headline, reasons_of, table_of
-from riverrank.state.records import Slate
+from riverrank.state.records.outgoing import Slate
 
 from .metrics import Estimate, Quantiles
 

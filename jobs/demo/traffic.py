@@ -18,7 +18,8 @@ from riverrank.jobs.evaluation.shop import Shop
 from riverrank.operators.cache.redis_cache import POPULAR, slate_key
 from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.event_types import ANSWERED
-from riverrank.state.records import Event, to_json
+from riverrank.state.records.incoming import Event
+from riverrank.state.records.outgoing import to_json
 
 from .metrics import ClickThrough, Pace, Waits
 

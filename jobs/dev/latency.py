@@ -27,7 +27,8 @@ from pathlib import Path
 
 import numpy as np
 from riverrank.jobs.processes import OwnedProcess, ServiceError
-from riverrank.state.records import Event, Item, to_json
+from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import to_json
 from riverrank.state.runtime.durations import milliseconds
 
 from .benchmarks.streams import shop_stream

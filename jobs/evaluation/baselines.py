@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from riverrank.operators.settings import Behaviour
-from riverrank.state.records import Event
+from riverrank.state.records.incoming import Event
 
 from .baselines_factors import BPRMF, IncrementalMF
 from .baselines_items import CoVisitation, ItemCosine, Popular
@@ -33,9 +33,9 @@ class Panel:
     """The chosen baselines over one ledger.
 
     >>> panel = Panel(["popular"], Behaviour())
-    >>> panel.answer(Event("e-1", "purchase", "u", 1, "i-1"), liked=True, k=20)
+    >>> panel.answer(Event("e-1", "purchase", "u", 1, "i-1"), 2.0, k=20)
     [[]]
-    >>> panel.answer(Event("e-2", "request", "v", 2), liked=False, k=20)
+    >>> panel.answer(Event("e-2", "request", "v", 2), 0.0, k=20)
     [['i-1']]
     """
 
@@ -60,13 +60,14 @@ class Panel:
             self.baselines[name] = makers[name]()
         self._learners = [self.popular, *(b for b in self.baselines.values() if b is not self.popular)]
 
-    def answer(self, event: Event, *, liked: bool, k: int) -> list[list[str]]:
-        """Learn from `event`, an interaction or a request; each baseline's list of up to `k` items."""
+    def answer(self, event: Event, reward: float, *, k: int) -> list[list[str]]:
+        """Learn from `event`, an interaction worth `reward` or a request; each baseline's list of up to `k` items."""
+        self.ledger.ts = event.ts
         if event.item_id is not None:
             row = self.ledger.row(event.item_id)
-            for baseline in self._learners if liked else ():
+            for baseline in self._learners if reward > 0 else ():
                 baseline.learn(event, row)
-            self.ledger.note(event.user_id, row, event.type, liked=liked)
+            self.ledger.note(event, row, reward)
         return [baseline.recommend(event.user_id, k) for baseline in self.baselines.values()]
 
     def forget(self, user_id: str) -> None:

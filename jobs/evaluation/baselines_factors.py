@@ -5,7 +5,7 @@ from array import array
 import numpy as np
 from river import optim, reco
 from riverrank.state.hashing import uniforms
-from riverrank.state.records import Event
+from riverrank.state.records.incoming import Event
 
 from .baselines_items import Popular, Scored
 from .baselines_ledger import START, Ledger, grown

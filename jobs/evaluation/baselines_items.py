@@ -3,7 +3,7 @@
 from array import array
 
 import numpy as np
-from riverrank.state.records import Event
+from riverrank.state.records.incoming import Event
 
 from .baselines_ledger import NONE, START, Ledger, grown, summed, top
 

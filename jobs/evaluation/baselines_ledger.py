@@ -1,4 +1,5 @@
-"""What the baselines of `riverrank evaluate` share: items by row, what each user saw and liked, and ways with rows.
+"""What the baselines of `riverrank evaluate` share: items by row, of each user what was liked and what is hidden,
+and ways with rows.
 
 Grows with the items and users of the file that is read, by at most so much for each.
 """
@@ -7,21 +8,23 @@ from array import array
 from collections.abc import Callable
 
 import numpy as np
+from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.settings import Behaviour
-from riverrank.state.event_types import EVENT_TYPES
+from riverrank.state.hashing import hash32
+from riverrank.state.learners import LearnerState
+from riverrank.state.records.incoming import Event
 
 NONE = np.zeros(0, np.int32)
 START = 1024  # rows that arrays begin with
 
 
 class Ledger:
-    """Items by row, the rows that may be served, and of each user what was seen and what was liked.
+    """Items by row, the rows that may be served, of each user what was liked, and what is hidden, as the job hides it.
 
-    Liked rows are distinct, the latest interaction last, `LIKED` at most; of rows that `slate.hide` hides, whatever
-    time it says, there are `slate.seen` at most.
+    Liked rows are distinct, the latest interaction last, `LIKED` at most. `ts` is the time, in epoch milliseconds.
 
     >>> ledger = Ledger(Behaviour())
-    >>> ledger.note("u", ledger.row("i-1"), "purchase", liked=True)
+    >>> ledger.note(Event("e-1", "purchase", "u", 1, "i-1"), ledger.row("i-1"), 2.0)
     >>> ledger.row("i-2"), ledger.liked("u").tolist(), ledger.allowed("u").tolist()
     (1, [0], [False, True])
     """
@@ -30,14 +33,14 @@ class Ledger:
 
     def __init__(self, behaviour: Behaviour, servable: Callable[[str], bool] = lambda item_id: True) -> None:
         """`servable` tells of an item id whether it may be on a slate; it is asked once."""
-        hiding = behaviour.slate.hidden()
-        self.hide = frozenset(name for name, entry in EVENT_TYPES.items() if entry.code in hiding)
+        self.ts = 0
         self.ids: list[str] = []
         self.rows: dict[str, int] = {}
         self._servable = servable
         self._open = np.zeros(START, bool)
-        self._seen_most = behaviour.slate.seen
-        self._seen: dict[str, array[int]] = {}
+        self._row_of: dict[int, int] = {}  # by the hash of an id
+        self._hiding = Hiding(behaviour.slate)
+        self._users: dict[str, LearnerState] = {}
         self._liked: dict[str, array[int]] = {}
 
     def __len__(self) -> int:
@@ -48,6 +51,7 @@ class Ledger:
         row = self.rows.setdefault(item_id, len(self.ids))
         if row == len(self.ids):
             self.ids.append(item_id)
+            self._row_of[hash32(item_id)] = row
             self._open = grown(self._open, row)
             self._open[row] = self._servable(item_id)
         return row
@@ -57,22 +61,22 @@ class Ledger:
         return np.array(self._liked.get(user_id, NONE), np.int32)
 
     def allowed(self, user_id: str) -> np.ndarray:
-        """Which rows may be served to the user: bool (rows,)."""
+        """Which rows may be served to the user now: bool (rows,)."""
         allowed = self._open[: len(self.ids)].copy()
-        if seen := self._seen.get(user_id):
-            allowed[np.frombuffer(seen, np.int32)] = False
+        if state := self._users.get(user_id):
+            allowed[[self._row_of[mark] for mark in self._hiding.hidden(state, self.ts).tolist()]] = False
         return allowed
 
-    def note(self, user_id: str, row: int, type_: str, *, liked: bool) -> None:
-        """Remember an interaction of that type of the user with an item."""
-        if type_ in self.hide:
-            _put_last(self._seen.setdefault(user_id, array("i")), row, self._seen_most)
-        if liked:
-            _put_last(self._liked.setdefault(user_id, array("i")), row, self.LIKED)
+    def note(self, event: Event, row: int, reward: float) -> None:
+        """Remember an interaction with the item of `row`, which was worth `reward`."""
+        state = self._users.setdefault(event.user_id, LearnerState())
+        self._hiding.remember(state, self.ids[row], event.type, event.ts, reward)
+        if reward > 0:
+            _put_last(self._liked.setdefault(event.user_id, array("i")), row, self.LIKED)
 
     def forget(self, user_id: str) -> None:
         """Forget the user."""
-        self._seen.pop(user_id, None)
+        self._users.pop(user_id, None)
         self._liked.pop(user_id, None)
 
 

@@ -5,15 +5,16 @@ The job's operators run in this process, as `riverrank replay` has them; custome
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from riverrank.jobs.config.schema import Config
+from riverrank.jobs.errors import UsageError
 from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.operators.flink.arrivals import Arrival
-from riverrank.state.event_types import INTERACTIONS
+from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 
 from .listed import Listed, listed
 from .shop import Shop, ShopSettings
@@ -66,19 +67,27 @@ class Look(NamedTuple):
     click_through: float
 
 
-def run(config: Config, customers: int, shops: int, *, as_json: bool) -> None:
-    """Measure, and print the report on standard output."""
+def run(config: Config, customers: int, shops: int, without: Collection[str] = (), *, as_json: bool) -> None:
+    """Measure, and print the report on standard output. The job hears nothing of events of the types `without`.
+
+    Raises UsageError where one of them is no type of event.
+    """
+    for name in without:
+        if name not in EVENT_TYPES:
+            raise UsageError(f"--without: {name!r} is no type of event; there are {', '.join(EVENT_TYPES)}")
     courses = []
     for number in range(shops):
-        courses.append(course(config, FIRST_SEED + number, customers, BEFORE, AFTER))
+        courses.append(course(config, FIRST_SEED + number, customers, BEFORE, AFTER, without))
         log.info("shop %d of %d", number + 1, shops)
     report = summed_up(courses, BEFORE)
     print(msgspec.json.encode(report).decode() if as_json else text(report))
 
 
-def course(config: Config, seed: int, customers: int, before: int, after: int) -> tuple[list[Look], list[Look]]:
+def course(
+    config: Config, seed: int, customers: int, before: int, after: int, without: Collection[str] = ()
+) -> tuple[list[Look], list[Look]]:
     """What the customers of one shop saw until each had interacted `before` times, and after all tastes flipped."""
-    shop = _Open(config, Shop(ShopSettings(seed=seed, customers=customers, drift=0.0)))
+    shop = _Open(config, Shop(ShopSettings(seed=seed, customers=customers, drift=0.0)), without)
     old = shop.until(before)
     shop.shop.flip()
     return old, shop.until(after)
@@ -133,10 +142,13 @@ def text(report: Report) -> str:
 
 
 class _Open:
-    """A shop that is open: the job answers, and its customers come in turn, an hour apart."""
+    """A shop that is open: the job answers, and its customers come in turn, an hour apart. Of events of the types
+    `without` the job hears nothing.
+    """
 
-    def __init__(self, config: Config, shop: Shop) -> None:
+    def __init__(self, config: Config, shop: Shop, without: Collection[str]) -> None:
         self.shop = shop
+        self.without = without
         self.slates: dict[str, Listed] = {}  # the latest, by user
         # Its customers take nothing twice: all that they took is hidden.
         slate = msgspec.structs.replace(config.behaviour.slate, hide=tuple(INTERACTIONS))
@@ -167,6 +179,8 @@ class _Open:
             looks.append(Look(customer, before, self.shop.expected_click_through(customer, shown)))
         visit = self.shop.visit(customer, None if slate is None else slate.slate_id, items, self.ts)
         for event in visit.events:
+            if event.type in self.without:
+                continue
             answer = self.pipeline.take(event, Arrival(0, self.sent, 0, None))
             self.sent += 1
             if answer is not None and answer.slate is not None:

@@ -25,7 +25,9 @@ from riverrank.operators.flink.arrivals import Arrival, event_of
 from riverrank.operators.session.session import reward_of
 from riverrank.operators.settings import SourceSettings
 from riverrank.state.outputs import PREDICTIONS
-from riverrank.state.records import Event, Prediction, Reject
+from riverrank.state.records.decoding import Reject
+from riverrank.state.records.incoming import Event
+from riverrank.state.records.outgoing import Prediction
 
 from . import report as evaluate_report
 from .baselines import Panel
@@ -99,7 +101,8 @@ class Evaluation:
         if isinstance(event, Reject):
             self.own.event(arrival)
             return
-        liked = reward_of(event, self.behaviour.reward) > 0
+        reward = reward_of(event, self.behaviour.reward)
+        liked = reward > 0
         if event.event_id not in self._known:
             self._known.add(event.event_id)
             if liked:
@@ -111,7 +114,7 @@ class Evaluation:
         if answer.erased:
             self.panel.forget(event.user_id)
         if answer.slate is not None:
-            baselines = self.panel.answer(event, liked=liked, k=self.behaviour.slate.size)
+            baselines = self.panel.answer(event, reward, k=self.behaviour.slate.size)
             own, *variants = (listed(a.slate).ids() if a and a.slate else [] for a in (answer, *others))
             slates = [own, *baselines, *variants]
             self._slates[event.user_id] = slates

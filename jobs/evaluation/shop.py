@@ -1,4 +1,5 @@
-"""A simulated shop: a catalogue, and customers with hidden, drifting tastes who look at slates and click, or not.
+"""A simulated shop: a catalogue, and customers with hidden, drifting tastes who look at slates and click, or not, and
+who tire of what they took.
 
 Pure logic without clock or I/O. What a customer does depends on the seed, on that customer's own visits and on what
 was shown, never on the order in which customers come. Nothing here is known to the job but the records.
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -43,6 +44,7 @@ class ShopSettings:
     appeal: float = 0.6  # standard deviation of how much everyone likes an item
     reserve: float = -4.2  # logit of a click on an item that one has no taste for
     position_bias: float = 0.35  # the place at rank r is looked at with probability r ** -position_bias
+    tires: float = 3.0  # by how much the logit falls, of a click on what the customer took before
     drift: float = 0.005  # probability, a visit, that one liked category gives way to another
     search: float = 0.35  # probability, a visit, of finding an item without a slate
     activity_tail: float = 1.6  # shape of the Pareto law of how often customers come
@@ -86,6 +88,7 @@ class Shop:
         self.activity: Floats = np.repeat(1.0 + draw.pareto(size.activity_tail, half), 2)[: size.customers]
         self.activity = np.minimum(self.activity, 20.0)
         self._visits: Ints = np.zeros(size.customers, np.int64)
+        self._took = np.zeros((size.customers, size.items), np.bool_)
         self._likes = [_Likes(size, np.random.default_rng([size.seed, 2, who])) for who in range(size.customers)]
 
     def catalogue(self, ts: int) -> list[Item]:
@@ -117,6 +120,7 @@ class Shop:
             + likes.brand[self._brand[which]]
             + likes.style[self._style[which]]
             + self._appeal[which]
+            - size.tires * self._took[customer, which]
         )
         return np.asarray(1.0 / (1.0 + np.exp(-logit)))
 
@@ -151,13 +155,13 @@ class Shop:
             clicks = draw.random(len(shown)) < probability * self.examination(len(shown))
             scribe.write("impression", slate_id, items=tuple(self.item_ids[n] for n in shown))
             for place in np.flatnonzero(clicks):
-                self._interact(scribe, draw, int(shown[place]), float(probability[place]), slate_id)
+                self._interact(customer, scribe, draw, int(shown[place]), float(probability[place]), slate_id)
             clicked = int(clicks.sum())
         if draw.random() < self.settings.search:
             found = draw.choice(self.settings.items, 40, p=self._found)
             probability = self.click_probability(customer, found)
             best = int(np.argmax(probability))
-            self._interact(scribe, draw, int(found[best]), float(probability[best]), None)
+            self._interact(customer, scribe, draw, int(found[best]), float(probability[best]), None)
         if len(scribe.events) == (1 if len(shown) else 0):
             scribe.write("request", None)
         if draw.random() < self.settings.drift:
@@ -178,9 +182,16 @@ class Shop:
         return np.fromiter((self._index[item_id] for item_id in item_ids), np.int64, len(item_ids))
 
     def _interact(
-        self, scribe: "_Scribe", draw: np.random.Generator, item: int, probability: float, slate_id: str | None
+        self,
+        customer: int,
+        scribe: "_Scribe",
+        draw: np.random.Generator,
+        item: int,
+        probability: float,
+        slate_id: str | None,
     ) -> None:
         """A click, and the likelier it was the likelier what comes after."""
+        self._took[customer, item] = True
         item_id = self.item_ids[item]
         scribe.write("click", slate_id, item_id=item_id)
         cart, purchase = draw.random(2)

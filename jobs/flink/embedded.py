@@ -28,7 +28,7 @@ RUNNER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 # Of every record, each operator in Python ends with an exception to Java (pemja's PyIterator), which is no fault: not
 # to be noted among the JVM's last events, and with the first frames of its stack alone. Else: 7 % fewer slates.
-CHEAP_EXCEPTIONS = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-LogEvents", "-XX:MaxJavaStackTraceDepth=16")
+CHEAP_EXCEPTIONS = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-LogEvents", "-XX:MaxJavaStackTraceDepth=8")
 # What is between operators is what signals can run ahead by, and what a checkpoint has to wait for: little is enough.
 SHORT_BUFFERS = {
     "taskmanager.memory.segment-size": "16 kb",

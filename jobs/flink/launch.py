@@ -68,14 +68,17 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
         os.environ.setdefault("FLINK_LOG_DIR", str(scratch))
         tallies = scratch / "tallies"
         tallies.mkdir()
-        stack.callback(_tell, tallies)
         try:
             _execute(config, scratch, operators, keeping)
         except Failure as failure:
             if DECOMPRESSION.search(str(failure)):
                 _require_sound_files(config)
             raise
-        if config.files.events and operators is None and (fault := _tally(tallies).fault):
+        finally:
+            tally = _tally(tallies)
+            for line in tally.told():
+                log.info(line)
+        if config.files.events and operators is None and (fault := tally.fault):
             raise Failure(fault)
 
 
@@ -208,11 +211,6 @@ def _tally(tallies: Path) -> Tally:
     for path in sorted(tallies.iterdir()):
         tally.add(msgspec.json.decode(path.read_bytes(), type=Tally))
     return tally
-
-
-def _tell(tallies: Path) -> None:
-    for line in _tally(tallies).told():
-        log.info(line)
 
 
 def _require_sound_files(config: Config) -> None:

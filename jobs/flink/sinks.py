@@ -21,7 +21,7 @@ from pyflink.datastream.connectors.file_system import BucketAssigner, FileSink, 
 from pyflink.table import DataTypes, Schema, StreamTableEnvironment
 from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import Failure
-from riverrank.operators.flink.channels import Outputs
+from riverrank.operators.flink.channels import LINE_ENCODING, Outputs
 from riverrank.state import uids
 from riverrank.state.outputs import OUTPUTS
 
@@ -53,7 +53,7 @@ def outputs(config: Config, tallies: str = "") -> Outputs:
 def to_parts(lines: DataStream, directory: Path, output: str) -> None:
     """Write lines as part files to `directory`, one writer a subtask."""
     sink = (
-        FileSink.for_row_format(flink_path(directory), Encoder.simple_string_encoder("UTF-8"))
+        FileSink.for_row_format(flink_path(directory), Encoder.simple_string_encoder(LINE_ENCODING))
         .with_bucket_assigner(BucketAssigner.base_path_bucket_assigner())
         .with_rolling_policy(RollingPolicy.on_checkpoint_rolling_policy())
         .with_output_file_config(OutputFileConfig.builder().with_part_prefix("part").build())

@@ -18,7 +18,6 @@ from riverrank.operators.flink.channels import (
     KEYED,
     PAIRS,
     SAMPLE,
-    WRITES,
     Outputs,
     lines_of,
     map_state,
@@ -90,7 +89,7 @@ def build(
     answers = _placed(
         _still_keyed(feedback)
         .connect(known.union(weights).broadcast(map_state(uids.RECOMMEND_VIEW)))
-        .process(operators.recommend(behaviour, catalogue, outputs, job.state_ttl, cache), BYTES),
+        .process(operators.recommend(behaviour, catalogue, outputs, job.state_ttl, cache), KEYED),
         uids.RECOMMEND,
         job.parallelism,
     )
@@ -142,7 +141,7 @@ def _cache(answers: DataStream, config: Config, outputs: Outputs) -> DataStream:
     connect = functools.partial(Cache, redis.url, redis.prefix, settings.ttl, redis.timeout)
     cache = CacheFunction(connect, settings.flush_every, settings.drain)
     written = _placed(
-        _keyed(_side(answers, WRITES), config.job.parallelism).process(cache, KEYED),
+        _keyed(answers, config.job.parallelism).process(cache, KEYED),
         uids.CACHE,
         config.job.parallelism,
     ).start_new_chain()  # a thread of its own: it waits for Redis

@@ -21,7 +21,8 @@ from riverrank.operators.slate.recommend import Answer, Recommend, receipt_of
 from riverrank.operators.tally import Tally
 from riverrank.state.messages import CacheWrite, CatalogueUpdate, Feedback, Update
 from riverrank.state.outputs import PREDICTIONS, Origin, Records
-from riverrank.state.records import Event, Item, Reject, dead_letter
+from riverrank.state.records.decoding import Reject, dead_letter
+from riverrank.state.records.incoming import Event, Item
 
 Write = Callable[[str, bytes], None]  # takes the key and the JSON of one record
 
@@ -83,6 +84,7 @@ class Lessons:
         self.index = ItemIndex(behaviour)
         self.signals = [Signals(behaviour, shard) for shard in range(behaviour.signals.shards)]
         self.ranker = Ranker(behaviour, self.index)
+        self.learners: tuple[Signals | Ranker, ...] = (*self.signals, self.ranker)
 
     def item(self, item: Item) -> None:
         """Take an item of the catalogue."""
@@ -95,20 +97,18 @@ class Lessons:
         for shard in self.session.routes(feedback):
             self.signals[shard].learn(feedback)
         applied: list[Update] = []
-        learners: tuple[Signals | Ranker, ...] = (*self.signals, self.ranker)
-        for learner in learners:
+        for learner in self.learners:
             if learner.due():
                 applied += self._applied(learner.updates())
         return applied
 
-    def finish(self) -> None:
-        """Apply all that was learned."""
+    def finish(self) -> Iterator[Update]:
+        """What was learned and not told yet, in the index as it is yielded."""
         self.ranker.embedding.settle()
-        for signals in self.signals:
-            self._applied(signals.updates())
-        self._applied(self.ranker.updates())
+        for learner in self.learners:
+            yield from self._applied(learner.updates())
         while (moved := self.ranker.embedding.moved(self.ranker.shard)) is not None:
-            self.index.apply(moved)
+            yield from self._applied([moved])
 
     def _applied(self, updates: Sequence[Update]) -> Sequence[Update]:
         for update in updates:
@@ -187,6 +187,11 @@ class Pipeline:
         elif accepted.reject is None:
             yield Redelivery()
 
+    def last_messages(self) -> Iterator[Message]:
+        """What SESSION and the learners of everyone tell at the end of the input."""
+        yield from self.intake.close()
+        yield from self.lessons.finish()
+
     def hear(self, message: Message) -> Answer | None:
         """Answer a feedback, and write what a message is to be written as. What an update tells is in the index."""
         if isinstance(message, Feedback):
@@ -200,9 +205,9 @@ class Pipeline:
             self.refresh_popular()
         return None
 
-    def refresh_popular(self) -> None:
-        """Put the slate of users who have none in the cache, where it is time for it."""
-        write = self.recommend.popular(self.index.meta.ts) if self.cache is not None else None
+    def refresh_popular(self, *, last: bool = False) -> None:
+        """Put the slate of users who have none in the cache, where it is time for it, or this is the `last` one."""
+        write = self.recommend.popular(self.index.meta.ts, last=last) if self.cache is not None else None
         if write is not None and self.cache is not None:
             self.cache.put(write)
 

@@ -12,7 +12,7 @@ from typing import IO
 from riverrank.jobs.config.schema import Config, KafkaSettings
 from riverrank.jobs.errors import Failure
 from riverrank.operators.flink.arrivals import Arrival, item_of
-from riverrank.state.records import Item
+from riverrank.state.records.incoming import Item
 
 STANDARD = "-"
 POLL_MS = 1_000

@@ -45,6 +45,7 @@ def run(config: Config) -> None:
         gc.freeze()  # modules and catalogue stay: not to be looked through at each collection
         for message in _messages(config, pipeline):
             pipeline.hear(message)
+        pipeline.refresh_popular(last=True)
         if cache is not None:
             cache.finish()
     seconds = time.monotonic() - started
@@ -74,7 +75,7 @@ def _messages(config: Config, pipeline: Pipeline) -> Iterator[Message]:
         for arrival in _watched(config, "events")
         for message in pipeline.messages(event_of(arrival, config.behaviour), arrival)
     )
-    made = chain(events, pipeline.intake.close())
+    made = chain(events, pipeline.last_messages())
     if len(cores()) == 1:
         yield from made
         return

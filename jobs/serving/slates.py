@@ -19,7 +19,9 @@ from riverrank.jobs.errors import Failure, UsageError
 from riverrank.operators.cache.redis_cache import GONE, POPULAR, connection_pool, slate_key
 from riverrank.operators.cache.urls import masked
 from riverrank.operators.flink.arrivals import wall_ms
-from riverrank.state.records import Cause, Event, Slate, decode_event, to_json
+from riverrank.state.records.decoding import decode_event
+from riverrank.state.records.incoming import Event
+from riverrank.state.records.outgoing import Cause, Slate, to_json
 
 BROKER_TIMEOUT_MS = 10_000
 

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from riverrank.state.records import Item, fits
+from riverrank.state.records.bounds import fits
+from riverrank.state.records.incoming import Item
 
 MAX_TOKENS = 12
 CATEGORY = "category="  # begins the token of a category

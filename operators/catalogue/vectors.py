@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 from river import feature_extraction
-from riverrank.state.records import Item
+from riverrank.state.records.incoming import Item
 
 DIMENSIONS = 48
 SHORTEST_WORD = 4  # letters; shorter ones say little in most languages

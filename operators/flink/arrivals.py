@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 from riverrank.operators.settings import Behaviour
-from riverrank.state.records import DeadLetter, Event, Item, Reject, dead_letter, decode_event, decode_item
+from riverrank.state.records.decoding import Reject, dead_letter, decode_event, decode_item
+from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import DeadLetter
 
 
 class Arrival(msgspec.Struct, frozen=True, array_like=True):

@@ -10,7 +10,7 @@ from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.state.journal import Journal
 from riverrank.state.messages import Update, decode_update
-from riverrank.state.records import Item
+from riverrank.state.records.incoming import Item
 
 Catalogue = Callable[[], Iterable[Item]]
 

@@ -10,8 +10,9 @@ from pyflink.common import Row, Time, Types
 from pyflink.datastream import OutputTag, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, StateTtlConfig, ValueStateDescriptor
 from riverrank.operators.tally import Tally
+from riverrank.state.messages import LAST
 from riverrank.state.outputs import Origin, Records
-from riverrank.state.records import Reject
+from riverrank.state.records.decoding import Reject
 
 from .arrivals import Arrival, letter_of
 
@@ -20,13 +21,13 @@ from .arrivals import Arrival, letter_of
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 KEYED = Types.ROW([Types.STRING(), BYTES])  # the key, and what the function is called with
 LINE = Types.STRING()
+LINE_ENCODING = "ISO-8859-1"  # of its characters each is one byte of the line: nothing to be looked at on the way
 STORED = Types.PICKLED_BYTE_ARRAY()
 
-END_OF_INPUT = 1 << 62  # an event time that only the last watermark reaches
+END_OF_INPUT = LAST + 1  # an event time that only the last watermark reaches
 ONE_SHARD = "0"  # the key of what goes to RANKER, and to SIGNALS where it is one learner
 PAIRS = OutputTag("pairs", KEYED)
 SAMPLE = OutputTag("sample", KEYED)
-WRITES = OutputTag("writes", KEYED)
 
 
 @cache
@@ -58,16 +59,19 @@ class Emitter:
     """Emits the outputs of one origin, and only those that go somewhere: a tag without a consumer is an error."""
 
     def __init__(self, outputs: Outputs, origin: Origin) -> None:
-        self._outputs = outputs
         self._records = Records(origin, outputs.lines | outputs.records)
+        self._lines = {output: lines_of(output) for output in outputs.lines}
+        self._keyed = {output: records_of(output) for output in outputs.records}
 
-    def emit(self, user_id: str, thing: Any) -> Iterator[tuple[OutputTag, Any]]:
+    def emit(self, user_id: str, thing: Any) -> list[tuple[OutputTag, Any]]:
         """What an operator yields for `thing`, which is of that origin and about that user."""
+        emitted: list[tuple[OutputTag, Any]] = []
         for output, key, value in self._records.of(user_id, thing):
-            if output in self._outputs.lines:
-                yield lines_of(output), value.decode()
-            if output in self._outputs.records:
-                yield records_of(output), Row(key, value)
+            if output in self._lines:
+                emitted.append((self._lines[output], value.decode(LINE_ENCODING)))
+            if output in self._keyed:
+                emitted.append((self._keyed[output], Row(key, value)))
+        return emitted
 
 
 def subtask_of(runtime_context: RuntimeContext) -> int:
@@ -89,7 +93,7 @@ class Letters:
             if self._file.exists():
                 self.tally = msgspec.json.decode(self._file.read_bytes(), type=Tally)
 
-    def refuse(self, arrival: Arrival, reject: Reject, topic: str) -> Iterator[tuple[OutputTag, Any]]:
+    def refuse(self, arrival: Arrival, reject: Reject, topic: str) -> list[tuple[OutputTag, Any]]:
         """What an operator yields for a record of that topic that cannot be used."""
         self.tally.refuse(topic, arrival.offset, reject)
         return self._emitter.emit("", letter_of(arrival, reject, topic))
@@ -117,7 +121,7 @@ def value_state(name: str, ttl_ms: int) -> ValueStateDescriptor:
         # As by default for state on the heap. The default itself also makes a `Duration` for RocksDB, and that by
         # Flink's client, which inside a TaskManager starts another Java, for seconds and for good.
         .disable_cleanup_in_background()
-        .cleanup_incrementally(5, False)
+        .cleanup_incrementally(1, False)
     )
     descriptor = ValueStateDescriptor(name, STORED)
     descriptor.enable_time_to_live(ttl.build())

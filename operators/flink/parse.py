@@ -9,7 +9,7 @@ from pyflink.datastream import ProcessFunction, RuntimeContext
 from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
 from riverrank.state.messages import CatalogueUpdate, encode
-from riverrank.state.records import Reject, decode_event
+from riverrank.state.records.decoding import Reject, decode_event
 
 from .arrivals import Arrival, item_of
 from .channels import Letters, Outputs

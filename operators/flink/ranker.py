@@ -45,7 +45,7 @@ class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
         return iter(())
 
     def on_timer(self, timestamp: int, ctx: KeyedBroadcastProcessFunction.OnTimerContext) -> Iterator[bytes]:
-        yield from self.flushes.on_timer(self._restored(ctx), ONE_SHARD)
+        yield from self.flushes.on_timer(timestamp, self._restored(ctx), ONE_SHARD)
 
     def _restored(self, ctx: Any) -> Ranker:
         if self.ranker is None:

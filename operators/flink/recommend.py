@@ -1,4 +1,6 @@
-"""RECOMMEND as Flink sees it. Everything it emits goes to side outputs, and only where there is a consumer."""
+"""RECOMMEND as Flink sees it. What CACHE is to write is on the main output, which timers reach too; all else goes to
+side outputs, and only where there is a consumer.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,20 +8,20 @@ from zlib import crc32
 
 import msgspec
 from pyflink.common import Row
-from pyflink.datastream import OutputTag, RuntimeContext
+from pyflink.datastream import RuntimeContext
 from pyflink.datastream.functions import KeyedBroadcastProcessFunction
 from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.slate.gone import Gone
 from riverrank.operators.slate.recommend import Recommend, receipt_of
 from riverrank.state import uids
-from riverrank.state.messages import CacheWrite, CatalogueUpdate, SignalUpdate, decode_feedback, encode
+from riverrank.state.messages import LAST, CacheWrite, CatalogueUpdate, SignalUpdate, decode_feedback, encode
 from riverrank.state.outputs import PREDICTIONS, Origin
 from riverrank.state.runtime.environment import clear_core, share_core
 
 from .arrivals import wall_ms
 from .broadcast_index import BroadcastIndex, Catalogue
-from .channels import WRITES, Emitter, Outputs, keep, map_state, subtask_of, value_state
+from .channels import END_OF_INPUT, Emitter, Outputs, keep, map_state, subtask_of, value_state
 from .native import make_ready
 from .shipped import Shipped
 
@@ -33,10 +35,10 @@ class CacheRoute(msgspec.Struct, frozen=True):
     popular_every_ms: int
     ttl_ms: int
 
-    def write(self, write: CacheWrite) -> tuple[OutputTag, Row]:
-        """The side output that asks for one write."""
+    def write(self, write: CacheWrite) -> Row:
+        """What asks for one write."""
         bucket = crc32(write.key.encode()) % self.buckets
-        return WRITES, Row(str(bucket), encode(write))
+        return Row(str(bucket), encode(write))
 
 
 class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
@@ -66,12 +68,16 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.gone: Gone | None = None
         self.untold: list[CacheWrite] = []
         self.tells_gone = subtask_of(runtime_context) == 0
+        self.hears_of_the_end = False
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Any]:
         feedback = decode_feedback(value)
         user_id = feedback.event.user_id
         held = self.state.value()
         recommend = self._logic(ctx)
+        if self.cache is not None and not self.hears_of_the_end:
+            self.hears_of_the_end = True
+            ctx.timer_service().register_event_time_timer(END_OF_INPUT)
         if self.untold:
             yield from self._told_at_first()
         self.index.advance(ctx, feedback.event.ts)
@@ -100,9 +106,18 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         gone = self.gone
         if gone is not None and isinstance(update, CatalogueUpdate) and (write := gone.after(update)) is not None:
             yield cache.write(write)
-        popular = logic.popular(update.ts if isinstance(update, SignalUpdate) else logic.index.meta.ts)
+        ts = update.ts if isinstance(update, SignalUpdate) and update.ts != LAST else logic.index.meta.ts
+        popular = logic.popular(ts)
         if popular is not None:
             yield cache.write(popular)
+
+    def on_timer(self, timestamp: int, ctx: KeyedBroadcastProcessFunction.OnTimerContext) -> Iterator[Row]:
+        """At the end of the input: the slate for whoever has none, once all that was learned is known."""
+        logic = self._logic(ctx)
+        self.index.advance(ctx, timestamp)
+        popular = logic.popular(logic.index.meta.ts, last=True)
+        if self.cache is not None and popular is not None:
+            yield self.cache.write(popular)
 
     def _logic(self, ctx: Any) -> Recommend:
         if self.recommend is None:

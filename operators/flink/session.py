@@ -9,7 +9,7 @@ from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
 from riverrank.state.messages import encode
-from riverrank.state.records import Reject
+from riverrank.state.records.decoding import Reject
 
 from .arrivals import decode_arrival, event_of, wall_ms
 from .channels import END_OF_INPUT, ONE_SHARD, PAIRS, SAMPLE, Letters, Outputs, keep, value_state

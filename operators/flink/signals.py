@@ -38,7 +38,7 @@ class SignalsFunction(Shipped, KeyedProcessFunction):
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[bytes]:
         shard = ctx.get_current_key()
-        yield from self.flushes.on_timer(self._signals(shard), shard)
+        yield from self.flushes.on_timer(timestamp, self._signals(shard), shard)
 
     def _signals(self, shard: str) -> Signals:
         if shard not in self.shards:

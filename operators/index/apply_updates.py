@@ -8,7 +8,7 @@ from numba import njit
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.sessions import Sessions
 from riverrank.state.item_tables import AFTER, BEFORE, ORDERS, STATS, ItemTable, from_bfloat16
-from riverrank.state.messages import SignalUpdate, VectorUpdate
+from riverrank.state.messages import LAST, Learned, SignalUpdate, VectorUpdate
 from riverrank.state.table import mark_blocks, refuse
 
 
@@ -66,7 +66,7 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
         index.clock[update.shard] = update.events
     index.lists.count(rows.take(counted))
     meta.ratings[update.shard] = update.ratings
-    meta.ts = max(meta.ts, update.ts)
+    _pass(index, update)
 
 
 def apply_vectors(index: Indexed, update: VectorUpdate) -> None:
@@ -88,7 +88,13 @@ def apply_vectors(index: Indexed, update: VectorUpdate) -> None:
         np.frombuffer(update.target, "<u2"), np.frombuffer(update.bias, "<f4"), table.block_rows, table.changed,
     )  # fmt: skip
     index._pool.update(targets, index.lists.popular)
-    index.meta.ts = max(index.meta.ts, update.ts)
+    _pass(index, update)
+
+
+def _pass(index: Indexed, update: Learned) -> None:
+    """Note the time of an update."""
+    if update.ts != LAST:
+        index.meta.ts = max(index.meta.ts, update.ts)
 
 
 def _rows(index: Indexed, ids: Sequence[str]) -> np.ndarray:

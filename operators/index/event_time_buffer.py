@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from riverrank.operators.settings import Behaviour
 from riverrank.state.journal import Journal
 from riverrank.state.messages import CatalogueUpdate, Learned, Update, decode_update, encode
-from riverrank.state.records import Item
+from riverrank.state.records.incoming import Item
 
 from .item_index import ITEM, WEIGHTS, ItemIndex
 

@@ -26,7 +26,7 @@ from riverrank.state.messages import (
     Weights,
     decode_update,
 )
-from riverrank.state.records import Item
+from riverrank.state.records.incoming import Item
 
 from .apply_updates import apply_signals, apply_vectors
 from .lists import POPULAR, Lists

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from riverrank.operators.candidates.context import context_of
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
@@ -21,7 +22,7 @@ from riverrank.operators.signals.embedding import Embedding
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.journal import Journal
 from riverrank.state.learners import RANKER, RankerState
-from riverrank.state.messages import Feedback, History, VectorUpdate, Weights, decode_feedback, encode
+from riverrank.state.messages import LAST, Feedback, History, VectorUpdate, Weights, decode_feedback, encode
 
 from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, Ensemble, position_of
 from .weights import by_name
@@ -95,13 +96,18 @@ class Ranker:
         """Whether enough was learned since the last weights for new ones: while there is little, each bit counts."""
         return self._pending >= min(self.settings.flush_events, 1 + self.version // EVENTS_PER_UPDATE_STEP)
 
-    def flush(self) -> list[bytes]:
-        """The encoded `updates`; the shard's own index takes the vectors at once."""
-        updates = self.updates()
-        for update in updates:
+    def flush(self, *, last: bool = False) -> list[bytes]:
+        """The encoded `updates`; the shard's own index takes the vectors at once. Those of the `last` are for no event
+        that is on its way.
+        """
+        told: list[bytes] = []
+        for update in self.updates():
             if isinstance(update, VectorUpdate):
                 self.index.apply(update)
-        return [encode(update) for update in updates]
+                told.append(encode(msgspec.structs.replace(update, ts=LAST) if last else update))
+            else:
+                told.append(encode(update))
+        return told
 
     def updates(self) -> list[Weights | VectorUpdate]:
         """The weights and vectors that changed since the last ones; none where nothing was learned."""

@@ -17,7 +17,10 @@ from riverrank.operators.signals.pairs import paired_with
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import hash32, hash64, shard_of, uniform
 from riverrank.state.messages import Feedback, History, Outcome, Seen
-from riverrank.state.records import MAX_PROFILE_BYTES, Event, Reject, to_json
+from riverrank.state.records.bounds import MAX_PROFILE_BYTES
+from riverrank.state.records.decoding import Reject
+from riverrank.state.records.incoming import Event
+from riverrank.state.records.outgoing import to_json
 from riverrank.state.sessions import OpenImpression, SessionState, decode_session, encode_session
 
 MAX_ATTRIBUTES = 32

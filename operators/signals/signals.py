@@ -16,7 +16,7 @@ from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import session_key, shard_of
 from riverrank.state.item_tables import DECAYED, POPULARITY, ItemTable, decay_of
 from riverrank.state.journal import Journal
-from riverrank.state.messages import Feedback, SignalUpdate, decode_feedback, encode
+from riverrank.state.messages import LAST, Feedback, SignalUpdate, decode_feedback, encode
 
 from .changes import Changes
 from .neighbour_lists import learn
@@ -43,7 +43,7 @@ COUNTS = Layout("counts", Counts)
 class Signals:
     """The learner of one shard; everything it knows is in its journal.
 
-    >>> from riverrank.state.records import Event
+    >>> from riverrank.state.records.incoming import Event
     >>> signals = Signals(Behaviour(), 0)
     >>> signals.learn(Feedback(Event("e", "click", "u", 1, "i-1"), 1.0, ()))
     >>> len(signals.flush()), len(signals.flush())
@@ -179,9 +179,12 @@ class Signals:
         """Whether enough was learned since the last update for a new one."""
         return self._pending >= self.settings.flush_events
 
-    def flush(self) -> list[bytes]:
-        """The encoded update of all that changed since the last one; none where nothing did."""
-        return [encode(update) for update in self.updates()]
+    def flush(self, *, last: bool = False) -> list[bytes]:
+        """The encoded update of all that changed since the last one; none where nothing did. The `last` is for no
+        event that is on its way.
+        """
+        updates = self.updates()
+        return [encode(msgspec.structs.replace(update, ts=LAST) if last else update) for update in updates]
 
     def updates(self) -> list[SignalUpdate]:
         """`flush`, not encoded."""

@@ -16,7 +16,7 @@ from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.index.text_arena import TextArena
 from riverrank.operators.models.inputs import Inputs
 from riverrank.state.event_types import verbs
-from riverrank.state.records import Cause, to_json
+from riverrank.state.records.outgoing import Cause, to_json
 
 from .rules import Rules, strongest_token
 

@@ -21,7 +21,8 @@ from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import random_bits
 from riverrank.state.learners import LearnerState
 from riverrank.state.messages import Feedback, Outcome
-from riverrank.state.records import Event, Prediction
+from riverrank.state.records.incoming import Event
+from riverrank.state.records.outgoing import Prediction
 
 from .served import Served
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.weights import LatestRanker
 from riverrank.state.messages import POPULAR, CacheWrite
-from riverrank.state.records import Cause, ModelInfo, Slate, Slot, to_json
+from riverrank.state.records.outgoing import Cause, ModelInfo, Slate, Slot, to_json
 
 _CAUSES = (Cause("popular"),)
 
@@ -31,8 +31,9 @@ class PopularSlate:
         self.clock = clock
         self._made_at: tuple[int, float, int] | None = None  # event time, clock, and feedbacks learned from
 
-    def at(self, ts: int) -> CacheWrite | None:
-        """The slate at event time `ts`; None where the last one is recent enough, or there is nothing to serve.
+    def at(self, ts: int, *, last: bool = False) -> CacheWrite | None:
+        """The slate at event time `ts`; None where the one before is recent enough for all but the `last`, or says the
+        same, or there is nothing to serve.
 
         Its version is one more than the events that the signals have learned from, so it grows over restarts too.
         """
@@ -40,7 +41,7 @@ class PopularSlate:
         if self._made_at is not None:
             made_ts, made_at, learned = self._made_at
             is_early = ts < made_ts + self.every and 1000 * (self.clock() - made_at) < self.every
-            if is_early or events <= learned:
+            if (is_early and not last) or events <= learned:
                 return None
         rows = index.popular()
         rows = rows[index.servable[rows]][: self.size]

@@ -19,7 +19,8 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import ANSWERED, INTERACTIONS
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
 from riverrank.state.messages import CacheWrite, Feedback, History
-from riverrank.state.records import Event, ModelInfo, Receipt, Slate, to_json
+from riverrank.state.records.incoming import Event
+from riverrank.state.records.outgoing import ModelInfo, Receipt, Slate, to_json
 
 from .explain import Explainer, Reasons
 from .learning import Learning, Lesson, User
@@ -45,7 +46,7 @@ class Answer(NamedTuple):
 class Recommend:
     """The logic of RECOMMEND for any user, over an index of all items.
 
-    >>> from riverrank.state.records import Event, Item
+    >>> from riverrank.state.records.incoming import Event, Item
     >>> from riverrank.state.messages import CatalogueUpdate
     >>> index = ItemIndex(Behaviour())
     >>> index.apply(CatalogueUpdate(Item("i-1", 1)))
@@ -109,9 +110,9 @@ class Recommend:
             self.decoded.put(event.user_id, raw, (stored, user.learner))
         return Answer(raw, slate, stored.version, predictions)
 
-    def popular(self, ts: int) -> CacheWrite | None:
-        """The slate for whoever has none, where it is time for one at event time `ts`."""
-        return self.popular_slate.at(ts)
+    def popular(self, ts: int, *, last: bool = False) -> CacheWrite | None:
+        """The slate for whoever has none, where it is time for one at event time `ts`, or this is the `last` one."""
+        return self.popular_slate.at(ts, last=last)
 
     def _decode(self, state: bytes | None) -> tuple[LearnerState, Learner]:
         """What `state` holds, and the learner in it."""

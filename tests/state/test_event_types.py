@@ -7,7 +7,8 @@ from riverrank.operators.session.session import reward_of
 from riverrank.operators.settings import RewardSettings, reward_section
 from riverrank.state.event_types import ANSWERED, EVENT_TYPES, INTERACTIONS, EventType, interaction
 from riverrank.state.messages import Seen
-from riverrank.state.records import Event, Reject, decode_event
+from riverrank.state.records.decoding import Reject, decode_event
+from riverrank.state.records.incoming import Event
 from riverrank.state.sessions import decode_session
 from shop_pipeline import Shop
 

@@ -27,7 +27,7 @@ from riverrank.state.messages import (
     decode_write,
     encode,
 )
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 FOUR = Behaviour(signals=SignalSettings(neighbours=4))
 LEARNED = [

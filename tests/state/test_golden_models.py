@@ -34,7 +34,7 @@ from riverrank.state.learners import (
     encode_learner,
 )
 from riverrank.state.messages import Feedback, Outcome, Seen, Weights, decode_update, encode
-from riverrank.state.records import Event
+from riverrank.state.records.incoming import Event
 from test_learner import shop
 
 SPACE = feature_space(registry.SOURCES)

@@ -16,7 +16,7 @@ from riverrank.operators.settings import Behaviour, HistorySettings
 from riverrank.state.event_types import verbs
 from riverrank.state.hashing import hash64
 from riverrank.state.messages import Feedback, History, Outcome, Seen, decode_feedback, encode
-from riverrank.state.records import Event
+from riverrank.state.records.incoming import Event
 from riverrank.state.sessions import OpenImpression, SessionState, decode_session, encode_session
 
 SESSION_1 = SessionState(

@@ -8,15 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.state import messages as wire
-from riverrank.state import records
 from riverrank.state.event_types import EVENT_TYPES
-from riverrank.state.records import Event, Item, Reject, decode_event, decode_item, to_json
+from riverrank.state.records import bounds, decoding
+from riverrank.state.records.decoding import Reject, decode_event, decode_item
+from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import Reason, to_json
 
 IDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=64)
 ITEM_IDS = IDS.filter(lambda name: not name.startswith("\0"))
-TIMES = st.integers(0, records.MAX_TS)
+TIMES = st.integers(0, bounds.MAX_TS)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
-BOUNDED = st.floats(-records.MAX_NUMBER, records.MAX_NUMBER)
+BOUNDED = st.floats(-bounds.MAX_NUMBER, bounds.MAX_NUMBER)
 LEAVES = (
     st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | FINITE | st.text(st.characters(codec="utf-8"))
 )
@@ -24,7 +26,7 @@ NESTED = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(IDS, inner, max_size=3), max_leaves=8
 )
 MAPPINGS = st.dictionaries(IDS, NESTED, max_size=4)
-SMALL = MAPPINGS.filter(lambda mapping: len(to_json(mapping)) <= records.MAX_PROFILE_BYTES)
+SMALL = MAPPINGS.filter(lambda mapping: len(to_json(mapping)) <= bounds.MAX_PROFILE_BYTES)
 CLICK: dict[str, Any] = {"event_id": "e", "type": "click", "user_id": "u", "item_id": "i", "ts": 1}
 
 
@@ -42,7 +44,7 @@ def events(draw: st.DrawFn) -> Event:
         value=draw(BOUNDED if "value" in needs else st.none() | BOUNDED),
         items=tuple(draw(st.lists(ITEM_IDS, min_size=1, max_size=5))) if "items" in needs else None,
         slate_id=draw(st.none() | IDS),
-        context=draw(st.none() | MAPPINGS.filter(lambda mapping: len(to_json(mapping)) <= records.MAX_CONTEXT_BYTES)),
+        context=draw(st.none() | MAPPINGS.filter(lambda mapping: len(to_json(mapping)) <= bounds.MAX_CONTEXT_BYTES)),
         attributes=draw(st.none() | SMALL) if "attributes" in uses else None,
     )
 
@@ -83,7 +85,7 @@ def test_every_valid_item_comes_back_from_its_json_and_travels_through_the_job(i
 def test_any_bytes_give_a_record_or_a_reason_with_a_detail(raw: bytes) -> None:
     for decoded in (decode_event(raw), decode_item(raw), decode_item(None, raw)):
         if isinstance(decoded, Reject):
-            assert decoded.reason in get_args(records.Reason)
+            assert decoded.reason in get_args(Reason)
             assert decoded.detail
 
 
@@ -167,8 +169,8 @@ def test_bytes_that_are_not_utf8_are_bad_encoding_even_inside_a_string() -> None
 
 def test_a_record_of_one_mebibyte_is_read_and_of_one_byte_more_is_too_large() -> None:
     padded = json.dumps({**CLICK, "pad": ""}).encode()
-    largest = padded.replace(b'"pad": "', b'"pad": "' + b"p" * (records.MAX_RECORD_BYTES - len(padded)))
-    assert len(largest) == records.MAX_RECORD_BYTES
+    largest = padded.replace(b'"pad": "', b'"pad": "' + b"p" * (bounds.MAX_RECORD_BYTES - len(padded)))
+    assert len(largest) == bounds.MAX_RECORD_BYTES
     assert isinstance(decode_event(largest), Event)
     decoded = decode_event(largest + b" ")
     assert isinstance(decoded, Reject)
@@ -256,7 +258,7 @@ LATE = Reject("late", "ts: 1 is older")
 
 
 def test_a_dead_letter_keeps_the_record_as_it_was() -> None:
-    letter = records.dead_letter(b'{"a":1}', LATE, "events", 2, 17, 5)
+    letter = decoding.dead_letter(b'{"a":1}', LATE, "events", 2, 17, 5)
     assert json.loads(to_json(letter)) == {
         "topic": "events",
         "partition": 2,
@@ -279,26 +281,26 @@ def test_no_item_is_named_as_cohorts_are():
 
 
 @pytest.mark.parametrize("unit", [b"x", b"\xff", b'"', b"\x00", "\u20ac".encode()])
-@pytest.mark.parametrize("size", [0, 100_000, 400_000, records.MAX_RECORD_BYTES, 2 * records.MAX_RECORD_BYTES])
+@pytest.mark.parametrize("size", [0, 100_000, 400_000, bounds.MAX_RECORD_BYTES, 2 * bounds.MAX_RECORD_BYTES])
 def test_a_dead_letter_of_any_record_fits_what_a_broker_takes(unit: bytes, size: int) -> None:
     raw = unit * (size // len(unit))
-    letter = records.dead_letter(raw, LATE, "events", 0, 0, 0)
-    assert len(to_json(letter)) < records.MAX_LETTER_BYTES + 1000
+    letter = decoding.dead_letter(raw, LATE, "events", 0, 0, 0)
+    assert len(to_json(letter)) < decoding.MAX_LETTER_BYTES + 1000
     assert letter.raw[:100] == raw[:300].decode("utf-8", "replace")[:100]
-    if size > records.MAX_RECORD_BYTES:
-        assert len(letter.raw) <= records.RAW_KEPT_BYTES
-    elif unit == b"x" and size < records.MAX_LETTER_BYTES:
+    if size > bounds.MAX_RECORD_BYTES:
+        assert len(letter.raw) <= decoding.RAW_KEPT_BYTES
+    elif unit == b"x" and size < decoding.MAX_LETTER_BYTES:
         assert letter.raw == raw.decode()
 
 
 def test_a_dead_letter_of_no_value_is_empty() -> None:
-    assert records.dead_letter(None, LATE, "events", 0, 0, 0).raw == ""
+    assert decoding.dead_letter(None, LATE, "events", 0, 0, 0).raw == ""
 
 
 @given(st.floats())
 def test_a_value_out_of_bounds_is_never_accepted(value: float) -> None:
     decoded = decode_event(json.dumps({**CLICK, "value": value}).encode())
-    assert isinstance(decoded, Event) == (abs(value) <= records.MAX_NUMBER)
+    assert isinstance(decoded, Event) == (abs(value) <= bounds.MAX_NUMBER)
 
 
 def test_what_fits_exactly_is_accepted() -> None:

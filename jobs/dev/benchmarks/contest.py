@@ -37,7 +37,7 @@ from pathlib import Path
 import msgspec
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import OwnedProcess
-from riverrank.state.records import Event
+from riverrank.state.records.incoming import Event
 
 from .figures import ONE_THREAD, Spread
 from .streams import shop_stream, write
@@ -93,12 +93,12 @@ class Pace:
     first_slate_seconds: float
 
 
-Round = Mapping[str, Pace]  # by contestant
+Round = Mapping[str, Pace]  # by contestant, without those that were done too soon to tell
 
 
 @dataclass(frozen=True)
 class Row:
-    """All rounds of one contestant."""
+    """All rounds of one contestant that tell its pace."""
 
     contestant: str
     per_second: Spread
@@ -139,14 +139,12 @@ def contest(count: int, short: int, *, warming_up: bool = True) -> Iterator[Roun
                 pace = compared(
                     run(first, folder / f"{number}-{first.name}-short", events[:short]),
                     run(second, folder / f"{number}-{second.name}", events),
-                    second.name,
                 )
-                paces[second.name] = pace
-                print(
-                    f"bench: round {number}: {second.name} {pace.slates_per_second:.0f} slates/s, first after "
-                    f"{pace.first_slate_seconds:.1f} s",
-                    file=sys.stderr,
-                )
+                told = "was done before its pace could be seen: with more --events it can"
+                if pace is not None:
+                    paces[second.name] = pace
+                    told = f"{pace.slates_per_second:.0f} slates/s, first after {pace.first_slate_seconds:.1f} s"
+                print(f"bench: round {number}: {second.name} {told}", file=sys.stderr)
             yield paces
 
 
@@ -174,17 +172,19 @@ def contestants(folder: Path, name: str, *, warming_up: bool) -> list[Contestant
     return [*usual, *(at_first if warming_up else ())]
 
 
-def compared(short: Run, long: Run, name: str) -> Pace:
-    """The pace between two runs of different lengths. Raises `Failure` where they are too short to tell.
+def compared(short: Run, long: Run) -> Pace | None:
+    """The pace between two runs of different lengths, None where they are too short to tell.
 
-    >>> compared(Run(100, 9.0, 11.0, 3.0), Run(400, 8.0, 13.0, 6.0), "job")
+    >>> compared(Run(100, 9.0, 11.0, 3.0), Run(400, 8.0, 13.0, 6.0))
     Pace(slates_per_second=100.0, slates_per_cpu_second=100.0, first_slate_seconds=8.5)
+    >>> compared(Run(100, 9.0, 11.0, 3.0), Run(400, 8.0, 10.0, 6.0)) is None
+    True
     """
     slates = long.slates - short.slates
     seconds = (long.last_seconds - long.first_seconds) - (short.last_seconds - short.first_seconds)
     cpu = long.cpu_seconds - short.cpu_seconds
     if seconds <= 0 or cpu <= 0:
-        raise Failure(f"{name} was done before its pace could be seen: give more --events")
+        return None
     return Pace(slates / seconds, slates / cpu, (short.first_seconds + long.first_seconds) / 2)
 
 
@@ -296,28 +296,33 @@ def check_answers(contestant: Contestant, place: Path, triggers: Sequence[str]) 
 
 
 def rows(rounds: Sequence[Round]) -> list[Row]:
-    """A row for each contestant."""
+    """A row for each contestant whose pace could be seen."""
+    seen: dict[str, list[Pace]] = {}
+    for paces in rounds:
+        for name, pace in paces.items():
+            seen.setdefault(name, []).append(pace)
     return [
         Row(
             name,
-            Spread.of([paces[name].slates_per_second for paces in rounds]),
-            Spread.of([paces[name].slates_per_cpu_second for paces in rounds]),
-            Spread.of([paces[name].first_slate_seconds for paces in rounds]),
+            Spread.of([pace.slates_per_second for pace in paces]),
+            Spread.of([pace.slates_per_cpu_second for pace in paces]),
+            Spread.of([pace.first_slate_seconds for pace in paces]),
         )
-        for name in rounds[0]
+        for name, paces in seen.items()
     ]
 
 
 def ratios(rounds: Sequence[Round]) -> list[Ratio]:
-    """The ratios that matter."""
+    """The ratios that matter, of contestants whose paces could be seen in one round."""
+    pairs = {pair: [(paces[pair[0]], paces[pair[1]]) for paces in rounds if {*pair} <= paces.keys()] for pair in RATIOS}
     return [
         Ratio(
             f"{one} / {other}",
-            Spread.of([paces[one].slates_per_second / paces[other].slates_per_second for paces in rounds]),
-            Spread.of([paces[one].slates_per_cpu_second / paces[other].slates_per_cpu_second for paces in rounds]),
+            Spread.of([a.slates_per_second / b.slates_per_second for a, b in both]),
+            Spread.of([a.slates_per_cpu_second / b.slates_per_cpu_second for a, b in both]),
         )
-        for one, other in RATIOS
-        if one in rounds[0]  # not all are asked for
+        for (one, other), both in pairs.items()
+        if both
     ]
 
 

@@ -7,7 +7,8 @@ from riverrank.jobs.local.pipeline import Pipeline, Write
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.settings import Behaviour
 from riverrank.state.outputs import SLATES
-from riverrank.state.records import Event, Item, to_json
+from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import to_json
 
 
 class Local(Pipeline):

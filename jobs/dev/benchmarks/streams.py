@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from riverrank.jobs.evaluation.shop import ADJECTIVES, BRANDS, CATEGORIES, Shop, ShopSettings
-from riverrank.state.records import Event, Item, to_json
+from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import to_json
 
 USERS, ITEMS = 500, 2_000  # of the shop
 SEED = 7
@@ -17,13 +18,14 @@ Ints = npt.NDArray[np.int64]
 
 
 def shop_stream(count: int) -> tuple[list[Item], list[Event]]:
-    """A catalogue, and the first `count` interactions of customers with tastes of their own. Always the same.
+    """A catalogue, and the first `count` interactions of customers with tastes of their own, who tire of nothing.
+    Always the same.
 
     >>> items, events = shop_stream(100)
     >>> len(items), len(events), sorted({event.type for event in events})
     (2000, 100, ['cart', 'click', 'purchase'])
     """
-    shop = Shop(ShopSettings(seed=SEED, items=ITEMS, customers=USERS, search=1.0))
+    shop = Shop(ShopSettings(seed=SEED, items=ITEMS, customers=USERS, search=1.0, tires=0.0))
     draw = np.random.default_rng([SEED, ITEMS, USERS])
     share = shop.activity / shop.activity.sum()
     events: list[Event] = []

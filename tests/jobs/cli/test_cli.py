@@ -22,7 +22,8 @@ from riverrank.jobs.config.fields import schema_of
 from riverrank.jobs.config.schema import Config, parse
 from riverrank.jobs.dev.services import KafkaBroker, Valkey
 from riverrank.state.outputs import OUTPUTS
-from riverrank.state.records import Event, Item, to_json
+from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import to_json
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = Path(sys.executable).with_name("riverrank")

@@ -15,7 +15,7 @@ from riverrank.jobs.data.convert import Reader, Report, convert
 from riverrank.jobs.data.layout import TableFlags
 from riverrank.jobs.data.plain_csv import CsvFlags, EventFlags, plain_csv
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 RIVER_HEADER = [
     *("user", "item", "rating", "timestamp", "title", "release_date", "genres"),

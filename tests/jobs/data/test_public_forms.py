@@ -1,7 +1,7 @@
 """The forms that public data sets come in, each in a few made rows: all of them are written, or counted with why."""
 
 from converted import Files, rows_of
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 
 def seen(files: Files) -> list[tuple[str, str, str | None, float | None, int]]:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from riverrank.jobs.cli import main as cli
 from riverrank.operators.catalogue.starters import choose, together, unit
-from riverrank.state.records import Event, Item, to_json
+from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import to_json
 
 GROUPS = ("noir", "western", "musical")
 

@@ -14,7 +14,8 @@ from riverrank.jobs.data.convert import Collector
 from riverrank.jobs.data.layout import TableFlags
 from riverrank.jobs.data.plain_csv import CsvFlags, EventFlags, plain_csv
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.state.records import Event, Item, decode_event, decode_item
+from riverrank.state.records.decoding import decode_event, decode_item
+from riverrank.state.records.incoming import Event, Item
 
 HEADER = "user_id,item_id,ts,title\n"
 TITLE = ("--map", "title=title")

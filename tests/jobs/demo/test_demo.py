@@ -21,7 +21,7 @@ from riverrank.jobs.demo.metrics import ClickThrough, Pace, Quantiles, Waits, li
 from riverrank.jobs.demo.screen import ArmView, ItemIndex, LiveScreen, PlainScreen
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import ShopSettings
-from riverrank.state.records import Cause, ModelInfo, Slate, Slot, to_json
+from riverrank.state.records.outgoing import Cause, ModelInfo, Slate, Slot, to_json
 
 MARK = "RIVERRANK_TEST_MARK"
 STAND_IN = """
@@ -30,7 +30,8 @@ from kafka import KafkaConsumer, KafkaProducer
 from riverrank.jobs.config.schema import load
 from riverrank.operators.cache.redis_cache import Cache, slate_key
 from riverrank.state.event_types import ANSWERED
-from riverrank.state.records import Cause, ModelInfo, Slate, Slot, decode_event, decode_item, to_json
+from riverrank.state.records.decoding import decode_event, decode_item
+from riverrank.state.records.outgoing import Cause, ModelInfo, Slate, Slot, to_json
 from riverrank.state.messages import CacheWrite
 
 config = load(sys.argv[sys.argv.index("--config") + 1])

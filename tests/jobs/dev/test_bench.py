@@ -26,7 +26,7 @@ from riverrank.jobs.dev.benchmarks.local import Local
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import ServiceError
 from riverrank.state.messages import encode
-from riverrank.state.records import Event
+from riverrank.state.records.incoming import Event
 
 MARK = "RIVERRANK_TEST_MARK"
 TIMEOUT_SECONDS = 880
@@ -198,7 +198,7 @@ def test_set_up_and_closing_down_are_not_in_the_pace(tmp_path: Path, lump: int) 
                 file.flush()
         time.sleep(1)
     """
-    pace = contest.compared(run(code, tmp_path, 100), run(code, tmp_path, 500), "it")
+    pace = contest.compared(run(code, tmp_path, 100), run(code, tmp_path, 500))
     assert pace.slates_per_second == pytest.approx(200, rel=0.2)
     assert 1 < pace.first_slate_seconds < 5
 
@@ -220,14 +220,13 @@ def test_processor_time_is_that_of_its_processes(tmp_path: Path) -> None:
                     file.flush()
                 time.sleep(0.6)
     """
-    pace = contest.compared(run(code, tmp_path, 50), run(code, tmp_path, 400), "it")
+    pace = contest.compared(run(code, tmp_path, 50), run(code, tmp_path, 400))
     assert pace.slates_per_cpu_second == pytest.approx(250, rel=0.2)
 
 
-def test_too_few_slates_to_tell_is_a_failure(tmp_path: Path) -> None:
+def test_too_few_slates_tell_no_pace(tmp_path: Path) -> None:
     at_once = "open('slates.jsonl', 'w').write(slates(0, SLATES))"
-    with pytest.raises(Failure, match="give more --events"):
-        contest.compared(run(at_once, tmp_path, 10), run(at_once, tmp_path, 20), "it")
+    assert contest.compared(run(at_once, tmp_path, 10), run(at_once, tmp_path, 20)) is None
 
 
 def test_contestant_that_fails_shows_the_end_of_its_log(tmp_path: Path) -> None:
@@ -278,6 +277,12 @@ def test_ratios_are_taken_within_a_round() -> None:
         "job / replay": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
         "job / empty": ((0.25, 0.25, 0.25), (0.25, 0.25, 0.25)),
     }
+    del rounds[0]["empty"], rounds[1]["empty"], rounds[2]["tutorial"]  # done too soon to tell
+    found = {ratio.name: ratio.per_second for ratio in contest.ratios(rounds)}
+    assert found == {name: (value,) * 3 for name, value in zip(found, (4, 2, 0.5, 0.25), strict=True)}
+    assert [row.per_second.median for row in contest.rows(rounds)] == [100, 200, 37.5, 600]
+    del rounds[2]["empty"]
+    assert [ratio.name for ratio in contest.ratios(rounds)] == ["replay / tutorial", "job / tutorial", "job / replay"]
     printed = report.plain(*report.contest_table([job])).splitlines()
     assert re.split("  +", printed[1]) == ["job", "100 (50 to 150)", "40 (40 to 40)", "9.0 (9.0 to 9.0)"]
 

@@ -15,7 +15,8 @@ from riverrank.jobs.evaluation.baselines_items import CoVisitation, ItemCosine, 
 from riverrank.jobs.evaluation.baselines_ledger import Ledger
 from riverrank.operators.settings import Behaviour, SlateSettings
 from riverrank.state.event_types import INTERACTIONS
-from riverrank.state.records import Event, decode_event
+from riverrank.state.records.decoding import decode_event
+from riverrank.state.records.incoming import Event
 
 REPEAT = Behaviour(slate=SlateSettings(hide=()))
 
@@ -38,7 +39,7 @@ def stream(events: int = 400, users: int = 12, items: int = 40, seed: int = 3) -
 def taught(names: list[str], behaviour: Behaviour, events: list[Event]) -> Panel:
     panel = Panel(names, behaviour)
     for event in events:
-        panel.answer(event, liked=True, k=5)
+        panel.answer(event, 1.0, k=5)
     return panel
 
 
@@ -48,11 +49,26 @@ def test_a_list_has_distinct_items_and_none_that_is_hidden_from_the_user(name: s
     lengths = []
     for event in stream():
         seen[event.user_id].add(event.item_id)
-        (listed,) = panel.answer(event, liked=True, k=8)
+        (listed,) = panel.answer(event, 1.0, k=8)
         assert len(set(listed)) == len(listed)
         assert not seen[event.user_id] & set(listed)
         lengths.append(len(listed))
     assert min(lengths[100:]) == 8
+
+
+def test_what_is_hidden_is_hidden_as_the_job_does_it() -> None:
+    """For a time where the setting says so, and what was refused last whatever it says."""
+    panel = Panel(["popular"], Behaviour(slate=SlateSettings(hide=("purchase:1d",))))
+
+    def listed(number: int, kind: str, item: str | None, reward: float, *, day: float) -> list[str]:
+        event = Event(f"e{number}", kind, "u", int(day * 86_400_000), item)
+        return sorted(panel.answer(event, reward, k=5)[0])
+
+    assert listed(1, "purchase", "soap", 2.0, day=1) == []
+    assert listed(2, "click", "lamp", 1.0, day=1) == ["lamp"]
+    assert listed(3, "request", None, 0.0, day=2.1) == ["lamp", "soap"]
+    assert listed(4, "dislike", "lamp", -1.0, day=2.1) == ["soap"]
+    assert listed(5, "like", "lamp", 1.0, day=3) == ["lamp", "soap"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,7 +77,7 @@ def test_seen_items_come_back_where_repeats_are_wanted(name: str) -> None:
     seen = defaultdict(set)
     for event in stream():
         seen[event.user_id].add(event.item_id)
-        (listed,) = panel.answer(event, liked=True, k=8)
+        (listed,) = panel.answer(event, 1.0, k=8)
         again += len(seen[event.user_id] & set(listed))
     assert again > 400
 
@@ -69,7 +85,7 @@ def test_seen_items_come_back_where_repeats_are_wanted(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_may_not_be_served_is_on_no_list(name: str) -> None:
     panel = Panel([name], REPEAT, servable=lambda item_id: int(item_id[1:]) % 2 == 0)
-    listed = [item for event in stream() for item in panel.answer(event, liked=True, k=8)[0]]
+    listed = [item for event in stream() for item in panel.answer(event, 1.0, k=8)[0]]
     assert len(listed) > 2000
     assert {int(item[1:]) % 2 for item in listed} == {0}
 
@@ -78,7 +94,7 @@ def test_what_may_not_be_served_is_on_no_list(name: str) -> None:
 def test_recommending_leaves_no_trace(name: str) -> None:
     panel = Panel([name], Behaviour(), servable=bool)  # unlike a lambda, it pickles
     for event in stream(100):
-        panel.answer(event, liked=True, k=5)
+        panel.answer(event, 1.0, k=5)
     before, baseline = pickle.dumps(panel), panel.baselines[name]
     assert baseline.recommend("u1", 5) == baseline.recommend("u1", 5) != []
     assert baseline.recommend("a stranger", 5) != []
@@ -103,9 +119,9 @@ def test_the_same_events_give_the_same_lists(name: str) -> None:
 
 def test_what_was_not_liked_is_seen_and_teaches_nothing() -> None:
     panel = Panel(["popular", "covisit"], Behaviour())
-    panel.answer(click(1, "u", "good"), liked=True, k=5)
-    panel.answer(click(2, "v", "bad"), liked=False, k=5)
-    assert panel.answer(Event("e3", "request", "v", 3), liked=False, k=5) == [["good"], ["good"]]
+    panel.answer(click(1, "u", "good"), 1.0, k=5)
+    panel.answer(click(2, "v", "bad"), -1.0, k=5)
+    assert panel.answer(Event("e3", "request", "v", 3), 0.0, k=5) == [["good"], ["good"]]
 
 
 def test_a_baseline_that_is_not_there_is_named_with_those_that_are() -> None:
@@ -129,23 +145,23 @@ def test_the_most_popular_are_exact_though_few_are_kept_in_order() -> None:
 def test_decayed_popularity_halves_in_its_half_life() -> None:
     panel = Panel(["decayed"], REPEAT)
     for number in range(30):
-        panel.answer(click(number, "u", "old"), liked=True, k=2)
+        panel.answer(click(number, "u", "old"), 1.0, k=2)
     for number in range(HALF_LIFE_EVENTS):
-        panel.answer(click(100 + number, "u", f"filler{number % 1000}"), liked=True, k=2)
+        panel.answer(click(100 + number, "u", f"filler{number % 1000}"), 1.0, k=2)
     for number in range(16):
-        (listed,) = panel.answer(click(10_000 + number, "u", "new"), liked=True, k=2)
+        (listed,) = panel.answer(click(10_000 + number, "u", "new"), 1.0, k=2)
     assert listed == ["new", "old"]  # 16 now, and 30 half-lived
     panel = Panel(["popular"], REPEAT)
     for item, times in (("old", 30), ("new", 16)):
         for number in range(times):
-            (listed,) = panel.answer(click(number, "u", item), liked=True, k=2)
+            (listed,) = panel.answer(click(number, "u", item), 1.0, k=2)
     assert listed == ["old", "new"]
 
 
 def test_item_cosine_is_the_cosine_of_users_shrunk() -> None:
     panel, liked, together = Panel(["cosine"], Behaviour()), defaultdict(list), Counter()
     for event in stream():
-        panel.answer(event, liked=True, k=5)
+        panel.answer(event, 1.0, k=5)
         mine = liked[event.user_id]
         if event.item_id not in mine:
             for other in mine[-ItemCosine.LAST :]:
@@ -168,7 +184,7 @@ def test_item_cosine_is_the_cosine_of_users_shrunk() -> None:
 def test_covisitation_weighs_what_is_near_and_what_is_late() -> None:
     panel, history, visits = Panel(["covisit"], Behaviour()), defaultdict(list), Counter()
     for event in stream():
-        panel.answer(event, liked=True, k=5)
+        panel.answer(event, 1.0, k=5)
         mine = history[event.user_id]
         for between, other in enumerate(mine[: -CoVisitation.WINDOW - 1 : -1]):
             visits[other, event.item_id] += CoVisitation.NEAR**between
@@ -265,7 +281,7 @@ def test_baselines_are_as_strong_as_they_were_on_movielens() -> None:
             if event.user_id in latest:
                 tests += 1
                 hits.update(name for name, listed in latest[event.user_id].items() if event.item_id in listed)
-            listed = panel.answer(event, liked=True, k=10)
+            listed = panel.answer(event, 1.0, k=10)
             latest[event.user_id] = dict(zip(NAMES, listed, strict=True))
     least = {"popular": 0.085, "decayed": 0.085, "cosine": 0.140, "covisit": 0.155, "mf": 0.036, "bpr": 0.118}
     assert {name: hits[name] / tests for name in NAMES if hits[name] / tests < least[name]} == {}

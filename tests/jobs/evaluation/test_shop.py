@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from riverrank.jobs.evaluation.shop import Shop, ShopSettings
 from riverrank.state.event_types import ANSWERED
-from riverrank.state.records import Event, Item, decode_event, decode_item, to_json
+from riverrank.state.records.decoding import decode_event, decode_item
+from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import to_json
 
 Clicks = dict[int, list[str]]
 
@@ -114,18 +116,32 @@ def test_taste_is_worth_learning(shop: Shop) -> None:
     assert 0.25 < oracle < 0.6
 
 
-def test_clicks_follow_the_probabilities(shop: Shop) -> None:
+def test_clicks_follow_the_probabilities() -> None:
+    shop = Shop(ShopSettings(tires=0.0))
     slate = shop.oracle(2, 10)
     visits = [shop.visit(2, "s:1", slate, 0) for _ in range(300)]
-    fresh = Shop()
+    fresh = Shop(ShopSettings(tires=0.0))
     expected = fresh.expected_click_through(2, fresh.oracle(2, 10))
     clicked, shown = (sum(getattr(visit, name) for visit in visits[:60]) for name in ("clicked", "shown"))
     assert shown == 600
     assert abs(clicked / shown - expected) < 0.12
 
 
+def test_customers_tire_of_what_they_took_and_of_nothing_else() -> None:
+    shop = Shop(ShopSettings(drift=0.0))
+    before = [shop.click_probability(customer) for customer in range(2)]
+    visits = [shop.visit(0, "s:1", shop.oracle(0, 10), 0) for _ in range(20)]
+    took = {event.item_id for visit in visits for event in visit.events if event.type == "click"}
+    tired = np.array([item_id in took for item_id in shop.item_ids])
+    after = shop.click_probability(0)
+    odds = (after / (1 - after)) / (before[0] / (1 - before[0]))
+    assert odds[tired] == pytest.approx(np.exp(-shop.settings.tires)) and len(took) > 5
+    assert odds[~tired] == pytest.approx(1.0)
+    assert (shop.click_probability(1) == before[1]).all()
+
+
 def test_earlier_places_are_clicked_more() -> None:
-    shop = Shop(ShopSettings(drift=0.0, search=0.0))
+    shop = Shop(ShopSettings(drift=0.0, search=0.0, tires=0.0))
     item = shop.oracle(0, 1)[0]
     clicks = Counter[int]()
     for _ in range(400):

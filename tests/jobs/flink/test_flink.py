@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from riverrank.jobs.dev import bundle, services
-from streams import TIMEOUT_SECONDS, Record, alone, answers, cached, received, send, topics, wait_until
+from streams import TIMEOUT_SECONDS, Record, alone, answers, cached, popular, received, send, topics, wait_until
 
 JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 START_MS = 1_764_000_000_000
@@ -173,6 +173,24 @@ def test_kafka_and_redis_hold_what_replay_answers(
     receipts = [json.loads(value) for _, value in received(broker, "bounded-receipts")]
     assert [receipt["erased"] for receipt in receipts] == [["sessions", "learner", "slates", "cache"]]
     assert cached(valkey, expected) == {user: history[-1][0] for user, history in expected.items()}
+
+
+def test_a_bounded_run_ends_with_the_popular_slate_of_replay(
+    inputs: Path, valkey: services.Valkey, tmp_path: Path
+) -> None:
+    """Though it is written once a day at most, and the last of the signals are told once a day at most."""
+    rare = tmp_path / "rare.toml"
+    held = {}
+    for command in ("replay", "run"):
+        rare.write_text(
+            '[cache]\npopular_every = "1d"\n[signals]\nflush_every = "1d"\nflush_events = 1000000\n'
+            f'[redis]\nprefix = "{command}:"\n'
+        )
+        riverrank(command, *files(inputs, tmp_path / command), "--config", str(rare), "--redis", valkey.url)
+        held[command] = popular(valkey, f"{command}:")
+    assert held["run"] == held["replay"]
+    scores = [score for _, score in held["run"]]
+    assert len({*scores}) > 5 and scores == sorted(scores, reverse=True)  # of what was learned, at the end
 
 
 def test_unbounded_run_outlives_redis_and_drains_when_it_is_stopped(

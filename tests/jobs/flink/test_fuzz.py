@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 from riverrank.jobs.config.schema import Config
-from riverrank.state.records import Event, Item, Reject, decode_event, decode_item
+from riverrank.state.records.decoding import Reject, decode_event, decode_item
+from riverrank.state.records.incoming import Event, Item
 
 RECORDS = int(os.environ.get("RIVERRANK_FUZZ", "3000"))
 START_MS, USERS, ITEMS = 1_764_000_000_000, 60, 200

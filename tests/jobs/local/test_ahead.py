@@ -13,7 +13,9 @@ from riverrank.jobs.processes import uninterrupted
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.settings import Behaviour
 from riverrank.state.messages import Feedback, SignalUpdate, VectorUpdate, Weights
-from riverrank.state.records import Event, Reject, decode_event, to_json
+from riverrank.state.records.decoding import Reject, decode_event
+from riverrank.state.records.incoming import Event
+from riverrank.state.records.outgoing import to_json
 
 
 def messages(number: int) -> Iterator[Message]:

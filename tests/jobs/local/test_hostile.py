@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.settings import Behaviour
-from riverrank.state.records import Event, Item, Reject, decode_event, decode_item
+from riverrank.state.records.decoding import Reject, decode_event, decode_item
+from riverrank.state.records.incoming import Event, Item
 
 NOW = 1_764_000_000_000
 USER_BYTES = 200_000  # of one user's state, at most: 50 ids of 256 bytes, a profile, 8 impressions that wait

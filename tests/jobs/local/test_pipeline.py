@@ -11,7 +11,8 @@ from riverrank.jobs.local.cache import LocalCache
 from riverrank.jobs.local.pipeline import Pipeline, learners_digest
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.state.messages import CacheWrite
-from riverrank.state.records import Event, Item, to_json
+from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import to_json
 from shop_pipeline import ALONE, Shop
 
 TYPES = ("click", "view", "like", "dislike", "purchase", "request", "impression", "rate")

@@ -15,7 +15,8 @@ from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.serving.slates import erase, explain, get
 from riverrank.operators.cache.redis_cache import Cache, slate_key
 from riverrank.state.messages import CacheWrite
-from riverrank.state.records import Cause, ModelInfo, Slate, Slot, decode_event, to_json
+from riverrank.state.records.decoding import decode_event
+from riverrank.state.records.outgoing import Cause, ModelInfo, Slate, Slot, to_json
 from test_cache import Server, free_port
 
 

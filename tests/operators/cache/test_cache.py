@@ -21,7 +21,8 @@ from riverrank.operators.cache import redis_cache as cache_module
 from riverrank.operators.cache.redis_cache import Cache, CacheAway, slate_key
 from riverrank.operators.cache.urls import masked
 from riverrank.state.messages import GONE, CacheWrite
-from riverrank.state.records import Event, to_json
+from riverrank.state.records.incoming import Event
+from riverrank.state.records.outgoing import to_json
 
 DAY_MS = 86_400_000
 

@@ -33,7 +33,7 @@ from riverrank.operators.settings import Behaviour, SlateSettings, SourceSetting
 from riverrank.operators.slate.recommend import Recommend
 from riverrank.state.item_tables import POPULARITY, POSITIVES
 from riverrank.state.messages import Feedback, Seen, decode_update
-from riverrank.state.records import Event
+from riverrank.state.records.incoming import Event
 from riverrank.state.runtime.environment import cache_dir
 from shop_pipeline import PLAIN, Shop, ids
 

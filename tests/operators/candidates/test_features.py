@@ -13,7 +13,7 @@ from riverrank.operators.settings import Behaviour, SlateSettings, SourceSetting
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.item_tables import NEGATIVES, POSITIVES
 from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, decode_update
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 BEHAVIOUR = Behaviour(slate=SlateSettings(hide=()))
 HISTORY = (Seen("i4", 1, 1.0), Seen("i0", 2, 1.0))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.operators.catalogue.tokens import MAX_COHORTS, MAX_TOKENS, cohorts, preferences, tokens_of
 from riverrank.operators.catalogue.vectors import text_of, vector_of
-from riverrank.state.records import MAX_COMPONENTS, MAX_NUMBER, Item
+from riverrank.state.records.bounds import MAX_COMPONENTS, MAX_NUMBER
+from riverrank.state.records.incoming import Item
 
 LONGEST = "x" * 256
 

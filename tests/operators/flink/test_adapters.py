@@ -29,6 +29,7 @@ from riverrank.state import uids
 from riverrank.state.messages import (
     GONE,
     GONE_ITEM,
+    LAST,
     CacheWrite,
     CatalogueUpdate,
     Feedback,
@@ -39,7 +40,7 @@ from riverrank.state.messages import (
     decode_write,
     encode,
 )
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 ALL = Outputs(lines=frozenset({"slates", "predictions"}), records=frozenset({"slates", "dead-letters", "receipts"}))
 DAY = 86_400_000
@@ -283,6 +284,25 @@ def test_signals_tell_once_enough_was_learned_and_else_when_the_timer_fires() ->
     assert harness.advance(10 * every) == 0, "a timer is left"
 
 
+def test_what_is_left_is_told_at_the_end_of_the_input_for_no_event_that_is_on_its_way() -> None:
+    harness = Harness(SignalsFunction(BEHAVIOUR))
+    harness.element(feedback("e1"), "0")
+    harness.end_of_input()
+    (update,) = map(decode_update, harness.main)
+    assert isinstance(update, SignalUpdate) and (update.events, update.ts, update.ids) == (1, LAST, ("i1",))
+    function = recommend_function(cache=CacheRoute(4, 86_400_000, 60_000))
+    answers = Harness(function)
+    answers.element(feedback("e0"), "u")
+    answers.broadcast(harness.main[0])
+    answers.element(feedback("e2", "request", None, 9_000_000), "v")
+    assert function.index.read(None).events == 0
+    before = len(answers.main)
+    answers.end_of_input()
+    (write,) = [decode_write(value) for _, value in answers.main[before:]]
+    slate = json.loads(write.slate or b"")
+    assert (write.key, slate["items"][0]["item_id"]) == ("popular", "i1") and slate["ts"] < LAST
+
+
 def test_signals_are_restored_from_their_journal_and_a_timer_of_before_tells_what_was_not_told() -> None:
     harness = Harness(SignalsFunction(BEHAVIOUR))
     harness.element(feedback("e1"), "0")
@@ -375,7 +395,7 @@ def test_with_a_cache_slates_and_receipts_go_to_the_bucket_of_their_key() -> Non
     harness = recommend(cache=CacheRoute(4, 10_000, 60_000))
     harness.element(feedback("e1"), "u")
     harness.element(feedback("gone", "erase", None, 5_000), "u")
-    _, (first, put), (second, erase) = harness.sides["writes"]
+    _, (first, put), (second, erase) = harness.main
     assert first == second and 0 <= int(first) < 4
     assert decode_write(put).slate == harness.sides["slates-lines"][0].encode()
     assert decode_write(erase).slate is None and json.loads(decode_write(erase).receipt or b"")["event_id"] == "gone"
@@ -384,7 +404,7 @@ def test_with_a_cache_slates_and_receipts_go_to_the_bucket_of_their_key() -> Non
 
 def told(harness: Harness) -> list[tuple[str, bytes | None]]:
     """The writes that say of items whether they are gone."""
-    writes = [decode_write(value) for _, value in harness.sides["writes"]]
+    writes = [decode_write(value) for _, value in harness.main]
     return [(write.key, write.slate) for write in writes if write.key == GONE or write.key.startswith(GONE_ITEM)]
 
 
@@ -416,7 +436,7 @@ def test_one_subtask_alone_tells_of_items_that_go(monkeypatch: pytest.MonkeyPatc
     harness = recommend(cache=CacheRoute(4, 10_000, 60_000))
     harness.broadcast(encode(CatalogueUpdate(Item("i1", 10, deleted=True))))
     harness.element(feedback("e1"), "u")
-    assert told(harness) == [] and harness.sides["writes"]
+    assert told(harness) == [] and harness.main
 
 
 def test_what_went_while_no_job_ran_is_told_at_first_as_long_as_slates_are_cached() -> None:
@@ -453,9 +473,7 @@ def test_a_signal_update_refreshes_the_popular_slate() -> None:
     harness.broadcast(first)
     harness.element(feedback("later", ts=1_000 + 10_000 * every), "u")  # releases what was learned before it
     harness.broadcast(second)
-    popular = [
-        write for write in map(decode_write, (value for _, value in harness.sides["writes"])) if write.key == "popular"
-    ]
+    popular = [write for write in map(decode_write, (value for _, value in harness.main)) if write.key == "popular"]
     assert popular and json.loads(popular[-1].slate or b"")["items"][0]["item_id"] == "i3"
 
 

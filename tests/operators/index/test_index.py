@@ -35,7 +35,7 @@ from riverrank.state.hashing import hash32
 from riverrank.state.item_tables import NEGATIVES, POPULARITY, POSITIVES, STATS, TRENDING, ItemTable, to_bfloat16
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, SignalUpdate, VectorUpdate, decode_update, encode
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 ROWS = 12
 KEYS = st.sampled_from([-math.inf, -2.0, 0.0, 0.5, 1.0, 7.0])  # few, so that there are ties

@@ -19,7 +19,8 @@ from riverrank.operators.models.drift import BUCKETS, CLOCK, HEAD, ROWS, Change,
 from riverrank.state.event_types import INTERACTIONS
 from riverrank.state.learners import LearnerState, decode_learner
 from riverrank.state.messages import Feedback, Seen
-from riverrank.state.records import Event, Item, Slate
+from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import Slate
 
 MOST_BYTES = HEAD + 2 * ROWS * BUCKETS
 HOUR = 3_600_000
@@ -256,3 +257,14 @@ def test_the_command_prints_the_report_for_a_reader_and_for_a_program(capsys: py
     printed = capsys.readouterr().out
     assert f"click-through before: {report['former_level']['mean']:.3f}" in printed  # same shops, same answers
     assert printed.count("\n") == 6 + len(report["after"])
+
+
+def test_the_command_can_leave_events_out_to_see_what_they_are_worth(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["drift", "--customers", "3", "--shops", "1", "--json", "--without"]
+    levels = []
+    for without in ("erase", "impression"):  # the shop has none of the former
+        assert cli.main([*small, without]) == 0
+        levels.append(json.loads(capsys.readouterr().out)["former_level"]["mean"])
+    assert levels[0] != levels[1] and min(levels) > 0
+    assert cli.main([*small, "impresion"]) == 2
+    assert "--without: 'impresion' is no type of event; there are view, click" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from riverrank.operators.signals.signals import Signals
 from riverrank.state.hashing import hash32
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
 from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, decode_update
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 SPACE = feature_space(registry.SOURCES)
 DENSE = 1 + SPACE.size

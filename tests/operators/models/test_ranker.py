@@ -25,7 +25,7 @@ from riverrank.operators.signals.signals import Signals
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.learners import FEATURES_1, RANKER, RankerState
 from riverrank.state.messages import Feedback, Outcome, Seen, Weights, decode_update, encode
-from riverrank.state.records import Event
+from riverrank.state.records.incoming import Event
 from test_learner import SPACE, shop
 
 

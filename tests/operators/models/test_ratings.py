@@ -12,7 +12,8 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state.item_tables import NEGATIVES, POSITIVES, RATING_SUM, RATINGS
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
 from riverrank.state.messages import CatalogueUpdate
-from riverrank.state.records import Item, decode_event, decode_item
+from riverrank.state.records.decoding import decode_event, decode_item
+from riverrank.state.records.incoming import Item
 
 UNRATED = 3.5
 

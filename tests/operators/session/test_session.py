@@ -9,7 +9,9 @@ from riverrank.operators.session.session import LATE_IDS, Session
 from riverrank.operators.settings import Behaviour, HistorySettings, ImpressionSettings, SignalSettings
 from riverrank.state.hashing import hash32, hash64
 from riverrank.state.messages import Feedback, History, Outcome, Seen, decode_feedback, encode
-from riverrank.state.records import MAX_PROFILE_BYTES, MAX_TS, Event, to_json
+from riverrank.state.records.bounds import MAX_PROFILE_BYTES, MAX_TS
+from riverrank.state.records.incoming import Event
+from riverrank.state.records.outgoing import to_json
 from riverrank.state.sessions import SessionState, decode_session
 
 HOUR = 3_600_000

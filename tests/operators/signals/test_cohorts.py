@@ -13,7 +13,7 @@ from riverrank.state.hashing import hash32
 from riverrank.state.item_tables import ItemTable
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback, Seen, decode_update
-from riverrank.state.records import Event
+from riverrank.state.records.incoming import Event
 from test_signals import whole_and_restored
 
 SMALL = Behaviour(signals=SignalSettings(neighbours=8, items=500))

@@ -14,7 +14,7 @@ from riverrank.state.hashing import uniforms
 from riverrank.state.item_tables import VectorTable, from_bfloat16, to_bfloat16
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback, Seen, VectorUpdate, decode_update, encode
-from riverrank.state.records import Event
+from riverrank.state.records.incoming import Event
 
 SMALL = Behaviour(embedding=EmbeddingSettings(dimensions=8, negatives=64))
 

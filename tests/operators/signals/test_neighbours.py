@@ -34,7 +34,7 @@ from riverrank.operators.slate.recommend import Recommend
 from riverrank.state.item_tables import SESSION_ITEMS
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback, Seen, decode_update
-from riverrank.state.records import Event
+from riverrank.state.records.incoming import Event
 
 ITEMS = 300 + SIEVE
 FAR = {row: row - 15 + SIEVE for row in range(15, 30)}  # rows that are as those below 15 by remainder

@@ -31,7 +31,7 @@ from riverrank.state.item_tables import (
 )
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import CatalogueUpdate, Feedback, Outcome, Seen, SignalUpdate, decode_update
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 SMALL = Behaviour(signals=SignalSettings(neighbours=8, items=200, flush_events=7))
 

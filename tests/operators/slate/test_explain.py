@@ -26,7 +26,8 @@ from riverrank.operators.slate.rules import Rules
 from riverrank.state.event_types import verbs
 from riverrank.state.learners import LearnerState
 from riverrank.state.messages import CatalogueUpdate
-from riverrank.state.records import Cause, Item
+from riverrank.state.records.incoming import Item
+from riverrank.state.records.outgoing import Cause
 from shop_pipeline import PLAIN, Shop
 
 SCALE = st.sampled_from([1e-3, 1.0, 30.0])

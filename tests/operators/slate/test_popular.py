@@ -10,7 +10,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
 from riverrank.operators.slate.popular import PopularSlate
 from riverrank.state.messages import CatalogueUpdate, Feedback, decode_update
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 
 EVERY = 10_000
 MINUTE = 60_000

@@ -7,7 +7,8 @@ from riverrank.operators.recent import Recent
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour, ExplorationSettings, LearnerSettings, SlateSettings
 from riverrank.state.learners import decode_learner
-from riverrank.state.records import Event, Slate
+from riverrank.state.records.incoming import Event
+from riverrank.state.records.outgoing import Slate
 from shop_pipeline import PLAIN, Shop, ids
 
 

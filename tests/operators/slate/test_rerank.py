@@ -18,7 +18,7 @@ from riverrank.operators.slate.rerank import Ranked, Reranker, descending, diver
 from riverrank.operators.slate.rules import Rules
 from riverrank.operators.slate.served import NOWHERE, standing
 from riverrank.state.messages import CatalogueUpdate, Feedback, Outcome, decode_update
-from riverrank.state.records import Event, Item
+from riverrank.state.records.incoming import Event, Item
 from shop_pipeline import Shop
 
 NONE = ExplorationSettings(rate=0.0)

@@ -14,7 +14,8 @@ from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, RulesSettings
 from riverrank.operators.slate.rules import Rules, add_amounts, categories, pin, strongest_token
 from riverrank.state.messages import CatalogueUpdate
-from riverrank.state.records import Item, Slate
+from riverrank.state.records.incoming import Item
+from riverrank.state.records.outgoing import Slate
 from shop_pipeline import PLAIN, Shop, ids
 
 

@@ -15,7 +15,9 @@ from riverrank.operators.slate.decimals import ROOM, fixed, significant, write_d
 from riverrank.operators.slate.explain import MOST, NONE, Phrases, Reasons
 from riverrank.operators.slate.writing import Slots, SlotWriter
 from riverrank.state.messages import CatalogueUpdate
-from riverrank.state.records import Cause, Item, Slot, decode_item, to_json
+from riverrank.state.records.decoding import decode_item
+from riverrank.state.records.incoming import Item
+from riverrank.state.records.outgoing import Cause, Slot, to_json
 
 ODD = ['"', "\\", "a\\u0041", "\x00\x1f\x7f", "\u2028", "ÿ Ā", "\U0001f600", "x" * 256, "</script>"]
 TEXT = st.one_of(st.sampled_from(ODD), st.text(st.characters(codec="utf-8"), min_size=1, max_size=20))

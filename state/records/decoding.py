@@ -1,30 +1,33 @@
-"""Every record that crosses the job's edges, and the one decoder from bytes to a record or a reason.
+"""The one way from bytes to a record, or to a reason.
 
 Nothing here knows what a record is used for. A decoder never raises on bad input: it returns a `Reject`.
 """
 
 import re
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
+from riverrank.state.event_types import EVENT_TYPES
 
-from .event_types import EVENT_TYPES
+from .bounds import (
+    MAX_COMPONENTS,
+    MAX_CONTEXT_BYTES,
+    MAX_DEPTH,
+    MAX_ID_BYTES,
+    MAX_IMPRESSION_ITEMS,
+    MAX_NUMBER,
+    MAX_PROFILE_BYTES,
+    MAX_RECORD_BYTES,
+    MAX_SLATE_ID_BYTES,
+    MAX_TS,
+    fits,
+)
+from .incoming import Event, Item
+from .outgoing import DeadLetter, Reason, to_json
 
-MAX_RECORD_BYTES = 1 << 20
-MAX_ID_BYTES = 256
-MAX_IMPRESSION_ITEMS = 1000
-MAX_NUMBER = 1e6  # of a `value` and of a component of an embedding, either way
-MAX_COMPONENTS = 4096  # of an embedding
-MAX_PROFILE_BYTES = 8 * 1024  # of `attributes` as JSON
-MAX_CONTEXT_BYTES = 1024  # as JSON
-MAX_SLATE_ID_BYTES = 320
-MAX_TS = 253_402_300_799_999  # the last millisecond of the year 9999
 RAW_KEPT_BYTES = 1024
 MAX_LETTER_BYTES = 1_000_000  # of a dead letter's `raw` as JSON: a broker takes 1 MiB a record, unless told otherwise
-MAX_DEPTH = 64  # levels of nesting in `context` and `attributes`
 DETAIL_KEPT = 200  # characters of what msgspec says, which may quote the record
-
-Reason = Literal["bad_encoding", "bad_json", "bad_field", "too_large", "late", "ahead"]
 
 
 class Reject(msgspec.Struct, frozen=True):
@@ -32,109 +35,6 @@ class Reject(msgspec.Struct, frozen=True):
 
     reason: Reason
     detail: str
-
-
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One record of the `events` stream: `type` is one of EVENT_TYPES, `ts` event time in epoch milliseconds."""
-
-    event_id: str
-    type: str
-    user_id: str
-    ts: int
-    item_id: str | None = None
-    value: float | None = None
-    items: tuple[str, ...] | None = None
-    slate_id: str | None = None
-    context: dict[str, Any] | None = None
-    attributes: dict[str, Any] | None = None
-
-
-class Item(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One record of the `items` stream; the newest `ts` of an `item_id` wins, whatever the order of arrival."""
-
-    item_id: str
-    ts: int
-    title: str | None = None
-    text: str | None = None
-    categories: tuple[str, ...] = ()
-    attributes: dict[str, Any] = {}
-    embedding: tuple[float, ...] | None = None
-    published_ts: int | None = None
-    available: bool = True
-    deleted: bool = False
-
-
-class Cause(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A reason of a slot: what moved its score (`weight`, in logits), and by which item or value."""
-
-    code: str
-    item_id: str | None = None
-    value: str | None = None
-    weight: float | None = None
-
-
-class Slot(msgspec.Struct, frozen=True):
-    """One place of a slate."""
-
-    item_id: str
-    rank: int
-    score: float
-    propensity: float
-    sources: tuple[str, ...]
-    reasons: tuple[Cause, ...]
-
-
-class ModelInfo(msgspec.Struct, frozen=True):
-    """What the answer was made from: feedbacks this learner has learned from, and the ranker's version."""
-
-    examples: int
-    global_version: int
-
-
-class Slate(msgspec.Struct, frozen=True):
-    """The ranked list that answers one event (`trigger`)."""
-
-    slate_id: str
-    user_id: str
-    version: int
-    ts: int
-    trigger: str
-    strategy: Literal["cold", "warm"]
-    arm: str
-    model: ModelInfo
-    items: tuple[Slot, ...]
-
-
-class DeadLetter(msgspec.Struct, frozen=True):
-    """A record that cannot be used. `offset` is Kafka's, or the line number from 0 of a file."""
-
-    topic: str
-    partition: int
-    offset: int
-    reason: Reason
-    detail: str
-    raw: str
-    ts: int
-
-
-class Receipt(msgspec.Struct, frozen=True):
-    """The proof of an erasure."""
-
-    event_id: str
-    user_id: str
-    ts: int
-    erased: tuple[str, ...]
-
-
-class Prediction(msgspec.Struct, frozen=True):
-    """A prediction made before learning: a rating in the units of `value`, or a probability of a positive reward."""
-
-    event_id: str
-    user_id: str
-    item_id: str
-    prediction: float
-    label: float
-    kind: Literal["rating", "click"]
 
 
 class _Key(msgspec.Struct):
@@ -147,9 +47,7 @@ Record = TypeVar("Record", Event, Item)
 
 _EVENT = msgspec.json.Decoder(Event)
 _ITEM = msgspec.json.Decoder(Item)
-_ENCODER = msgspec.json.Encoder()
 _may_overflow = re.compile(rb"\d{19}").search
-to_json = _ENCODER.encode
 
 
 def decode_event(raw: bytes | None, latest: int = MAX_TS) -> Event | Reject:
@@ -188,12 +86,6 @@ def decode_item(raw: bytes | None, key: bytes | None = None, ts: int = 0, latest
             return item
         fault = _item_fault(item)
     return Reject("bad_field", fault) if fault else _in_time(item, latest)
-
-
-def fits(text: str, most: int) -> bool:
-    """Whether `text` is at most `most` bytes of UTF-8."""
-    length = len(text)
-    return length <= most and (4 * length <= most or len(text.encode("utf-8", "surrogatepass")) <= most)
 
 
 def dead_letter(raw: bytes | None, reject: Reject, topic: str, partition: int, offset: int, ts: int) -> DeadLetter:
