@@ -25,7 +25,7 @@ demo: $(SETUP) ## a simulated shop on a real Kafka, Flink and Valkey, for a minu
 test: lint ## all that must hold: lint, types, doctests, and tests on the real services
 	$(PY) -m pytest
 
-docs-check: $(SETUP) ## runs every command that README and docs show, as it stands, in some minutes
+docs-check: $(SETUP) ## runs every command and client that README and docs show, as they stand, in minutes
 	$(PY) -m pytest tests/docs_check.py tests/clients_check.py
 
 bench: $(SETUP) ## what the job costs in time and bytes, beside other ways; writes docs/benchmarks.md

@@ -12,6 +12,7 @@ from riverrank.state.runtime.durations import milliseconds
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 CountOrNone = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Reward = Annotated[float, Meta(ge=-1000.0, le=1000.0)]
 Rate = Annotated[float, Meta(gt=0.0, le=10.0)]
 Logits = Annotated[float, Meta(gt=0.0, le=100.0)]
 Milliseconds = Annotated[int, Meta(ge=0, extra={"unit": "ms"})]
@@ -30,7 +31,11 @@ def reward_section() -> type[Section]:
     -1.0
     """
     fields = [
-        (entry.name, Annotated[float, Meta(description=f"reward of a {entry.name}; above 0 is positive")], entry.reward)
+        (
+            entry.name,
+            Annotated[Reward, Meta(description=f"reward of a {entry.name}; above 0 is positive")],
+            entry.reward,
+        )
         for entry in EVENT_TYPES.values()
         if entry.reward is not None
     ]
@@ -47,7 +52,9 @@ class RewardSettings(_Rewards):
     rate_most: Annotated[
         float, Meta(ge=-1e6, le=1e6, description="a rating above this is taken for it: no wild one moves a mean")
     ] = 5.0
-    rate_from: Annotated[float, Meta(description="a rating from this value on is worth 1, below it -1")] = 4.0
+    rate_from: Annotated[
+        float, Meta(ge=-1e6, le=1e6, description="a rating from this value on is worth 1, below it -1")
+    ] = 4.0
 
 
 class HistorySettings(Section):
@@ -243,7 +250,7 @@ class Behaviour(Section):
     """All settings of the operators, handed to each of them whole."""
 
     allowed_lateness: Annotated[
-        Milliseconds, Meta(description="an event older than its user's newest by more than this is late")
+        Milliseconds, Meta(description="an event older than its user's second newest by more than this is late")
     ] = 3_600_000
     allowed_ahead: Annotated[
         Milliseconds, Meta(description="an event or item that is newer than the wall clock by more than this is ahead")

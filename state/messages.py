@@ -343,7 +343,7 @@ class _SignalUpdate1(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 Learned = SignalUpdate | VectorUpdate  # what was learned from events up to a time
-LAST = (1 << 62) - 1  # the time of what is told at the end of the input: it is for no event
+LAST = 1 << 61  # is added to the time of what is told at the end of the input: it is for no event
 Update = Learned | Weights | CatalogueUpdate
 _decode_update = msgspec.msgpack.Decoder(Update | _SignalUpdate1).decode
 

@@ -135,13 +135,18 @@ def test_the_code_on_the_page_reads_slates_and_never_waits_for_redis(
         client.sadd("rr:gone", "gone", "another")
     assert shown("u-17", 10) == ["a", "ü", "c"] and shown("u-17", 2) == ["a", "ü"]
     assert shown("nobody", 10) == ["p", "q"]
+
+    def seconds(expected: list[str]) -> float:
+        began = time.monotonic()
+        assert shown("u-17", 10) == expected
+        return time.monotonic() - began
+
+    usual = seconds(["a", "ü", "c"])  # the start of the program is in it
     assert valkey.pid is not None
     os.kill(valkey.pid, signal.SIGSTOP)
     try:
-        began = time.monotonic()
-        assert shown("u-17", 10) == []
-        assert time.monotonic() - began < 10, "a page waited for Redis"  # the start of the program is in it
+        assert seconds([]) < usual + 1.5, "a page waited for Redis"
     finally:
         os.kill(valkey.pid, signal.SIGCONT)
     valkey.stop()
-    assert shown("u-17", 10) == []
+    assert seconds([]) < usual + 1.5, "a page waited for Redis"

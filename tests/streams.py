@@ -40,11 +40,11 @@ def cached(valkey: services.Valkey, users: Iterable[str]) -> dict[str, int]:
         return {user: int(client.hget(f"rr:slate:{user}", "version") or -1) for user in users}
 
 
-def popular(valkey: services.Valkey, prefix: str = "rr:") -> list[tuple[str, float]]:
-    """What the slate of whoever has none holds: items with their scores, best first."""
+def popular(valkey: services.Valkey, prefix: str = "rr:") -> Record:
+    """The slate of whoever has none, without what tells how far the ranker is."""
     with redis.Redis.from_url(valkey.url) as client:
         slate = json.loads(client.hget(f"{prefix}popular", "slate") or "null")
-    return [(slot["item_id"], slot["score"]) for slot in slate["items"]]
+    return {name: value for name, value in slate.items() if name != "model"}
 
 
 def topics(broker: services.KafkaBroker, folder: Path, name: str, *lines: str) -> Path:

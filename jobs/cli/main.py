@@ -64,6 +64,8 @@ def carry_out(commands: typer.Typer, name: str, arguments: list[str] | None = No
     """Run what the arguments say, and report an error in one line on standard error; the exit code."""
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    # What fails is raised, and told once.
+    logging.getLogger("kafka").setLevel(logging.WARNING if debug else logging.CRITICAL)
     logging.getLogger("riverrank").setLevel(logging.DEBUG if debug else logging.INFO)
     try:
         code = typer.main.get_command(commands).main(args=arguments, prog_name=name, standalone_mode=False)

@@ -372,7 +372,7 @@ def _environment() -> dict[str, str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(
             f"{path}: cannot read it ({error.strerror}); --config takes the path of a TOML file"

@@ -115,7 +115,7 @@ def _default(value: Any) -> str:
 
 def _used(entry: EventType) -> Iterable[str]:
     """The fields that a type may have besides, and that it has a use for."""
-    return (*entry.uses, *(("slate_id",) if entry.interaction or entry.name == "impression" else ()))
+    return (*entry.uses, *(("slate_id",) if entry.interaction or "items" in entry.needs else ()))
 
 
 def _named(fields: Iterable[str]) -> str:

@@ -19,7 +19,8 @@ START = 1024  # rows that arrays begin with
 
 
 class Ledger:
-    """Items by row, the rows that may be served, of each user what was liked, and what is hidden, as the job hides it.
+    """Items by row, the rows that may be served, of each user what was liked, and what is hidden, as the job
+    hides it, but for late events and for users from whom all is hidden.
 
     Liked rows are distinct, the latest interaction last, `LIKED` at most. `ts` is the time, in epoch milliseconds.
 

@@ -90,7 +90,10 @@ def course(
     shop = _Open(config, Shop(ShopSettings(seed=seed, customers=customers, drift=0.0)), without)
     old = shop.until(before)
     shop.shop.flip()
-    return old, shop.until(after)
+    new = shop.until(after)
+    if not (old and new):
+        raise UsageError("--without: nobody was shown anything; leave the job what it answers, a click or a request")
+    return old, new
 
 
 def summed_up(courses: Sequence[tuple[list[Look], list[Look]]], before: int) -> Report:
@@ -150,7 +153,7 @@ class _Open:
         self.shop = shop
         self.without = without
         self.slates: dict[str, Listed] = {}  # the latest, by user
-        # Its customers take nothing twice: all that they took is hidden.
+        # All that its customers took, and the job was told of, is hidden: they tire of it.
         slate = msgspec.structs.replace(config.behaviour.slate, hide=tuple(INTERACTIONS))
         self.pipeline = Pipeline(msgspec.structs.replace(config.behaviour, slate=slate))
         for item in shop.catalogue(OPENS_AT_MS):

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from find_libpython import find_libpython
-from riverrank.jobs.config.schema import Config, FileSettings
+from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.jobs.local.reading import read_lines
+from riverrank.jobs.local.reading import plain_copy, read_lines
 from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.operators.tally import Tally
 from riverrank.state.outputs import OUTPUTS
@@ -42,7 +42,7 @@ POLL_SECONDS = 0.1
 STOP_SECONDS = 30
 WRAPPERS = ("Recovery is suppressed", "Job execution failed", "java.lang.reflect.InvocationTargetException")
 
-DECOMPRESSION = re.compile("zlib|gzip|java.util.zip", re.IGNORECASE)
+DECOMPRESSION = re.compile("zlib|gzip|java.util.zip|EOFException", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
@@ -293,17 +293,23 @@ def _require_thread_mode(env: "StreamExecutionEnvironment") -> None:
 
 @contextmanager
 def _spooled(config: Config) -> Iterator[Config]:
-    """`config` with standard input, where it is read, as a temporary file: Flink reads files only."""
-    files = config.files
-    names = [name for name in ("events", "items") if getattr(files, name) == "-"]
-    if not names:
-        yield config
-        return
-    with tempfile.NamedTemporaryFile(prefix="riverrank-stdin-", suffix=".jsonl") as spool:
-        shutil.copyfileobj(sys.stdin.buffer, spool)
-        spool.flush()
-        changed: FileSettings = msgspec.structs.replace(files, **{names[0]: spool.name})
-        yield msgspec.structs.replace(config, files=changed)
+    """`config` with temporary files in place of standard input, as Flink reads files only, and of those that Flink
+    would read otherwise than `replay` does.
+    """
+    with ExitStack() as stack:
+        files = config.files
+        for name in ("events", "items"):
+            path = getattr(files, name)
+            if path == "-":
+                spool = stack.enter_context(tempfile.NamedTemporaryFile(prefix="riverrank-stdin-", suffix=".jsonl"))
+                shutil.copyfileobj(sys.stdin.buffer, spool)
+                spool.flush()
+                path = spool.name
+            if path:
+                spool = stack.enter_context(tempfile.NamedTemporaryFile(prefix="riverrank-lines-", suffix=".jsonl"))
+                path = spool.name if plain_copy(path, spool) else path
+            files = msgspec.structs.replace(files, **{name: path})
+        yield msgspec.structs.replace(config, files=files)
 
 
 def _scratch() -> tempfile.TemporaryDirectory[str]:

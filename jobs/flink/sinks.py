@@ -51,7 +51,7 @@ def outputs(config: Config, tallies: str = "") -> Outputs:
 
 
 def to_parts(lines: DataStream, directory: Path, output: str) -> None:
-    """Write lines as part files to `directory`, one writer a subtask."""
+    """Write lines, of characters that are a byte each, as part files to `directory`, one writer a subtask."""
     sink = (
         FileSink.for_row_format(flink_path(directory), Encoder.simple_string_encoder(LINE_ENCODING))
         .with_bucket_assigner(BucketAssigner.base_path_bucket_assigner())

@@ -10,7 +10,7 @@ from pyflink.datastream import DataStream, KeyedStream, OutputTag, StreamExecuti
 from pyflink.java_gateway import get_gateway
 from pyflink.table import StreamTableEnvironment
 from riverrank.jobs.config.schema import Config
-from riverrank.jobs.local.reading import read_items
+from riverrank.jobs.local.reading import read_items, topic_of
 from riverrank.operators.cache.redis_cache import Cache
 from riverrank.operators.flink.cache import CacheFunction, SendReceipts
 from riverrank.operators.flink.channels import (
@@ -69,7 +69,7 @@ def build(
 
     events = _events(env, tables, config, outputs)
     updates = _items(env, tables, config, outputs)
-    session = operators.session(behaviour, _topic(config, "events"), outputs, job.state_ttl)
+    session = operators.session(behaviour, topic_of(config, "events"), outputs, job.state_ttl)
     feedback = _placed(_keyed(events, job.parallelism).process(session, KEYED), uids.SESSION, job.parallelism)
     shards = min(job.parallelism, behaviour.signals.shards)
     signals = _placed(
@@ -120,7 +120,7 @@ def _events(
 ) -> DataStream:
     """Events with the key of their user; forward from the source, so that a user's events stay in order."""
     stream, read = sources.events(env, tables, config, uids.EVENTS_SOURCE)
-    parse = ParseEvents(read, _topic(config, "events"), outputs)
+    parse = ParseEvents(read, topic_of(config, "events"), outputs)
     return _placed(stream.process(parse, KEYED), uids.EVENTS_PARSE, _readers(config, config.files.events))
 
 
@@ -132,7 +132,7 @@ def _items(
     if source is None:
         return None
     stream, read = source
-    parse = ParseItems(config.behaviour, read, _topic(config, "items"), outputs, updates=_follows(config))
+    parse = ParseItems(config.behaviour, read, topic_of(config, "items"), outputs, updates=_follows(config))
     return _placed(stream.process(parse, BYTES), uids.ITEMS_PARSE, _readers(config, config.files.items))
 
 
@@ -152,11 +152,6 @@ def _follows(config: Config) -> bool:
     """Whether the catalogue changes while the job runs. A file is read whole before the first slate; only its dead
     letters are left to find."""
     return not config.files.items
-
-
-def _topic(config: Config, name: str) -> str:
-    """What dead letters name as the topic of `events` or `items`: a file is called as the stream is."""
-    return name if getattr(config.files, name) else str(getattr(config.kafka, name))
 
 
 def _readers(config: Config, path: str) -> int:

@@ -132,17 +132,23 @@ class Pipeline:
         outputs: Mapping[str, Write] | None = None,
         cache: CacheWriter | None = None,
         popular_every: int = 10_000,
+        ttl_ms: int = 0,
+        topics: Mapping[str, str] | None = None,
     ) -> None:
-        """`outputs` are those of `state.outputs.OUTPUTS` that go anywhere, by name; `popular_every` in milliseconds."""
+        """`outputs` are those of `state.outputs.OUTPUTS` that go anywhere, by name; `popular_every` in milliseconds.
+        `ttl_ms`: how long slates are cached, 0 for ever. `topics` are what dead letters call `events` and `items`, if
+        otherwise.
+        """
         self.behaviour = behaviour
         self.outputs = dict(outputs or {})
         self.cache = cache
+        self.topics = {"events": "events", "items": "items", **(topics or {})}
         self.intake = Intake(behaviour)
         self.lessons = Lessons(behaviour, self.intake.session)
         self.index = self.lessons.index
         predict = PREDICTIONS.name in self.outputs
         self.recommend = Recommend(behaviour, self.index, predict=predict, popular_every=popular_every)
-        self.gone = Gone(self.index, 0, wall_ms)
+        self.ttl_ms = ttl_ms
         self.users: dict[str, bytes] = {}  # what RECOMMEND keeps, by user
         self.slates = 0
         self.tally = Tally()
@@ -155,10 +161,15 @@ class Pipeline:
         item = item_of(arrival, self.behaviour)
         if isinstance(item, Item):
             self.lessons.item(item)
-            if self.cache is not None and (write := self.gone.after(CatalogueUpdate(item))) is not None:
-                self.cache.put(write)
         else:
-            self._reject(arrival, item, "items")
+            self._reject(arrival, item, self.topics["items"])
+
+    def open(self) -> None:
+        """To be called once the catalogue is read: tell the cache what it has to know of it."""
+        if self.cache is not None:
+            for write in Gone(self.index, self.ttl_ms, wall_ms).first():
+                self.cache.put(write)
+        self.refresh_popular()
 
     def event(self, arrival: Arrival) -> Answer | None:
         """Take a record of the events stream; None where it is not to be answered, or cannot be used."""
@@ -198,7 +209,7 @@ class Pipeline:
             self.tally.accepted += 1
             return self._answer(message)
         if isinstance(message, Rejected):
-            self._reject(message.arrival, message.reject, "events")
+            self._reject(message.arrival, message.reject, self.topics["events"])
         elif isinstance(message, Redelivery):
             self.tally.redelivered += 1
         else:

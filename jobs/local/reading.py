@@ -5,7 +5,7 @@ import io
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +17,7 @@ from riverrank.state.records.incoming import Item
 STANDARD = "-"
 POLL_MS = 1_000
 BUFFER_BYTES = 1 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read(config: Config, name: str) -> Iterator[Arrival]:
@@ -32,14 +33,54 @@ def read_lines(path: str) -> Iterator[Arrival]:
 
     Raises Failure where a gz file is damaged.
     """
+    with _sound(path) as file:
+        for number, line in enumerate(file):
+            if value := _line(number, line):
+                yield Arrival(0, number, 0, value)
+
+
+def plain_copy(path: str, copy: IO[bytes]) -> bool:
+    """Whether the file has lines that Flink reads otherwise than `read_lines`; then all of it is in `copy`, which both
+    read alike. Raises Failure as that does.
+    """
+    with _sound(path) as file:
+        if not any(_is_torn(number, line) for number, line in enumerate(file)):
+            return False
+    with _sound(path) as file:
+        copy.writelines(_line(number, line) + b"\n" for number, line in enumerate(file))
+    copy.flush()
+    return True
+
+
+def _line(number: int, line: bytes) -> bytes:
+    """A line without what ends it, and the first without a byte order mark. A CR within it is a blank, as in JSON:
+    Flink would see the end of a line there.
+    """
+    value = line.rstrip(b"\r\n")
+    if not number:
+        value = value.removeprefix(BYTE_ORDER_MARK)
+    return value.replace(b"\r", b" ") if b"\r" in value else value
+
+
+def _is_torn(number: int, line: bytes) -> bool:
+    if not number and line.startswith(BYTE_ORDER_MARK):
+        return True
+    return b"\r" in line and b"\r" in line.rstrip(b"\r\n")
+
+
+@contextmanager
+def _sound(path: str) -> Iterator[IO[bytes]]:
+    """The open file. Raises Failure where it is found to be damaged while it is read."""
     with _open(path) as file:
         try:
-            for number, line in enumerate(file):
-                value = line.rstrip(b"\r\n")
-                if value:
-                    yield Arrival(0, number, 0, value)
+            yield file
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise Failure(f"{path}: damaged gzip data ({error})") from error
+
+
+def topic_of(config: Config, name: str) -> str:
+    """What dead letters name as the topic of `events` or `items`: a file is called as the stream is."""
+    return name if getattr(config.files, name) else str(getattr(config.kafka, name))
 
 
 def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Arrival]:

@@ -22,7 +22,7 @@ from riverrank.state.runtime.environment import cores
 from .ahead import ahead
 from .cache import LocalCache
 from .pipeline import Message, Pipeline
-from .reading import read
+from .reading import read, topic_of
 from .writing import opened
 
 PROGRESS_EVERY = 20_000  # records
@@ -38,22 +38,35 @@ def run(config: Config) -> None:
         with uninterrupted(), _told(SLOW_SECONDS, "compiling kernels, which takes up to a minute the first time"):
             warm(config.behaviour)  # kernels are loaded once for both processes, and by callbacks of C
         cache = LocalCache(config, outputs) if config.redis.url else None
-        pipeline = Pipeline(config.behaviour, outputs, cache, config.cache.popular_every)
-        for arrival in _watched(config, "items"):
-            pipeline.item(arrival)
-        pipeline.refresh_popular()
-        gc.freeze()  # modules and catalogue stay: not to be looked through at each collection
-        for message in _messages(config, pipeline):
-            pipeline.hear(message)
-        pipeline.refresh_popular(last=True)
-        if cache is not None:
-            cache.finish()
+        names = {name: topic_of(config, name) for name in ("events", "items")}
+        pipeline = Pipeline(config.behaviour, outputs, cache, config.cache.popular_every, config.cache.ttl, names)
+        try:
+            _read_all(config, pipeline)
+            if cache is not None:
+                cache.finish()
+        except Failure:
+            _tell(pipeline)
+            raise
     seconds = time.monotonic() - started
     log.info("%d slates in %.1f s, %.0f a second", pipeline.slates, seconds, pipeline.slates / max(seconds, 1e-9))
-    for line in pipeline.tally.told():
-        log.info(line)
+    _tell(pipeline)
     if fault := pipeline.tally.fault:
         raise Failure(fault)
+
+
+def _read_all(config: Config, pipeline: Pipeline) -> None:
+    for arrival in _watched(config, "items"):
+        pipeline.item(arrival)
+    pipeline.open()
+    gc.freeze()  # modules and catalogue stay: not to be looked through at each collection
+    for message in _messages(config, pipeline):
+        pipeline.hear(message)
+    pipeline.refresh_popular(last=True)
+
+
+def _tell(pipeline: Pipeline) -> None:
+    for line in pipeline.tally.told():
+        log.info(line)
 
 
 @contextmanager

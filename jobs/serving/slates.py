@@ -35,27 +35,28 @@ def get(config: Config, user: str, warnings: TextIO | None = None) -> bytes | No
     One round trip. None where Redis holds neither. `warnings` is standard error unless given.
 
     Raises:
-        UsageError: no Redis is configured, or it can't be reached.
+        UsageError: `user` is no id, no Redis is configured, or it can't be reached.
         Failure: Redis answers, but not with a slate.
     """
+    _require_user(user)
     (own, popular), gone = _cached(config.redis, (slate_key(user), POPULAR))
     if own is not None:
-        return _without(own, gone)
+        return _without(own, gone, user)
     holder = f"{config.redis.prefix}{slate_key(user)}"
     told = sys.stderr if warnings is None else warnings
     if popular is None:
         print(f"Redis holds no {holder}, and no {config.redis.prefix}{POPULAR} either", file=told)
         return None
     print(f"Redis holds no {holder}: this is {config.redis.prefix}{POPULAR}", file=told)
-    return _without(popular, gone)
+    return _without(popular, gone, POPULAR)
 
 
-def _without(raw: bytes, gone: Collection[str]) -> bytes:
-    """A slate without the items that are gone; as it is where it holds none of them, or is no slate."""
+def _without(raw: bytes, gone: Collection[str], user: str) -> bytes:
+    """A slate without what is gone, as it is where it holds nothing of that. Raises Failure where it is no slate."""
     try:
         slate = _decode_slate(raw)
-    except msgspec.MsgspecError:
-        return raw
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Failure(f"what Redis holds for {user} is no slate: {error}") from error
     left = tuple(slot for slot in slate.items if slot.item_id not in gone)
     return raw if len(left) == len(slate.items) else to_json(msgspec.structs.replace(slate, items=left))
 
@@ -77,10 +78,7 @@ def explain(config: Config, user: str, as_json: bool = False, output: TextIO | N
     if as_json:
         print(raw.decode(), file=out)
         return
-    try:
-        slate = _decode_slate(raw)
-    except msgspec.MsgspecError as error:
-        raise Failure(f"what Redis holds for {user} is no slate: {error}") from error
+    slate = _decode_slate(raw)
     Console(file=out, highlight=False).print(table_of(slate)) if out.isatty() else _plain(slate, out)
 
 
@@ -92,11 +90,9 @@ def erase(config: Config, user: str, output: TextIO | None = None) -> str:
     Raises:
         UsageError: `user` is no id, or the broker can't be reached.
     """
+    _require_user(user)
     event = Event(event_id=f"erase-{uuid.uuid4()}", type="erase", user_id=user, ts=wall_ms())
     value = to_json(event)
-    checked = decode_event(value)
-    if not isinstance(checked, Event):
-        raise UsageError(f"USER: {checked.detail}")
     if not config.kafka.bootstrap:
         print(value.decode(), file=sys.stdout if output is None else output)
         return event.event_id
@@ -114,6 +110,16 @@ def erase(config: Config, user: str, output: TextIO | None = None) -> str:
         if producer is not None:
             producer.close(timeout=1)
     return event.event_id
+
+
+def _require_user(user: str) -> None:
+    """Raises UsageError where `user` is no id."""
+    try:
+        checked = decode_event(to_json(Event("e", "request", user, 0)))
+    except UnicodeEncodeError as error:
+        raise UsageError("USER: expected UTF-8") from error
+    if not isinstance(checked, Event):
+        raise UsageError(f"USER: {checked.detail.removeprefix('user_id: ')}")
 
 
 def table_of(slate: Slate, titles: dict[str, str] | None = None, rows: int | None = None) -> Table:

@@ -24,7 +24,7 @@ LINE = Types.STRING()
 LINE_ENCODING = "ISO-8859-1"  # of its characters each is one byte of the line: nothing to be looked at on the way
 STORED = Types.PICKLED_BYTE_ARRAY()
 
-END_OF_INPUT = LAST + 1  # an event time that only the last watermark reaches
+END_OF_INPUT = 2 * LAST  # an event time that only the last watermark reaches
 ONE_SHARD = "0"  # the key of what goes to RANKER, and to SIGNALS where it is one learner
 PAIRS = OutputTag("pairs", KEYED)
 SAMPLE = OutputTag("sample", KEYED)

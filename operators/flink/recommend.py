@@ -68,15 +68,15 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.gone: Gone | None = None
         self.untold: list[CacheWrite] = []
         self.tells_gone = subtask_of(runtime_context) == 0
-        self.hears_of_the_end = False
+        self.ends_for = ""  # the user whose timer tells of the end of the input
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Any]:
         feedback = decode_feedback(value)
         user_id = feedback.event.user_id
         held = self.state.value()
         recommend = self._logic(ctx)
-        if self.cache is not None and not self.hears_of_the_end:
-            self.hears_of_the_end = True
+        if self.cache is not None and not self.ends_for:
+            self.ends_for = user_id
             ctx.timer_service().register_event_time_timer(END_OF_INPUT)
         if self.untold:
             yield from self._told_at_first()
@@ -88,6 +88,10 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
             yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, answer.version, answer.slate))
         yield from self.answers.emit(user_id, answer)
         if answer.erased:
+            if cache is not None:  # an earlier instance may have set it too
+                ctx.timer_service().delete_event_time_timer(END_OF_INPUT)
+            if user_id == self.ends_for:
+                self.ends_for = ""
             receipt = receipt_of(feedback.event, cached=cache is not None)
             if cache is not None:
                 yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, 0, None, receipt))
@@ -106,7 +110,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         gone = self.gone
         if gone is not None and isinstance(update, CatalogueUpdate) and (write := gone.after(update)) is not None:
             yield cache.write(write)
-        ts = update.ts if isinstance(update, SignalUpdate) and update.ts != LAST else logic.index.meta.ts
+        ts = update.ts if isinstance(update, SignalUpdate) and update.ts < LAST else logic.index.meta.ts
         popular = logic.popular(ts)
         if popular is not None:
             yield cache.write(popular)
@@ -114,9 +118,11 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
     def on_timer(self, timestamp: int, ctx: KeyedBroadcastProcessFunction.OnTimerContext) -> Iterator[Row]:
         """At the end of the input: the slate for whoever has none, once all that was learned is known."""
         logic = self._logic(ctx)
+        assert self.cache is not None, "without one there is no timer"
+        yield from self._told_at_first()
         self.index.advance(ctx, timestamp)
         popular = logic.popular(logic.index.meta.ts, last=True)
-        if self.cache is not None and popular is not None:
+        if popular is not None:
             yield self.cache.write(popular)
 
     def _logic(self, ctx: Any) -> Recommend:

@@ -93,8 +93,7 @@ def apply_vectors(index: Indexed, update: VectorUpdate) -> None:
 
 def _pass(index: Indexed, update: Learned) -> None:
     """Note the time of an update."""
-    if update.ts != LAST:
-        index.meta.ts = max(index.meta.ts, update.ts)
+    index.meta.ts = max(index.meta.ts, update.ts % LAST)
 
 
 def _rows(index: Indexed, ids: Sequence[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from riverrank.operators.settings import Behaviour
 from riverrank.state.journal import Journal
-from riverrank.state.messages import CatalogueUpdate, Learned, Update, decode_update, encode
+from riverrank.state.messages import LAST, CatalogueUpdate, Learned, Update, decode_update, encode
 from riverrank.state.records.incoming import Item
 
 from .item_index import ITEM, WEIGHTS, ItemIndex
@@ -30,6 +30,7 @@ class EventTimeBuffer:
         self._journal = journal
         self._most = min(MOST_WAITING, journal.limit // 2)  # so that a log without what was applied is half as long
         self._waiting: deque[tuple[Learned, bytes]] = deque()  # with how each is encoded
+        self._last: list[tuple[Learned, bytes]] = []  # what is told at the end of the input, likewise
 
     def take(self, update: Update, encoded: bytes | None = None) -> None:
         """Keep an update, which came as `encoded`, if it did. What was learned is applied by `release`, or where more
@@ -37,7 +38,7 @@ class EventTimeBuffer:
         """
         if isinstance(update, Learned):
             encoded = encoded or encode(update)
-            self._waiting.append((update, encoded))
+            (self._last if update.ts >= LAST else self._waiting).append((update, encoded))
             while len(self._waiting) > self._most:
                 self._apply_oldest()
             self._drop_forgotten()
@@ -59,9 +60,13 @@ class EventTimeBuffer:
             self.take(CatalogueUpdate(item))
 
     def release(self, ts: int) -> None:
-        """Apply what was learned from events before `ts`, in the order it came."""
+        """Apply what was learned from events before `ts`, in the order it came; after LAST all there is."""
         while self._waiting and self._waiting[0][0].ts < ts:
             self._apply_oldest()
+        if ts >= LAST:
+            for update, _ in self._last:
+                self.index.apply(update)
+            self._last.clear()
 
     def _apply_oldest(self) -> None:
         self.index.apply(self._waiting.popleft()[0])
@@ -73,5 +78,5 @@ class EventTimeBuffer:
     def _compact(self) -> None:
         """Write what was applied, and begin the log with what waits."""
         self._journal.compact(self.index.dump())
-        for _, encoded in self._waiting:
+        for _, encoded in (*self._waiting, *self._last):
             self._journal.append(encoded)

@@ -104,7 +104,7 @@ class Ranker:
         for update in self.updates():
             if isinstance(update, VectorUpdate):
                 self.index.apply(update)
-                told.append(encode(msgspec.structs.replace(update, ts=LAST) if last else update))
+                told.append(encode(msgspec.structs.replace(update, ts=LAST + update.ts) if last else update))
             else:
                 told.append(encode(update))
         return told

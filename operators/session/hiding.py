@@ -70,7 +70,8 @@ class Hiding:
 
     def oldest(self, state: LearnerState, ts: int, marks: np.ndarray, most: int) -> np.ndarray:
         """Of items with the hashes `marks`, uint32, that are all hidden, those to serve all the same where nothing else
-        is left: `most` positions, what was hidden longest first and what was refused last: int64.
+        is left: `most` positions, what was hidden longest first, and of what was refused last only where there is
+        nothing but that: int64.
         """
         holds = self._holds(state, ts)
         kinds, hashes = np.frombuffer(state.seen_by, np.uint8)[holds], np.frombuffer(state.seen, "<u4")[holds]
@@ -78,7 +79,10 @@ class Hiding:
         distinct, of = np.unique(hashes, return_inverse=True)
         ranks = np.zeros(len(distinct), np.int64)
         np.maximum.at(ranks, of, np.arange(n) + n * (kinds == REFUSED))
-        return np.argsort(ranks[np.searchsorted(distinct, marks)], kind="stable")[:most]
+        ranks = ranks[np.searchsorted(distinct, marks)]
+        order = np.argsort(ranks, kind="stable")
+        wanted = np.count_nonzero(ranks < n) or len(ranks)
+        return order[: min(most, wanted)]
 
     def _holds(self, state: LearnerState, ts: int) -> np.ndarray:
         """Which of the rows hide at `ts`."""

@@ -184,7 +184,7 @@ class Signals:
         event that is on its way.
         """
         updates = self.updates()
-        return [encode(msgspec.structs.replace(update, ts=LAST) if last else update) for update in updates]
+        return [encode(msgspec.structs.replace(update, ts=LAST + update.ts) if last else update) for update in updates]
 
     def updates(self) -> list[SignalUpdate]:
         """`flush`, not encoded."""

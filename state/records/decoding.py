@@ -264,7 +264,7 @@ def _item_fault(item: Item) -> str | None:
         return fault
     if item.published_ts is not None and (fault := _ts_fault("published_ts", item.published_ts)):
         return fault
-    if item.embedding is None:
+    if item.embedding is None or item.deleted:
         return None
     if len(item.embedding) > MAX_COMPONENTS:
         return f"embedding: expected at most {MAX_COMPONENTS} numbers, got {len(item.embedding)}"

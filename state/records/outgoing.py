@@ -47,7 +47,7 @@ class Slate(msgspec.Struct, frozen=True):
     ts: Annotated[int, Meta(description="event time of what it answers: milliseconds since 1970, UTC")]
     trigger: Annotated[str, Meta(description="the id of the event that it answers")]
     strategy: Annotated[Literal["cold", "warm"], Meta(description="cold until the user has had an interaction")]
-    arm: Annotated[str, Meta(description="the arm of an experiment that the user is in")]
+    arm: Annotated[str, Meta(description="the arm of an experiment that the user is in: `control` yet")]
     model: Annotated[ModelInfo, Meta(description="what it was made from")]
     items: Annotated[tuple[Slot, ...], Meta(description="the places, best first")]
 
@@ -61,7 +61,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     reason: Annotated[Reason, Meta(description="why: see the table of reasons")]
     detail: Annotated[str, Meta(description="the field, what was expected, and what was there")]
     raw: Annotated[str, Meta(description="the record; its first 1,024 bytes where it is too large")]
-    ts: Annotated[int, Meta(description="when it was read, or Kafka's time of it: milliseconds since 1970, UTC")]
+    ts: Annotated[int, Meta(description="Kafka's time of it, milliseconds since 1970, UTC; 0 of a file")]
 
 
 class Receipt(msgspec.Struct, frozen=True):

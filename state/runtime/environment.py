@@ -67,7 +67,7 @@ def clear_core() -> None:
     if len(mine) != 1 or not others:
         return
     for thread in map(int, os.listdir("/proc/self/task")):
-        with suppress(ProcessLookupError):  # it ended meanwhile
+        with suppress(OSError):  # it ended meanwhile, or the cores are others by now: it runs where it may
             if thread != threading.get_native_id() and os.sched_getaffinity(thread) != mine:
                 os.sched_setaffinity(thread, others)
 

@@ -101,6 +101,7 @@ class Row:
     """All rounds of one contestant that tell its pace."""
 
     contestant: str
+    rounds: int
     per_second: Spread
     per_cpu_second: Spread
     first_slate_seconds: Spread
@@ -304,6 +305,7 @@ def rows(rounds: Sequence[Round]) -> list[Row]:
     return [
         Row(
             name,
+            len(paces),
             Spread.of([pace.slates_per_second for pace in paces]),
             Spread.of([pace.slates_per_cpu_second for pace in paces]),
             Spread.of([pace.first_slate_seconds for pace in paces]),

@@ -113,8 +113,11 @@ Table = tuple[Sequence[str], list[list[str]]]  # the names of the columns, and t
 
 def contest_table(rows: Sequence[Row]) -> Table:
     """Contestants."""
-    return ("contestant", "slates a second", "slates a CPU second", "seconds to the first slate"), [
-        [row.contestant, row.per_second.text(), row.per_cpu_second.text(), row.first_slate_seconds.text(1)]
+    return ("contestant", "rounds", "slates a second", "slates a CPU second", "seconds to the first slate"), [
+        [
+            *(row.contestant, str(row.rounds), row.per_second.text(), row.per_cpu_second.text()),
+            row.first_slate_seconds.text(1),
+        ]
         for row in rows
     ]
 

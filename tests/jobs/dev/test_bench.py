@@ -284,7 +284,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     del rounds[2]["empty"]
     assert [ratio.name for ratio in contest.ratios(rounds)] == ["replay / tutorial", "job / tutorial", "job / replay"]
     printed = report.plain(*report.contest_table([job])).splitlines()
-    assert re.split("  +", printed[1]) == ["job", "100 (50 to 150)", "40 (40 to 40)", "9.0 (9.0 to 9.0)"]
+    assert re.split("  +", printed[1]) == ["job", "3", "100 (50 to 150)", "40 (40 to 40)", "9.0 (9.0 to 9.0)"]
 
 
 def test_stop_watches_find_what_each_part_takes_and_not_what_they_cost(work: ModuleType) -> None:

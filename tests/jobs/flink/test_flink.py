@@ -189,7 +189,8 @@ def test_a_bounded_run_ends_with_the_popular_slate_of_replay(
         riverrank(command, *files(inputs, tmp_path / command), "--config", str(rare), "--redis", valkey.url)
         held[command] = popular(valkey, f"{command}:")
     assert held["run"] == held["replay"]
-    scores = [score for _, score in held["run"]]
+    scores = [slot["score"] for slot in held["run"]["items"]]
+    assert held["run"]["ts"] >= START_MS + 1000 * (EVENTS - 1)
     assert len({*scores}) > 5 and scores == sorted(scores, reverse=True)  # of what was learned, at the end
 
 

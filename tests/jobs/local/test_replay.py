@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 from riverrank.jobs.config import schema as config
-from riverrank.jobs.local import replay
+from riverrank.jobs.errors import Failure
+from riverrank.jobs.local import reading, replay
+from riverrank.state.records.decoding import decode_event
+from riverrank.state.records.incoming import Event
 
 T0 = 1_764_000_000_000
 
@@ -104,3 +107,41 @@ def _events(shop: Path) -> list[dict]:
     lines = [line for line in (shop / "events.jsonl").read_text().splitlines() if line.startswith("{")]
     events = {event["event_id"]: event for event in map(json.loads, lines) if event["event_id"] != "late"}
     return list(events.values())
+
+
+ODD = (
+    b"\xef\xbb\xbf" + b'{"event_id":"bom","type":"request","user_id":"u","ts":1}\n',
+    b'{"event_id":"crlf","type":"request","user_id":"u","ts":2}\r\n',
+    b'{"event_id":"torn",\r"type":"request","user_id":"u","ts":3}\n',
+    b'{"event_id":"two","type":"request","user_id":"u","ts":4}\r{"event_id":"three","type":"request"}\n',
+    b"\n",
+    b'{"event_id":"last","type":"request","user_id":"u","ts":5}',
+)
+
+
+@pytest.mark.parametrize("name", ["odd.jsonl", "odd.jsonl.gz"])
+def test_a_line_ends_with_lf_alone_and_what_flink_would_read_otherwise_is_copied(name, tmp_path):
+    (tmp_path / name).write_bytes(gzip.compress(b"".join(ODD)) if name.endswith("gz") else b"".join(ODD))
+    read = [(arrival.offset, arrival.value) for arrival in reading.read_lines(str(tmp_path / name))]
+    ids = [event.event_id if isinstance(event := decode_event(value), Event) else event.reason for _, value in read]
+    assert ids == ["bom", "crlf", "torn", "bad_json", "last"] and [offset for offset, _ in read] == [0, 1, 2, 3, 5]
+    with (tmp_path / "copy.jsonl").open("wb") as copy:
+        assert reading.plain_copy(str(tmp_path / name), copy)
+    held = (tmp_path / "copy.jsonl").read_bytes()
+    assert b"\r" not in held and not held.startswith(b"\xef")
+    assert [(arrival.offset, arrival.value) for arrival in reading.read_lines(str(tmp_path / "copy.jsonl"))] == read
+
+
+def test_a_file_that_flink_reads_alike_is_not_copied(tmp_path):
+    (tmp_path / "e.jsonl").write_bytes(b"".join(ODD[1:2]) * 3)
+    with (tmp_path / "copy.jsonl").open("wb") as copy:
+        assert not reading.plain_copy(str(tmp_path / "e.jsonl"), copy)
+    assert (tmp_path / "copy.jsonl").read_bytes() == b""
+
+
+def test_what_was_read_of_a_damaged_file_is_counted(shop, tmp_path, caplog):
+    whole = gzip.compress((shop / "events.jsonl").read_bytes())
+    (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with caplog.at_level("INFO"), pytest.raises(Failure, match="damaged gzip data"):
+        run(shop, tmp_path, **{"files.events": str(tmp_path / "cut.jsonl.gz")})
+    assert any("dead letter" in message for message in caplog.messages), caplog.messages

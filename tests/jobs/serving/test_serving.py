@@ -170,7 +170,7 @@ def test_erase_without_kafka_writes_one_event_line() -> None:
 
 @pytest.mark.parametrize("user", ["", "x" * 257])
 def test_erase_of_what_is_no_id_is_a_usage_error(user: str) -> None:
-    with pytest.raises(UsageError, match="USER: user_id: expected a string of 1 to 256 bytes"):
+    with pytest.raises(UsageError, match="USER: expected a string of 1 to 256 bytes"):
         erase(Config(), user, output=io.StringIO())
 
 

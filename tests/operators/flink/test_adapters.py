@@ -16,7 +16,7 @@ from harness import EVENT_TIME, PROCESSING_TIME, Harness, Store
 from riverrank.operators.cache.redis_cache import CacheAway, slate_key
 from riverrank.operators.flink.arrivals import Arrival, Lines, kafka_record, wall_ms
 from riverrank.operators.flink.cache import CacheFunction, SendReceipts
-from riverrank.operators.flink.channels import END_OF_INPUT, Outputs
+from riverrank.operators.flink.channels import END_OF_INPUT, LINE_ENCODING, Outputs
 from riverrank.operators.flink.parse import ParseEvents, ParseItems
 from riverrank.operators.flink.ranker import RankerFunction
 from riverrank.operators.flink.recommend import CacheRoute, RecommendFunction
@@ -289,7 +289,7 @@ def test_what_is_left_is_told_at_the_end_of_the_input_for_no_event_that_is_on_it
     harness.element(feedback("e1"), "0")
     harness.end_of_input()
     (update,) = map(decode_update, harness.main)
-    assert isinstance(update, SignalUpdate) and (update.events, update.ts, update.ids) == (1, LAST, ("i1",))
+    assert isinstance(update, SignalUpdate) and (update.events, update.ts, update.ids) == (1, LAST + 1_000, ("i1",))
     function = recommend_function(cache=CacheRoute(4, 86_400_000, 60_000))
     answers = Harness(function)
     answers.element(feedback("e0"), "u")
@@ -300,7 +300,21 @@ def test_what_is_left_is_told_at_the_end_of_the_input_for_no_event_that_is_on_it
     answers.end_of_input()
     (write,) = [decode_write(value) for _, value in answers.main[before:]]
     slate = json.loads(write.slate or b"")
-    assert (write.key, slate["items"][0]["item_id"]) == ("popular", "i1") and slate["ts"] < LAST
+    assert (write.key, slate["items"][0]["item_id"]) == ("popular", "i1") and slate["ts"] == 1_000
+
+
+def test_the_end_of_the_input_is_heard_by_no_key_of_an_erased_user() -> None:
+    harness = recommend(cache=CacheRoute(4, 10_000, 60_000))
+    harness.element(feedback("e1"), "u")
+    assert harness.timers(EVENT_TIME) == [(END_OF_INPUT, "u")]
+    again = harness.restored(recommend_function(cache=CacheRoute(4, 10_000, 60_000)))
+    again.element(feedback("e2", user="v"), "v")
+    again.element(feedback("gone", "erase", None, 5_000), "u")
+    assert again.timers(EVENT_TIME) == [(END_OF_INPUT, "v")]
+    again.element(feedback("gone-too", "erase", None, 5_000, user="v"), "v")
+    assert again.timers(EVENT_TIME) == []
+    again.element(feedback("e3", user="w"), "w")
+    assert again.timers(EVENT_TIME) == [(END_OF_INPUT, "w")]
 
 
 def test_signals_are_restored_from_their_journal_and_a_timer_of_before_tells_what_was_not_told() -> None:
@@ -397,7 +411,7 @@ def test_with_a_cache_slates_and_receipts_go_to_the_bucket_of_their_key() -> Non
     harness.element(feedback("gone", "erase", None, 5_000), "u")
     _, (first, put), (second, erase) = harness.main
     assert first == second and 0 <= int(first) < 4
-    assert decode_write(put).slate == harness.sides["slates-lines"][0].encode()
+    assert decode_write(put).slate == harness.sides["slates-lines"][0].encode(LINE_ENCODING)
     assert decode_write(erase).slate is None and json.loads(decode_write(erase).receipt or b"")["event_id"] == "gone"
     assert "receipts-records" not in harness.sides
 

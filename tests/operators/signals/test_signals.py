@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ from riverrank.state.item_tables import (
     ItemTable,
 )
 from riverrank.state.journal import DictEntries, Journal
-from riverrank.state.messages import CatalogueUpdate, Feedback, Outcome, Seen, SignalUpdate, decode_update
+from riverrank.state.messages import LAST, CatalogueUpdate, Feedback, Outcome, Seen, SignalUpdate, decode_update
 from riverrank.state.records.incoming import Event, Item
 
 SMALL = Behaviour(signals=SignalSettings(neighbours=8, items=200, flush_events=7))
@@ -292,6 +293,20 @@ def test_an_update_waits_for_a_feedback_that_is_newer_than_all_it_was_learned_fr
     for ts, known in ((15, 0), (20, 0), (21, 3)):
         kept.release(ts)
         assert kept.index.events == known
+
+
+def test_what_is_told_at_the_end_waits_for_the_end_and_lets_others_pass():
+    kept, signals = EventTimeBuffer(SMALL, Journal(DictEntries(), limit=50)), Signals(SMALL, 0)
+    signals.learn(Feedback(Event("e", "click", "u", 5, "a"), 1.0, ()))
+    (update,) = signals.updates()
+    others = [msgspec.structs.replace(update, events=k + 2, ts=k) for k in range(2 * MOST_WAITING)]
+    kept.take(msgspec.structs.replace(update, events=1000, ts=LAST + 3))
+    for other in others:
+        kept.take(other)
+        kept.release(other.ts + 1)
+        assert kept.index.events == other.events and kept.index.meta.ts == other.ts
+    kept.release(2 * LAST)
+    assert kept.index.events == 1000 and kept.index.meta.ts == others[-1].ts
 
 
 def test_a_clock_that_is_wrong_does_not_hold_up_the_signals_for_ever():

@@ -63,6 +63,10 @@ def test_where_all_is_hidden_what_was_hidden_longest_comes_back_and_what_was_ref
     shop = Shop(items=6)
     for k in range(6):
         slate = shop.send("u", "dislike" if k == 2 else "purchase", f"i{k}")
+    assert sorted(ids(slate)) == [f"i{k}" for k in range(6) if k != 2]
+    refused = Shop(items=6)
+    for k in range(6):
+        slate = refused.send("u", "dislike", f"i{k}")
     assert sorted(ids(slate)) == [f"i{k}" for k in range(6)]
     few = Shop(msgspec.structs.replace(PLAIN, slate=SlateSettings(size=3)), items=6)
     for k in range(6):
