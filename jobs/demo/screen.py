@@ -156,6 +156,7 @@ def summary_of(result: Summary) -> str:
         f"never {result.unanswered})",
         f"  dead letters            {result.dead_letters}",
         f"  first slate after       {result.setup_seconds:.1f} s  ({steps})",
+        "Customers tire of what they took; the popular slate, which is the same for all, does not know what that is.",
         "A wait: from sending the last event of a visit to Kafka until the slate that answers it was read from Redis.",
     ]
     return "\n".join(lines)
