@@ -17,7 +17,7 @@ from riverrank.operators.slate.recommend import Recommend, receipt_of
 from riverrank.state import uids
 from riverrank.state.messages import LAST, CacheWrite, CatalogueUpdate, SignalUpdate, decode_feedback, encode
 from riverrank.state.outputs import PREDICTIONS, Origin
-from riverrank.state.runtime.environment import clear_core, share_core
+from riverrank.state.runtime.environment import share_core
 
 from .arrivals import wall_ms
 from .broadcast_index import BroadcastIndex, Catalogue
@@ -128,7 +128,6 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
     def _logic(self, ctx: Any) -> Recommend:
         if self.recommend is None:
             share_core()
-            clear_core()
             self.recommend = self.Logic(
                 self.behaviour,
                 self.index.read(ctx),
