@@ -348,6 +348,11 @@ Update = Learned | Weights | CatalogueUpdate
 _decode_update = msgspec.msgpack.Decoder(Update | _SignalUpdate1).decode
 
 
+def told_last(update: Update) -> Update:
+    """The update as it is told at the end of the input; weights have no time, and stay as they are."""
+    return msgspec.structs.replace(update, ts=LAST + update.ts) if isinstance(update, Learned) else update
+
+
 def decode_update(raw: bytes) -> Update:
     """The update that `raw` holds, as it is now or was before."""
     update = _decode_update(raw)

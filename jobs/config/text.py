@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+from riverrank.jobs import markdown
 from riverrank.operators.cache.urls import masked
 from riverrank.state.runtime.durations import duration
 
@@ -46,17 +47,12 @@ def page(kind: type[Config] = Config) -> str:
     """All settings in Markdown, a table of the page for each table of the file."""
     lines = [PAGE_HEAD]
     for table, settings in _tables(kind):
-        lines += [
-            f"## [{table}]" if table else "## At the top",
-            "",
-            "| key | what | takes | default |",
-            "|---|---|---|---|",
-        ]
+        rows = []
         for setting in settings:
             default = duration(setting.default) if setting.is_duration else setting.default
-            cells = (f"`{setting.name}`", _meaning(setting), setting.expected(), f"`{_toml(default)}`")
-            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-        lines.append("")
+            rows.append((f"`{setting.name}`", _meaning(setting), setting.expected(), f"`{_toml(default)}`"))
+        head = f"## [{table}]" if table else "## At the top"
+        lines += [head, "", markdown.table(("key", "what", "takes", "default"), rows)]
     return "\n".join(lines)
 
 

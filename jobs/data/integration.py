@@ -6,11 +6,12 @@ python -m riverrank.jobs.data.integration docs
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from riverrank.jobs import markdown
 from riverrank.state.event_types import EVENT_TYPES, EventType
 from riverrank.state.records.incoming import Event, Item
 from riverrank.state.records.outgoing import Cause, DeadLetter, ModelInfo, Prediction, Receipt, Slate, Slot
@@ -70,7 +71,7 @@ def filled(page: str) -> str:
     """
     tables = {record.__name__: (("field", "type", "bounds", "default", "what"), fields_of(record)) for record in SHOWN}
     made = tables | {"types": (("type", "needs", "may have", "answered", "worth"), types())}
-    return MADE.sub(lambda match: f"{match[0].partition(' -->')[0]} -->\n\n{_table(*made[match['what']])}\n", page)
+    return MADE.sub(lambda part: f"{part[0].partition(' -->')[0]} -->\n\n{markdown.table(*made[part['what']])}\n", page)
 
 
 def files(folder: Path) -> dict[Path, str]:
@@ -126,10 +127,6 @@ def _worth(entry: EventType) -> str:
     if entry.is_rating:
         return "1 from `reward.rate_from` on, else -1"
     return "" if entry.reward is None else f"`reward.{entry.name}`, {entry.reward:g}"
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(row)} |\n" for row in (names, ["---"] * len(names), *rows))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Everything that has to be right before Flink starts is checked here, and a failu
 
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import msgspec
 from find_libpython import find_libpython
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.jobs.local.reading import plain_copy, read_lines
+from riverrank.jobs.local.reading import plain_copy
 from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.operators.tally import Tally
 from riverrank.state.outputs import OUTPUTS
@@ -41,8 +40,6 @@ MODE = "python.execution-mode"
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
 WRAPPERS = ("Recovery is suppressed", "Job execution failed", "java.lang.reflect.InvocationTargetException")
-
-DECOMPRESSION = re.compile("zlib|gzip|java.util.zip|EOFException", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +67,6 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
         tallies.mkdir()
         try:
             _execute(config, scratch, operators, keeping)
-        except Failure as failure:
-            if DECOMPRESSION.search(str(failure)):
-                _require_sound_files(config)
-            raise
         finally:
             tally = _tally(tallies)
             for line in tally.told():
@@ -213,14 +206,6 @@ def _tally(tallies: Path) -> Tally:
     return tally
 
 
-def _require_sound_files(config: Config) -> None:
-    """Raises `Failure` that names a damaged file among the inputs: Flink's own error does not."""
-    for path in (config.files.events, config.files.items):
-        if path.endswith(".gz"):
-            for _ in read_lines(path):
-                pass
-
-
 def _targets(config: Config) -> dict[str, str]:
     from .sinks import targets  # noqa: PLC0415
 
@@ -294,7 +279,7 @@ def _require_thread_mode(env: "StreamExecutionEnvironment") -> None:
 @contextmanager
 def _spooled(config: Config) -> Iterator[Config]:
     """`config` with temporary files in place of standard input, as Flink reads files only, and of those that Flink
-    would read otherwise than `replay` does.
+    would read otherwise than `replay` does. A damaged file ends the run here, by its name, which Flink does not tell.
     """
     with ExitStack() as stack:
         files = config.files

@@ -218,8 +218,10 @@ class Pipeline:
 
     def refresh_popular(self, *, last: bool = False) -> None:
         """Put the slate of users who have none in the cache, where it is time for it, or this is the `last` one."""
-        write = self.recommend.popular(self.index.meta.ts, last=last) if self.cache is not None else None
-        if write is not None and self.cache is not None:
+        if self.cache is None:
+            return
+        write = self.recommend.popular(self.index.meta.ts, last=last)
+        if write is not None:
             self.cache.put(write)
 
     def learners_digest(self) -> str:

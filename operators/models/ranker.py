@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from riverrank.operators.candidates.context import context_of
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
@@ -22,7 +21,7 @@ from riverrank.operators.signals.embedding import Embedding
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.journal import Journal
 from riverrank.state.learners import RANKER, RankerState
-from riverrank.state.messages import LAST, Feedback, History, VectorUpdate, Weights, decode_feedback, encode
+from riverrank.state.messages import Feedback, History, VectorUpdate, Weights, decode_feedback, encode, told_last
 
 from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, Ensemble, position_of
 from .weights import by_name
@@ -100,14 +99,11 @@ class Ranker:
         """The encoded `updates`; the shard's own index takes the vectors at once. Those of the `last` are for no event
         that is on its way.
         """
-        told: list[bytes] = []
-        for update in self.updates():
+        updates = self.updates()
+        for update in updates:
             if isinstance(update, VectorUpdate):
                 self.index.apply(update)
-                told.append(encode(msgspec.structs.replace(update, ts=LAST + update.ts) if last else update))
-            else:
-                told.append(encode(update))
-        return told
+        return [encode(told_last(update) if last else update) for update in updates]
 
     def updates(self) -> list[Weights | VectorUpdate]:
         """The weights and vectors that changed since the last ones; none where nothing was learned."""

@@ -16,7 +16,7 @@ from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import session_key, shard_of
 from riverrank.state.item_tables import DECAYED, POPULARITY, ItemTable, decay_of
 from riverrank.state.journal import Journal
-from riverrank.state.messages import LAST, Feedback, SignalUpdate, decode_feedback, encode
+from riverrank.state.messages import Feedback, SignalUpdate, decode_feedback, encode, told_last
 
 from .changes import Changes
 from .neighbour_lists import learn
@@ -183,8 +183,7 @@ class Signals:
         """The encoded update of all that changed since the last one; none where nothing did. The `last` is for no
         event that is on its way.
         """
-        updates = self.updates()
-        return [encode(msgspec.structs.replace(update, ts=LAST + update.ts) if last else update) for update in updates]
+        return [encode(told_last(update) if last else update) for update in self.updates()]
 
     def updates(self) -> list[SignalUpdate]:
         """`flush`, not encoded."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from riverrank.jobs import markdown
+
 from .contest import Ratio, Round, Row, ratios, rows
 from .figures import Spread
 from .growth import ACTIVE, BASE, Point
@@ -91,19 +93,19 @@ def document(measured: Measured) -> str:
     parts = [
         HEAD.format(rounds=len(measured.rounds), machine=f"Machine: {machine}."),
         CONTEST.format(count=measured.count, short=measured.short),
-        _markdown(*contest_table(rows(measured.rounds))),
-        _markdown(*ratio_table(ratios(measured.rounds))),
+        markdown.table(*contest_table(rows(measured.rounds))),
+        markdown.table(*ratio_table(ratios(measured.rounds))),
         LEARNING,
-        _markdown(*_learning(measured.rates)),
+        markdown.table(*_learning(measured.rates)),
         *([f"{measured.missing}.\n"] if measured.missing else []),
         GROWTH.format(warm_up=measured.growth_warm_up, **fields),
-        _markdown(*_growth(measured.points)),
+        markdown.table(*_growth(measured.points)),
         SIZES,
-        _markdown(*_sizes(measured.sizes)),
+        markdown.table(*_sizes(measured.sizes)),
         LATENCY,
-        f"{measured.latency}.\n" if isinstance(measured.latency, str) else _markdown(*_latency(measured.latency)),
+        f"{measured.latency}.\n" if isinstance(measured.latency, str) else markdown.table(*_latency(measured.latency)),
         PARTS.format(warm_up=measured.parts_warm_up, attention=ATTENTION),
-        _markdown(*_parts(measured.parts)),
+        markdown.table(*_parts(measured.parts)),
     ]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -141,10 +143,6 @@ def plain(names: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in (names, *lines)
     )
-
-
-def _markdown(names: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in (names, ["---"] * len(names), *lines)) + "\n"
 
 
 def _learning(rates: Sequence[Rate]) -> Table:

@@ -5,6 +5,7 @@ import json
 import random
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,15 @@ def test_a_file_that_flink_reads_alike_is_not_copied(tmp_path):
     with (tmp_path / "copy.jsonl").open("wb") as copy:
         assert not reading.plain_copy(str(tmp_path / "e.jsonl"), copy)
     assert (tmp_path / "copy.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize("size", [2, 3, 1 << 20])
+def test_a_cr_alone_is_found_wherever_a_block_ends(size, tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "BUFFER_BYTES", size)
+    for held in map(bytes, product(b"a\r\n", repeat=6)):
+        (tmp_path / "e.jsonl").write_bytes(held)
+        with (tmp_path / "copy.jsonl").open("wb") as copy:
+            assert reading.plain_copy(str(tmp_path / "e.jsonl"), copy) == (b"\r" in held.replace(b"\r\n", b"\n")), held
 
 
 def test_what_was_read_of_a_damaged_file_is_counted(shop, tmp_path, caplog):
