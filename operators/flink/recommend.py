@@ -17,13 +17,15 @@ from riverrank.operators.slate.recommend import Recommend, receipt_of
 from riverrank.state import uids
 from riverrank.state.messages import LAST, CacheWrite, CatalogueUpdate, SignalUpdate, decode_feedback, encode
 from riverrank.state.outputs import PREDICTIONS, Origin
-from riverrank.state.runtime.environment import share_core
+from riverrank.state.runtime.environment import clear_core, share_core
 
 from .arrivals import wall_ms
 from .broadcast_index import BroadcastIndex, Catalogue
 from .channels import END_OF_INPUT, Emitter, Outputs, keep, map_state, subtask_of, value_state
 from .native import make_ready
 from .shipped import Shipped
+
+SETTLED = 4096  # feedbacks, after which Java has compiled what one needs: its compilers may use every core until then
 
 
 class CacheRoute(msgspec.Struct, frozen=True):
@@ -68,6 +70,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.gone: Gone | None = None
         self.untold: list[CacheWrite] = []
         self.tells_gone = subtask_of(runtime_context) == 0
+        self.answered = 0
         self.ends_for = ""  # the user whose timer tells of the end of the input
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Any]:
@@ -82,6 +85,9 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
             yield from self._told_at_first()
         self.index.advance(ctx, feedback.event.ts)
         answer = recommend.answer(feedback, held)
+        self.answered += 1
+        if self.answered == SETTLED:
+            clear_core()
         keep(self.state, held, answer.state)
         cache = self.cache
         if cache is not None and answer.slate is not None:  # first: whoever waits for it waits for Redis

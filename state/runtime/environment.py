@@ -6,6 +6,8 @@ Imported by `state`, `operators` and `jobs` themselves, so before any module in 
 import ctypes
 import os
 import sys
+import threading
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -54,6 +56,20 @@ def share_core() -> None:
     if (number := os.environ.get(CORE)) and hasattr(os, "sched_setaffinity"):
         mine = cores()
         os.sched_setaffinity(0, {mine[int(number) % len(mine)]})
+
+
+def clear_core() -> None:
+    """Keep every other thread of this process off the core of the calling one, but for those that share it: where
+    that thread sets the pace of all, whatever else runs there is time lost.
+    """
+    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    others = {*cores()} - mine
+    if len(mine) != 1 or not others:
+        return
+    for thread in map(int, os.listdir("/proc/self/task")):
+        with suppress(OSError):  # it ended meanwhile, or the cores are others by now: it runs where it may
+            if thread != threading.get_native_id() and os.sched_getaffinity(thread) != mine:
+                os.sched_setaffinity(thread, others)
 
 
 @cache

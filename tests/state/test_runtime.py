@@ -83,6 +83,35 @@ def test_threads_that_run_python_share_the_core_that_the_environment_names(numbe
     assert python(code, **({} if number is None else {"RIVERRANK_CORE": str(number)})) == f"{[shared] * 2} {cores}"
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing to keep off it")
+@pytest.mark.parametrize("number", ["0", ""])
+def test_others_are_kept_off_the_core_of_the_thread_that_sets_the_pace(number: str) -> None:
+    """Of a thread that calls clear_core, one that shares its core, and the main thread."""
+    code = """
+        import os, threading
+        from riverrank.state.runtime.environment import clear_core, share_core
+        ready, end = threading.Barrier(2), threading.Event()
+        def share():
+            share_core()
+            ready.wait()
+            end.wait()
+        def clear():
+            share_core()
+            clear_core()
+        sharing = threading.Thread(target=share)
+        sharing.start()
+        ready.wait()
+        clearing = threading.Thread(target=clear)
+        clearing.start()
+        clearing.join()
+        print([sorted(os.sched_getaffinity(thread)) for thread in (0, sharing.native_id)])
+        end.set()
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    expected = [cores[1:], cores[:1]] if number else [cores, cores]
+    assert python(code, RIVERRANK_CORE=number) == f"{expected}"
+
+
 def test_numba_has_one_thread() -> None:
     assert python("import riverrank.state, numba; print(numba.config.NUMBA_NUM_THREADS)") == "1"
 

@@ -477,6 +477,18 @@ def test_recommend_takes_its_core_at_its_first_record(monkeypatch: pytest.Monkey
     assert taken == ["at a record", "on arrival"]
 
 
+def test_others_leave_recommends_core_once_java_has_compiled_what_a_feedback_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered, cleared = 0, []
+    monkeypatch.setattr("riverrank.operators.flink.recommend.clear_core", lambda: cleared.append(answered))
+    monkeypatch.setattr("riverrank.operators.flink.recommend.SETTLED", 3)
+    harness = recommend(cache=CacheRoute(4, 10_000, 60_000))
+    for answered in range(1, 6):
+        harness.element(feedback(f"e{answered}"), f"u{answered % 2}")
+    assert cleared == [3]
+
+
 def test_a_signal_update_refreshes_the_popular_slate() -> None:
     signals = Harness(SignalsFunction(BEHAVIOUR))
     every = BEHAVIOUR.signals.flush_events
