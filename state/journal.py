@@ -8,6 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 LOG = "log:"
+SHORT_BYTES = 1 << 17  # a log of fewer bytes is left as it is
+SHARE = (
+    4  # and one of fewer than a quarter of the base: a snapshot writes both, and a compaction nearly all of the base
+)
 
 
 class Entries(Protocol):
@@ -29,7 +33,8 @@ class DictEntries(dict[str, bytes]):
 
 
 class Journal:
-    """A log of records over base entries; after `limit` records the owner should `compact`.
+    """A log of records over base entries; the owner should `compact` after `limit` records, or sooner where they are a
+    quarter of the base.
 
     >>> journal = Journal(DictEntries(), limit=2)
     >>> journal.append(b"one"), journal.append(b"two")
@@ -44,6 +49,9 @@ class Journal:
         self.limit = limit
         self.length = 0
         self.next = 0
+        self._sizes: dict[str, int] = {}  # bytes of each base entry
+        self._base = 0  # of all of them
+        self._grown = 0  # bytes that came to the log since it was made short
 
     def load(self) -> tuple[dict[str, bytes], list[bytes]]:
         """The base entries, and the records of the log, oldest first."""
@@ -51,6 +59,9 @@ class Journal:
         log: dict[str, bytes] = {}
         for key, value in self.entries.items():
             (log if key.startswith(LOG) else base)[key] = value
+        self._sizes = {key: len(value) for key, value in base.items()}
+        self._base = sum(self._sizes.values())
+        self._grown = sum(map(len, log.values()))
         keys = sorted(log)
         self.length = len(keys)
         self.next = int(keys[-1][len(LOG) :], 16) + 1 if keys else 0
@@ -61,12 +72,18 @@ class Journal:
         self.entries.put(f"{LOG}{self.next:016x}", record)
         self.next += 1
         self.length += 1
-        return self.length >= self.limit
+        self._grown += len(record)
+        return self.length >= self.limit or self._grown >= max(SHORT_BYTES, self._base // SHARE)
 
-    def compact(self, changed: Mapping[str, bytes]) -> None:
-        """Replace the log by the base entries that its records changed."""
+    def compact(self, changed: Mapping[str, bytes], log: Iterable[bytes] = ()) -> None:
+        """Replace the log by the base entries that its records changed, and by the records of `log`."""
         for key, value in changed.items():
             self.entries.put(key, value)
+            self._base += len(value) - self._sizes.get(key, 0)
+            self._sizes[key] = len(value)
         for number in range(self.next - self.length, self.next):
             self.entries.remove(f"{LOG}{number:016x}")
         self.length = 0
+        for record in log:
+            self.append(record)
+        self._grown = 0

@@ -32,6 +32,7 @@ STANDARD = "-"
 PART = re.compile(r"part-(?P<writer>[0-9a-f-]{36})-(?P<number>\d+)")
 SWEEP_SECONDS = 1.0
 TRANSACTION_TIMEOUT_MS = 600_000  # below the 900,000 that a broker allows unless told otherwise
+LINGER_MS = 20  # the longest that a record waits for others, so that not each is a request of its own to the broker
 
 
 def targets(config: Config) -> dict[str, str]:
@@ -72,6 +73,7 @@ def to_topic(tables: StreamTableEnvironment, records: DataStream, config: Config
         "value.format": "raw",
         "value.fields-include": "EXCEPT_KEY",
         "sink.delivery-guarantee": config.kafka.delivery,
+        "properties.linger.ms": str(LINGER_MS),
     }
     if config.kafka.delivery == "exactly-once":
         options["sink.transactional-id-prefix"] = f"{config.kafka.transaction_prefix}-{output}"

@@ -70,7 +70,6 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.gone: Gone | None = None
         self.untold: list[CacheWrite] = []
         self.tells_gone = subtask_of(runtime_context) == 0
-        self.answered = 0
         self.ends_for = ""  # the user whose timer tells of the end of the input
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Any]:
@@ -85,8 +84,8 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
             yield from self._told_at_first()
         self.index.advance(ctx, feedback.event.ts)
         answer = recommend.answer(feedback, held)
-        self.answered += 1
-        if self.answered == SETTLED:
+        self.took_record()
+        if self.taken % SETTLED == 0:
             clear_core()
         keep(self.state, held, answer.state)
         cache = self.cache

@@ -38,6 +38,7 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         self.letters.close()
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
+        self.took_record()
         arrival = decode_arrival(value)
         event = event_of(arrival, self.behaviour)
         if isinstance(event, Reject):

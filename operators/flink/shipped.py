@@ -8,9 +8,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from riverrank.state.runtime.environment import share_core
+from riverrank.state.runtime.environment import share_core, step_back
 
 PACKAGES = ("riverrank.state", "riverrank.operators")
+CHECKPOINTS = "AsyncOperations"  # begins the names of the threads of Flink's that write checkpoints
+LOOK_EVERY = 1024  # records, after which such threads are looked for: Flink starts and ends them as it likes
 HANDED_OVER = ("riverrank.jobs.local.reading",)  # jobs hand its functions to operators
 
 
@@ -24,6 +26,7 @@ class Shipped:
     """
 
     shares_core_later = False
+    taken = 0  # records
 
     def __getstate__(self) -> tuple[str, dict[str, Any]]:
         return code_digest(), self.__dict__
@@ -39,6 +42,12 @@ class Shipped:
         np.seterr(all="ignore")
         if not self.shares_core_later:
             share_core()
+
+    def took_record(self) -> None:
+        """Have checkpoints written where records leave time. One function of a process should call it for each."""
+        self.taken += 1
+        if self.taken % LOOK_EVERY == 0:
+            step_back(CHECKPOINTS)
 
 
 @cache

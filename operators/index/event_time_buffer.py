@@ -77,6 +77,5 @@ class EventTimeBuffer:
 
     def _compact(self) -> None:
         """Write what was applied, and begin the log with what waits."""
-        self._journal.compact(self.index.dump())
-        for _, encoded in (*self._waiting, *self._last):
-            self._journal.append(encoded)
+        waiting = (encoded for _, encoded in (*self._waiting, *self._last))
+        self._journal.compact(self.index.dump(), waiting)

@@ -22,6 +22,8 @@ LOCATORS = (
     "ZipCacheLocator",
 )
 CORE = "RIVERRANK_CORE"  # the number, from 0, of the core that the threads of a process that run Python are to share
+NICE = 10  # of threads that step back: against another that wants the same core they get a tenth of it
+_TASKS = Path("/proc/self/task")  # a folder for each thread of this process; Linux has it
 _SET_THREADS = ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads", "openblas_set_num_threads")
 
 
@@ -60,16 +62,35 @@ def share_core() -> None:
 
 def clear_core() -> None:
     """Keep every other thread of this process off the core of the calling one, but for those that share it: where
-    that thread sets the pace of all, whatever else runs there is time lost.
+    that thread sets the pace of all, whatever else runs there is time lost. What writes checkpoints was started from
+    that thread and shares its core as well, stepping back (`step_back`).
     """
     mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     others = {*cores()} - mine
     if len(mine) != 1 or not others:
         return
-    for thread in map(int, os.listdir("/proc/self/task")):
+    for thread in _threads():
         with suppress(OSError):  # it ended meanwhile, or the cores are others by now: it runs where it may
             if thread != threading.get_native_id() and os.sched_getaffinity(thread) != mine:
                 os.sched_setaffinity(thread, others)
+
+
+def step_back(prefix: str) -> None:
+    """Have the threads of this process whose names begin with `prefix` give way to its others on the same core. Of a
+    name Linux knows the first 15 letters.
+
+    To those of other processes they hardly do: where each is a session of its own, Linux shares a core between sessions
+    first. So they are left on the core that they are on.
+    """
+    for thread in _threads():
+        with suppress(OSError):  # it ended meanwhile
+            name = (_TASKS / str(thread) / "comm").read_text()
+            if name.startswith(prefix) and os.getpriority(os.PRIO_PROCESS, thread) < NICE:
+                os.setpriority(os.PRIO_PROCESS, thread, NICE)  # Linux: of that thread alone
+
+
+def _threads() -> set[int]:
+    return set(map(int, os.listdir(_TASKS))) if _TASKS.is_dir() else set()
 
 
 @cache

@@ -112,6 +112,31 @@ def test_others_are_kept_off_the_core_of_the_thread_that_sets_the_pace(number: s
     assert python(code, RIVERRANK_CORE=number) == f"{expected}"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have names and priorities of their own on Linux alone")
+def test_threads_of_a_name_step_back_and_no_other_does() -> None:
+    code = """
+        import os, threading
+        from pathlib import Path
+        from riverrank.state.runtime.environment import step_back
+        end = threading.Event()
+        def writes():
+            Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("AsyncOperations-thread-1")
+            named.set()
+            end.wait()
+        named = threading.Event()
+        threads = [threading.Thread(target=writes), threading.Thread(target=end.wait)]
+        for thread in threads:
+            thread.start()
+        named.wait()
+        for _ in range(2):
+            step_back("AsyncOperations")
+        as_it_was = os.getpriority(os.PRIO_PROCESS, 0)
+        print([os.getpriority(os.PRIO_PROCESS, thread.native_id) - as_it_was for thread in threads])
+        end.set()
+    """
+    assert python(code) == "[10, 0]"
+
+
 def test_numba_has_one_thread() -> None:
     assert python("import riverrank.state, numba; print(numba.config.NUMBA_NUM_THREADS)") == "1"
 

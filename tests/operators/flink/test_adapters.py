@@ -484,9 +484,24 @@ def test_others_leave_recommends_core_once_java_has_compiled_what_a_feedback_nee
     monkeypatch.setattr("riverrank.operators.flink.recommend.clear_core", lambda: cleared.append(answered))
     monkeypatch.setattr("riverrank.operators.flink.recommend.SETTLED", 3)
     harness = recommend(cache=CacheRoute(4, 10_000, 60_000))
-    for answered in range(1, 6):
+    for answered in range(1, 8):
         harness.element(feedback(f"e{answered}"), f"u{answered % 2}")
-    assert cleared == [3]
+    assert cleared == [3, 6]  # again, for threads that are new
+
+
+def test_threads_that_write_checkpoints_are_told_to_step_back_where_records_are_answered_and_where_they_are_learned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names: list[str] = []
+    monkeypatch.setattr("riverrank.operators.flink.shipped.step_back", names.append)
+    monkeypatch.setattr("riverrank.operators.flink.shipped.LOOK_EVERY", 2)
+    answering, learning = recommend(), Harness(session())
+    for number in range(5):
+        answering.element(feedback(f"e{number}"), "u")
+    assert names == ["AsyncOperations"] * 2
+    for key, value in parsed(*(line(f"e{number}") for number in range(4))):
+        learning.element(value, key)
+    assert names == ["AsyncOperations"] * 4
 
 
 def test_a_signal_update_refreshes_the_popular_slate() -> None:

@@ -323,7 +323,7 @@ def test_where_no_feedback_comes_a_bounded_number_waits_and_the_log_is_made_shor
     journal, signals, compacted = Journal(DictEntries(), limit=100), Signals(SMALL, 0), []
     kept = EventTimeBuffer(SMALL, journal)
     compact = journal.compact
-    journal.compact = lambda changed: (compact(changed), compacted.append(len(kept._waiting)))
+    journal.compact = lambda *written: (compact(*written), compacted.append(len(kept._waiting)))
     for k in range(1500):
         signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{k % 50}"), 1.0, ()))
         kept.take(decode_update(signals.flush()[0]))
