@@ -293,9 +293,9 @@ def test_shapes_are_the_root_the_share_and_its_logarithm(scores, best, relative)
     for row in held.astype(float).tolist():
         shapes: list[float] = []
         for score, most, is_share in zip(row, best, (relative, not relative), strict=True):
-            share = max(score, 0.0) / most
-            log = math.log1p(min(share, 1.0) / SMALLEST_SHARE) / math.log1p(1 / SMALLEST_SHARE)
-            shapes += [math.sqrt(share if is_share else max(score, 0.0)), min(share, 1.0), log]
+            share = min(max(score, 0.0) / most, 1.0)
+            log = math.log1p(share / SMALLEST_SHARE) / math.log1p(1 / SMALLEST_SHARE)
+            shapes += [math.sqrt(share if is_share else max(score, 0.0)), share, log]
         expected.append([*shapes, 99.0])  # what follows is none of its business
     assert np.ravel(found) == pytest.approx(np.ravel(expected), rel=1e-12, abs=1e-4)
     assert found[:, [0, 1, 3, 4]].ravel() == pytest.approx(np.array(expected).reshape(-1, 7)[:, [0, 1, 3, 4]].ravel())

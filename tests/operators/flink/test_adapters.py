@@ -482,7 +482,7 @@ def test_others_leave_recommends_core_once_java_has_compiled_what_a_feedback_nee
 ) -> None:
     answered, cleared = 0, []
     monkeypatch.setattr("riverrank.operators.flink.recommend.clear_core", lambda: cleared.append(answered))
-    monkeypatch.setattr("riverrank.operators.flink.recommend.SETTLED", 3)
+    monkeypatch.setattr("riverrank.operators.flink.recommend.CLEAR_EVERY", 3)
     harness = recommend(cache=CacheRoute(4, 10_000, 60_000))
     for answered in range(1, 8):
         harness.element(feedback(f"e{answered}"), f"u{answered % 2}")
