@@ -269,6 +269,13 @@ def test_modules_and_functions_fit_on_a_few_screens() -> None:
     assert too_long == []
 
 
+def test_modules_of_tests_fit_on_a_few_screens() -> None:
+    """At most 400 lines each, without exception."""
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "tests").rglob("*.py")}
+    assert len(lengths) > 50
+    assert {str(path.relative_to(ROOT)): lines for path, lines in lengths.items() if lines > 400} == {}
+
+
 def test_flink_is_imported_in_the_folders_for_it() -> None:
     importing = {
         str(path.relative_to(ROOT))
