@@ -1,5 +1,6 @@
-"""The types of events, one entry each: to add an interaction, add an entry. What `impression`, `profile` and `erase` do
-stands in SESSION.
+"""The types of events, one entry each: to add an interaction, add an entry. What is none means something of its own to
+operators, which ask for it by name: SESSION for `impression`, `profile` and `erase`, RANKER and RECOMMEND for
+`impression`, SIGNALS and RECOMMEND for `erase`.
 """
 
 from collections.abc import Callable, Collection, Iterator

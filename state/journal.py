@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 LOG = "log:"
-SHORT_BYTES = 1 << 17  # a log of fewer bytes is left as it is
-SHARE = (
-    4  # and one of fewer than a quarter of the base: a snapshot writes both, and a compaction nearly all of the base
-)
+# How much is let come to a log before it is made short: these bytes, or where that is more the base's divided by SHARE.
+# A snapshot writes base and log; a compaction writes nearly all of the base anew.
+LEAST_BYTES = 1 << 17
+SHARE = 2
 
 
 class Entries(Protocol):
-    """What a journal is kept in: a Flink MapState behind an adapter, or a dict behind `DictEntries`."""
+    """What a journal is kept in: keyed or broadcast state of Flink behind an adapter, or a dict."""
 
     def put(self, key: str, value: bytes) -> None: ...
     def remove(self, key: str) -> None: ...
@@ -33,8 +33,9 @@ class DictEntries(dict[str, bytes]):
 
 
 class Journal:
-    """A log of records over base entries; the owner should `compact` after `limit` records, or sooner where they are a
-    quarter of the base.
+    """A log of records over base entries. The owner should `compact` where it holds `limit` records, or where as much
+    came since the last time as LEAST_BYTES and SHARE say. Entries whose keys begin with one of `beside` the owner puts
+    and removes itself.
 
     >>> journal = Journal(DictEntries(), limit=2)
     >>> journal.append(b"one"), journal.append(b"two")
@@ -44,12 +45,13 @@ class Journal:
     ({'sum': b'three'}, [])
     """
 
-    def __init__(self, entries: Entries, limit: int = 512) -> None:
+    def __init__(self, entries: Entries, limit: int = 512, beside: tuple[str, ...] = ()) -> None:
         self.entries = entries
         self.limit = limit
+        self.beside = beside
         self.length = 0
         self.next = 0
-        self._sizes: dict[str, int] = {}  # bytes of each base entry
+        self._sizes: dict[str, int] = {}  # bytes of each base entry, but for those beside
         self._base = 0  # of all of them
         self._grown = 0  # bytes that came to the log since it was made short
 
@@ -59,7 +61,7 @@ class Journal:
         log: dict[str, bytes] = {}
         for key, value in self.entries.items():
             (log if key.startswith(LOG) else base)[key] = value
-        self._sizes = {key: len(value) for key, value in base.items()}
+        self._sizes = {key: len(value) for key, value in base.items() if not key.startswith(self.beside)}
         self._base = sum(self._sizes.values())
         self._grown = sum(map(len, log.values()))
         keys = sorted(log)
@@ -73,7 +75,7 @@ class Journal:
         self.next += 1
         self.length += 1
         self._grown += len(record)
-        return self.length >= self.limit or self._grown >= max(SHORT_BYTES, self._base // SHARE)
+        return self.length >= self.limit or self._grown >= max(LEAST_BYTES, self._base // SHARE)
 
     def compact(self, changed: Mapping[str, bytes], log: Iterable[bytes] = ()) -> None:
         """Replace the log by the base entries that its records changed, and by the records of `log`."""

@@ -34,8 +34,13 @@ def kernels_of(folder: str) -> set[str]:
     }
 
 
-def missing_twins(folder: str, twins: Mapping[str, Any], tests: Mapping[str, Any]) -> set[str]:
-    """The kernels of operators/`folder` that `twins` names no test of `tests`, a module's globals, for, or one that
+def twins_of(modules: Iterable[ModuleType]) -> dict[str, Any]:
+    """By kernel, the test that the TWINS of one of the modules names for it."""
+    return {name: test for module in modules for name, test in module.TWINS.items()}
+
+
+def missing_twins(folder: str, twins: Mapping[str, Any], *tests: Mapping[str, Any]) -> set[str]:
+    """The kernels of operators/`folder` that `twins` names no test of `tests`, the globals of modules, for, or one that
     does not ask them; and what it names that is no kernel.
     """
     kernels = kernels_of(folder)
@@ -44,7 +49,8 @@ def missing_twins(folder: str, twins: Mapping[str, Any], tests: Mapping[str, Any
     held = {
         name
         for name, test in twins.items()
-        if tests.get(test.__name__) is test and package + name in asked_by(test.__name__, tests)
+        for module in tests
+        if module.get(test.__name__) is test and package + name in asked_by(test.__name__, module)
     }
     return kernels ^ held
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from riverrank.jobs.dev.bundle import PACKAGES, bundle
+from riverrank.operators.flink.shipped import HANDED_OVER
 from riverrank.operators.flink.signals import SignalsFunction
 from riverrank.operators.settings import Behaviour
 
@@ -268,6 +269,13 @@ def test_modules_and_functions_fit_on_a_few_screens() -> None:
     assert too_long == []
 
 
+def test_modules_of_tests_fit_on_a_few_screens() -> None:
+    """At most 400 lines each, without exception."""
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "tests").rglob("*.py")}
+    assert len(lengths) > 50
+    assert {str(path.relative_to(ROOT)): lines for path, lines in lengths.items() if lines > 400} == {}
+
+
 def test_flink_is_imported_in_the_folders_for_it() -> None:
     importing = {
         str(path.relative_to(ROOT))
@@ -324,3 +332,14 @@ def test_make_help_lists_every_target() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
     targets = re.findall(r"^  make ([\w-]+)", shown, re.MULTILINE)
     assert targets == ["help", "setup", "demo", "test", "docs-check", "bench", "bench-quick", "lint", "zip", "clean"]
+
+
+def test_all_that_jobs_hand_over_to_operators_is_in_the_digest_of_the_code() -> None:
+    imports = {module_of(path): imports_of(path) for path in sources("jobs")}
+    handed, pending = set[str](), ["riverrank.jobs.local.reading"]
+    while pending:
+        module = pending.pop()
+        handed.add(module)
+        pending += [name for name in imports[module] if name in imports and name not in handed]
+    assert len(handed) > 1
+    assert handed - {"riverrank.jobs", "riverrank.jobs.config", "riverrank.jobs.local"} == set(HANDED_OVER)

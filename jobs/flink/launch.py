@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from .topology import Operators
 
+FIELDS = [output.field for output in OUTPUTS.values()]
 MODE = "python.execution-mode"
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
@@ -106,9 +107,14 @@ def check(config: Config) -> None:
             raise UsageError(f"files.{name}: {path} is not a file that can be read")
     if config.job.state and files.events:
         raise UsageError("job.state: a file is read from its beginning by each run; --state DIR is for topics")
+    if config.job.state and (written := [field for field in FIELDS if getattr(files, field)]):
+        raise UsageError(
+            f"job.state: files.{written[0]} holds what one run wrote, and with --state DIR the next goes on from it; "
+            f"give a topic (kafka.{written[0]}), or no --state"
+        )
     if files.events == "-" and files.items == "-":
         raise UsageError("files.items: both events and items are on standard input; give one of them a path")
-    standard = [output.field for output in OUTPUTS.values() if getattr(files, output.field) == "-"]
+    standard = [field for field in FIELDS if getattr(files, field) == "-"]
     if len(standard) > 1:
         raise UsageError(f"files.{standard[1]}: standard output already takes files.{standard[0]}; give it a path")
 
@@ -157,7 +163,7 @@ def _execute(config: Config, scratch: Path, operators: "Operators | None", keepi
                 flink.wait()
                 client = env.execute_async(config.job.name)
             log.info("running; Flink's page is %s", flink.page)
-            _run_to_end(client, flink, keeping)
+            _run_to_end(client, [flink.require_running, assembly.require_written], keeping)
 
 
 # Flink's modules start Java when they are imported or first used: only once all is prepared.
@@ -222,12 +228,15 @@ def _java_failures() -> Iterator[None]:
         raise Failure(f"the job failed: {root_cause(error)}") from error
 
 
-def _run_to_end(client: "JobClient", flink: EmbeddedFlink, keeping: Keeping | None) -> None:
-    """Wait for the job; an interruption stops it first, so that all that was read is answered."""
+def _run_to_end(client: "JobClient", required: Sequence[Callable[[], None]], keeping: Keeping | None) -> None:
+    """Wait for the job, as long as none of `required` raises; an interruption stops it first, so that all that was read
+    is answered.
+    """
     result = client.get_job_execution_result()
     try:
         while not result.done():
-            flink.require_running()
+            for require in required:
+                require()
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         _stop(client, keeping)

@@ -5,12 +5,14 @@ appends finished parts to the target, those of one subtask in their order, so th
 """
 
 import gzip
+import logging
+import os
 import re
 import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -27,6 +29,8 @@ from riverrank.state.outputs import OUTPUTS
 
 from .paths import flink_path
 from .sources import table_options, with_clause
+
+log = logging.getLogger(__name__)
 
 STANDARD = "-"
 PART = re.compile(r"part-(?P<writer>[0-9a-f-]{36})-(?P<number>\d+)")
@@ -94,7 +98,7 @@ class Assembly:
     """Parts of all file targets, and the thread that appends finished ones to them while the job runs.
 
     As a context it makes the parts' folders, and at the end appends what is finished, also after a failure, and takes
-    the folders away.
+    the folders away: but for that of a target which could not be written.
     """
 
     def __init__(self, wanted: dict[str, str]) -> None:
@@ -102,7 +106,6 @@ class Assembly:
         self._targets: dict[str, _Target] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sweep, name="assembly", daemon=True)
-        self._fault: OSError | None = None
 
     @property
     def directories(self) -> dict[str, Path]:
@@ -110,8 +113,13 @@ class Assembly:
         return {output: target.directory for output, target in self._targets.items()}
 
     def __enter__(self) -> Self:
-        for output, path in self._wanted.items():
-            self._targets[output] = _Target(path)
+        try:
+            for output, path in self._wanted.items():
+                self._targets[output] = _Target(path)
+        except Failure:
+            for target in self._targets.values():
+                target.close()
+            raise
         if self._targets:
             self._thread.start()
         return self
@@ -123,40 +131,61 @@ class Assembly:
         if self._targets:
             self._thread.join()
         for target in self._targets.values():
-            if self._fault is None:
-                target.append_finished()
             target.close()
-        if self._fault is not None and error is None:
-            raise Failure(f"cannot write {self._fault.filename or 'results'}: {self._fault.strerror}")
+        if error is None:
+            self.require_written()
+        for target in self._targets.values():
+            if target.fault is not None:  # beside what stopped the run
+                log.warning("%s", target.fault)
+
+    def require_written(self) -> None:
+        """Raises `Failure` where a target could not be written."""
+        for target in self._targets.values():
+            if target.fault is not None:
+                raise target.fault
 
     def _sweep(self) -> None:
         while not self._stop.wait(SWEEP_SECONDS):
-            try:
-                for target in self._targets.values():
-                    target.append_finished()
-            except OSError as fault:  # told when the run ends: a thread has nobody to tell
-                self._fault = fault
-                return
+            for target in self._targets.values():
+                target.append_finished()
 
 
 class _Target:
-    """One file with the folder of its parts, which lies beside it so that both are on one file system."""
+    """One file with the folder of its parts: beside it, so that both are on one file system, if it may be there. After
+    a `fault` nothing more is appended, and the folder stays.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._next: dict[str, int] = {}
+        self.fault: Failure | None = None
+        target = None if path == STANDARD else Path(path).absolute()
         try:
-            if path == STANDARD:
-                self.directory = Path(tempfile.mkdtemp(prefix="riverrank-"))
-                self._file: BinaryIO = sys.stdout.buffer
-            else:
-                target = Path(path).absolute()
-                self._file = target.open("wb")
+            if target is not None and os.access(target.parent, os.W_OK) and (target.is_file() or not target.exists()):
                 self.directory = Path(tempfile.mkdtemp(prefix=f".{target.name}.parts-", dir=target.parent))
+            else:
+                self.directory = Path(tempfile.mkdtemp(prefix="riverrank-"))
         except OSError as error:
             raise Failure(f"cannot write {path}: {error.strerror}") from error
-        self._next: dict[str, int] = {}
+        try:
+            self._file: BinaryIO = sys.stdout.buffer if target is None else target.open("wb")
+        except OSError as error:
+            self.directory.rmdir()
+            raise Failure(f"cannot write {path}: {error.strerror}") from error
 
     def append_finished(self) -> None:
+        """Append the parts that are finished."""
+        if self.fault is None:
+            self._try(self._append)
+
+    def close(self) -> None:
+        """Append the parts that are finished, and end the file."""
+        self.append_finished()
+        self._try(self._end)
+        if self.fault is None:
+            shutil.rmtree(self.directory)
+
+    def _append(self) -> None:
         for part in self._finished():
             with part.open("rb") as source:
                 if self._path.endswith(".gz"):
@@ -164,15 +193,25 @@ class _Target:
                         shutil.copyfileobj(source, packed)
                 else:
                     shutil.copyfileobj(source, self._file)
+            self._file.flush()
             part.unlink()
-        self._file.flush()
 
-    def close(self) -> None:
-        if self._path.endswith(".gz") and not self._file.tell():
-            gzip.open(self._file, "wb").close()  # of no bytes at all it would be no gzip
-        if self._path != STANDARD:
-            self._file.close()
-        shutil.rmtree(self.directory)
+    def _end(self) -> None:
+        if self._path == STANDARD:
+            self._file.flush()
+            return
+        with self._file:
+            if self._path.endswith(".gz") and not self._file.tell():
+                gzip.open(self._file, "wb").close()  # of no bytes at all it would be no gzip
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Do it, and note an OSError, which does not always say of what file it is."""
+        try:
+            step()
+        except OSError as error:
+            name = "standard output" if self._path == STANDARD else self._path
+            why = f"cannot write {name}: {error.strerror}; what it lacks is in {self.directory}"
+            self.fault = self.fault or Failure(why)
 
     def _finished(self) -> Iterator[Path]:
         """Finished parts, by number and then by writer, none before the one that its writer wrote before it."""

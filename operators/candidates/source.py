@@ -40,7 +40,7 @@ class Source:
     """
 
     name: str
-    meaning: str  # what it proposes, for the description of its setting
+    meaning: str  # what it proposes, for the documents
     reason: str  # the code of the reason that its features give
     quota: float = 0.0  # of the candidates, for each list that it proposes
     scores: tuple[Score, ...] = ()

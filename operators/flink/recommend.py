@@ -25,7 +25,9 @@ from .channels import END_OF_INPUT, Emitter, Outputs, keep, map_state, subtask_o
 from .native import make_ready
 from .shipped import Shipped
 
-SETTLED = 4096  # feedbacks, after which Java has compiled what one needs: its compilers may use every core until then
+# Feedbacks from one `clear_core` to the next, as threads come and go. By the first Java has compiled what a feedback
+# needs: its compilers may use every core until then.
+CLEAR_EVERY = 4096
 
 
 class CacheRoute(msgspec.Struct, frozen=True):
@@ -85,11 +87,11 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.index.advance(ctx, feedback.event.ts)
         answer = recommend.answer(feedback, held)
         self.took_record()
-        if self.taken % SETTLED == 0:
+        if self.taken % CLEAR_EVERY == 0:
             clear_core()
         keep(self.state, held, answer.state)
         cache = self.cache
-        if cache is not None and answer.slate is not None:  # first: whoever waits for it waits for Redis
+        if cache is not None and answer.slate is not None:  # first: a page reads it from Redis
             yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, answer.version, answer.slate))
         yield from self.answers.emit(user_id, answer)
         if answer.erased:

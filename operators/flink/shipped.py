@@ -13,7 +13,13 @@ from riverrank.state.runtime.environment import share_core, step_back
 PACKAGES = ("riverrank.state", "riverrank.operators")
 CHECKPOINTS = "AsyncOperations"  # begins the names of the threads of Flink's that write checkpoints
 LOOK_EVERY = 1024  # records, after which such threads are looked for: Flink starts and ends them as it likes
-HANDED_OVER = ("riverrank.jobs.local.reading",)  # jobs hand its functions to operators
+# Jobs hand functions of the first to operators; the others are what it imports of `jobs`.
+HANDED_OVER = (
+    "riverrank.jobs.local.reading",
+    "riverrank.jobs.config.schema",
+    "riverrank.jobs.config.fields",
+    "riverrank.jobs.errors",
+)
 
 
 class Shipped:
@@ -44,7 +50,9 @@ class Shipped:
             share_core()
 
     def took_record(self) -> None:
-        """Have checkpoints written where records leave time. One function of a process should call it for each."""
+        """To be called for each record by the busiest function of a process: checkpoints are written where records
+        leave time. That another calls it as well does no harm.
+        """
         self.taken += 1
         if self.taken % LOOK_EVERY == 0:
             step_back(CHECKPOINTS)
@@ -62,7 +70,7 @@ def code_digest() -> str:
 
 
 def modules() -> list[str]:
-    """The names of all modules of PACKAGES; the packages in them are imported for it, which hold no code."""
+    """The names of all modules of PACKAGES; for it the packages in them are imported, with what those import."""
     found = list(PACKAGES)
     for package in PACKAGES:
         path = importlib.import_module(package).__path__

@@ -15,6 +15,7 @@ from riverrank.state.records.incoming import Item
 
 from .item_index import ITEM, WEIGHTS, ItemIndex
 
+BESIDE = (ITEM, WEIGHTS)  # what begins the keys of entries that are put beside the journal
 MOST_WAITING = 256  # updates; then the oldest is applied, whatever its time: one clock that is wrong must not stop all
 
 
@@ -22,13 +23,15 @@ class EventTimeBuffer:
     """`index`, and what state must hold so that it comes back."""
 
     def __init__(self, behaviour: Behaviour, journal: Journal) -> None:
-        """Restored from the journal. What waited when it was written waits no more."""
+        """Restored from the journal. What waited when it was written waits no more: up to MOST_WAITING updates are
+        ahead of their time, once.
+        """
         base, log = journal.load()
         self.index = ItemIndex.restore(behaviour, base)
         for record in log:
             self.index.apply(decode_update(record))
         self._journal = journal
-        self._most = min(MOST_WAITING, journal.limit // 2)  # so that a log without what was applied is half as long
+        self._most = min(MOST_WAITING, journal.limit // 2)  # a log of what waits alone is half of `limit` at most
         self._waiting: deque[tuple[Learned, bytes]] = deque()  # with how each is encoded
         self._last: list[tuple[Learned, bytes]] = []  # what is told at the end of the input, likewise
 
@@ -60,7 +63,9 @@ class EventTimeBuffer:
             self.take(CatalogueUpdate(item))
 
     def release(self, ts: int) -> None:
-        """Apply what was learned from events before `ts`, in the order it came; after LAST all there is."""
+        """Apply what was learned from events before `ts`, in the order it came: up to the first that was learned from
+        a later one. From LAST on, all there is.
+        """
         while self._waiting and self._waiting[0][0].ts < ts:
             self._apply_oldest()
         if ts >= LAST:

@@ -1,1 +1,1 @@
-"""What learns: the ranker, item embeddings, the per-user River learner, ratings, drift."""
+"""What learns: the ranker, the per-user River learner, ratings, drift."""

@@ -41,7 +41,7 @@ class Ensemble:
         self._publish()
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
-        """The logits of `inputs`, float64 (n, d), by the weights that were last published: float64 (n,)."""
+        """The logits of `inputs`, float64 (n, d), by the models last published and their shares now: float64 (n,)."""
         return dots(inputs, self._mean(), 0.0)
 
     def shares(self) -> np.ndarray:
@@ -49,13 +49,13 @@ class Ensemble:
         return shares(self.losses)
 
     def choose(self, inputs: np.ndarray, position: int, w: float = 1.0) -> None:
-        """Learn that, of `inputs`, float64 (n, d), the one at `position` was chosen."""
+        """Learn that, of `inputs`, float64 (n, d), the one at `position` was chosen, which counts as `w` choices."""
         n = len(inputs)
         choose(inputs, _EVERY[:n] if n <= len(_EVERY) else np.arange(n), position, w, *self._arrays())
 
     def learn_shown(self, inputs: np.ndarray, positions: np.ndarray, labels: np.ndarray, bias: float) -> float:
         """Learn that, of what was shown together, the rows of `inputs` at `positions`, int64 (m,), those with a label,
-        bool (m,), were each chosen among the others. The new `bias`, which makes logits those of the labels.
+        bool (m,), were each chosen among those without. Returns the new `bias`: a logit and it are that of a label.
         """
         return float(learn_shown(inputs, positions, labels, bias, *self._arrays()))
 
@@ -127,7 +127,7 @@ def _logits(columns, weights, logits):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _softmax(logits):  # type: ignore[no-untyped-def]
-    """Put the chances in place of `logits` float64 (m,), each times their sum, which is returned with the highest."""
+    """Put exp(logit - the highest) in place of each of `logits`, float64 (m,); the highest, and the sum of these."""
     most, total = logits[0], 0.0
     for logit in logits:
         most = max(most, logit)

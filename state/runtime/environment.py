@@ -1,4 +1,5 @@
 """What every process of the project does before numpy and numba are imported: one thread each, a place for kernels.
+And which threads of a TaskManager keep to which core.
 
 Imported by `state`, `operators` and `jobs` themselves, so before any module in them. Nothing here takes long.
 """
@@ -49,8 +50,8 @@ def prepare() -> None:
 
 
 def share_core() -> None:
-    """Keep the calling thread on one core, where the environment names one: the first is 0, after the last comes it
-    again.
+    """Keep the calling thread on one core, where the environment names one: the first is 0, and numbers beyond the last
+    begin again there.
 
     Threads that run Python take turns, for there is one interpreter lock. On several cores each turn begins with moving
     the interpreter's memory over: a slate takes twice the processor time then, and comes half as often.
@@ -79,8 +80,8 @@ def step_back(prefix: str) -> None:
     """Have the threads of this process whose names begin with `prefix` give way to its others on the same core. Of a
     name Linux knows the first 15 letters.
 
-    To those of other processes they hardly do: where each is a session of its own, Linux shares a core between sessions
-    first. So they are left on the core that they are on.
+    It hardly helps other processes, as Linux shares a core between sessions first; so the threads stay on the core they
+    are on.
     """
     for thread in _threads():
         with suppress(OSError):  # it ended meanwhile

@@ -5,10 +5,13 @@ for fresh, a zip of `flink run -pyfs` lies elsewhere with each job, and an insta
 is found by a digest of its source, and of all that it calls and names; what CPU it is for, numba's index says itself.
 """
 
+import builtins
+import dis
 import hashlib
 import inspect
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +53,11 @@ class Locator(_CacheLocator):
 
 
 def digest(function: FunctionType) -> str:
-    """Of the source of a function, of all functions of ours that it calls, and of the constants that both name."""
+    """Of the source of a function, of all functions of ours that it calls, and of the constants that both name.
+
+    Numba asks for it where a kernel is defined. Where one names what its module has yet to define, it is of all of that
+    module.
+    """
     parts: dict[str, str] = {}
     _collect(function, parts)
     text = "\0".join(f"{name}\0{parts[name]}" for name in sorted(parts))
@@ -62,7 +69,11 @@ def _collect(function: FunctionType, parts: dict[str, str]) -> None:
     if name in parts:
         return
     parts[name] = inspect.getsource(function)
-    for used, value in _named(function):
+    named = _named(function)
+    if _globals(function.__code__).difference(function.__globals__, vars(builtins)):
+        parts[function.__module__] = inspect.getsource(sys.modules[function.__module__])
+        named = ((used, value) for used, value in list(function.__globals__.items()) if not used.startswith("__"))
+    for used, value in named:
         kernel = getattr(value, "py_func", value)
         if isinstance(kernel, FunctionType):
             if kernel.__module__.startswith(OURS):
@@ -91,6 +102,15 @@ def _names(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names(constant)
+
+
+def _globals(code: CodeType) -> set[str]:
+    """The names that the code looks for in its module."""
+    found = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= _globals(constant)
+    return found
 
 
 def _constant(value: Any) -> str:

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from golden_files import kept, write
+from learner_inputs import shop
 from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.features import feature_space
 from riverrank.operators.models.drift import HEAD, Change, take
@@ -35,7 +36,6 @@ from riverrank.state.learners import (
 )
 from riverrank.state.messages import Feedback, Outcome, Seen, Weights, decode_update, encode
 from riverrank.state.records.incoming import Event
-from test_learner import shop
 
 SPACE = feature_space(registry.SOURCES)
 PLAIN, OF_ADAM = LearnerSettings(), LearnerSettings(optimizer="optim.Adam")

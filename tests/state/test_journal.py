@@ -1,9 +1,9 @@
 """When a log is to be made short, and what is left of it then."""
 
-from riverrank.state.journal import SHORT_BYTES, DictEntries, Journal
+from riverrank.state.journal import LEAST_BYTES, DictEntries, Journal
 
 RECORD = bytes(1024)
-SHORT = SHORT_BYTES // len(RECORD)
+SHORT = LEAST_BYTES // len(RECORD)
 
 
 def appended(journal: Journal, most: int) -> int:
@@ -11,24 +11,24 @@ def appended(journal: Journal, most: int) -> int:
     return next((n for n in range(1, most) if journal.append(RECORD)), most)
 
 
-def test_a_log_is_made_short_once_it_is_a_quarter_of_the_base() -> None:
+def test_a_log_is_made_short_once_it_is_half_of_the_base() -> None:
     journal = Journal(DictEntries(), limit=10_000)
     assert appended(journal, 10_000) == SHORT
-    journal.compact({"a": bytes(8 * SHORT_BYTES), "b": bytes(4 * SHORT_BYTES)})
-    assert appended(journal, 10_000) == 3 * SHORT
+    journal.compact({"a": bytes(8 * LEAST_BYTES), "b": bytes(4 * LEAST_BYTES)})
+    assert appended(journal, 10_000) == 6 * SHORT
     journal.compact({"b": b""})  # what an entry held before it holds no longer
-    assert appended(journal, 10_000) == 2 * SHORT
+    assert appended(journal, 10_000) == 4 * SHORT
 
 
 def test_a_restored_log_goes_on_as_it_was() -> None:
     entries = DictEntries()
     first = Journal(entries, limit=10_000)
-    first.compact({"a": bytes(8 * SHORT_BYTES)})
+    first.compact({"a": bytes(8 * LEAST_BYTES)})
     assert appended(first, SHORT) == SHORT
     second = Journal(entries, limit=10_000)
     base, log = second.load()
     assert (list(base), len(log)) == (["a"], SHORT - 1)
-    assert appended(second, 10_000) == SHORT + 1
+    assert appended(second, 10_000) == 3 * SHORT + 1
 
 
 def test_what_waits_is_kept_and_does_not_count_as_growth() -> None:
@@ -43,3 +43,11 @@ def test_what_waits_is_kept_and_does_not_count_as_growth() -> None:
 def test_after_so_many_records_whatever_their_size() -> None:
     journal = Journal(DictEntries(), limit=5)
     assert [journal.append(b"") for _ in range(5)] == [False] * 4 + [True]
+
+
+def test_what_its_owner_puts_beside_it_is_no_part_of_the_base() -> None:
+    entries = DictEntries({"item:a": bytes(80 * LEAST_BYTES), "block": bytes(8 * LEAST_BYTES)})
+    journal = Journal(entries, limit=10_000, beside=("item:", "weights:"))
+    base, _ = journal.load()
+    assert list(base) == ["item:a", "block"]
+    assert appended(journal, 10_000) == 4 * SHORT

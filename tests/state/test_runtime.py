@@ -188,20 +188,50 @@ def test_a_kernel_for_another_cpu_is_compiled_again(tmp_path: Path) -> None:
     assert slates > 10 and hits == 0 and misses > 0
 
 
+def digest_where_defined(folder: Path, dependency: str, kernels_: str) -> str:
+    """By which numba asks for `quadruple` of the module `kernels_`, which may import from `dependency`."""
+    (folder / "riverrank_dependency.py").write_text(dependency)
+    (folder / "riverrank_kernels.py").write_text(kernels_)
+    code = "import riverrank.state.runtime.kernels as k; k.OURS = 'riverrank'; import riverrank_kernels as m;"
+    code += "print(m.quadruple._cache._impl.locator._digest)"
+    return python(code, cwd=folder, RIVERRANK_CACHE=str(folder), PYTHONDONTWRITEBYTECODE="1")
+
+
 def test_a_kernels_digest_changes_with_what_it_calls_and_the_constants_it_names(tmp_path: Path) -> None:
     """Not with what stands beside it in its module."""
 
     def digest(dependency: str, more: str = "") -> str:
-        (tmp_path / "riverrank_dependency.py").write_text(dependency)
-        (tmp_path / "riverrank_kernels.py").write_text(KERNELS.format(package="") + more)
-        code = "import riverrank.state.runtime.kernels as k; k.OURS = 'riverrank'; import riverrank_kernels as m;"
-        code += "print(k.digest(m.quadruple.py_func))"
-        return python(code, cwd=tmp_path, NUMBA_CACHE_LOCATOR_CLASSES="InTreeCacheLocator", PYTHONDONTWRITEBYTECODE="1")
+        return digest_where_defined(tmp_path, dependency, KERNELS.format(package="") + more)
 
     plain = "from numba import njit\nLIMIT = 3\n@njit(cache=True)\ndef double(x):\n    return 2 * x\n"
     first = digest(plain)
     assert first == digest(plain + "\nOTHER = 4\n") == digest(plain, "\ndef other():\n    pass\n")
     assert len({first, digest(plain.replace("3", "4")), digest(plain.replace("2 * x", "x + x"))}) == 3
+
+
+def test_a_kernels_digest_changes_with_what_it_calls_that_its_module_defines_after_it(tmp_path: Path) -> None:
+    top_down = """
+from numba import njit
+from riverrank_dependency import LIMIT
+
+@njit(cache=True)
+def quadruple(x):
+    return double(double(x))
+
+@njit(cache=True)
+def double(x):
+    return twice(x)
+
+@njit(cache=True)
+def twice(x):
+    return 2 * x + LIMIT + MORE
+
+MORE = 1
+"""
+    versions = [top_down, top_down.replace("2 * x", "x + x"), top_down.replace("MORE = 1", "MORE = 2")]
+    found = [digest_where_defined(tmp_path, "LIMIT = 3", version) for version in versions]
+    found.append(digest_where_defined(tmp_path, "LIMIT = 4", top_down))
+    assert len(set(found)) == 4 and found[0] == digest_where_defined(tmp_path, "LIMIT = 3", top_down)
 
 
 def test_digest_names_what_a_kernel_of_ours_calls() -> None:

@@ -17,7 +17,7 @@ from riverrank.operators.cache.redis_cache import Cache, slate_key
 from riverrank.state.messages import CacheWrite
 from riverrank.state.records.decoding import decode_event
 from riverrank.state.records.outgoing import Cause, ModelInfo, Slate, Slot, to_json
-from test_cache import Server, free_port
+from valkey_server import Server, free_port
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,17 @@
-"""A feature's name says what its column holds: weights are stored by names, so one under another's name spoils them."""
+"""A feature's name says what its column holds: weights are stored by names, so one under another's name spoils them.
+The kernels shape scores as their twins in plain Python do.
+"""
 
 import math
 
 import msgspec
 import numpy as np
 import pytest
-from riverrank.operators.candidates import registry
+from hypothesis import given
+from hypothesis import strategies as st
+from riverrank.operators.candidates import features, registry
 from riverrank.operators.candidates.context import context_of
+from riverrank.operators.candidates.features import LEAST, SMALLEST_SHARE, STEPS
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, SlateSettings, SourceSettings
@@ -81,3 +86,51 @@ def test_likes_and_newness_are_those_of_the_items(index: ItemIndex) -> None:
     liked = stats[:, POSITIVES] + 3.0
     assert columns["likes"] == pytest.approx(liked / (liked + stats[:, NEGATIVES] + 1.0), rel=1e-6)
     assert columns["new"] == pytest.approx(1.0 / (1.0 + stats[:, POSITIVES]), rel=1e-6)
+
+
+SCORES = st.lists(st.tuples(*[st.sampled_from([0.0, -1.0, 1e-12, 0.3, 1.0, 40.0])] * 2), max_size=6)
+
+
+@given(SCORES, st.integers(0, 6))
+def test_the_best_of_each_score_is_of_what_is_proposed(scores, proposed):
+    found, again = np.full((2, 2), 9.0)
+    features.best_of(np.array(scores, np.float32).reshape(-1, 2), min(proposed, len(scores)), found)
+    expected = [max([LEAST, *(row[column] for row in scores[:proposed])]) for column in range(2)]
+    assert found.tolist() == pytest.approx(expected, rel=1e-6)
+    held, relative = np.array(scores, np.float32).reshape(-1, 2), np.array([False, True])
+    both, shaped = np.zeros((2, len(scores), 6))
+    features.shape_found(held, min(proposed, len(scores)), relative, again, both)
+    features.shape(held, found, relative, shaped)
+    assert again.tolist() == found.tolist() and both.tolist() == shaped.tolist()
+
+
+@given(SCORES, st.tuples(st.sampled_from([LEAST, 0.5, 7.0]), st.sampled_from([1.0, 40.0])), st.booleans())
+def test_shapes_are_the_root_the_share_and_its_logarithm(scores, best, relative):
+    held = np.array(scores, np.float32).reshape(-1, 2)
+    found = np.full((len(scores), 7), 99.0)
+    features.shape(held, np.array(best), np.array([relative, not relative]), found)
+    expected = []
+    for row in held.astype(float).tolist():
+        shapes: list[float] = []
+        for score, most, is_share in zip(row, best, (relative, not relative), strict=True):
+            share = min(max(score, 0.0) / most, 1.0)
+            log = math.log1p(share / SMALLEST_SHARE) / math.log1p(1 / SMALLEST_SHARE)
+            shapes += [math.sqrt(share if is_share else max(score, 0.0)), share, log]
+        expected.append([*shapes, 99.0])  # what follows is none of its business
+    assert np.ravel(found) == pytest.approx(np.ravel(expected), rel=1e-12, abs=1e-4)
+    assert found[:, [0, 1, 3, 4]].ravel() == pytest.approx(np.array(expected).reshape(-1, 7)[:, [0, 1, 3, 4]].ravel())
+
+
+def test_the_table_of_logarithms_is_near_the_logarithm_everywhere():
+    shares = np.concatenate([np.linspace(0, 1, 30_001), np.arange(STEPS + 1) / STEPS])
+    found = np.array([features.logarithm(share) for share in shares.tolist()])
+    assert np.abs(found - np.log1p(shares / SMALLEST_SHARE) / np.log1p(1 / SMALLEST_SHARE)).max() < 1e-4
+    assert (np.diff(found[:30_001]) > 0).all() and (found[0], found[30_000]) == (0.0, 1.0)
+
+
+TWINS = {
+    "features.best_of": test_the_best_of_each_score_is_of_what_is_proposed,
+    "features.logarithm": test_the_table_of_logarithms_is_near_the_logarithm_everywhere,
+    "features.shape_found": test_the_best_of_each_score_is_of_what_is_proposed,
+    "features.shape": test_shapes_are_the_root_the_share_and_its_logarithm,
+}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from learner_inputs import SPACE, shop
 from river import linear_model, optim
 from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import COLD, SEGMENTS, WARM, context_of
@@ -26,7 +27,6 @@ from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.learners import FEATURES_1, RANKER, RankerState
 from riverrank.state.messages import Feedback, Outcome, Seen, Weights, decode_update, encode
 from riverrank.state.records.incoming import Event
-from test_learner import SPACE, shop
 
 
 def dumped(ensemble: Ensemble) -> list[list]:

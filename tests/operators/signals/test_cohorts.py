@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+from made_feedbacks import whole_and_restored
 from riverrank.operators.catalogue.tokens import COHORT, MAX_COHORTS
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
@@ -14,7 +15,6 @@ from riverrank.state.item_tables import ItemTable
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback, Seen, decode_update
 from riverrank.state.records.incoming import Event
-from test_signals import whole_and_restored
 
 SMALL = Behaviour(signals=SignalSettings(neighbours=8, items=500))
 MOST = 500 // COHORTS

@@ -1,64 +1,22 @@
 """SIGNALS and the index that mirrors it, without Flink."""
 
-import random
-
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_feedbacks import SMALL, lists_of, made_stream, whole_and_restored
 from riverrank.operators.catalogue.tokens import COHORT
-from riverrank.operators.index.event_time_buffer import MOST_WAITING, EventTimeBuffer
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.session.session import Session
-from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
-from riverrank.operators.signals.changes import FIRST_ENTRIES, Changes
-from riverrank.operators.signals.neighbour_lists import count, learn, pair
+from riverrank.operators.settings import Behaviour, SignalSettings
+from riverrank.operators.signals.changes import FIRST_ENTRIES
 from riverrank.operators.signals.signals import Signals, _is_repeated
-from riverrank.operators.signals.steps import Steps
 from riverrank.state.event_types import EVENT_TYPES
 from riverrank.state.hashing import hash32
-from riverrank.state.item_tables import (
-    AFTER,
-    BEFORE,
-    DECAYED,
-    NEGATIVES,
-    POPULARITY,
-    POSITIVES,
-    RATING_SUM,
-    RATINGS,
-    TOGETHER,
-    ItemTable,
-)
+from riverrank.state.item_tables import NEGATIVES, POSITIVES, TOGETHER
 from riverrank.state.journal import DictEntries, Journal
-from riverrank.state.messages import LAST, CatalogueUpdate, Feedback, Outcome, Seen, SignalUpdate, decode_update
-from riverrank.state.records.incoming import Event, Item
-
-SMALL = Behaviour(signals=SignalSettings(neighbours=8, items=200, flush_events=7))
-
-
-def made_stream(n: int, items: int = 60, seed: int = 1) -> list[Feedback]:
-    rng = random.Random(seed)
-    feedbacks = []
-    past: dict[int, list[Seen]] = {}
-    for k in range(n):
-        user = rng.randrange(10)
-        item = f"i{(user % 3) * 20 + rng.randrange(20)}" if rng.random() < 0.8 else f"i{rng.randrange(items)}"
-        history = past.setdefault(user, [])
-        reward = 1.0 if rng.random() < 0.9 else -1.0
-        event = Event(f"e{k}", "click" if reward > 0 else "dislike", f"u{user}", 1000 + k, item)
-        feedbacks.append(Feedback(event, reward, tuple(history[-50:]), attributes={"band": str(user % 2)}))
-        history.append(Seen(item, 1000 + k, reward))
-    return feedbacks
-
-
-def lists_of(table: ItemTable) -> dict[str, dict[str, tuple[float, ...]]]:
-    """Each row's neighbours by name, with their weights."""
-    found: dict[str, dict[str, tuple[float, ...]]] = {}
-    for name, row in table.rows.items():
-        held = [(position, n) for position, n in enumerate(table.neighbours[row].tolist()) if n >= 0]
-        found[name] = {table.ids[n]: tuple(table.weights[row, position].tolist()) for position, n in held}
-    return {name: neighbours for name, neighbours in found.items() if neighbours}
+from riverrank.state.messages import Feedback, Outcome, Seen, SignalUpdate, decode_update
+from riverrank.state.records.incoming import Event
 
 
 def test_items_taken_together_become_neighbours():
@@ -146,25 +104,6 @@ def test_index_mirrors_the_signals_from_updates_alone():
     for name, near in ours.items():
         assert near.keys() == theirs[name].keys()
         assert np.array(list(near.values())) == pytest.approx(np.array([theirs[name][k] for k in near]), rel=1e-4)
-
-
-def whole_and_restored(
-    behaviour: Behaviour, stream: list[Feedback], *, flushed: bool = False
-) -> tuple[Signals, Signals]:
-    """What learned the stream at once, and what was restored after 550 feedbacks, until which both are `flushed`."""
-    entries = DictEntries()
-    whole, first = Signals(behaviour, 0), Signals.restore(behaviour, 0, Journal(entries, limit=100))
-    for feedback in stream[:550]:
-        for signals in (whole, first):
-            signals.learn(feedback)
-            signals.flush() if flushed and signals.due() else ()
-    second = Signals.restore(behaviour, 0, Journal(DictEntries(entries), limit=100))
-    for feedback in stream[550:]:
-        whole.learn(feedback)
-        second.learn(feedback)
-    whole.settle()
-    second.settle()
-    return whole, second
 
 
 def test_restored_signals_go_on_as_if_nothing_had_happened():
@@ -265,111 +204,6 @@ def test_shards_share_the_work_without_overlap_and_hear_of_all_that_concerns_the
     assert merged == lists_of(alone.table) and sum(name.startswith(COHORT) for name in merged) == 5
 
 
-def test_restored_index_is_the_same_index():
-    entries = DictEntries()
-    signals, kept = Signals(SMALL, 0), EventTimeBuffer(SMALL, Journal(entries, limit=20))
-    kept.read_catalogue(Item(f"i{k}", k, categories=(f"c{k % 4}",), published_ts=k) for k in range(40))
-    for feedback in made_stream(300):
-        signals.learn(feedback)
-        if signals.due():
-            kept.take(decode_update(signals.flush()[0]))
-            kept.release(feedback.event.ts - 50)  # the last few wait
-    again, index = EventTimeBuffer(SMALL, Journal(entries, limit=20)).index, kept.index
-    assert again.events > index.events > 0
-    kept.release(10_000_000)
-    assert lists_of(again.table) == lists_of(index.table) != {}
-    assert again.events == index.events
-    names = [index.table.ids[row] for row in index.popular()]
-    assert names and [again.table.ids[row] for row in again.popular()] == names
-    assert again.servable.sum() == index.servable.sum() > 0
-    assert [again.token_names[t] for t in again.tokens[again.row("i7")] if t >= 0] == ["category=c3"]
-
-
-def test_an_update_waits_for_a_feedback_that_is_newer_than_all_it_was_learned_from():
-    kept, signals = EventTimeBuffer(SMALL, Journal(DictEntries())), Signals(SMALL, 0)
-    for ts in (10, 20, 15):
-        signals.learn(Feedback(Event(f"e{ts}", "click", "u", ts, "a"), 1.0, ()))
-    kept.take(decode_update(signals.flush()[0]))
-    for ts, known in ((15, 0), (20, 0), (21, 3)):
-        kept.release(ts)
-        assert kept.index.events == known
-
-
-def test_what_is_told_at_the_end_waits_for_the_end_and_lets_others_pass():
-    kept, signals = EventTimeBuffer(SMALL, Journal(DictEntries(), limit=50)), Signals(SMALL, 0)
-    signals.learn(Feedback(Event("e", "click", "u", 5, "a"), 1.0, ()))
-    (update,) = signals.updates()
-    others = [msgspec.structs.replace(update, events=k + 2, ts=k) for k in range(2 * MOST_WAITING)]
-    kept.take(msgspec.structs.replace(update, events=1000, ts=LAST + 3))
-    for other in others:
-        kept.take(other)
-        kept.release(other.ts + 1)
-        assert kept.index.events == other.events and kept.index.meta.ts == other.ts
-    kept.release(2 * LAST)
-    assert kept.index.events == 1000 and kept.index.meta.ts == others[-1].ts
-
-
-def test_a_clock_that_is_wrong_does_not_hold_up_the_signals_for_ever():
-    kept, signals = EventTimeBuffer(SMALL, Journal(DictEntries(), limit=50)), Signals(SMALL, 0)
-    for k in range(MOST_WAITING + 10):
-        ts = 10**12 if k == 0 else k
-        signals.learn(Feedback(Event(f"e{k}", "click", "u", ts, "a"), 1.0, ()))
-        kept.take(decode_update(signals.flush()[0]))
-        kept.release(k + 1)
-    assert kept.index.events == MOST_WAITING + 10
-
-
-def test_where_no_feedback_comes_a_bounded_number_waits_and_the_log_is_made_short_at_times():
-    journal, signals, compacted = Journal(DictEntries(), limit=100), Signals(SMALL, 0), []
-    kept = EventTimeBuffer(SMALL, journal)
-    compact = journal.compact
-    journal.compact = lambda *written: (compact(*written), compacted.append(len(kept._waiting)))
-    for k in range(1500):
-        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{k % 50}"), 1.0, ()))
-        kept.take(decode_update(signals.flush()[0]))
-        assert journal.length < journal.limit
-    assert 10 < len(compacted) <= 1500 / 50 and set(compacted) == {50} and kept.index.events == 1450
-    assert EventTimeBuffer(SMALL, Journal(journal.entries)).index.events == 1500
-
-
-def test_at_most_as_many_wait_as_there_is_room_for_in_half_a_log():
-    kept, signals = EventTimeBuffer(SMALL, Journal(DictEntries())), Signals(SMALL, 0)
-    for k in range(MOST_WAITING + 9):
-        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, "a"), 1.0, ()))
-        kept.take(decode_update(signals.flush()[0]))
-    assert (len(kept._waiting), kept.index.events) == (MOST_WAITING, 9)
-
-
-def test_newest_record_of_an_item_wins_whatever_the_order():
-    index = ItemIndex(SMALL)
-    index.apply(CatalogueUpdate(Item("i", 5, deleted=True)))
-    index.apply(CatalogueUpdate(Item("i", 3, title="older")))
-    assert not index.servable[index.row("i")]
-    index.apply(CatalogueUpdate(Item("i", 6)))
-    assert index.servable[index.row("i")]
-    index.apply(CatalogueUpdate(Item("i", 7, available=False)))
-    assert not index.servable[index.row("i")]
-
-
-def test_unknown_items_are_served_unless_the_catalogue_is_strict():
-    update = Signals(SMALL, 0)
-    update.learn(Feedback(Event("e", "click", "u", 1, "stranger"), 1.0, (), attributes={"band": "x"}))
-    (raw,) = update.flush()
-    for strict in (False, True):
-        index = ItemIndex(Behaviour(signals=SMALL.signals, catalogue=CatalogueSettings(strict=strict)))
-        index.apply(decode_update(raw))
-        assert bool(index.servable[index.row("stranger")]) is not strict
-
-
-def test_a_list_of_another_width_is_refused_with_the_mend():
-    table = ItemTable(width=8)
-    table.row("i")
-    blocks = table.dump()
-    with pytest.raises(ValueError, match=r"signals\.neighbours = 8"):
-        ItemTable(width=4).load(blocks)
-    assert table.stats[:, POPULARITY].sum() == 0
-
-
 def test_what_was_not_sent_before_a_failure_is_sent_after_the_restore():
     """The index misses the last update; the restored signals send it what changed, without forgetting twice."""
     entries = DictEntries()
@@ -386,160 +220,6 @@ def test_what_was_not_sent_before_a_failure_is_sent_after_the_restore():
     for name, near in ours.items():
         assert near.keys() == theirs[name].keys()
         assert np.array(list(near.values())) == pytest.approx(np.array([theirs[name][k] for k in near]), rel=1e-4)
-
-
-def test_index_is_bounded_and_keeps_its_catalogue():
-    behaviour = Behaviour(signals=SMALL.signals, catalogue=CatalogueSettings(items=120))
-    index, signals = ItemIndex(behaviour), Signals(Behaviour(signals=SMALL.signals), 0)
-    for k in range(50):
-        index.apply(CatalogueUpdate(Item(f"kept{k}", 1)))
-    for k in range(400):
-        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"passing{k}"), 1.0, ()))
-        index.apply(decode_update(signals.flush()[0]))
-        index.apply(CatalogueUpdate(Item(f"gone{k}", 1)))
-        index.apply(CatalogueUpdate(Item(f"gone{k}", 2, deleted=True)))
-    assert len(index.table.rows) <= 120 and len(index.items) <= 120
-    assert all(index.servable[index.row(f"kept{k}")] for k in range(50))
-    assert "passing399" in {index.table.ids[row] for row in index.popular()}
-    assert not any(name.startswith("gone") for name in (index.table.ids[row] for row in index.popular()))
-
-
-# The kernels beside plain Python.
-
-ROWS, WIDTH = 12, 4
-FORGETTING = np.float32(0.5)
-
-
-@st.composite
-def tables(draw: st.DrawFn) -> ItemTable:
-    """A table of ROWS rows with lists of distinct neighbours, of which some positions are free."""
-    table = ItemTable(WIDTH)
-    numbers = np.random.default_rng(draw(st.integers(0, 10**6)))
-    for row in range(ROWS):
-        table.row(f"i{row}")
-        held = numbers.random(WIDTH) < draw(st.sampled_from([0.0, 0.5, 1.0]))
-        table.neighbours[row] = np.where(held, numbers.permutation(ROWS)[:WIDTH], -1)
-        table.weights[row] = np.where(held[:, None], numbers.integers(1, 9, (WIDTH, 3)) / 4, 0.0)
-        table.stats[row], table.at[row] = numbers.integers(0, 9, 6), numbers.integers(0, 5)
-    table.changed[:] = False
-    return table
-
-
-def arrays_of(changes: Changes) -> tuple[object, ...]:
-    """The arguments with which every kernel ends."""
-    return changes.entry_of, changes.rows, changes.counted, changes.renewals, changes.cells, changes.n
-
-
-def changes_of(table: ItemTable) -> Changes:
-    changes = Changes(table)
-    changes.fit(ROWS)
-    return changes
-
-
-def put_plainly(table: ItemTable, row: int, others: dict[int, float], order: int, cells: set[tuple[int, int]]) -> None:
-    """Forget a little, add to the neighbours that are held, and let the others challenge the weakest of the rest."""
-    neighbours, weights = table.neighbours[row].tolist(), table.weights[row].astype(float)
-    weights[:, :TOGETHER] *= float(FORGETTING)
-    known = [neighbours.index(other) for other in others if other in neighbours]
-    for other, amount in others.items():
-        if other in neighbours and neighbours.index(other) in known:
-            position = neighbours.index(other)
-            weights[position, order] += amount
-            weights[position, TOGETHER] += 1
-            cells.add((row, position))
-    strength = [sum(weights[k, :TOGETHER]) if neighbours[k] >= 0 else -1.0 for k in range(WIDTH)]
-    weakest = [k for k in np.argsort(strength, kind="stable").tolist() if k not in known]
-    new = [other for other in others if other not in table.neighbours[row].tolist()]
-    for other, position in zip(new, weakest, strict=False):
-        left = max(strength[position], 0.0) - others[other]
-        if left > 0:
-            weights[position, :TOGETHER] *= left / strength[position]
-        else:
-            neighbours[position], weights[position] = other, 0.0
-            weights[position, order], weights[position, TOGETHER] = -left, 1.0
-        cells.add((row, position))
-    table.neighbours[row], table.weights[row] = neighbours, weights
-
-
-@given(tables(), st.permutations(range(ROWS)), st.integers(0, 6), st.integers(0, 3), st.data())
-def test_pairs_are_added_as_plain_python_adds_them(table, rows, taken, members, data):
-    row, past = rows[0], np.array(rows[1 : 1 + taken + members], np.int32)
-    own = np.array(data.draw(st.lists(st.booleans(), min_size=len(past) + 1, max_size=len(past) + 1)))
-    amounts = (np.float32(0.5) ** np.arange(taken)).astype(np.float32)
-    expected, changes = ItemTable(WIDTH), changes_of(table)
-    expected.neighbours[:], expected.weights[:] = table.neighbours, table.weights
-    cells: set[tuple[int, int]] = set()
-    for k, of in enumerate(past.tolist()):
-        if own[k]:
-            put_plainly(expected, of, {row: float(amounts[k]) if k < taken else 1.0}, AFTER, cells)
-    if taken and own[-1]:
-        before = dict(zip(past[:taken].tolist(), amounts.tolist(), strict=True))
-        put_plainly(expected, row, before, BEFORE, cells)
-    changes.n = pair(table.neighbours, table.weights, FORGETTING, row, past, own, amounts, taken, *arrays_of(changes))
-    assert table.neighbours.tolist() == expected.neighbours.tolist()
-    assert table.weights == pytest.approx(expected.weights, rel=1e-5)
-    found = {(int(changes.rows[e]), int(p)) for e, p in np.argwhere(changes.cells[: changes.n])}
-    assert found == cells
-    renewed = [int(of) for of in past[own[:-1]]] + [row] * bool(taken and own[-1])
-    assert sorted(changes.rows[: changes.n].tolist()) == sorted(renewed)
-    assert (changes.renewals[: changes.n] == 1).all()
-
-
-@given(
-    tables(),
-    st.lists(st.integers(0, ROWS - 1), max_size=6),
-    st.sampled_from([-1.0, 0.0, 0.3, 2.0]),
-    st.booleans(),
-    st.integers(5, 50),
-)
-def test_interactions_are_counted_as_plain_python_counts_them(table, rows, reward, rated, now):
-    decay = np.array([0.5, 0.9])
-    stats, at = table.stats.astype(float), table.at.copy()
-    for row in rows:
-        stats[row, DECAYED] = stats[row, DECAYED] * decay ** (now - at[row]) + max(0.0, reward)
-        stats[row, POSITIVES if reward > 0 else NEGATIVES] += 1
-        if rated:
-            stats[row, RATING_SUM] += 3.5
-            stats[row, RATINGS] += 1
-        at[row] = now
-    changes = changes_of(table)
-    for row in rows:
-        changes.n = count(table.stats, table.at, decay, row, reward, 3.5, rated, now, *arrays_of(changes))
-    assert table.stats == pytest.approx(stats, rel=1e-5)
-    assert table.at.tolist() == at.tolist()
-    assert changes.rows[: changes.n].tolist() == list(dict.fromkeys(rows))
-    assert changes.counted[: changes.n].all() and not changes.renewals[: changes.n].any()
-
-
-@given(
-    tables(), tables(), st.lists(st.tuples(st.permutations(range(ROWS)), st.integers(0, 6), st.booleans()), max_size=5)
-)
-def test_a_block_is_learned_step_by_step(table, other, interactions):
-    decay, amounts = np.array([0.5, 0.9]), (np.float32(0.5) ** np.arange(6)).astype(np.float32)
-    for name in table.columns:
-        getattr(other, name)[:] = getattr(table, name)
-    changes, others = changes_of(table), changes_of(other)
-    steps = Steps(np.ones(ROWS, np.bool_), amounts)
-    for k, (rows, taken, owned) in enumerate(interactions):
-        cohorts = rows[1 + taken : 1 + taken + k % 3]
-        row, past = rows[0], np.array(rows[1 : 1 + taken] + cohorts, np.int32)
-        own = np.array([True] * len(past) + [owned])
-        mine = amounts if owned else amounts[1:] if taken == 5 else amounts[:taken]
-        parts = (own, mine) if not owned else (None, None)
-        names = [f"i{of}" for of in rows[: 1 + taken]]
-        steps.pair(names[0], names[1:], [f"i{of}" for of in cohorts], owned, *parts, 2.0, 3.5, owned, 60 + k)
-        if owned:
-            others.n = count(other.stats, other.at, decay, row, 2.0, 3.5, True, 60 + k, *arrays_of(others))
-        other.at[cohorts] = 60 + k
-        others.n = pair(other.neighbours, other.weights, FORGETTING, row, past, own, mine, taken, *arrays_of(others))
-    if interactions:
-        rows = np.array([table.rows[name] for name in steps.names], np.int32)
-        columns = (table.stats, table.at, decay, table.neighbours, table.weights, FORGETTING)
-        changes.n = learn(*columns, rows, *steps.arrays(), *arrays_of(changes))
-    for name in table.columns:
-        assert getattr(table, name).tolist() == getattr(other, name).tolist()
-    for name in ("rows", "counted", "renewals", "cells"):
-        assert getattr(changes, name)[: changes.n].tolist() == getattr(others, name)[: others.n].tolist()
 
 
 def test_a_block_leaves_the_same_as_one_at_a_time_whether_rows_are_released_or_not():
@@ -601,17 +281,6 @@ def test_update_holds_what_changed_as_it_stands_and_each_cell_once(seed, number,
                     assert table.neighbours[row, position] == before[name][0][position]
                     assert table.weights[row, position] == pytest.approx(kept[position], rel=1e-5)
     assert not signals._changes.entry_of.any() and not signals._changes._local.any()
-
-
-@given(tables(), st.sets(st.integers(0, ROWS - 1), min_size=1))
-def test_released_rows_are_in_no_list(table, gone):
-    rows = np.array(sorted(gone))
-    held = np.isin(table.neighbours, rows) | np.isin(np.arange(len(table.neighbours)), rows)[:, None]
-    expected = np.where(held, -1, table.neighbours), np.where(held[:, :, None], 0, table.weights)
-    table.release(rows)
-    assert table.neighbours.tolist() == expected[0].tolist()
-    assert table.weights.tolist() == expected[1].tolist()
-    assert np.flatnonzero(table.changed).tolist() == [0]
 
 
 def test_an_update_has_room_for_more_items_after_one_of_more_users():

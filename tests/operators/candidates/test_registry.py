@@ -1,0 +1,100 @@
+"""There is one place for a source, and one for a feature."""
+
+import numpy as np
+import pytest
+from riverrank.operators.candidates import registry
+from riverrank.operators.candidates.context import WARM, context_of
+from riverrank.operators.candidates.retrieval import Retriever
+from riverrank.operators.candidates.source import Feature, Score, Source
+from riverrank.operators.models.ranker import Ranker
+from riverrank.operators.models.weights import RankerWeights
+from riverrank.state.messages import Feedback, Seen, decode_update
+from riverrank.state.records.incoming import Event
+from shop_pipeline import PLAIN, Shop, ids
+
+
+class Toy(Source):
+    """Two items, whoever asks; only this test knows of it."""
+
+    name = "toy"
+    meaning = "what lies on top"
+    reason = "on_top"
+    quota = 0.05
+    scores = (Score("toy", prior=9.0),)
+    ranks = describes = True
+
+    def __init__(self):
+        self.features = (Feature("evenness", _fill_evenness, prior=0.25),)
+
+    def rank(self, query):
+        return query.index.table.rows_of(["i57", "i58"])
+
+    def describe(self, query, rows, proposed, scores, column):
+        scores[np.isin(rows, self.rank(query)), column] = 1.0
+
+
+def _fill_evenness(query, rows, features, column):
+    features[:, column] = rows % 2
+
+
+class ReachingToy(Toy):
+    """The same by what it reaches."""
+
+    ranks = describes = False
+    reaches = True
+
+    def reach(self, query, column):
+        query.reached.add(self.rank(query), np.ones(2, np.float32), column)
+
+
+TOYS = pytest.mark.parametrize("toy", [Toy(), ReachingToy()], ids=["ranks", "reaches"])
+
+
+@TOYS
+def test_a_source_of_one_line_in_the_registry_proposes_and_describes_candidates(toy, monkeypatch):
+    before = Retriever(PLAIN, Shop().index).features
+    monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES, toy))
+    retriever = Retriever(PLAIN, Shop().index)
+    space, index = retriever.features, retriever.index
+    added = [name for name in space.names if name not in before.names]
+    assert added == ["toy:root", "toy:share", "toy:log", "evenness"]
+    assert [space.sources[space.source_of[space.names.index(name)]] for name in added] == ["toy"] * 4
+    assert [space.prior[WARM][space.names.index(name)] for name in added] == [9.0, 0.0, 0.0, 0.25]
+    assert space.reasons[space.sources.index("toy")] == "on_top"
+    found = retriever.find(context_of(index, [Seen("i1", 1, 1.0)], {}), None)
+    proposed = found.rows[found.proposed >> space.sources.index("toy") & 1 > 0]
+    assert proposed.tolist() == index.table.rows_of(["i57", "i58"]).tolist()
+    assert (found.features[:, space.names.index("toy:root")] == np.isin(found.rows, proposed)).all()
+    assert (found.features[:, space.names.index("evenness")] == found.rows % 2).all()
+
+
+def test_a_feature_of_one_line_in_its_source_has_a_column_and_learns_a_weight(monkeypatch):
+    source = next(source for source in registry.SOURCES if source.name == "popular")
+    toy = Feature("evenness", _fill_evenness, prior=0.25)
+    monkeypatch.setattr(source, "features", (*source.features, toy))
+    shop = Shop()
+    ranker, index = Ranker(PLAIN, shop.index), shop.index
+    column = ranker.retriever.features.names.index("evenness")
+    assert ranker.retriever.features.sources[ranker.retriever.features.source_of[column]] == "popular"
+    assert RankerWeights.of({}, ranker.retriever.features).weights[:, column].tolist() == [0.25, 0.25]
+    history: tuple[Seen, ...] = ()
+    for k in range(60):  # one who takes what has an odd row
+        item = f"i{(2 * k * k + 1) % 60}"
+        assert index.row(item) % 2
+        ranker.learn(Feedback(Event(f"e{k}", "click", f"u{k % 3}", k, item), 1.0, history))
+        history = (*history[-5:], Seen(item, 1, 1.0))
+    weights = next(decode_update(update) for update in ranker.flush())
+    learned = RankerWeights.of({0: weights}, ranker.retriever.features).weights
+    assert learned[WARM, column] > 0.3 and weights.names[column] == "evenness"
+
+
+@TOYS
+def test_a_source_of_one_line_in_the_registry_is_on_slates(toy, monkeypatch):
+    monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES, toy))
+    shop = Shop()
+    shop.crowd(events=3)
+    for slate in (shop.send("cold", "request"), shop.send("warm", "click", "i2")):
+        assert set(ids(slate)[:2]) == {"i57", "i58"} and len(slate.items) == 20
+        for slot in slate.items[:2]:
+            assert "toy" in slot.sources and slot.reasons[0].code == "on_top" and slot.reasons[0].weight > 2.0
+        assert all("toy" not in slot.sources for slot in slate.items[2:])
