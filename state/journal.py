@@ -34,8 +34,7 @@ class DictEntries(dict[str, bytes]):
 
 class Journal:
     """A log of records over base entries. The owner should `compact` where it holds `limit` records, or where as much
-    came since the last time as LEAST_BYTES and SHARE say. Entries whose keys begin with one of `beside` the owner puts
-    and removes itself.
+    came since the last time as LEAST_BYTES and SHARE say.
 
     >>> journal = Journal(DictEntries(), limit=2)
     >>> journal.append(b"one"), journal.append(b"two")
@@ -45,23 +44,24 @@ class Journal:
     ({'sum': b'three'}, [])
     """
 
-    def __init__(self, entries: Entries, limit: int = 512, beside: tuple[str, ...] = ()) -> None:
+    def __init__(self, entries: Entries, limit: int = 512) -> None:
         self.entries = entries
         self.limit = limit
-        self.beside = beside
         self.length = 0
         self.next = 0
         self._sizes: dict[str, int] = {}  # bytes of each base entry, but for those beside
         self._base = 0  # of all of them
         self._grown = 0  # bytes that came to the log since it was made short
 
-    def load(self) -> tuple[dict[str, bytes], list[bytes]]:
-        """The base entries, and the records of the log, oldest first."""
+    def load(self, beside: tuple[str, ...] = ()) -> tuple[dict[str, bytes], list[bytes]]:
+        """The base entries, and the records of the log, oldest first. Those of the former whose keys begin with one of
+        `beside` the owner puts and removes itself: no compaction writes them.
+        """
         base: dict[str, bytes] = {}
         log: dict[str, bytes] = {}
         for key, value in self.entries.items():
             (log if key.startswith(LOG) else base)[key] = value
-        self._sizes = {key: len(value) for key, value in base.items() if not key.startswith(self.beside)}
+        self._sizes = {key: len(value) for key, value in base.items() if not key.startswith(beside)}
         self._base = sum(self._sizes.values())
         self._grown = sum(map(len, log.values()))
         keys = sorted(log)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -23,6 +24,8 @@ from pyflink.datastream.connectors.file_system import BucketAssigner, FileSink, 
 from pyflink.table import DataTypes, Schema, StreamTableEnvironment
 from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import Failure
+from riverrank.jobs.local.reading import STANDARD
+from riverrank.jobs.local.writing import unwritten
 from riverrank.operators.flink.channels import LINE_ENCODING, Outputs
 from riverrank.state import uids
 from riverrank.state.outputs import OUTPUTS
@@ -32,7 +35,6 @@ from .sources import table_options, with_clause
 
 log = logging.getLogger(__name__)
 
-STANDARD = "-"
 PART = re.compile(r"part-(?P<writer>[0-9a-f-]{36})-(?P<number>\d+)")
 SWEEP_SECONDS = 1.0
 TRANSACTION_TIMEOUT_MS = 600_000  # below the 900,000 that a broker allows unless told otherwise
@@ -116,7 +118,7 @@ class Assembly:
         try:
             for output, path in self._wanted.items():
                 self._targets[output] = _Target(path)
-        except Failure:
+        except Exception:
             for target in self._targets.values():
                 target.close()
             raise
@@ -139,7 +141,7 @@ class Assembly:
                 log.warning("%s", target.fault)
 
     def require_written(self) -> None:
-        """Raises `Failure` where a target could not be written."""
+        """Raises what a target that could not be written was worth: `Failure`, or BrokenPipeError (`unwritten`)."""
         for target in self._targets.values():
             if target.fault is not None:
                 raise target.fault
@@ -152,26 +154,25 @@ class Assembly:
 
 class _Target:
     """One file with the folder of its parts: beside it, so that both are on one file system, if it may be there. After
-    a `fault` nothing more is appended, and the folder stays.
+    a `fault` nothing more is appended.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._next: dict[str, int] = {}
-        self.fault: Failure | None = None
+        self.fault: Exception | None = None
         target = None if path == STANDARD else Path(path).absolute()
+        prefix, beside = "riverrank-", None
+        if target is not None and os.access(target.parent, os.W_OK) and (target.is_file() or not target.exists()):
+            prefix, beside = f".{target.name}.parts-", target.parent
         try:
-            if target is not None and os.access(target.parent, os.W_OK) and (target.is_file() or not target.exists()):
-                self.directory = Path(tempfile.mkdtemp(prefix=f".{target.name}.parts-", dir=target.parent))
-            else:
-                self.directory = Path(tempfile.mkdtemp(prefix="riverrank-"))
+            with ExitStack() as undo:
+                self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir=beside))
+                undo.callback(self.directory.rmdir)
+                self._file: BinaryIO = sys.stdout.buffer if target is None else target.open("wb")
+                undo.pop_all()
         except OSError as error:
-            raise Failure(f"cannot write {path}: {error.strerror}") from error
-        try:
-            self._file: BinaryIO = sys.stdout.buffer if target is None else target.open("wb")
-        except OSError as error:
-            self.directory.rmdir()
-            raise Failure(f"cannot write {path}: {error.strerror}") from error
+            raise unwritten(path, error) from error
 
     def append_finished(self) -> None:
         """Append the parts that are finished."""
@@ -179,10 +180,11 @@ class _Target:
             self._try(self._append)
 
     def close(self) -> None:
-        """Append the parts that are finished, and end the file."""
+        """Append the parts that are finished, and end the file. Its folder stays where it holds what is missing."""
         self.append_finished()
-        self._try(self._end)
-        if self.fault is None:
+        if self._path != STANDARD:
+            self._try(self._end)
+        if not isinstance(self.fault, Failure):
             shutil.rmtree(self.directory)
 
     def _append(self) -> None:
@@ -197,9 +199,6 @@ class _Target:
             part.unlink()
 
     def _end(self) -> None:
-        if self._path == STANDARD:
-            self._file.flush()
-            return
         with self._file:
             if self._path.endswith(".gz") and not self._file.tell():
                 gzip.open(self._file, "wb").close()  # of no bytes at all it would be no gzip
@@ -209,9 +208,10 @@ class _Target:
         try:
             step()
         except OSError as error:
-            name = "standard output" if self._path == STANDARD else self._path
-            why = f"cannot write {name}: {error.strerror}; what it lacks is in {self.directory}"
-            self.fault = self.fault or Failure(why)
+            fault = unwritten(self._path, error)
+            if isinstance(fault, Failure):
+                fault = Failure(f"{fault}; what it lacks is in {self.directory}")
+            self.fault = self.fault or fault
 
     def _finished(self) -> Iterator[Path]:
         """Finished parts, by number and then by writer, none before the one that its writer wrote before it."""

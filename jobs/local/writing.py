@@ -41,19 +41,19 @@ def _to_file(stack: ExitStack, path: str) -> Write:
             put(value)
             put(b"\n")
         except OSError as error:
-            raise _unwritten(path, error) from error
+            raise unwritten(path, error) from error
 
     def finish() -> None:
         try:
             end()
         except OSError as error:
-            raise _unwritten(path, error) from error
+            raise unwritten(path, error) from error
 
     stack.callback(finish)
     return write
 
 
-def _unwritten(path: str, error: OSError) -> Exception:
+def unwritten(path: str, error: OSError) -> Exception:
     """What is raised for `error`: a reader of standard output that has seen enough is no failure of ours."""
     where = "standard output" if path == STANDARD else path
     return error if isinstance(error, BrokenPipeError) else Failure(f"cannot write {where}: {error.strerror}")

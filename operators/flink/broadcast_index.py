@@ -5,7 +5,7 @@ and how it gets into broadcast state.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from riverrank.operators.index.event_time_buffer import BESIDE, EventTimeBuffer
+from riverrank.operators.index.event_time_buffer import EventTimeBuffer
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.state.journal import Journal
@@ -34,7 +34,7 @@ class BroadcastIndex:
         """The index, for either side."""
         if self._kept is None:
             self._entries = BroadcastEntries(ctx.get_broadcast_state(self._descriptor))
-            self._kept = EventTimeBuffer(self._behaviour, Journal(self._entries, beside=BESIDE))
+            self._kept = EventTimeBuffer(self._behaviour, Journal(self._entries))
             self._kept.read_catalogue(self._catalogue())
         return self._kept.index
 

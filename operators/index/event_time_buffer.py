@@ -15,7 +15,6 @@ from riverrank.state.records.incoming import Item
 
 from .item_index import ITEM, WEIGHTS, ItemIndex
 
-BESIDE = (ITEM, WEIGHTS)  # what begins the keys of entries that are put beside the journal
 MOST_WAITING = 256  # updates; then the oldest is applied, whatever its time: one clock that is wrong must not stop all
 
 
@@ -26,7 +25,7 @@ class EventTimeBuffer:
         """Restored from the journal. What waited when it was written waits no more: up to MOST_WAITING updates are
         ahead of their time, once.
         """
-        base, log = journal.load()
+        base, log = journal.load(beside=(ITEM, WEIGHTS))
         self.index = ItemIndex.restore(behaviour, base)
         for record in log:
             self.index.apply(decode_update(record))

@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Self
@@ -68,10 +69,10 @@ def _collect(function: FunctionType, parts: dict[str, str]) -> None:
     name = f"{function.__module__}.{function.__qualname__}"
     if name in parts:
         return
-    parts[name] = inspect.getsource(function)
+    parts[name] = _source(function)
     named = _named(function)
     if _globals(function.__code__).difference(function.__globals__, vars(builtins)):
-        parts[function.__module__] = inspect.getsource(sys.modules[function.__module__])
+        parts[function.__module__] = _source(sys.modules[function.__module__])
         named = ((used, value) for used, value in list(function.__globals__.items()) if not used.startswith("__"))
     for used, value in named:
         kernel = getattr(value, "py_func", value)
@@ -80,6 +81,11 @@ def _collect(function: FunctionType, parts: dict[str, str]) -> None:
                 _collect(kernel, parts)
         else:
             parts[f"{name}:{used}"] = _constant(value)
+
+
+@cache  # of a kernel it is asked for by each that calls it
+def _source(of: FunctionType | ModuleType) -> str:
+    return inspect.getsource(of)
 
 
 def _named(function: FunctionType) -> Iterator[tuple[str, Any]]:
@@ -104,6 +110,7 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
+@cache  # likewise
 def _globals(code: CodeType) -> set[str]:
     """The names that the code looks for in its module."""
     found = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}

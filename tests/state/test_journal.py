@@ -47,7 +47,7 @@ def test_after_so_many_records_whatever_their_size() -> None:
 
 def test_what_its_owner_puts_beside_it_is_no_part_of_the_base() -> None:
     entries = DictEntries({"item:a": bytes(80 * LEAST_BYTES), "block": bytes(8 * LEAST_BYTES)})
-    journal = Journal(entries, limit=10_000, beside=("item:", "weights:"))
-    base, _ = journal.load()
+    journal = Journal(entries, limit=10_000)
+    base, _ = journal.load(beside=("item:", "weights:"))
     assert list(base) == ["item:a", "block"]
     assert appended(journal, 10_000) == 4 * SHORT

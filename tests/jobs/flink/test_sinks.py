@@ -1,9 +1,12 @@
 """How parts that Flink's writers finish get into the file that was asked for."""
 
 import gzip
+import os
+import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -69,3 +72,16 @@ def test_what_stopped_the_run_is_raised_and_what_could_not_be_written_is_told_be
         (assembly.directories["slates"] / f"part-{uuid4()}-0").write_text("{}\n")
         raise ValueError("the job")
     assert f"cannot write {full}: No space left on device" in caplog.text
+
+
+def test_a_reader_of_standard_output_that_has_seen_enough_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    reading, writing = os.pipe()
+    os.close(reading)
+    with pytest.raises(BrokenPipeError), os.fdopen(writing, "wb", buffering=0) as closed:
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=closed))
+        with Assembly({"slates": "-"}) as assembly:
+            (assembly.directories["slates"] / f"part-{uuid4()}-0").write_text("{}\n")
+    assert [*tmp_path.iterdir()] == []

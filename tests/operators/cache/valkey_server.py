@@ -6,14 +6,9 @@ import time
 
 import pytest
 import redis
+from riverrank.jobs.processes import free_port
 from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.state.messages import CacheWrite
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:
