@@ -46,5 +46,5 @@ setup(
         "demo": SERVICES,
         "dev": [*MEASURES, "build", "hypothesis", "mypy", "pytest", "pytest-timeout", "ruff", "wheel", *SERVICES],
     },
-    entry_points={"console_scripts": ["riverrank = riverrank.jobs.cli.main:main"]},
+    entry_points={"console_scripts": ["riverrank = riverrank.jobs.cli.__main__:main"]},
 )

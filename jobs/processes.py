@@ -181,7 +181,9 @@ def terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.default_int_handler) for number in INTERRUPTIONS[1:]}
+    before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
+    for number in INTERRUPTIONS[1:]:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
@@ -189,17 +191,30 @@ def terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def ignore_interruptions() -> None:
+    """From now on, to the end of the `terminable` around it, nothing breaks into the ending of what was started."""
+    if threading.current_thread() is threading.main_thread():
+        for number in INTERRUPTIONS:
+            signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
-def uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[Callable[[], None]]:
     """In it Ctrl-C, and what `terminable` makes of other signals, waits for its end, unless it comes twice. For what
-    calls back from C, as the loading of kernels does, or forks: Python drops an exception that is raised there.
+    calls back from C, as the loading of kernels does, forks, imports modules or asks Java: an exception that is raised
+    there is dropped, or told of by somebody else. It gives what is to be called where an interruption may be taken
+    before the end, and raises KeyboardInterrupt if there was one.
     """
     is_main = threading.current_thread() is threading.main_thread()
     numbers = [number for number in INTERRUPTIONS if signal.getsignal(number) is signal.default_int_handler]
     if not is_main or not numbers:  # ignored, or somebody else's
-        yield
+        yield lambda: None
         return
     waiting = False
+
+    def take() -> None:
+        if waiting:
+            raise KeyboardInterrupt
 
     def interrupt(number: int, frame: object) -> None:
         nonlocal waiting
@@ -210,12 +225,11 @@ def uninterrupted() -> Iterator[None]:
     for number in numbers:
         signal.signal(number, interrupt)
     try:
-        yield
+        yield take
     finally:
         for number in numbers:
             signal.signal(number, signal.default_int_handler)
-    if waiting:
-        raise KeyboardInterrupt
+    take()
 
 
 def free_port() -> int:

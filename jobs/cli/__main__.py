@@ -1,7 +1,16 @@
-"""`python -m riverrank.jobs.cli` is the console script."""
+"""The console script `riverrank`, which `python -m riverrank.jobs.cli` is as well."""
 
 import sys
 
-from .main import main
 
-sys.exit(main())
+def main() -> int:
+    """Run what the command line says; the exit code."""
+    try:
+        from .main import main as run
+    except KeyboardInterrupt:
+        return 130
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

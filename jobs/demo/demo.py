@@ -6,14 +6,12 @@ It starts them, lets the customers in, shows what happens, sums up, and ends all
 import json
 import logging
 import shutil
-import signal
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -24,7 +22,7 @@ from riverrank.jobs.config.schema import Config, load
 from riverrank.jobs.dev.services import KafkaBroker, Valkey
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import Shop, ShopSettings
-from riverrank.jobs.processes import OwnedProcess, ServiceError, tail
+from riverrank.jobs.processes import OwnedProcess, ServiceError, ignore_interruptions, tail, terminable
 from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records.outgoing import to_json
 
@@ -64,7 +62,7 @@ def demo(
     live = console.is_terminal and not plain
     run = _Run(seconds, Shop(settings), job_command, console)
     try:
-        with _terminated_as_interrupted():
+        with terminable():
             return run.all(LiveScreen(console) if live else PlainScreen(console))
     except (ServiceError, KafkaError, RedisError, OSError) as error:
         raise Failure(f"the demo broke: {error}") from error
@@ -94,7 +92,7 @@ class _Run:
             try:
                 return self._all(stack, screen)
             finally:
-                _uninterrupted()
+                ignore_interruptions()
 
     def _all(self, stack: ExitStack, screen: Screen) -> Summary:
         valkey = stack.enter_context(Valkey())  # what is entered first is ended last
@@ -118,7 +116,7 @@ class _Run:
         try:
             self._serve(job, traffic, screen)
         except KeyboardInterrupt:
-            _uninterrupted()
+            ignore_interruptions()
             self.summary = self._summed_up(config, traffic, unanswered=0)
             raise
         self.summary = self._summed_up(config, traffic, traffic.finish())
@@ -239,25 +237,3 @@ def _records(config: Config, topic: str) -> int:
         return sum(consumer.end_offsets(partitions).values())
     finally:
         consumer.close()
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Within, SIGTERM interrupts as Ctrl-C does. Handlers are this process's, so only its main thread may set them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _uninterrupted() -> None:
-    """From now on nothing breaks into the ending of what was started."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)

@@ -55,19 +55,22 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
         Failure: the job could not start, or failed; the message is the root cause.
     """
     check(config)
-    prepare_environment()
     with ExitStack() as stack:
         stack.enter_context(terminable())
+        with uninterrupted():
+            prepare_environment()
         keeping = stack.enter_context(kept_in(config.job.state))
         if config.kafka.bootstrap:
             log.info(keeping or "state: nothing outlives this run; --state DIR keeps it for the next")
         config = stack.enter_context(_spooled(config))
+        take_interruption = stack.enter_context(uninterrupted())  # all that is below imports modules or asks Java
         scratch = Path(stack.enter_context(_scratch()))
         os.environ.setdefault("FLINK_LOG_DIR", str(scratch))
         tallies = scratch / "tallies"
         tallies.mkdir()
+        take_interruption()
         try:
-            _execute(config, scratch, operators, keeping)
+            _execute(config, scratch, operators, keeping, take_interruption)
         finally:
             tally = _tally(tallies)
             for line in tally.told():
@@ -151,19 +154,25 @@ def root_cause(error: BaseException) -> str:
     return _one_line(message)
 
 
-def _execute(config: Config, scratch: Path, operators: "Operators | None", keeping: Keeping | None) -> None:
+def _execute(
+    config: Config,
+    scratch: Path,
+    operators: "Operators | None",
+    keeping: Keeping | None,
+    take_interruption: Callable[[], None],
+) -> None:
     config = separated(config)
     with _java_failures(), EmbeddedFlink(config, scratch, keeping) as flink:  # first of all: it takes seconds to start
         from .sinks import Assembly  # noqa: PLC0415 (as below)
 
         with Assembly(_targets(config)) as assembly:
-            with uninterrupted():  # what is interrupted while it asks Java is told of by py4j, in its own way
-                env = _environment(flink.options)
-                _build(env, config, assembly.directories, operators, scratch / "tallies")
-                flink.wait()
-                client = env.execute_async(config.job.name)
+            env = _environment(flink.options)
+            _build(env, config, assembly.directories, operators, scratch / "tallies")
+            flink.wait()
+            take_interruption()
+            client = env.execute_async(config.job.name)
             log.info("running; Flink's page is %s", flink.page)
-            _run_to_end(client, [flink.require_running, assembly.require_written], keeping)
+            _run_to_end(client, [take_interruption, flink.require_running, assembly.require_written], keeping)
 
 
 # Flink's modules start Java when they are imported or first used: only once all is prepared.
@@ -229,8 +238,8 @@ def _java_failures() -> Iterator[None]:
 
 
 def _run_to_end(client: "JobClient", required: Sequence[Callable[[], None]], keeping: Keeping | None) -> None:
-    """Wait for the job, as long as none of `required` raises; an interruption stops it first, so that all that was read
-    is answered.
+    """Wait for the job, as long as none of `required` raises; one that is interrupted stops it first, so that all that
+    was read is answered.
     """
     result = client.get_job_execution_result()
     try:

@@ -40,6 +40,19 @@ def test_the_help_lists_every_command_and_starts_fast() -> None:
     assert subprocess.check_output([sys.executable, "-c", loaded], text=True).splitlines()[-1] == "[]"
 
 
+def test_an_interruption_while_modules_are_imported_is_no_traceback() -> None:
+    command = (
+        "import sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from riverrank.jobs.cli.__main__ import main; sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_the_readme_names_every_command() -> None:
     named = set(re.findall(r"riverrank ([a-z]+) ", (ROOT / "README.md").read_text("utf-8")))
     assert set(COMMANDS) - {"demo"} <= named

@@ -102,7 +102,13 @@ def test_an_interruption_waits_for_what_must_not_be_interrupted_once():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         done.append("twice")
-    assert done == ["in it"]
+    with pytest.raises(KeyboardInterrupt), uninterrupted() as take:
+        take()
+        signal.raise_signal(signal.SIGINT)
+        done.append("until it is taken")
+        take()
+        done.append("after it was taken")
+    assert done == ["in it", "until it is taken"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with uninterrupted():
         pass
