@@ -346,7 +346,9 @@ def _check_redis_url(url: str) -> None:
         port_is_whole = parts.port is None or parts.port > 0
     except ValueError:
         port_is_whole, parts = False, urlsplit("")
-    known = parts.path if parts.scheme == "unix" else parts.scheme in ("redis", "rediss") and parts.hostname
+    is_numbered = not parts.path.strip("/") or parts.path[1:].isdecimal()
+    is_net = parts.scheme in ("redis", "rediss") and parts.hostname and is_numbered
+    known = parts.path if parts.scheme == "unix" else is_net
     if not (known and port_is_whole):
         raise UsageError(f"redis.url: expected a URL such as redis://HOST:PORT/0, got {masked(url)!r}")
     if MASK in (parts.username, parts.password, *parse_qs(parts.query).get("password", ())):

@@ -202,7 +202,7 @@ def _header(path: Path, parsed: _Parsed | None, needed: Sequence[str], form: For
     if parsed is None:
         raise Failure(f"{path}: it is empty; expected a header with {', '.join(needed)}, and rows")
     names = [name.strip() for name in parsed.cells] if isinstance(parsed.cells, list) else []
-    if any(BROKEN in line for line in parsed.lines):
+    if any(BROKEN in line or "\0" in line for line in parsed.lines):
         raise UsageError(
             f"{path}: its header has bytes that are no {form.encoding}; expected text in it"
             f"{form.mend('encoding NAME, such as utf-16 or cp1252')}"

@@ -16,6 +16,7 @@ import msgspec
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import OwnedProcess, free_port, tail
+from riverrank.operators.flink.shipped import TOLD
 from riverrank.state.runtime.environment import CORE, cores
 
 from . import classes, jars
@@ -72,6 +73,7 @@ class EmbeddedFlink:
             )
             for number in range(count)
         ]
+        self._read: dict[Path, int] = {}  # of each log, bytes
         self._jobmanager: Any = None
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="flink-starter")
         self._started: Future[None] = Future()
@@ -109,6 +111,20 @@ class EmbeddedFlink:
                 said = [line for line in tail(taskmanager.log).splitlines() if " INFO " not in line]
                 why = ": ".join(["see whether the machine was out of memory", *said[-LAST_LINES:]])
                 raise Failure(f"{taskmanager.name}, a process of this run, ended ({taskmanager.ending}); {why}")
+
+    def told(self) -> list[str]:
+        """What operators logged since the last call, each in a line."""
+        lines = []
+        for taskmanager in self._taskmanagers:
+            if not taskmanager.log.is_file():
+                continue
+            with taskmanager.log.open("rb") as log:
+                log.seek(self._read.get(taskmanager.log, 0))
+                whole, _, _ = log.read().rpartition(b"\n")
+                self._read[taskmanager.log] = self._read.get(taskmanager.log, 0) + len(whole) + bool(whole)
+            found = (line for line in whole.decode("utf-8", "replace").split("\n") if line.startswith(TOLD))
+            lines += [line.removeprefix(TOLD) for line in found]
+        return lines
 
     def _start_jobmanager(self) -> None:
         """Over a connection of its own. PyFlink has Java look for the job's jars in the one thread that serves the

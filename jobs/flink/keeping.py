@@ -1,21 +1,23 @@
 """Where an embedded run keeps its state, so that the next one goes on from there: `run --state DIR`.
 
-In DIR/riverrank are the checkpoints of each run in a folder of its own, the savepoint that a run ends with, and a lock:
-one run at a time. Nothing else in DIR is looked at.
+In DIR/riverrank are the checkpoints of each run in a folder of its own, the savepoint that a run ends with, the topics
+that were read, and a lock: one run at a time. Nothing else in DIR is looked at.
 """
 
 import fcntl
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 from riverrank.jobs.errors import UsageError
 
 METADATA = "_metadata"  # what Flink writes last of a checkpoint or a savepoint
 OURS = "riverrank"  # the folder within DIR
+TOPICS = "topics.json"
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,21 @@ class Keeping:
         self.savepoints = folder / "savepoints"
         whole = [*self.checkpoints.rglob(METADATA), *self.savepoints.rglob(METADATA)]
         self.last = max(whole, key=lambda path: path.stat().st_mtime_ns).parent if whole else None
+
+    def read_only(self, topics: Mapping[str, str]) -> None:
+        """Note what is read, by setting. Raises UsageError where the state is of other topics: a source goes on with
+        those that it read, whatever it is told.
+        """
+        noted = self.folder / TOPICS
+        if self.last is not None and noted.is_file():
+            before = msgspec.json.decode(noted.read_bytes(), type=dict[str, str])
+            for setting, topic in topics.items():
+                if before.get(setting, topic) != topic:
+                    raise UsageError(
+                        f"job.state: {self.folder} is of a run that read {setting} {before[setting]!r}, and now it is "
+                        f"{topic!r}; give that, or another --state DIR"
+                    )
+        noted.write_bytes(msgspec.json.encode(dict(topics)))
 
     def forget_older(self) -> None:
         """Remove all but `last`: what goes on from it needs nothing else."""
@@ -47,11 +64,11 @@ class Keeping:
 
 
 @contextmanager
-def kept_in(folder: str) -> Iterator[Keeping | None]:
-    """The state in `folder`, which is made where it is not there; None for no folder.
+def kept_in(folder: str, topics: Mapping[str, str]) -> Iterator[Keeping | None]:
+    """The state in `folder`, which is made where it is not there; None for no folder. `topics` are read, by setting.
 
     Raises:
-        UsageError: another run keeps its state there, or the folder can't be written to.
+        UsageError: another run keeps its state there, or read others; or the folder can't be written to.
     """
     if not folder:
         yield None
@@ -74,6 +91,7 @@ def kept_in(folder: str) -> Iterator[Keeping | None]:
                 f"job.state: {path} can't be locked ({error.strerror}); give --state DIR on a disk of this machine"
             ) from error
         keeping = Keeping(path)
+        keeping.read_only(topics)
         try:
             yield keeping
         finally:

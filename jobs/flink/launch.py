@@ -59,7 +59,7 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
         stack.enter_context(terminable())
         with uninterrupted():
             prepare_environment()
-        keeping = stack.enter_context(kept_in(config.job.state))
+        keeping = stack.enter_context(kept_in(config.job.state, _read_topics(config)))
         if config.kafka.bootstrap:
             log.info(keeping or "state: nothing outlives this run; --state DIR keeps it for the next")
         config = stack.enter_context(_spooled(config))
@@ -162,7 +162,10 @@ def _execute(
     take_interruption: Callable[[], None],
 ) -> None:
     config = separated(config)
-    with _java_failures(), EmbeddedFlink(config, scratch, keeping) as flink:  # first of all: it takes seconds to start
+    with (
+        _java_failures(keeping),
+        EmbeddedFlink(config, scratch, keeping) as flink,
+    ):  # first of all: it takes seconds to start
         from .sinks import Assembly  # noqa: PLC0415 (as below)
 
         with Assembly(_targets(config)) as assembly:
@@ -172,7 +175,17 @@ def _execute(
             take_interruption()
             client = env.execute_async(config.job.name)
             log.info("running; Flink's page is %s", flink.page)
-            _run_to_end(client, [take_interruption, flink.require_running, assembly.require_written], keeping)
+            try:
+                required = take_interruption, lambda: _tell(flink), flink.require_running, assembly.require_written
+                _run_to_end(client, required, keeping)
+            finally:
+                _tell(flink)
+
+
+def _tell(flink: EmbeddedFlink) -> None:
+    """Tell what the operators told."""
+    for line in flink.told():
+        log.warning(line)
 
 
 # Flink's modules start Java when they are imported or first used: only once all is prepared.
@@ -221,6 +234,11 @@ def _tally(tallies: Path) -> Tally:
     return tally
 
 
+def _read_topics(config: Config) -> dict[str, str]:
+    """The topics that are read, by setting."""
+    return {f"kafka.{name}": getattr(config.kafka, name) for name in ("events", "items")}
+
+
 def _targets(config: Config) -> dict[str, str]:
     from .sinks import targets  # noqa: PLC0415
 
@@ -228,13 +246,27 @@ def _targets(config: Config) -> dict[str, str]:
 
 
 @contextmanager
-def _java_failures() -> Iterator[None]:
+def _java_failures(keeping: Keeping | None = None) -> Iterator[None]:
     from py4j.protocol import Py4JJavaError  # noqa: PLC0415
 
     try:
         yield
     except Py4JJavaError as error:
-        raise Failure(f"the job failed: {root_cause(error)}") from error
+        cause = root_cause(error)
+        raise Failure(f"the job failed: {cause}{_mend_of_state(cause, keeping) if keeping else ''}") from error
+
+
+def _mend_of_state(cause: str, keeping: Keeping) -> str:
+    """What is to be done where the `cause` of a failure is the state; nothing is said where it is not."""
+    if "tolerable failure threshold" in cause:
+        return f"; a checkpoint could not be written: see whether the disk of {keeping.folder} is full, or gone"
+    if keeping.last is None:
+        return ""
+    if cause.startswith("java.io."):
+        return f"; if {keeping.last}, which it goes on from, is damaged, remove it, or give another --state DIR"
+    if "max parallelism" in cause.lower():
+        return "; job.max_parallelism stays what it was when the state began: give that, or another --state DIR"
+    return ""
 
 
 def _run_to_end(client: "JobClient", required: Sequence[Callable[[], None]], keeping: Keeping | None) -> None:

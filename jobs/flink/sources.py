@@ -81,6 +81,7 @@ def _topic(tables: StreamTableEnvironment, config: Config, topic: str, startup: 
         "topic": topic,
         "properties.group.id": config.kafka.group,
         "properties.auto.offset.reset": "earliest",
+        "properties.isolation.level": "read_committed",
         "scan.startup.mode": startup,
         "key.format": "raw",
         "key.fields": "message_key",

@@ -91,10 +91,13 @@ def topic_of(config: Config, name: str) -> str:
 
 
 def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Arrival]:
-    """The records of a topic from its beginning to its end as it stands now, in each partition's order."""
+    """The records of a topic from its beginning to its end as it stands now, in each partition's order; of
+    transactions, those that were committed.
+    """
     from kafka import KafkaConsumer, TopicPartition  # noqa: PLC0415 - slow to import, and files need none of it
 
-    with closing(KafkaConsumer(enable_auto_commit=False, **kafka.python_arguments())) as consumer:
+    settings = {"enable_auto_commit": False, "isolation_level": "read_committed"}
+    with closing(KafkaConsumer(**settings, **kafka.python_arguments())) as consumer:
         partitions = [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]
         if not partitions:
             return

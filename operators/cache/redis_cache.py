@@ -16,8 +16,22 @@ from riverrank.state.messages import GONE, GONE_ITEM, POPULAR, CacheWrite
 from .urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, DEFAULT_TTL_MS, masked
 
 # KEYS: the set, and when each of its items was told to be gone. ARGV: the time of this, in ms; how long slates may be
-# cached, 0 for ever; whether the item is gone; and the item, without which all that was told before is over.
+# cached, 0 for ever; whether the item is gone; and the item, without which all that was told before is over. A key that
+# holds another type is ours: it is replaced by what the other one tells.
 GONE_SCRIPT = """
+local function is_other(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found == 'none' or found == kind then return false end
+  redis.call('DEL', key)
+  return true
+end
+local no_set, no_times = is_other(KEYS[1], 'set'), is_other(KEYS[2], 'zset')
+for _, item in ipairs(no_set and redis.call('ZRANGE', KEYS[2], 0, -1) or {}) do
+  redis.call('SADD', KEYS[1], item)
+end
+for _, item in ipairs(no_times and redis.call('SMEMBERS', KEYS[1]) or {}) do
+  redis.call('ZADD', KEYS[2], ARGV[1], item)
+end
 local function over(...)
   local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ...)
   for at = 1, #old do

@@ -28,7 +28,9 @@ _key_of = msgspec.json.Decoder(_Keyed).decode
 
 
 class ParseEvents(Shipped, ProcessFunction):
-    """Keys each event by its user. SESSION decodes and checks it; what has no key becomes a dead letter here."""
+    """Keys each event by its user. SESSION decodes and checks it; what has no key becomes a dead letter here. The user
+    is that of the whole record where the key alone can't be told, as of one that says it twice.
+    """
 
     def __init__(self, read: Read, topic: str, outputs: Outputs) -> None:
         self.read, self.topic, self.outputs = read, topic, outputs
@@ -44,13 +46,13 @@ class ParseEvents(Shipped, ProcessFunction):
         if arrival is None:
             return
         try:
-            user_id = _key_of(arrival.value or b"").user_id
+            event: Any = _key_of(arrival.value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            reject = decode_event(arrival.value)
-            assert isinstance(reject, Reject), "an event has a user"
-            yield from self.letters.refuse(arrival, reject, self.topic)
+            event = decode_event(arrival.value)
+        if isinstance(event, Reject):
+            yield from self.letters.refuse(arrival, event, self.topic)
         else:
-            yield Row(user_id, encode(arrival))
+            yield Row(event.user_id, encode(arrival))
 
 
 class ParseItems(Shipped, ProcessFunction):

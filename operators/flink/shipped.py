@@ -2,7 +2,9 @@
 
 import hashlib
 import importlib
+import logging
 import pkgutil
+import sys
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 from riverrank.state.runtime.environment import share_core, step_back
 
+TOLD = "riverrank: "
 PACKAGES = ("riverrank.state", "riverrank.operators")
 CHECKPOINTS = "AsyncOperations"  # begins the names of the threads of Flink's that write checkpoints
 LOOK_EVERY = 1024  # records, after which such threads are looked for: Flink starts and ends them as it likes
@@ -45,6 +48,8 @@ class Shipped:
                 "it, and Python does not import a module twice: start the TaskManagers anew, then submit the job"
             )
         self.__dict__.update(fields)
+        if "pemja" in sys.modules:  # in a Flink process
+            tell_on_standard_error()
         np.seterr(all="ignore")
         if not self.shares_core_later:
             share_core()
@@ -56,6 +61,18 @@ class Shipped:
         self.taken += 1
         if self.taken % LOOK_EVERY == 0:
             step_back(CHECKPOINTS)
+
+
+@cache
+def tell_on_standard_error() -> None:
+    """Have what this process logs in lines of their own on standard error, which begin with TOLD: else nobody would
+    know them there from Flink's.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"{TOLD}%(message)s"))
+    logger = logging.getLogger("riverrank")
+    logger.addHandler(handler)
+    logger.propagate = False
 
 
 @cache

@@ -262,6 +262,7 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(dotted: str, nearest:
         ("kafka.items", "events", "kafka: two streams are on the topic 'events'"),
         ("kafka.security", "SASL_SSL", "kafka.username: SASL_SSL needs a user name, and a password"),
         ("redis.url", "cache:6379", "redis.url: expected a URL such as redis://HOST:PORT/0"),
+        ("redis.url", "redis://cache:6379/zero", "redis.url: expected a URL such as redis://HOST:PORT/0"),
         ("redis.url", "redis://cache:port", "redis.url: expected a URL such as redis://HOST:PORT/0"),
         ("redis.url_file", "/absent/secret", "redis.url_file: cannot read '/absent/secret'"),
         ("job.state_ttl", "1m", "job.state_ttl: expected at least allowed_lateness"),

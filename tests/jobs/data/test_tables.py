@@ -107,6 +107,7 @@ def test_bytes_that_do_not_decode_spoil_their_row_alone(files: Files) -> None:
         (b"user_id,item_id,ts,ts\nu,i,1,2\n", 2, "its header has the column ts more than once"),
         (b"a,b\nu,i\n", 2, "no column user_id, item_id, ts; its header has a, b (--map FIELD=COLUMN or --separator"),
         ("user_id,item_id,ts\nu,i,1\n".encode("utf-16"), 2, "its header has bytes that are no utf-8; expected text"),
+        ("user_id,item_id,ts\nu,i,1\n".encode("utf-16-le"), 2, "its header has bytes that are no utf-8; expected text"),
         (b"PK\x03\x04zip", 2, "expected text, and it is a zip archive or an Excel sheet; unpack it"),
         (gzip.compress(b"x"), 2, "expected text, and it is gzip data; give it a name that ends in .gz"),
         (b"user_id,item_id,ts\nu,i,soon\n", 1, "no usable row among 1 (log.csv, line 2: ts: expected a finite number"),

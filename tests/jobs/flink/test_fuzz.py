@@ -44,7 +44,7 @@ def plain(draw: random.Random, number: int) -> tuple[str, dict[str, Any]]:
 
 def broken(draw: random.Random, record: dict[str, Any]) -> bytes:
     """The record as it came, a line of a file; mostly as somebody's mistake made it."""
-    kind = draw.randrange(8)
+    kind = draw.randrange(9)
     if kind < 4:  # a field is something else, or not there
         names = Event.__struct_fields__ if "type" in record else Item.__struct_fields__
         for name in draw.sample(names, draw.randrange(1, 3)):
@@ -60,6 +60,12 @@ def broken(draw: random.Random, record: dict[str, Any]) -> bytes:
     elif kind == 6:
         at = draw.randrange(len(raw))
         raw[at:at] = draw.randbytes(draw.randrange(1, 30))
+    elif kind == 8:  # a field is there twice, and another may be null
+        name = draw.choice([*record])
+        other = {"context": None} if draw.random() < 0.5 else {}
+        twice = [{**other, name: draw.choice(WILD)}, {name: record[name]}]
+        draw.shuffle(twice)
+        return b"{%b}" % b",".join(json.dumps(part)[1:-1].encode() for part in (*twice, {**record, name: record[name]}))
     elif kind == 7 and draw.random() < 0.02:
         raw[-1:] = b',"context":{"much":"%s"}}' % (b"x" * draw.choice((2_000, 1_000_000, 1_100_000)))
     return bytes(raw).translate(bytes.maketrans(b"\n\r", b"  ")).strip() or b"{"

@@ -1,9 +1,25 @@
-"""What is refused before Flink starts."""
+"""What is refused before Flink starts, what a failure is told with, and which key an event travels by."""
 
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from riverrank.jobs.config.schema import parse
 from riverrank.jobs.errors import UsageError
-from riverrank.jobs.flink.launch import FIELDS, check
+from riverrank.jobs.flink.embedded import EmbeddedFlink
+from riverrank.jobs.flink.keeping import METADATA, Keeping, kept_in
+from riverrank.jobs.flink.launch import FIELDS, _mend_of_state, check
+from riverrank.operators.flink.arrivals import Arrival, event_of
+from riverrank.operators.flink.channels import Outputs
+from riverrank.operators.flink.parse import ParseEvents
+from riverrank.operators.settings import Behaviour
+from riverrank.state.records.decoding import Reject
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -12,3 +28,82 @@ def test_a_run_that_goes_on_from_another_writes_no_file_that_the_other_filled(fi
     check(parse(document))
     with pytest.raises(UsageError, match=rf"files\.{field} holds what one run wrote.* give a topic \(kafka\.{field}\)"):
         check(parse(document | {"files": {field: "out.jsonl"}}))
+
+
+def test_a_state_is_of_the_topics_that_were_read(tmp_path: Path) -> None:
+    """Flink goes on with the partitions that a source knows: the old topic would be read on, by the new one's name."""
+    topics = {"kafka.events": "events", "kafka.items": "items"}
+    for other in (topics, {**topics, "kafka.events": "other"}):  # nothing was kept yet
+        with kept_in(str(tmp_path), other) as keeping:
+            assert keeping is not None
+            folder = keeping.checkpoints / "job" / "chk-1"
+    folder.mkdir(parents=True)
+    (folder / METADATA).touch()
+    told = r"read kafka\.events 'other', and now it is 'events'; give that, or another --state DIR"
+    with pytest.raises(UsageError, match=told), kept_in(str(tmp_path), topics):
+        pass
+    with kept_in(str(tmp_path), {**topics, "kafka.events": "other"}):
+        pass
+
+
+def test_a_failure_says_what_is_to_be_done_where_the_state_is_at_fault(tmp_path: Path) -> None:
+    new, old = Keeping(tmp_path), Keeping(tmp_path)
+    old.last = tmp_path / "checkpoints"
+    disk = "Exceeded checkpoint tolerable failure threshold. The latest checkpoint failed due to ..."
+    assert f"whether the disk of {tmp_path} is full" in _mend_of_state(disk, new) == _mend_of_state(disk, old)
+    assert f"if {old.last}, which it goes on from, is damaged" in _mend_of_state("java.io.EOFException", old)
+    assert "job.max_parallelism" in _mend_of_state("Max parallelism mismatch between checkpoint/savepoint", old)
+    for cause, keeping in (("java.io.EOFException", new), ("a topic is gone", old), ("a topic is gone", new)):
+        assert _mend_of_state(cause, keeping) == ""
+
+
+def test_what_operators_log_is_told_once_and_in_whole_lines(tmp_path: Path) -> None:
+    flink = EmbeddedFlink(parse({}), tmp_path)
+    assert flink.told() == []
+    path = flink._taskmanagers[0].log
+    with path.open("ab") as log:
+        log.write("2026-01-01 INFO riverrank: no\nriverrank: Redis \u00e4 is away\nriverrank: it is b".encode())
+    assert flink.told() == ["Redis \u00e4 is away"]
+    with path.open("ab") as log:
+        log.write(b"ack\n\xff\nriverrank: another\n")
+    assert flink.told() == ["it is back", "another"]
+    assert flink.told() == []
+
+
+def test_in_a_flink_process_what_is_logged_stands_on_standard_error_with_its_mark() -> None:
+    code = (
+        "import logging; from riverrank.operators.flink.shipped import tell_on_standard_error as tell\n"
+        "tell(); tell(); logging.getLogger('riverrank.operators.cache').warning('Redis is %s', 'away')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == "riverrank: Redis is away\n"
+    assert logging.getLogger("riverrank").propagate, "not here"
+
+
+def keyed(raw: bytes) -> str | None:
+    """The user that an event travels by to SESSION; None for a dead letter."""
+    parse_events = ParseEvents(lambda value: Arrival(0, 0, 0, value), "events", Outputs())
+    refused: list[Reject] = []
+    parse_events.letters = SimpleNamespace(refuse=lambda arrival, reject, topic: refused.append(reject) or [])
+    found = list(parse_events.process_element(raw, None))
+    assert len(found) + len(refused) == 1
+    return found[0][0] if found else None
+
+
+VALUES = st.sampled_from([b"null", b"5", b"{}", b'"u-1"', b'"u-2"', b'""', b"[]", b'"\\ud800"'])
+EXTRA = st.sampled_from([b"", b',"extra":null', b',"item_id":null', b',"extra":1'])
+
+
+@given(st.lists(VALUES, max_size=3), EXTRA)
+def test_an_event_travels_by_the_user_that_it_is_of_whatever_it_says_twice(users: list[bytes], extra: bytes) -> None:
+    said = b"".join(b'"user_id":%b,' % user for user in users)
+    raw = b'{%b"event_id":"e","type":"request","ts":1764000000000%b}' % (said, extra)
+    event, user_id = event_of(Arrival(0, 0, 1_764_000_000_000, raw), Behaviour()), keyed(raw)
+    if not isinstance(event, Reject):
+        assert user_id == event.user_id
+    assert user_id is not None or isinstance(event, Reject)
+
+
+def test_a_repeated_key_and_a_null_end_no_job() -> None:
+    raw = b'{"user_id":null,"user_id":"u-dn","event_id":"e-dn","type":"request","ts":1764000000000,"item_id":null}'
+    assert keyed(raw) == "u-dn" == msgspec.json.decode(raw)["user_id"]

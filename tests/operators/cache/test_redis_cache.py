@@ -80,6 +80,26 @@ def test_items_that_are_gone_are_in_a_set_until_they_come_back_or_slates_are_too
     assert reader(server).ttl("rr:gone") == -1
 
 
+def test_a_set_of_what_is_gone_that_another_wrote_to_is_ours_and_is_made_anew(server: Server) -> None:
+    cache, held = Cache(server.url, ttl_ms=60_000), reader(server)
+    now = int(time.time() * 1000)
+    cache.write([CacheWrite(f"gone:{item}", 0, now, b"1") for item in ("a", "b")])
+    for key, other in (("rr:gone", "{rr:gone}:since"), ("{rr:gone}:since", "rr:gone")):
+        held.delete(key)
+        held.set(key, "somebody else's")
+        item = f"after {key}"
+        assert cache.write([CacheWrite(f"gone:{item}", 0, now, b"1")]) == {f"gone:{item}"}
+        assert held.smembers("rr:gone") == set(held.zrange("{rr:gone}:since", 0, -1)) >= {"a", "b", item}, other
+    held.delete("rr:gone", "{rr:gone}:since")
+    held.hset("rr:gone", "a", "b")
+    held.lpush("{rr:gone}:since", "c")
+    assert (
+        cache.write([CacheWrite("gone:d", 0, now, b"1")])
+        == {"gone:d"}
+        == {f"gone:{x}" for x in held.smembers("rr:gone")}
+    )
+
+
 @pytest.mark.parametrize("prefix", ["shop:", "{shop}:"])
 def test_the_set_of_what_is_gone_forgets_what_no_slate_can_hold_and_what_an_earlier_job_told(
     server: Server, prefix: str
