@@ -16,13 +16,26 @@ FEATURES_1 = (*(f"{score}:{shape}" for shape in ("root", "share", "log") for sco
 SEGMENTS_1, RATES_1 = 2, (0.4, 1.0, 3.0)
 
 
-class RankerState(msgspec.Struct, array_like=True, tag=2):
-    """Layout 2. `version` counts the feedbacks learned from, `reward` is the usual one of those above 0, `bias` makes
+class NetState(msgspec.Struct, array_like=True):
+    """A net of `operators.models.net`: the steps that it made, the choices that it kept in all, `values` float32
+    (3, d + 2, WIDTH) of itself and of what Adam keeps, and of the choices that are still kept, n of them, the rows
+    `kept`, bfloat16 (n, KEPT_ROWS, d), and `kept_of`, float32 (n, 3).
+    """
+
+    steps: int
+    count: int
+    values: bytes
+    kept: bytes
+    kept_of: bytes
+
+
+class RankerState(msgspec.Struct, array_like=True, tag=3):
+    """Layout 3. `version` counts the feedbacks learned from, `reward` is the usual one of those above 0, `bias` makes
     logits those of clicks on shown items.
 
-    For each segment of users and each of the models, which are known by their `rates`, there is a number in `losses`,
-    float64 (segments, rates), and one for each of the features, by `names`, in `weights`, float64 (segments, rates,
-    names).
+    For each segment of users and each of the linear models, which are known by their `rates`, there is a number in
+    `losses`, float64 (segments, rates), and one for each of the features, by `names`, in `weights`, float64 (segments,
+    rates, names). `nets` are those of the segments, and `net_losses`, float64 (segments,), theirs.
     """
 
     version: int = 0
@@ -32,6 +45,8 @@ class RankerState(msgspec.Struct, array_like=True, tag=2):
     reward: float = 1.0
     names: tuple[str, ...] = ()
     rates: tuple[float, ...] = ()
+    net_losses: bytes = b""
+    nets: tuple[NetState, ...] = ()
 
 
 def _ranker_named(fields: Fields) -> Fields:
@@ -45,7 +60,12 @@ def _ranker_named(fields: Fields) -> Fields:
     return [version, weights, bias, losses, reward, FEATURES_1, RATES_1]
 
 
-RANKER = Layout("ranker state", RankerState, {1: _ranker_named})
+def _ranker_with_nets(fields: Fields) -> Fields:
+    """From layout 2, which had none."""
+    return [*fields, b"", ()]
+
+
+RANKER = Layout("ranker state", RankerState, {1: _ranker_named, 2: _ranker_with_nets})
 
 
 OF_ANY_TYPE, REFUSED = 254, 255  # kinds of rows of `seen` that are no code of an event type

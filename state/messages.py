@@ -231,7 +231,8 @@ class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """The weights of one shard's ranker: float64 (segments, names), by the `names` of features; `version` counts what
-    it learned from. Where no names are said, the features are `state.learners.FEATURES_1`.
+    it learned from. Where no names are said, the features are `state.learners.FEATURES_1`. The `units` of its nets are
+    float32 (segments, names + 2, WIDTH), as in `operators.models.net`; none where nothing is said.
     """
 
     shard: int
@@ -239,6 +240,7 @@ class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):
     weights: bytes
     bias: float = 0.0  # makes the logit that of a click on a shown item
     names: tuple[str, ...] = ()
+    units: bytes = b""
 
 
 class VectorUpdate(msgspec.Struct, frozen=True, array_like=True, tag=4):

@@ -55,8 +55,8 @@ def plan_of(sources: Sequence[Source], asked: Sequence[bool], query: Query) -> P
         if source.reaches:
             if applies:
                 reaching.append((source.reach, column))
-            for own in range(column, column + len(source.scores)):
-                if applies and quota:
+            for own, score in enumerate(source.scores, column):
+                if applies and quota and score.proposes:
                     proposals.append((own, quota, bit))
             column += len(source.scores)
         if source.describes and applies:

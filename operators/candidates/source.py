@@ -12,12 +12,13 @@ class Score(NamedTuple):
     """A number that a source gives a candidate, 0 for nothing. Its features are the shapes of `features.SHAPES`.
 
     `prior` is the ranker's weight of its root before anything is learned. Where it is `relative`, only its share of
-    the best candidate's has a meaning.
+    the best candidate's has a meaning. One that does not propose only orders, if its source reaches.
     """
 
     name: str
     prior: float = 0.0
     relative: bool = False
+    proposes: bool = True
 
 
 class Feature(NamedTuple):

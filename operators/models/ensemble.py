@@ -4,11 +4,15 @@ import math
 
 import numpy as np
 from numba import njit
+from riverrank.state.learners import NetState
 
-from .linear_kernels import dots
+from .linear_kernels import probability
+from .net import Net, logits_of
 
 RATE_MULTIPLIERS = (0.4, 1.0, 3.0)  # learning rates, as multiples of the one that is set
-INITIAL_LOSSES = (3.0, 0.0, 30.0)  # losses to begin with: the rate that is set is what the others must beat
+NET_RATE = 0.04  # of the net, beside the rate that is set
+# Losses to begin with: the rate that is set is what the others must beat. The last is the net's.
+INITIAL_LOSSES = (3.0, 0.0, 30.0, 3.0)
 HALF_LIFE = 500  # choices after which a loss counts half
 _DECAY = 0.5 ** (1.0 / HALF_LIFE)
 BIAS_RATE = 0.01
@@ -16,21 +20,22 @@ _EVERY = np.arange(4096)
 
 
 class Ensemble:
-    """Linear models with learning rates of their own: each has the greater share, the less it lost of late.
+    """Linear models with learning rates of their own, and a net: each has the greater share, the less it lost of late.
 
-    Each learns by plain SGD, as River's, up the log probability that, of several, one is chosen: the softmax of their
-    logits (Cao et al., ListNet, 2007). How fast tastes and signals change, and so which rate is best, differs from data
-    to data and from year to year. A model's loss at a choice is that of the weights that were last published, as that
-    is what is gone by: one that learns fast knows the user of the last few choices, which helps nobody else. Hedge
-    (Freund and Schapire, A decision-theoretic generalization of on-line learning, 1997) with losses that are forgotten.
-    A mean of linear models is linear: its weights are all that anyone else needs.
+    A linear model learns by plain SGD, as River's, up the log probability that, of several, one is chosen: the softmax
+    of their logits (Cao et al., ListNet, 2007). How fast tastes and signals change, and so which rate is best, differs
+    from data to data and from year to year. A model's loss at a choice is that of the weights that were last published,
+    as that is what is gone by: one that learns fast knows the user of the last few choices, which helps nobody else.
+    Hedge (Freund and Schapire, A decision-theoretic generalization of on-line learning, 1997) with losses that are
+    forgotten. A mean of linear models is linear: its weights, and the units of the net by its share, are all that
+    anyone needs.
 
     >>> ensemble = Ensemble(0.001, np.zeros(2))
     >>> for _ in range(2000):
     ...     ensemble.choose(np.array([[1.0, 0.0], [0.0, 1.0]]), 0)
-    ...     weights = ensemble.publish()
+    ...     weights, units = ensemble.publish()
     >>> ensemble.shares().round(1).tolist(), bool(weights[0] > 1.0)  # what never changes is best learned fast
-    ([0.0, 0.0, 1.0], True)
+    ([0.0, 0.0, 1.0, 0.0], True)
     """
 
     def __init__(self, rate: float, prior: np.ndarray) -> None:
@@ -38,49 +43,61 @@ class Ensemble:
         self.rates = rate * np.array(RATE_MULTIPLIERS)
         self.weights = np.tile(prior, (len(RATE_MULTIPLIERS), 1))
         self.losses = np.array(INITIAL_LOSSES)
+        self.net = Net(NET_RATE * rate, prior)
         self._publish()
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """The logits of `inputs`, float64 (n, d), by the models last published and their shares now: float64 (n,)."""
-        return dots(inputs, self._mean(), 0.0)
+        return logits_of(inputs, *self._mean(), 0.0)
 
     def shares(self) -> np.ndarray:
-        """Of each model: float64 (len(RATE_MULTIPLIERS),), with sum 1."""
+        """Of each linear model, and of the net: float64 (len(INITIAL_LOSSES),), with sum 1."""
         return shares(self.losses)
 
     def choose(self, inputs: np.ndarray, position: int, w: float = 1.0) -> None:
         """Learn that, of `inputs`, float64 (n, d), the one at `position` was chosen, which counts as `w` choices."""
         n = len(inputs)
-        choose(inputs, _EVERY[:n] if n <= len(_EVERY) else np.arange(n), position, w, *self._arrays())
+        self._choose(inputs, _EVERY[:n] if n <= len(_EVERY) else np.arange(n), position, w)
 
     def learn_shown(self, inputs: np.ndarray, positions: np.ndarray, labels: np.ndarray, bias: float) -> float:
         """Learn that, of what was shown together, the rows of `inputs` at `positions`, int64 (m,), those with a label,
         bool (m,), were each chosen among those without. Returns the new `bias`: a logit and it are that of a label.
         """
-        return float(learn_shown(inputs, positions, labels, bias, *self._arrays()))
+        for logit, label in zip(self.logits(inputs[positions]).tolist(), labels.tolist(), strict=True):
+            bias += BIAS_RATE * (label - probability(logit + bias))
+        for position in positions[labels].tolist():
+            self._choose(inputs, np.append(position, positions[~labels]), 0, 1.0)
+        return bias
 
-    def publish(self) -> np.ndarray:
-        """The weights to go by from now on: float64 (d,)."""
+    def publish(self) -> tuple[np.ndarray, np.ndarray]:
+        """What to go by from now on: the linear weights, float64 (d,), and the units, float32 (d + 2, WIDTH)."""
         self._publish()
         return self._mean()
 
-    def dump(self) -> tuple[np.ndarray, np.ndarray]:
-        """The weights of all models, float64 (len(RATE_MULTIPLIERS), d), and their losses."""
-        return self.weights.copy(), self.losses.copy()
-
-    def load(self, weights: np.ndarray, losses: np.ndarray) -> None:
-        """Put back what `dump` gave."""
-        self.weights[:], self.losses[:] = weights, losses
-        self._publish()
-
-    def _arrays(self) -> tuple[np.ndarray, ...]:
-        return self._published, self.weights, self.losses, self.rates
+    def _choose(self, inputs: np.ndarray, picks: np.ndarray, chosen: int, w: float) -> None:
+        linear = len(self.rates)
+        choose(inputs, picks, chosen, w, self._published, self.weights, self.losses[:linear], self.rates)
+        self.losses[linear] = self.losses[linear] * _DECAY + w * self.net.choose(inputs, picks, chosen, w)
 
     def _publish(self) -> None:
         self._published = self.weights.copy()
+        self.net.publish()
 
-    def _mean(self) -> np.ndarray:
-        return mean(self._published, self.losses)
+    def _mean(self) -> tuple[np.ndarray, np.ndarray]:
+        return mean(self._published, self.net.published, self.losses)
+
+    def dump(self) -> tuple[np.ndarray, np.ndarray, NetState]:
+        """The weights of the linear models, float64 (len(RATE_MULTIPLIERS), d), all losses, and the net."""
+        return self.weights.copy(), self.losses.copy(), self.net.dump()
+
+    def load(self, weights: np.ndarray, losses: np.ndarray, net: NetState | None, was: np.ndarray) -> None:
+        """Put back what `dump` gave: without a net and its loss, which is the last, that begins anew. `was` int64 (d,)
+        says where each coordinate of the net stood then, -1 for one that is new.
+        """
+        self.weights[:], self.losses[: len(losses)] = weights, losses
+        if net is not None:
+            self.net.load(net, was)
+        self._publish()
 
 
 @njit(cache=True)
@@ -101,12 +118,17 @@ def shares(losses):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def mean(published, losses):  # type: ignore[no-untyped-def]
-    """The models' weights, float64 (k, d), by their shares: float64 (d,)."""
-    by_model, weights = shares(losses), np.zeros(published.shape[1])
-    for j in range(len(losses)):
+def mean(published, net, losses):  # type: ignore[no-untyped-def]
+    """The models' weights, float64 (k, d), and those of the `net`, float32 (d + 2, WIDTH), by their shares: the linear
+    weights, float64 (d,), and the units, float32 (d + 2, WIDTH).
+    """
+    size, by_model, units = published.shape[1], shares(losses), net.copy()
+    weights = by_model[-1] * net[:size, 0].astype(np.float64)
+    for j in range(len(losses) - 1):
         weights += by_model[j] * published[j]
-    return weights
+    units[:, 0] = np.float32(0.0)
+    units[size + 1] *= np.float32(by_model[-1])
+    return weights, units
 
 
 @njit(cache=True)
@@ -169,24 +191,3 @@ def choose(inputs, picks, chosen, w, published, weights, losses, rates):  # type
     for j in range(len(rates)):
         for f in range(size):
             weights[j, f] -= rates[j] * (w * (slopes[j, f] - inputs[picks[chosen], f]))
-
-
-@njit(cache=True)
-def learn_shown(inputs, positions, labels, bias, published, weights, losses, rates):  # type: ignore[no-untyped-def]
-    """See Ensemble. 4 us for ten."""
-    current = mean(published, losses)
-    refused = np.empty(len(positions) + 1, np.int64)
-    n = 1  # the first is for what was taken
-    for i in range(len(positions)):
-        logit = bias
-        for f in range(inputs.shape[1]):
-            logit += current[f] * inputs[positions[i], f]
-        bias += BIAS_RATE * (labels[i] - 1.0 / (1.0 + math.exp(-logit)))
-        if not labels[i]:
-            refused[n] = positions[i]
-            n += 1
-    for i in range(len(positions)):
-        if labels[i]:
-            refused[0] = positions[i]
-            choose(inputs, refused[:n], 0, 1.0, published, weights, losses, rates)
-    return bias

@@ -164,6 +164,7 @@ class LinearLearner:
             candidates.features,
             candidates.rows,
             ranker.weights[segment],
+            ranker.units[segment],
             ranker.bias,
             index.tokens,
             index.token_hashes,

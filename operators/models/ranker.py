@@ -110,8 +110,9 @@ class Ranker:
         if not self._pending:
             return []
         self._pending = 0
-        published = b"".join(model.publish().tobytes() for model in self.models)
-        weights = Weights(self.shard, self.version, published, self.bias, self.retriever.features.names)
+        published = zip(*(model.publish() for model in self.models), strict=True)
+        linear, units = (b"".join(map(np.ndarray.tobytes, told)) for told in published)
+        weights = Weights(self.shard, self.version, linear, self.bias, self.retriever.features.names, units)
         updates: list[Weights | VectorUpdate] = [weights]
         if self._compact:
             self.embedding.settle()  # what is kept of it is the table
@@ -190,11 +191,20 @@ class Ranker:
         return ShownList(context.segment, candidates)
 
     def _state(self) -> RankerState:
-        weights, losses = (
-            b"".join(map(np.ndarray.tobytes, kept)) for kept in zip(*(m.dump() for m in self.models), strict=True)
-        )
+        weights, losses, nets = zip(*(model.dump() for model in self.models), strict=True)
+        linear, of_net = (array.tobytes() for array in np.split(np.stack(losses), [len(RATE_MULTIPLIERS)], axis=1))
         names = self.retriever.features.names
-        return RankerState(self.version, weights, self.bias, losses, self.reward, names, RATE_MULTIPLIERS)
+        return RankerState(
+            self.version,
+            np.stack(weights).tobytes(),
+            self.bias,
+            linear,
+            self.reward,
+            names,
+            RATE_MULTIPLIERS,
+            of_net,
+            nets,
+        )
 
     def _recall(self, state: RankerState) -> None:
         """Put back what `_state` gave: a weight where its feature and its model are, others begin as new ones do."""
@@ -204,7 +214,11 @@ class Ranker:
             return
         weights = np.frombuffer(state.weights, "<f8").reshape(shape)
         losses = np.frombuffer(state.losses, "<f8").reshape(shape[:2])
-        for model, kept, lost, prior in zip(self.models, weights, losses, features.prior, strict=True):
-            named = by_name(kept, state.names, features.names, prior)
+        of_nets = np.frombuffer(state.net_losses, "<f8").reshape(-1, 1)
+        was = by_name(np.arange(len(state.names)), state.names, features.names, np.array(-1))
+        for segment, (model, prior) in enumerate(zip(self.models, features.prior, strict=True)):
+            named = by_name(weights[segment], state.names, features.names, prior)
             rated = by_name(named.T, state.rates, RATE_MULTIPLIERS, prior[:, None]).T
-            model.load(rated, by_name(lost, state.rates, RATE_MULTIPLIERS, np.array(INITIAL_LOSSES)))
+            lost = by_name(losses[segment], state.rates, RATE_MULTIPLIERS, np.array(INITIAL_LOSSES[:-1]))
+            net = state.nets[segment] if state.nets else None
+            model.load(rated, np.append(lost, of_nets[segment]) if net else lost, net, was)

@@ -11,7 +11,9 @@ from riverrank.operators.candidates.features import FeatureSpace, feature_space
 from riverrank.state.learners import FEATURES_1
 from riverrank.state.messages import Weights
 
-from .linear_kernels import dots
+from .net import WIDTH, logits_of, parts_of
+
+_LAST_ROWS = (-2, -1)  # of a net: of no feature
 
 
 def by_name(values: np.ndarray, names: Sequence[Hashable], wanted: Sequence[Hashable], prior: np.ndarray) -> np.ndarray:
@@ -29,26 +31,37 @@ def by_name(values: np.ndarray, names: Sequence[Hashable], wanted: Sequence[Hash
 
 
 class RankerWeights(NamedTuple):
-    """The global ranker: `weights` float64 (SEGMENTS, F), the bias of a click on a shown item, what it learned from."""
+    """The global ranker: linear `weights` float64 (SEGMENTS, F), the bias of a click on a shown item, what it learned
+    from, and the `units` of its nets, float32 (SEGMENTS, F + 2, WIDTH).
+    """
 
     weights: np.ndarray
     bias: float
     version: int
+    units: np.ndarray
 
     @classmethod
     def of(cls, shards: Mapping[int, Weights], features: FeatureSpace | None = None) -> "RankerWeights":
-        """The mean over shards of the weights of `features`; one that a shard does not know counts by its prior."""
+        """The mean over shards of the weights of `features`; one that a shard does not know counts by its prior. Nets
+        have no such mean: the first shard's is gone by.
+        """
         features = features or feature_space(registry.SOURCES)
+        units = np.zeros((SEGMENTS, features.size + 2, WIDTH), np.float32)
         held = [shards[number] for number in sorted(shards)]
         weights = [found for shard in held if (found := _weights(shard, features)) is not None]
         if not weights:
-            return cls(features.prior.copy(), 0.0, 0)
+            return cls(features.prior.copy(), 0.0, 0, units)
+        _take_units(held[0], features, units)
         bias = sum(shard.bias for shard in held) / len(held)
-        return cls(np.mean(weights, axis=0), bias, sum(shard.version for shard in held))
+        return cls(np.mean(weights, axis=0), bias, sum(shard.version for shard in held), units)
 
     def logits(self, features: np.ndarray, segment: int) -> np.ndarray:
         """The logits of `features`, float64 (c, F), of a user of `segment`: float64 (c,)."""
-        return dots(features, self.weights[segment], self.bias)
+        return logits_of(features, self.weights[segment], self.units[segment], self.bias)
+
+    def parts(self, features: np.ndarray, positions: np.ndarray, segment: int) -> np.ndarray:
+        """What each feature adds to the logits at `positions`, int64 (p,): float64 (p, F). See `net.parts_of`."""
+        return parts_of(features, positions, self.weights[segment], self.units[segment])
 
 
 def _weights(shard: Weights, features: FeatureSpace) -> np.ndarray | None:
@@ -58,6 +71,14 @@ def _weights(shard: Weights, features: FeatureSpace) -> np.ndarray | None:
         return None
     weights = np.frombuffer(shard.weights, "<f8").reshape(SEGMENTS, len(names))
     return weights if names == features.names else by_name(weights, names, features.names, features.prior)
+
+
+def _take_units(shard: Weights, features: FeatureSpace, units: np.ndarray) -> None:
+    """Write a shard's units to `units`, float32 (SEGMENTS, F + 2, WIDTH): 0 for a feature that it does not know."""
+    names = (*shard.names, *_LAST_ROWS)
+    if len(shard.units) == 4 * SEGMENTS * len(names) * WIDTH:
+        told = np.frombuffer(shard.units, "<f4").reshape(SEGMENTS, len(names), WIDTH).swapaxes(1, 2)
+        units[:] = by_name(told, names, (*features.names, *_LAST_ROWS), np.zeros((), np.float32)).swapaxes(1, 2)
 
 
 class LatestRanker:

@@ -25,14 +25,14 @@ POPULARITY, HISTORY, CONTENT, COHORT = Popular.reason, Covisit.reason, Content.r
 STATED, EXPLORATION = "stated_preference", "exploration"
 RULE, NOVELTY, LEARNER = "rule", "novelty", "learner"
 NONE = -1  # no item, no token, no phrase
-UNLIKE = 1e-6  # of what is left over in slots: more is a contribution, less is rounding
+UNLIKE = 1e-4  # of what is left over in slots: more is a contribution, less is rounding
 
 
 class Parts(NamedTuple):
     """What the logits of p slots are made of: with `rest`, float64 (p,), each row of `weights` sums to the logit.
 
     `weights` float64 (p, codes + t): by the reason codes of Explainer.codes, then by the item's own tokens. What all
-    slots have alike, the intercept and the ranker's bias, is in `rest`.
+    slots have alike, the intercept, the ranker's bias and what its net says of nothing, is in `rest`.
     """
 
     weights: np.ndarray
@@ -122,8 +122,8 @@ class Explainer:
         """The parts of the logits of the slots at `positions`, int64 (p,), among the candidates.
 
         `contributions` are the learner's to these slots (see Learner.contributions) and `inputs` what it sees of all
-        candidates: their features, and the ranker's logit, whose part is spread over the features by the ranker's
-        weights, `ranker` float64 (F,). `rule` and `novelty`, float64 (c,), are what was added to the learner's logits
+        candidates: the ranker's logit, whose part is spread over the features by what each adds to it, `ranker`
+        float64 (p, F) of the slots. `rule` and `novelty`, float64 (c,), are what was added to the learner's logits
         to make `logits`, float64 (c,). What no coordinate gives and slots do not have alike is a reason as a whole:
         that of a learner which is not linear.
         """
@@ -132,7 +132,6 @@ class Explainer:
             *split(
                 *contributions,
                 inputs.ranker,
-                inputs.features,
                 positions,
                 ranker,
                 logits,
@@ -188,7 +187,6 @@ def split(  # type: ignore[no-untyped-def]
     own,
     own_tokens,
     ranked,
-    features,
     positions,
     ranker,
     logits,
@@ -220,7 +218,7 @@ def split(  # type: ignore[no-untyped-def]
                 weights[p, code] = total
                 code = code_of[f]
                 total = weights[p, code]
-            total += own[p, 1 + f] + features[position, f] * (share * ranker[f])
+            total += own[p, 1 + f] + share * ranker[p, f]
         weights[p, code] = total
         weights[p, of_rule] += rule[position]
         weights[p, of_novelty] += novelty[position]

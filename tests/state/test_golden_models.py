@@ -17,6 +17,7 @@ from learner_inputs import shop
 from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.features import feature_space
 from riverrank.operators.models.drift import HEAD, Change, take
+from riverrank.operators.models.ensemble import INITIAL_LOSSES
 from riverrank.operators.models.learner import Learners, LinearLearner, RiverLearner
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.ratings import Ratings
@@ -81,14 +82,15 @@ WRITERS: dict[str, Callable[[], bytes]] = {
     "learner-3": lambda: user_of(LearnerSettings()),
     "learner-3-adam": lambda: user_of(ADAM, "thompson"),
     "learner-3-pickled": lambda: user_of(BAYES),
-    "ranker-2": lambda: ranker_of()[0],
-    "update-weights-2": lambda: ranker_of()[1],
+    "ranker-3": lambda: ranker_of()[0],
+    "update-weights-2-units": lambda: ranker_of()[1],
 }
 OLDER = (
     *("learner-2", "learner-2-adam", "learner-2-pickled"),
     *("learner-1", "learner-1-ratings", "learner-1-precision", "learner-1-drift"),
     *("learner-1-sgd", "learner-1-adam", "learner-1-pickled"),
-    *("ranker-1", "ranker-1-ensemble", "ranker-1-learned", "update-weights", "update-weights-learned"),
+    *("ranker-2", "ranker-1", "ranker-1-ensemble", "ranker-1-learned"),
+    *("update-weights-2", "update-weights", "update-weights-learned"),
 )
 NAMES = {*WRITERS, *OLDER}  # of the golden files that are tested here
 
@@ -216,7 +218,35 @@ def test_a_ranker_of_layout_2_is_read_as_was_meant() -> None:
     assert cold["trending:root"] == pytest.approx([-0.000028, -0.000069, -0.000207], abs=1e-6)
     assert warm["after:root"] == pytest.approx([1.971512, 1.939174, 1.886317], abs=1e-6)
     assert warm["cosine:share"] == pytest.approx([-0.120269, -0.268494, -0.582388], abs=1e-6)
-    assert ranker.models[1].losses == pytest.approx([93.3411883, 90.5147945, 118.778733])
+    assert ranker.models[1].losses == pytest.approx([93.3411883, 90.5147945, 118.778733, INITIAL_LOSSES[3]])
+    new = Ranker(Behaviour(), shop()).models[1].net
+    assert ranker.models[1].net.dump() == new.dump()  # there was none
+
+
+def test_a_net_of_layout_3_is_read_as_was_meant() -> None:
+    ranker = Ranker(Behaviour(), shop())
+    state = RANKER.decode(kept("ranker-3"))
+    assert RANKER.decode(RANKER.encode(state)) == state
+    ranker._recall(state)
+    assert [(model.net.steps, model.net.count) for model in ranker.models] == [(2, 2), (43, 43)]
+    net, row = ranker.models[1].net, SPACE.names.index("after:root")
+    assert ranker.models[1].losses[3] == pytest.approx(104.040342)
+    assert net.arrays.values[row, :3].tolist() == pytest.approx([1.94995642, -0.0519371815, -0.159513667])
+    assert (net.arrays.mean[row, 0], net.arrays.square[row, 0]) == pytest.approx((0.068382084, 0.0021036936))
+    assert net.arrays.kept_of[7].tolist() == pytest.approx([2.0, 0.0, 1.0])
+    rows = (net.arrays.kept[7, :2, row].astype(np.uint32) << 16).view(np.float32)
+    assert rows.tolist() == pytest.approx([0.0, 0.1435546875])
+    assert net.published.tolist() == net.arrays.values.tolist()
+
+
+def test_published_units_are_read_as_was_meant() -> None:
+    message = decode_update(kept("update-weights-2-units"))
+    assert isinstance(message, Weights) and decode_update(encode(message)) == message
+    read = RankerWeights.of({0: message}, SPACE)
+    assert read.units[1, SPACE.names.index("after:root"), :3].tolist() == pytest.approx(
+        [0.0, -0.0519371815, -0.159513667]
+    )
+    assert read.units[1, -1, :3].tolist() == pytest.approx([0.0, 0.00407971954, 0.00245501590])
 
 
 def test_published_weights_are_read_as_was_meant() -> None:
@@ -239,15 +269,17 @@ def test_a_learner_of_layout_1_goes_on_with_the_weights_of_its_features(name: st
     learner = Learners(settings, SPACE, measured=measured).of(state)
     by_number = np.frombuffer(raw[6], "<f4").tolist()
     weights = named(learner)
-    assert weights == dict(zip(("ranker", *FEATURES_1), by_number, strict=True))
+    assert weights == dict.fromkeys(weights, 0.0) | dict(zip(("ranker", *FEATURES_1), by_number, strict=True))
     assert [weights[key] for key in ("ranker", "after:root", "likes")] == by_number[:2] + by_number[-2:-1]
     assert (learner.steps, learner.intercept, state.examples, len(learner.tokens)) == (42, raw[5], 30, 9)
     if measured:
-        order = [0, *(1 + FEATURES_1.index(name) for name in SPACE.names), *range(39, 48)]
+        order = [0, *(1 + FEATURES_1.index(name) for name in SPACE.names if name in FEATURES_1), *range(39, 48)]
+        held = [0, *(1 + k for k, name in enumerate(SPACE.names) if name in FEATURES_1)]
+        held += range(1 + SPACE.size, 10 + SPACE.size)
         assert learner.precision is not None
-        assert learner.precision.tolist() == np.frombuffer(raw[12], "<f4")[order].tolist()
+        assert learner.precision[held].tolist() == np.frombuffer(raw[12], "<f4")[order].tolist()
         for row, array in ((2, "m"), (3, "v")):
-            assert learner._values[row, : len(order)].tolist() == np.frombuffer(raw[9][array])[order].tolist()
+            assert learner._values[row, held].tolist() == np.frombuffer(raw[9][array])[order].tolist()
 
 
 @pytest.mark.parametrize(("name", "left"), [("learner-1", (42, 57)), ("learner-1-precision", (0, 0))])
@@ -263,10 +295,12 @@ def test_a_ranker_of_layout_1_goes_on_with_the_weights_of_its_features() -> None
     raw = msgspec.msgpack.decode(kept("ranker-1-learned"))
     ranker = Ranker(Behaviour(), shop())
     ranker._recall(RANKER.decode(kept("ranker-1-learned")))
-    for model, by_number in zip(ranker.models, np.frombuffer(raw[2]).reshape(2, 3, 38), strict=True):
+    priors = [{name: 3 * [prior] for name, prior in zip(SPACE.names, of, strict=True)} for of in SPACE.prior.tolist()]
+    by_numbers = np.frombuffer(raw[2]).reshape(2, 3, 38)
+    for model, by_number, prior in zip(ranker.models, by_numbers, priors, strict=True):
         found = dict(zip(SPACE.names, model.weights.T.tolist(), strict=True))
-        assert found == dict(zip(FEATURES_1, by_number.T.tolist(), strict=True))
-    assert (ranker.version, ranker.models[1].losses.tolist()) == (25, np.frombuffer(raw[4])[3:].tolist())
+        assert found == prior | dict(zip(FEATURES_1, by_number.T.tolist(), strict=True))
+    assert (ranker.version, ranker.models[1].losses[:3].tolist()) == (25, np.frombuffer(raw[4])[3:].tolist())
     for name, reward in (("ranker-1", 1.0), ("ranker-1-ensemble", 1.5)):  # of weights that no features have
         other = Ranker(Behaviour(), shop())
         other._recall(RANKER.decode(kept(name)))
@@ -280,11 +314,12 @@ def test_published_weights_without_names_are_those_of_layout_1() -> None:
     by_number = np.frombuffer(message.weights).reshape(2, 38)
     for segment in (0, 1):
         found = dict(zip(SPACE.names, read.weights[segment].tolist(), strict=True))
-        assert found == dict(zip(FEATURES_1, by_number[segment].tolist(), strict=True))
+        prior = dict(zip(SPACE.names, SPACE.prior[segment].tolist(), strict=True))
+        assert found == prior | dict(zip(FEATURES_1, by_number[segment].tolist(), strict=True))
     assert decode_update(kept("update-weights")) == Weights(0, 3, b"\0" * 8, 0.5)
 
 
-@pytest.mark.parametrize(("decode", "name"), [(decode_learner, "learner-3"), (RANKER.decode, "ranker-2")])
+@pytest.mark.parametrize(("decode", "name"), [(decode_learner, "learner-3"), (RANKER.decode, "ranker-3")])
 def test_a_layout_of_the_future_is_refused(decode: Callable[[bytes], object], name: str) -> None:
     fields = msgspec.msgpack.decode(kept(name))
     with pytest.raises(ValueError, match=f"layout 99: this version reads up to {name[-1]}"):

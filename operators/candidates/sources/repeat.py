@@ -1,28 +1,53 @@
 """Repeats: what the user took before, as far as it may be served again (`slate.hide`)."""
 
 import numpy as np
+from numba import njit
 from riverrank.operators.settings import MOST_HISTORY
 
 from ..query import Query
-from ..source import Score, Source
+from ..reached import slot_of
+from ..source import Feature, Score, Source
 
 RECENCY = 0.9  # weight of an interaction beside the next newer one
 _RECENCIES = (RECENCY ** np.arange(MOST_HISTORY)).astype(np.float32)
 
 
 class Repeat(Source):
-    """How often and how lately the user took the item."""
+    """How often and how lately the user took the item, and whether it is what they took last."""
 
     name = "repeat"
     meaning = "what the user took before, unless slate.hide hides it"
     reason = "repeat"
     quota = 0.3
-    scores = (Score("repeat", prior=1.0),)
+    scores = (Score("repeat", prior=1.0), Score("lately", proposes=False), Score("often", proposes=False))
     reaches = True
+
+    def __init__(self) -> None:
+        self.features = (Feature("last", _fill_last),)
 
     def applies(self, query: Query) -> bool:
         return len(query.context.again) > 0
 
     def reach(self, query: Query, column: int) -> None:
-        again = query.context.again
-        query.reached.add(again, _RECENCIES[: len(again)], column)
+        again, reached = query.context.again, query.reached
+        reached.fit(0, len(again))
+        reached.n = reach(again, _RECENCIES, column, *reached.arrays)
+
+
+@njit(cache=True)
+def reach(again, recencies, column, slot, rows, scores, n):  # type: ignore[no-untyped-def]
+    """Give each of `again`, int32 (h,), newest first, the sum of the recencies of what the user took of it in `column`
+    of `scores`, then 1 / (1 + how many were taken since), then how often; how many rows are reached then.
+    """
+    for k in range(len(again)):
+        position, n = slot_of(again[k], slot, rows, n)
+        scores[position, column] += recencies[k]
+        if scores[position, column + 1] == 0.0:
+            scores[position, column + 1] = np.float32(1.0 / (1.0 + k))
+        scores[position, column + 2] += np.float32(1.0)
+    return n
+
+
+def _fill_last(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
+    again = query.context.again
+    features[:, column] = rows == again[0] if len(again) else 0.0

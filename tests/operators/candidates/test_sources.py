@@ -128,10 +128,12 @@ def given_by_lists(history, neighbours, weights):
 def test_covisit_gives_the_shares_of_each_list_the_newer_the_more(history, lists):
     neighbours, weights = tables(lists)
     expected: dict[int, np.ndarray] = {}
-    for given_ in given_by_lists(history, neighbours, weights):
-        for other, pair in given_.items():
-            expected[other] = expected.get(other, np.zeros(2)) + pair
-    same(reach(covisit.reach, 2, np.array(history, np.int32), covisit.RECENCY, neighbours, weights), expected)
+    total = sum(covisit.RECENCY**k for k in range(len(history)))
+    for h, given_ in enumerate(given_by_lists(history, neighbours, weights)):
+        for other, (after, before) in given_.items():
+            of_newest = after * total if h == 0 else 0.0
+            expected[other] = expected.get(other, np.zeros(3)) + np.array([after, before, of_newest])
+    same(reach(covisit.reach, 3, np.array(history, np.int32), covisit.RECENCY, neighbours, weights), expected)
 
 
 @given(HISTORY, LISTS, st.lists(ROW, unique=True))
@@ -164,18 +166,23 @@ def test_shares_leave_one_for_what_is_in_no_list(lists):
 
 @given(st.lists(ROW, max_size=12))
 def test_a_repeat_counts_the_more_the_newer_and_the_oftener(again):
-    query = Query(ItemIndex(Behaviour()), 120, 2)
+    query = Query(ItemIndex(Behaviour()), 120, 4)
     nobody = np.zeros(0, np.int32)
     query.begin(Context(nobody, np.zeros(0, np.float32), {}, (), np.array(again, np.int32)), None)
     source = repeat.Repeat()
     assert source.applies(query) is bool(again)
     source.reach(query, 1)
     reached = query.reached
-    expected: dict[int, float] = {}
+    expected: dict[int, list[float]] = {}
     for k, row in enumerate(again):
-        expected[row] = expected.get(row, 0.0) + 0.9**k
+        share, lately, often = expected.get(row, [0.0, 1.0 / (1.0 + k), 0.0])
+        expected[row] = [share + 0.9**k, lately, often + 1.0]
     assert reached.rows[: reached.n].tolist() == list(expected)
-    assert reached.scores[: reached.n].tolist() == [[0.0, pytest.approx(share)] for share in expected.values()]
+    assert reached.scores[: reached.n].tolist() == [[0.0, *map(pytest.approx, given)] for given in expected.values()]
+    features = np.full((ROWS, 2), 9.0)
+    (last,) = source.features
+    last.fill(query, np.arange(ROWS, dtype=np.int32), features, 1)
+    assert features.tolist() == [[9.0, float(again[:1] == [row])] for row in range(ROWS)]
 
 
 @given(HISTORY, st.lists(st.tuples(st.integers(1, 4), ROW), max_size=20), COUNTS)
@@ -338,7 +345,10 @@ def test_quotas_leave_room_for_each_source():
         *("new", "trending", "popular", "cohort", "content", "repeat", "embedding", "sessions", "covisit", "cosine")
     }
     assert all(0.0 <= quota <= 0.35 for quota in quotas.values())
-    proposals = sum(source.quota * (len(source.scores) if source.reaches else 1) for source in registry.SOURCES)
+    proposals = sum(
+        source.quota * (sum(score.proposes for score in source.scores) if source.reaches else 1)
+        for source in registry.SOURCES
+    )
     assert 1.0 < proposals < 3.0  # many propose the same; together they fill the room
     first = ["new", "trending", "popular", "cohort", "content"]  # what needs no history, and must not crowd it out
     assert sum(quotas[name] for name in first) < 0.5
@@ -377,6 +387,7 @@ TWINS = {
     "interest.density": test_interest_is_the_normal_density_of_the_historys_content,
     "new.newness": test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known,
     "popular.likes": test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known,
+    "repeat.reach": test_a_repeat_counts_the_more_the_newer_and_the_oftener,
     "sessions.reach": test_neighbours_give_what_sessions_say_to_what_is_reached,
     "text.likeness_to_mean": test_likeness_to_the_mean_is_that_to_the_weighed_sum,
     "text.mean_of": test_a_users_vectors_are_weighed_sums_of_the_historys,

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.operators.models import linear_kernels as kernels
+from riverrank.operators.models import net
 from riverrank.operators.models.inputs import few
 from riverrank.operators.models.linear_kernels import probability
 
@@ -77,10 +78,12 @@ def made(draw: st.DrawFn) -> Made:
 @given(made())
 def test_scores_are_the_logits_of_the_ranker_and_the_learner(m: Made) -> None:
     weights, out = np.linspace(-1.0, 1.0, m.features.shape[1]), np.empty((2, len(m.rows)))
-    kernels.score(m.features, m.rows, weights, 0.25, *m.inputs[5:], m.values, m.tokens, m.held, -0.5, out)
-    ranked = m.features @ weights + 0.25
-    assert out[0] == pytest.approx(ranked)
-    assert kernels.dots(m.features, weights, 0.25).tolist() == out[0].tolist()
+    units = np.random.default_rng(m.held).normal(size=(len(weights) + 2, net.WIDTH)).astype(np.float32)
+    units[:, 0] = 0.0
+    ranker = m.features, weights, units, 0.25
+    kernels.score(ranker[0], m.rows, *ranker[1:], *m.inputs[5:], m.values, m.tokens, m.held, -0.5, out)
+    ranked = net.logits_of(*ranker)
+    assert out[0].tolist() == ranked.tolist()
     every = m._replace(ranker=ranked, picks=np.arange(len(m.rows)))
     assert out[1] == pytest.approx(every.vectors(m.known()) @ m.weights() - 0.5)
 

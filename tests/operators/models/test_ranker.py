@@ -13,24 +13,32 @@ from riverrank.operators.models.ensemble import (
     BIAS_RATE,
     HALF_LIFE,
     INITIAL_LOSSES,
+    NET_RATE,
     RATE_MULTIPLIERS,
     Ensemble,
     position_of,
 )
 from riverrank.operators.models.linear import Linear
 from riverrank.operators.models.linear_kernels import probability
+from riverrank.operators.models.net import Net, logits_of
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import LatestRanker, RankerWeights
 from riverrank.operators.settings import Behaviour, RankerSettings, SlateSettings
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.journal import DictEntries, Journal
-from riverrank.state.learners import FEATURES_1, RANKER, RankerState
+from riverrank.state.learners import FEATURES_1, RANKER, NetState, RankerState
 from riverrank.state.messages import Feedback, Outcome, Seen, Weights, decode_update, encode
 from riverrank.state.records.incoming import Event
 
 
-def dumped(ensemble: Ensemble) -> list[list]:
-    return [array.tolist() for array in ensemble.dump()]
+def dumped(ensemble: Ensemble) -> tuple[list, list, NetState]:
+    weights, losses, net = ensemble.dump()
+    return weights.tolist(), losses.tolist(), net
+
+
+def published(ensemble: Ensemble) -> np.ndarray:
+    """The linear weights, and then the units."""
+    return np.concatenate([np.ravel(told) for told in ensemble.publish()])
 
 
 def test_ranker_learns_to_put_what_was_taken_above_what_was_not():
@@ -56,11 +64,11 @@ def test_ranker_learns_to_put_what_was_taken_above_what_was_not():
 def test_ranker_learns_from_impressions_and_never_from_ids():
     index = shop()
     ranker = Ranker(Behaviour(), index)
-    before = ranker.models[WARM].publish()
+    before = published(ranker.models[WARM])
     outcome = Outcome("s", 1, ("i0", "i1", "unknown"), (1, 0, 0))
     ranker.learn(Feedback(Event("e", "request", "u", 1), 0.0, (Seen("i4", 0, 1.0),), (outcome,)))
-    assert (ranker.models[WARM].publish() != before).any()
-    assert len(before) == SPACE.size and not any("id" in name for name in SPACE.names)
+    assert (published(ranker.models[WARM]) != before).any()
+    assert len(ranker.models[WARM].weights[0]) == SPACE.size and not any("id" in name for name in SPACE.names)
 
 
 @pytest.mark.parametrize("epoch", [0, 5])
@@ -103,13 +111,13 @@ def test_an_ensemble_comes_back_as_it_was() -> None:
     for x, place in choices[:20]:
         whole.choose(x, place)
         half.choose(x, place)
-    assert whole.publish().tolist() == half.publish().tolist() != [0.0] * 3
+    assert published(whole).tolist() == published(half).tolist() != published(Ensemble(0.05, np.zeros(3))).tolist()
     back = Ensemble(0.05, np.zeros(3))
-    back.load(*half.dump())
+    back.load(*half.dump(), np.arange(3))
     for x, place in choices[20:]:
         whole.choose(x, place)
         back.choose(x, place)
-    assert dumped(back) == dumped(whole) and back.publish().tolist() == whole.publish().tolist()
+    assert dumped(back) == dumped(whole) and published(back).tolist() == published(whole).tolist()
 
 
 def test_a_purchase_moves_the_ranker_more_than_a_click_and_where_all_is_bought_each_as_a_click() -> None:
@@ -117,10 +125,10 @@ def test_a_purchase_moves_the_ranker_more_than_a_click_and_where_all_is_bought_e
         ranker = Ranker(Behaviour(), shop())
         ranker.learn(Feedback(Event("e", "click", "u", 1, "i1"), rewards[0], ()))
         for k, reward in enumerate(rewards[1:]):
-            before = ranker.models[WARM].publish()
+            before = published(ranker.models[WARM])
             history = (Seen("i1", 1, rewards[0]), *(Seen(f"i{5 + 4 * n}", 2 + n, 1.0) for n in range(k)))
             ranker.learn(Feedback(Event(f"e{k}", "click", "u", 2 + k, f"i{5 + 4 * k}"), reward, history))
-        return float(np.abs(ranker.models[WARM].publish() - before).sum())
+        return float(np.abs(published(ranker.models[WARM]) - before)[: SPACE.size].sum())
 
     click = moved([1.0, 1.0, 1.0])
     assert 1.1 * click < moved([1.0, 1.0, 2.0]) < 2.0 * click
@@ -165,6 +173,7 @@ class Twin:
         self.weights = [prior.copy() for _ in RATE_MULTIPLIERS]
         self.published = [prior.copy() for _ in RATE_MULTIPLIERS]
         self.losses = list(INITIAL_LOSSES)
+        self.net = Net(NET_RATE * rate, prior)
 
     def choose(self, inputs: np.ndarray, chosen: int, w: float) -> None:
         for j, optimizer in enumerate(self.optimizers):
@@ -172,9 +181,13 @@ class Twin:
             self.losses[j] = self.losses[j] * 0.5 ** (1 / HALF_LIFE) - w * np.log(told[chosen])
             slope = softmax(inputs @ self.weights[j]) @ inputs - inputs[chosen]
             self.weights[j] = optimizer.step(w=self.weights[j], g=w * slope)
+        self.losses[-1] *= 0.5 ** (1 / HALF_LIFE)
+        self.losses[-1] += w * self.net.choose(inputs, np.arange(len(inputs)), chosen, w)
 
-    def mean(self) -> np.ndarray:
-        return softmax(-np.array(self.losses)) @ np.array(self.published)
+    def logits(self, inputs: np.ndarray) -> np.ndarray:
+        *linear, of_net = softmax(-np.array(self.losses))
+        none = np.zeros(inputs.shape[1])
+        return inputs @ (linear @ np.array(self.published)) + of_net * logits_of(inputs, none, self.net.published, 0.0)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -194,9 +207,11 @@ def test_an_ensemble_learns_by_rivers_steps(seed: int, size: int, number: int) -
         if k == 2:
             ours.publish()
             twin.published = [weights.copy() for weights in twin.weights]
+            twin.net.publish()
         assert ours.weights == pytest.approx(np.array(twin.weights), rel=1e-9, abs=1e-12)
         assert ours.losses == pytest.approx(np.array(twin.losses), rel=1e-9, abs=1e-12)
-        assert ours.logits(inputs) == pytest.approx(inputs @ twin.mean(), rel=1e-9, abs=1e-12)
+        assert ours.logits(inputs) == pytest.approx(twin.logits(inputs), rel=1e-5, abs=1e-5)
+        assert ours.net.dump() == twin.net.dump()
 
 
 @given(st.integers(0, 10_000), st.lists(st.booleans(), min_size=1, max_size=12))
@@ -206,15 +221,16 @@ def test_what_was_shown_is_learned_as_choices_among_what_was_refused(seed: int, 
     ours, twin = Ensemble(0.05, prior), Twin(0.05, prior)
     inputs, positions = rng.normal(size=(30, 7)), rng.permutation(30)[: len(labels)]
     bias = expected = 0.3
-    for position, label in zip(positions, labels, strict=True):
-        expected += BIAS_RATE * (label - probability(float(inputs[position] @ twin.mean()) + expected))
+    for logit, label in zip(twin.logits(inputs[positions]), labels, strict=True):
+        expected += BIAS_RATE * (label - probability(float(logit) + expected))
     refused = [position for position, label in zip(positions, labels, strict=True) if not label]
     bias = ours.learn_shown(inputs, positions, np.array(labels), bias)
-    assert bias == pytest.approx(expected, rel=1e-9)
+    assert bias == pytest.approx(expected, rel=1e-6)
     for position, label in zip(positions, labels, strict=True):
         if label:
             twin.choose(inputs[[position, *refused]], 0, 1.0)
     assert ours.weights == pytest.approx(np.array(twin.weights), rel=1e-9, abs=1e-12)
+    assert ours.net.dump() == twin.net.dump()
 
 
 def test_of_two_a_choice_is_rivers_logistic_regression_on_their_difference() -> None:
@@ -279,7 +295,10 @@ def taught(index, entries: DictEntries) -> Ranker:
 
 def by_names(ranker: Ranker) -> list[dict[str, list[float]]]:
     names = ranker.retriever.features.names
-    return [dict(zip(names, model.weights.T.tolist(), strict=True)) for model in ranker.models]
+    return [
+        dict(zip(names, zip(model.weights.T.tolist(), model.net.arrays.values[:-2].tolist(), strict=True), strict=True))
+        for model in ranker.models
+    ]
 
 
 def test_a_rankers_weights_follow_the_names_of_features(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,15 +310,15 @@ def test_a_rankers_weights_follow_the_names_of_features(monkeypatch: pytest.Monk
     second = Ranker.restore(Behaviour(), index, 0, Journal(entries))
     fewer = by_names(second)
     gone = set(before[WARM]) - set(fewer[WARM])
-    assert gone and all(name.startswith(("after", "before")) for name in gone)
+    assert gone and all(name.startswith(("after", "before", "next")) for name in gone)
     assert fewer == [{name: weights[name] for name in kept} for weights, kept in zip(before, fewer, strict=True)]
     assert [model.losses.tolist() for model in second.models] == [model.losses.tolist() for model in first.models]
     entries["model"] = RANKER.encode(second._state())
     monkeypatch.undo()
     third = Ranker.restore(Behaviour(), index, 0, Journal(entries))
-    prior = dict(zip(SPACE.names, SPACE.prior[WARM].tolist(), strict=True))
+    new = by_names(Ranker(Behaviour(), shop()))
     for name, weights in by_names(third)[WARM].items():
-        assert weights == (3 * [prior[name]] if name in gone else before[WARM][name])
+        assert weights == (new if name in gone else before)[WARM][name]
     assert (third.version, third.bias, third.reward) == (first.version, first.bias, first.reward)
 
 
@@ -313,12 +332,13 @@ def test_a_model_of_another_rate_begins_anew_and_the_others_stay() -> None:
     again = Ranker.restore(Behaviour(), index, 0, Journal(entries))
     for model, was, prior in zip(again.models, first.models, SPACE.prior, strict=True):
         assert model.weights.tolist() == [was.weights[2].tolist(), prior.tolist(), was.weights[0].tolist()]
-        assert model.losses.tolist() == [was.losses[2], INITIAL_LOSSES[1], was.losses[0]]
+        assert model.losses.tolist() == [was.losses[2], INITIAL_LOSSES[1], was.losses[0], was.losses[3]]
+        assert model.net.dump() == was.net.dump()
 
 
 def test_a_ranker_of_a_later_layout_is_refused() -> None:
-    with pytest.raises(ValueError, match="ranker state of layout 3"):
-        RANKER.decode(encode((3, 0)))
+    with pytest.raises(ValueError, match="ranker state of layout 4"):
+        RANKER.decode(encode((4, 0)))
     assert RANKER.decode(None) == RankerState()
 
 
