@@ -25,6 +25,8 @@ from numba.core.caching import _CacheLocator
 from .environment import cache_dir
 
 OURS = "riverrank."
+# Raised where an earlier way to name what a kernel is compiled from was wrong, so that nobody finds what that compiled.
+SCHEME = "2"
 
 
 class Locator(_CacheLocator):
@@ -61,7 +63,7 @@ def digest(function: FunctionType) -> str:
     """
     parts: dict[str, str] = {}
     _collect(function, parts)
-    text = "\0".join(f"{name}\0{parts[name]}" for name in sorted(parts))
+    text = "\0".join([SCHEME, *(f"{name}\0{parts[name]}" for name in sorted(parts))])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
