@@ -2,13 +2,15 @@
 
 import sys
 
+from . import INTERRUPTED
+
 
 def main() -> int:
     """Run what the command line says; the exit code."""
     try:
         from .main import main as run
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return run()
 
 

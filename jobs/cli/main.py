@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from riverrank.jobs.errors import Failure, UsageError
 
+from . import INTERRUPTED
 from .check import check, topics
 from .convert import convert
 from .demo import demo
@@ -23,7 +24,6 @@ from .starters import starters
 from .user import erase, explain, get
 
 DEBUG_VARIABLE = "RIVERRANK_DEBUG"
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="riverrank",

@@ -4,6 +4,7 @@ The slots of a TaskManager share one Python interpreter and its lock, so each Ta
 keeps what runs Python on a core of its own, as far as there are cores.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from riverrank.state.runtime.environment import CORE, cores
 from . import classes, jars
 from .keeping import Keeping
 from .paths import flink_path
+
+log = logging.getLogger(__name__)
 
 LOCALHOST = "127.0.0.1"
 LAST_LINES = 5  # of the log of a TaskManager that ended
@@ -73,7 +76,7 @@ class EmbeddedFlink:
             )
             for number in range(count)
         ]
-        self._read: dict[Path, int] = {}  # of each log, bytes
+        self._read = {taskmanager.log: 0 for taskmanager in self._taskmanagers}  # of each log, bytes
         self._jobmanager: Any = None
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="flink-starter")
         self._started: Future[None] = Future()
@@ -112,19 +115,18 @@ class EmbeddedFlink:
                 why = ": ".join(["see whether the machine was out of memory", *said[-LAST_LINES:]])
                 raise Failure(f"{taskmanager.name}, a process of this run, ended ({taskmanager.ending}); {why}")
 
-    def told(self) -> list[str]:
-        """What operators logged since the last call, each in a line."""
-        lines = []
-        for taskmanager in self._taskmanagers:
-            if not taskmanager.log.is_file():
+    def tell(self) -> None:
+        """Log what operators logged since the last call."""
+        for path, begin in self._read.items():
+            if not path.is_file():
                 continue
-            with taskmanager.log.open("rb") as log:
-                log.seek(self._read.get(taskmanager.log, 0))
-                whole, _, _ = log.read().rpartition(b"\n")
-                self._read[taskmanager.log] = self._read.get(taskmanager.log, 0) + len(whole) + bool(whole)
-            found = (line for line in whole.decode("utf-8", "replace").split("\n") if line.startswith(TOLD))
-            lines += [line.removeprefix(TOLD) for line in found]
-        return lines
+            with path.open("rb") as file:
+                file.seek(begin)
+                whole, end, _ = file.read().rpartition(b"\n")
+            self._read[path] = begin + len(whole + end)
+            for line in whole.decode("utf-8", "replace").split("\n"):
+                if line.startswith(TOLD):
+                    log.warning(line.removeprefix(TOLD))
 
     def _start_jobmanager(self) -> None:
         """Over a connection of its own. PyFlink has Java look for the job's jars in the one thread that serves the

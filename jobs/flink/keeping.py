@@ -32,20 +32,20 @@ class Keeping:
         whole = [*self.checkpoints.rglob(METADATA), *self.savepoints.rglob(METADATA)]
         self.last = max(whole, key=lambda path: path.stat().st_mtime_ns).parent if whole else None
 
-    def read_only(self, topics: Mapping[str, str]) -> None:
-        """Note what is read, by setting. Raises UsageError where the state is of other topics: a source goes on with
+    def require_topics(self, topics: Mapping[str, str]) -> None:
+        """Note which topics are read, by stream. Raises UsageError where the state is of others: a source goes on with
         those that it read, whatever it is told.
         """
         noted = self.folder / TOPICS
         if self.last is not None and noted.is_file():
             before = msgspec.json.decode(noted.read_bytes(), type=dict[str, str])
-            for setting, topic in topics.items():
-                if before.get(setting, topic) != topic:
+            for stream, topic in topics.items():
+                if before.get(stream, topic) != topic:
                     raise UsageError(
-                        f"job.state: {self.folder} is of a run that read {setting} {before[setting]!r}, and now it is "
-                        f"{topic!r}; give that, or another --state DIR"
+                        f"job.state: {self.folder} is of a run that read kafka.{stream} {before[stream]!r}, and now it "
+                        f"is {topic!r}; give that, or another --state DIR"
                     )
-        noted.write_bytes(msgspec.json.encode(dict(topics)))
+        noted.write_bytes(msgspec.json.encode(topics))
 
     def forget_older(self) -> None:
         """Remove all but `last`: what goes on from it needs nothing else."""
@@ -65,7 +65,7 @@ class Keeping:
 
 @contextmanager
 def kept_in(folder: str, topics: Mapping[str, str]) -> Iterator[Keeping | None]:
-    """The state in `folder`, which is made where it is not there; None for no folder. `topics` are read, by setting.
+    """The state in `folder`, which is made where it is not there; None for no folder. `topics` are read, by stream.
 
     Raises:
         UsageError: another run keeps its state there, or read others; or the folder can't be written to.
@@ -91,7 +91,7 @@ def kept_in(folder: str, topics: Mapping[str, str]) -> Iterator[Keeping | None]:
                 f"job.state: {path} can't be locked ({error.strerror}); give --state DIR on a disk of this machine"
             ) from error
         keeping = Keeping(path)
-        keeping.read_only(topics)
+        keeping.require_topics(topics)
         try:
             yield keeping
         finally:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from find_libpython import find_libpython
-from riverrank.jobs.config.schema import Config
+from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.local.reading import plain_copy
 from riverrank.jobs.processes import terminable, uninterrupted
@@ -59,7 +59,8 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
         stack.enter_context(terminable())
         with uninterrupted():
             prepare_environment()
-        keeping = stack.enter_context(kept_in(config.job.state, _read_topics(config)))
+        topics = {stream: topic for stream, topic in topics_of(config).items() if stream not in OUTPUTS}
+        keeping = stack.enter_context(kept_in(config.job.state, topics))
         if config.kafka.bootstrap:
             log.info(keeping or "state: nothing outlives this run; --state DIR keeps it for the next")
         config = stack.enter_context(_spooled(config))
@@ -162,10 +163,8 @@ def _execute(
     take_interruption: Callable[[], None],
 ) -> None:
     config = separated(config)
-    with (
-        _java_failures(keeping),
-        EmbeddedFlink(config, scratch, keeping) as flink,
-    ):  # first of all: it takes seconds to start
+    # Flink is the first of all: it takes seconds to start.
+    with _java_failures(keeping), EmbeddedFlink(config, scratch, keeping) as flink:
         from .sinks import Assembly  # noqa: PLC0415 (as below)
 
         with Assembly(_targets(config)) as assembly:
@@ -176,16 +175,10 @@ def _execute(
             client = env.execute_async(config.job.name)
             log.info("running; Flink's page is %s", flink.page)
             try:
-                required = take_interruption, lambda: _tell(flink), flink.require_running, assembly.require_written
+                required = take_interruption, flink.tell, flink.require_running, assembly.require_written
                 _run_to_end(client, required, keeping)
             finally:
-                _tell(flink)
-
-
-def _tell(flink: EmbeddedFlink) -> None:
-    """Tell what the operators told."""
-    for line in flink.told():
-        log.warning(line)
+                flink.tell()
 
 
 # Flink's modules start Java when they are imported or first used: only once all is prepared.
@@ -232,11 +225,6 @@ def _tally(tallies: Path) -> Tally:
     for path in sorted(tallies.iterdir()):
         tally.add(msgspec.json.decode(path.read_bytes(), type=Tally))
     return tally
-
-
-def _read_topics(config: Config) -> dict[str, str]:
-    """The topics that are read, by setting."""
-    return {f"kafka.{name}": getattr(config.kafka, name) for name in ("events", "items")}
 
 
 def _targets(config: Config) -> dict[str, str]:

@@ -7,7 +7,7 @@ from numba import njit
 from riverrank.state.learners import NetState
 
 from .linear_kernels import probability
-from .net import Net, logits_of
+from .net import Net, logits_of, loss_of
 
 RATE_MULTIPLIERS = (0.4, 1.0, 3.0)  # learning rates, as multiples of the one that is set
 NET_RATE = 0.04  # of the net, beside the rate that is set
@@ -74,18 +74,6 @@ class Ensemble:
         self._publish()
         return self._mean()
 
-    def _choose(self, inputs: np.ndarray, picks: np.ndarray, chosen: int, w: float) -> None:
-        linear = len(self.rates)
-        choose(inputs, picks, chosen, w, self._published, self.weights, self.losses[:linear], self.rates)
-        self.losses[linear] = self.losses[linear] * _DECAY + w * self.net.choose(inputs, picks, chosen, w)
-
-    def _publish(self) -> None:
-        self._published = self.weights.copy()
-        self.net.publish()
-
-    def _mean(self) -> tuple[np.ndarray, np.ndarray]:
-        return mean(self._published, self.net.published, self.losses)
-
     def dump(self) -> tuple[np.ndarray, np.ndarray, NetState]:
         """The weights of the linear models, float64 (len(RATE_MULTIPLIERS), d), all losses, and the net."""
         return self.weights.copy(), self.losses.copy(), self.net.dump()
@@ -98,6 +86,18 @@ class Ensemble:
         if net is not None:
             self.net.load(net, was)
         self._publish()
+
+    def _choose(self, inputs: np.ndarray, picks: np.ndarray, chosen: int, w: float) -> None:
+        linear = len(self.rates)
+        choose(inputs, picks, chosen, w, self._published, self.weights, self.losses[:linear], self.rates)
+        self.losses[linear] = self.losses[linear] * _DECAY + w * self.net.choose(inputs, picks, chosen, w)
+
+    def _publish(self) -> None:
+        self._published = self.weights.copy()
+        self.net.publish()
+
+    def _mean(self) -> tuple[np.ndarray, np.ndarray]:
+        return mean(self._published, self.net.published, self.losses)
 
 
 @njit(cache=True)
@@ -148,18 +148,6 @@ def _logits(columns, weights, logits):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _softmax(logits):  # type: ignore[no-untyped-def]
-    """Put exp(logit - the highest) in place of each of `logits`, float64 (m,); the highest, and the sum of these."""
-    most, total = logits[0], 0.0
-    for logit in logits:
-        most = max(most, logit)
-    for i in range(len(logits)):
-        logits[i] = math.exp(logits[i] - most)
-        total += logits[i]
-    return most, total
-
-
-@njit(cache=True)
 def choose(inputs, picks, chosen, w, published, weights, losses, rates):  # type: ignore[no-untyped-def]
     """Learn that, of the rows of `inputs`, float64 (n, d), at `picks`, int64 (m,), that at `picks[chosen]` was chosen.
 
@@ -174,13 +162,9 @@ def choose(inputs, picks, chosen, w, published, weights, losses, rates):  # type
     chances = np.zeros((len(rates), m + 3))  # the last are for what is missing to four
     for j in range(len(rates)):
         _logits(columns, published[j], logits)
-        own = logits[chosen]
-        most, total = _softmax(logits)
-        losses[j] = losses[j] * _DECAY + w * (math.log(total) + most - own)
+        losses[j] = losses[j] * _DECAY + w * loss_of(logits, chosen)
         _logits(columns, weights[j], chances[j, :m])
-        _, total = _softmax(chances[j, :m])
-        for i in range(m):
-            chances[j, i] /= total
+        loss_of(chances[j, :m], chosen)
     for i in range(0, m, 4):
         x0, x1 = inputs[picks[i]], inputs[picks[min(i + 1, m - 1)]]
         x2, x3 = inputs[picks[min(i + 2, m - 1)]], inputs[picks[min(i + 3, m - 1)]]

@@ -32,8 +32,8 @@ def test_a_run_that_goes_on_from_another_writes_no_file_that_the_other_filled(fi
 
 def test_a_state_is_of_the_topics_that_were_read(tmp_path: Path) -> None:
     """Flink goes on with the partitions that a source knows: the old topic would be read on, by the new one's name."""
-    topics = {"kafka.events": "events", "kafka.items": "items"}
-    for other in (topics, {**topics, "kafka.events": "other"}):  # nothing was kept yet
+    topics = {"events": "events", "items": "items"}
+    for other in (topics, {**topics, "events": "other"}):  # nothing was kept yet
         with kept_in(str(tmp_path), other) as keeping:
             assert keeping is not None
             folder = keeping.checkpoints / "job" / "chk-1"
@@ -42,7 +42,7 @@ def test_a_state_is_of_the_topics_that_were_read(tmp_path: Path) -> None:
     told = r"read kafka\.events 'other', and now it is 'events'; give that, or another --state DIR"
     with pytest.raises(UsageError, match=told), kept_in(str(tmp_path), topics):
         pass
-    with kept_in(str(tmp_path), {**topics, "kafka.events": "other"}):
+    with kept_in(str(tmp_path), {**topics, "events": "other"}):
         pass
 
 
@@ -57,17 +57,23 @@ def test_a_failure_says_what_is_to_be_done_where_the_state_is_at_fault(tmp_path:
         assert _mend_of_state(cause, keeping) == ""
 
 
-def test_what_operators_log_is_told_once_and_in_whole_lines(tmp_path: Path) -> None:
+def test_what_operators_log_is_told_once_and_in_whole_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     flink = EmbeddedFlink(parse({}), tmp_path)
-    assert flink.told() == []
+
+    def told() -> list[str]:
+        caplog.clear()
+        flink.tell()
+        return caplog.messages
+
+    assert told() == []
     path = flink._taskmanagers[0].log
     with path.open("ab") as log:
         log.write("2026-01-01 INFO riverrank: no\nriverrank: Redis \u00e4 is away\nriverrank: it is b".encode())
-    assert flink.told() == ["Redis \u00e4 is away"]
+    assert told() == ["Redis \u00e4 is away"]
     with path.open("ab") as log:
         log.write(b"ack\n\xff\nriverrank: another\n")
-    assert flink.told() == ["it is back", "another"]
-    assert flink.told() == []
+    assert told() == ["it is back", "another"]
+    assert told() == []
 
 
 def test_in_a_flink_process_what_is_logged_stands_on_standard_error_with_its_mark() -> None:
