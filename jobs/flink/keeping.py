@@ -38,14 +38,22 @@ class Keeping:
         """
         noted = self.folder / TOPICS
         if self.last is not None and noted.is_file():
-            before = msgspec.json.decode(noted.read_bytes(), type=dict[str, str])
+            try:
+                before = msgspec.json.decode(noted.read_bytes(), type=dict[str, str])
+            except (OSError, msgspec.DecodeError) as error:
+                raise UsageError(
+                    f"job.state: {noted} can't be read ({error}); remove it if you know that the state is of these "
+                    "topics, or give another --state DIR"
+                ) from error
             for stream, topic in topics.items():
                 if before.get(stream, topic) != topic:
                     raise UsageError(
                         f"job.state: {self.folder} is of a run that read kafka.{stream} {before[stream]!r}, and now it "
                         f"is {topic!r}; give that, or another --state DIR"
                     )
-        noted.write_bytes(msgspec.json.encode(topics))
+        written = noted.with_suffix(".new")
+        written.write_bytes(msgspec.json.encode(topics))
+        written.replace(noted)  # whole, or as it was
 
     def forget_older(self) -> None:
         """Remove all but `last`: what goes on from it needs nothing else."""

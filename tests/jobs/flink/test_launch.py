@@ -44,6 +44,11 @@ def test_a_state_is_of_the_topics_that_were_read(tmp_path: Path) -> None:
         pass
     with kept_in(str(tmp_path), {**topics, "events": "other"}):
         pass
+    noted = tmp_path / "riverrank" / "topics.json"
+    noted.write_bytes(noted.read_bytes()[:9])
+    told = rf"job\.state: {noted} can't be read \(.*\); remove it if you know"
+    with pytest.raises(UsageError, match=told), kept_in(str(tmp_path), topics):
+        pass
 
 
 def test_a_failure_says_what_is_to_be_done_where_the_state_is_at_fault(tmp_path: Path) -> None:
