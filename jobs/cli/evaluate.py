@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from riverrank.jobs.config.schema import Config
+from riverrank.jobs.config.schema import Config, load
 
 from .flags import EVENTS, ITEMS, AsJson, Option, configured
 
@@ -18,8 +18,20 @@ def evaluate(
         Option(metavar="NAMES", help=f"Policies beside the job's own, with commas between. Default: {BASELINES}."),
     ] = BASELINES,
     without: Annotated[
-        bool, Option("--without", help="The job again with each source of candidates left out: a replay for each.")
-    ] = False,
+        str,
+        Option(
+            metavar="NAMES",
+            help="The job again without each of these, with commas between: a source of candidates, learner, or all. A "
+            "replay for each. Default: none.",
+        ),
+    ] = "",
+    against: Annotated[
+        list[Path] | None,
+        Option(
+            metavar="FILE",
+            help="The job again with another configuration, on the same events; again for more. Default: none.",
+        ),
+    ] = None,
     picture: Annotated[
         Path | None, Option(metavar="FILE", help="Where to draw the learning curves, .svg. Default: nowhere.")
     ] = None,
@@ -33,5 +45,13 @@ def evaluate(
 
     preflight.check_files(config)
     preflight.check_behaviour(config)
-    names = [name.strip() for name in baselines.split(",") if name.strip()]
-    evaluating.run(config, names, without=without, picture=picture, as_json=json)
+    variants = evaluating.without_each(config.behaviour, _names(without))
+    for path in against or ():
+        other = load(path)
+        preflight.check_behaviour(other)
+        variants[f"{evaluating.AGAINST}{path}"] = other.behaviour
+    evaluating.run(config, _names(baselines), variants, picture, json)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -7,9 +7,11 @@ latest earlier event, of each policy alike. Nothing is held back, and nothing is
 import sys
 import time
 from array import array
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,7 +25,7 @@ from riverrank.operators.candidates import registry
 from riverrank.operators.catalogue.vectors import DIMENSIONS
 from riverrank.operators.flink.arrivals import Arrival, event_of
 from riverrank.operators.session.session import reward_of
-from riverrank.operators.settings import SourceSettings
+from riverrank.operators.settings import Behaviour, SourceSettings
 from riverrank.state.outputs import PREDICTIONS
 from riverrank.state.records.decoding import Reject
 from riverrank.state.records.incoming import Event
@@ -37,21 +39,24 @@ from .metrics import MISS, NEW_USER, SHOWN, Shown, Tests, clicks_of, paired, rat
 from .picture import drawn
 from .report import OWN, Against, PolicyReport, Report
 
-WITHOUT = "without "
+WITHOUT, AGAINST = "without ", "against "
+ALL, LEARNER = "all", "learner"  # of what can be left out, beside the names of sources
 
 
-def run(config: Config, baselines: Sequence[str], without: bool, picture: Path | None, as_json: bool) -> None:
+def run(
+    config: Config, baselines: Sequence[str], variants: Mapping[str, Behaviour], picture: Path | None, as_json: bool
+) -> None:
     """Read it all, and print the report on standard output; `picture` is where the learning curves go, as SVG.
 
     Raises:
-        UsageError: there is no such baseline, source or file.
+        UsageError: there is no such baseline or file.
         Failure: nobody came back, so there is nothing to judge.
     """
     files = config.files
     if not files.events:
         raise UsageError("no events to read: give --events FILE (- is standard input)")
     drawing = _made(picture) if picture is not None else None
-    evaluation = Evaluation(config, baselines, without)
+    evaluation = Evaluation(config, baselines, variants)
     for arrival in read(config, "items"):
         evaluation.item(arrival)
     with closing(_watched(files.events)) as arrivals:
@@ -64,14 +69,17 @@ def run(config: Config, baselines: Sequence[str], without: bool, picture: Path |
 
 
 class Evaluation:
-    """The pass itself. The policies are the job's own, the baselines, and the job without each source."""
+    """The pass itself. The policies are the job's own, the baselines, and the job with each of other `variants`, by
+    name: what counts as positive is as the job's own settings say.
+    """
 
-    def __init__(self, config: Config, baselines: Sequence[str], without: bool = False) -> None:
+    def __init__(
+        self, config: Config, baselines: Sequence[str], variants: Mapping[str, Behaviour] = MappingProxyType({})
+    ) -> None:
         self.started = time.monotonic()
         self.behaviour = config.behaviour
         self.own = Pipeline(config.behaviour, {PREDICTIONS.name: self._predicted})
-        variants = without_each(config) if without else {}
-        self.variants = {name: Pipeline(other.behaviour) for name, other in variants.items()}
+        self.variants = {name: Pipeline(behaviour) for name, behaviour in variants.items()}
         try:
             self.panel = Panel(baselines, config.behaviour, self._servable)
         except ValueError as error:
@@ -201,19 +209,28 @@ class Evaluation:
         return bool(view.servable[row]) if row >= 0 else not self.behaviour.catalogue.strict
 
 
-def without_each(config: Config) -> dict[str, Config]:
-    """The configuration with one source of candidates left out, for each that is on. Raises UsageError for none."""
-    off = config.behaviour.sources.off
+def without_each(behaviour: Behaviour, names: Sequence[str]) -> dict[str, Behaviour]:
+    """The settings with each of `names` left out: sources of candidates, LEARNER, or ALL of what is on. Raises
+    UsageError where there is none of that name, or nothing would be left.
+    """
+    off = behaviour.sources.off
     on = [source.name for source in registry.SOURCES if source.name not in off]
-    if len(on) < 2:
-        raise UsageError(
-            f"--without: expected two sources or more to leave one out of, sources.off leaves {len(on)} on"
-        )
+    if ALL in names:
+        names = [*on, *([LEARNER] if behaviour.learner.rate else [])]
     changed = {}
-    for name in on:
-        sources = SourceSettings(off=(*off, name))
-        behaviour = msgspec.structs.replace(config.behaviour, sources=sources)
-        changed[WITHOUT + name] = msgspec.structs.replace(config, behaviour=behaviour)
+    for name in names:
+        if name not in (*on, LEARNER):
+            raise UsageError(f"--without: expected {ALL}, or some of {', '.join((LEARNER, *on))}; got {name}")
+        if on == [name]:
+            raise UsageError(
+                f"--without: expected two sources or more to leave one out of, sources.off leaves {len(on)} on"
+            )
+        part: dict[str, Any] = (
+            {"learner": msgspec.structs.replace(behaviour.learner, rate=0.0)}
+            if name == LEARNER
+            else {"sources": SourceSettings(off=(*off, name))}
+        )
+        changed[WITHOUT + name] = msgspec.structs.replace(behaviour, **part)
     return changed
 
 

@@ -9,8 +9,10 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from xml.etree import ElementTree
 
@@ -26,7 +28,7 @@ from riverrank.jobs.evaluation.report import Report
 from riverrank.jobs.local import replay
 from riverrank.jobs.local.reading import read_lines
 from riverrank.operators.candidates import registry
-from riverrank.operators.settings import SourceSettings
+from riverrank.operators.settings import Behaviour, SourceSettings
 from riverrank.state.event_types import INTERACTIONS
 
 SCRIPT = Path(sys.executable).with_name("riverrank")
@@ -80,8 +82,10 @@ def settings(files: Path, **over: Any) -> Config:
     return load(None, {"files.events": str(files / "events.jsonl"), "files.items": str(files / "items.jsonl")} | over)
 
 
-def evaluated(config: Config, baselines: tuple[str, ...] = (), without: bool = False) -> evaluate.Evaluation:
-    evaluation = evaluate.Evaluation(config, baselines, without)
+def evaluated(
+    config: Config, baselines: tuple[str, ...] = (), variants: Mapping[str, Behaviour] = MappingProxyType({})
+) -> evaluate.Evaluation:
+    evaluation = evaluate.Evaluation(config, baselines, variants)
     for arrival in read_lines(config.files.items):
         evaluation.item(arrival)
     for arrival in read_lines(config.files.events):
@@ -193,20 +197,44 @@ def test_an_erasure_is_one_for_the_baselines_too(files: Path, tmp_path: Path) ->
     assert evaluation.panel.ledger.liked("u3").tolist() == []
 
 
-def test_every_source_is_left_out_once_or_it_is_said_that_there_are_too_few(files: Path) -> None:
+def test_every_source_and_the_learner_are_left_out_once_or_it_is_said_what_cannot_be(files: Path) -> None:
     config = settings(files)
     names = [source.name for source in registry.SOURCES]
-    variants = evaluate.without_each(config)
-    assert {name: variant.behaviour.sources.off for name, variant in variants.items()} == {
+    variants = evaluate.without_each(config.behaviour, ["all"])
+    learner = variants.pop("without learner")
+    assert (learner.learner.rate, learner.sources.off) == (0.0, ())
+    assert {name: variant.sources.off for name, variant in variants.items()} == {
         f"without {name}": (name,) for name in names
     }
+    assert evaluate.without_each(config.behaviour, ["learner", "text"]).keys() == {"without learner", "without text"}
+    with pytest.raises(UsageError, match=r"--without: expected all, or some of learner, new, .*; got interest"):
+        evaluate.without_each(config.behaviour, ["interest"])
     alone = msgspec.structs.replace(config.behaviour, sources=SourceSettings(off=tuple(names[1:])))
     with pytest.raises(UsageError, match=r"--without: expected two sources or more .* sources.off leaves 1 on"):
-        evaluate.without_each(msgspec.structs.replace(config, behaviour=alone))
-    report = evaluated(config, (), without=True).report()
-    assert list(report.policies) == ["riverrank", *variants]
+        evaluate.without_each(alone, ["all"])
+    report = evaluated(config, (), variants | {"without learner": learner}).report()
+    assert list(report.policies) == ["riverrank", *variants, "without learner"]
     assert {policy.all.n for policy in report.policies.values()} == {report.tests}
     assert any(report.policies[name].shown != report.policies["riverrank"].shown for name in variants)
+    assert report.policies["without learner"] != report.policies["riverrank"]
+
+
+def test_another_configuration_is_judged_on_the_same_events(files: Path, tmp_path: Path) -> None:
+    same, other = tmp_path / "same.toml", tmp_path / "other.toml"
+    same.write_text("[files]\nevents = 'elsewhere.jsonl'\n", "utf-8")
+    other.write_text("[sources]\noff = ['covisit', 'cosine', 'sessions', 'embedding', 'autoencoder']\n", "utf-8")
+    command = [sys.executable, "-m", "riverrank.jobs.cli", "evaluate", "--baselines", "", "--json"]
+    command += ["--events", files / "events.jsonl", "--items", files / "items.jsonl", "--against", other]
+    run = partial(subprocess.run, capture_output=True, text=True, check=False, timeout=280)
+    done = run([*command, "--against", same])
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    alike, differs = (report["differences"][f"against {path}"]["hr@10"] for path in (same, other))
+    assert (alike["mean"], alike["error"]) == (0.0, 0.0) and differs["error"] > 0.0
+    assert report["policies"]["riverrank"] == report["policies"][f"against {same}"]
+    other.write_text("[slate]\nsize = 0\n", "utf-8")
+    refused = run(command)
+    assert refused.returncode == 2 and f"{other}: slate.size: expected" in refused.stderr
 
 
 def test_paired_errors_go_by_user() -> None:
