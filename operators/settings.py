@@ -60,7 +60,7 @@ class RewardSettings(_Rewards):
 class HistorySettings(Section):
     """How much of a user's past is kept."""
 
-    size: Annotated[int, Meta(ge=1, le=MOST_HISTORY, description="interactions kept of a user")] = 50
+    size: Annotated[int, Meta(ge=1, le=MOST_HISTORY, description="interactions kept of a user")] = 100
     event_ids: Annotated[int, Meta(ge=16, le=100_000, description="event ids remembered of a user, at most")] = 4096
 
 
@@ -115,6 +115,19 @@ class EmbeddingSettings(Section):
     sample: Annotated[Share, Meta(description="share of later feedbacks that they learn from")] = 0.25
 
 
+class AutoencoderSettings(Section):
+    """What items of a history say of each other item, fitted to how often they are taken together."""
+
+    items: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=8192,
+            description="items, the most popular ones, each pair of which takes 4 bytes; 0 disables it",
+        ),
+    ] = 1024
+
+
 class SourceSettings(Section):
     """Which sources of candidates are asked: all but those that are off."""
 
@@ -128,7 +141,9 @@ class RankerSettings(Section):
     """The global ranker."""
 
     rate: Annotated[Rate, Meta(description="learning rate; lower and higher ones compete with it")] = 0.05
-    warmup_events: Annotated[CountOrNone, Meta(description="first feedbacks, which the ranker all learns from")] = 5_000
+    warmup_events: Annotated[CountOrNone, Meta(description="first feedbacks, which the ranker all learns from")] = (
+        100_000
+    )
     sample: Annotated[
         Share, Meta(description="share of later feedbacks that it learns from, of those the vectors learn from")
     ] = 0.25
@@ -261,6 +276,7 @@ class Behaviour(Section):
     impression: ImpressionSettings = ImpressionSettings()
     signals: SignalSettings = SignalSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    autoencoder: AutoencoderSettings = AutoencoderSettings()
     sources: SourceSettings = SourceSettings()
     ranker: RankerSettings = RankerSettings()
     learner: LearnerSettings = LearnerSettings()

@@ -261,6 +261,17 @@ class VectorUpdate(msgspec.Struct, frozen=True, array_like=True, tag=4):
     ts: int
 
 
+class AutoencoderUpdate(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """What each of the n items of `ids` says of each: `weights` bfloat16 (n, n), a row what one says of all. It takes
+    the place of what was told before. `ts` is the newest time of what was learned from since.
+    """
+
+    shard: int
+    ids: tuple[str, ...]
+    weights: bytes
+    ts: int
+
+
 class CatalogueUpdate(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """An item of the `items` stream; in state, also the `row` that the index has it in, so that it comes back there."""
 
@@ -344,7 +355,7 @@ class _SignalUpdate1(msgspec.Struct, frozen=True, array_like=True, tag=1):
         )
 
 
-Learned = SignalUpdate | VectorUpdate  # what was learned from events up to a time
+Learned = SignalUpdate | VectorUpdate | AutoencoderUpdate  # what was learned from events up to a time
 LAST = 1 << 61  # is added to the time of what is told at the end of the input: it is for no event
 Update = Learned | Weights | CatalogueUpdate
 _decode_update = msgspec.msgpack.Decoder(Update | _SignalUpdate1).decode

@@ -21,8 +21,8 @@ SINK = "{output}-{kind}"  # of an output's name and `file` or `topic`: each sink
 SESSION_VALUE = "session"
 LEARNER_VALUE = "learner"
 
-# A journal a shard (`state.journal`), bounded by `signals.items`, by `embedding.items` and the ranker's features: no
-# expiry.
+# A journal a shard (`state.journal`), bounded by `signals.items`, by `embedding.items`, `autoencoder.items` squared and
+# the ranker's features: no expiry.
 SIGNALS_JOURNAL = "signals"
 RANKER_JOURNAL = "ranker"
 

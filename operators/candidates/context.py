@@ -19,6 +19,7 @@ class Context(NamedTuple):
     """What a user is asked with: the history rows, distinct, newest first, int32 (h,), their weights, float32 (h,) of
     sum 1, and the kinds of the interactions, as `Seen` has them, uint8 (h,).
 
+    `whole` int32 are the rows of the whole history, distinct, newest first, of which `rows` are the first.
     `again` int32 are the rows of the whole history, newest first, with repetitions, where those may be recommended.
     `own` is the slot of the user's own session, -1 where there is none.
     """
@@ -29,6 +30,7 @@ class Context(NamedTuple):
     kinds: np.ndarray = NO_KINDS
     again: np.ndarray = NONE
     own: int = -1
+    whole: np.ndarray = NONE
 
     @property
     def segment(self) -> int:
@@ -42,11 +44,12 @@ def context_of(index: ItemIndex, history: Iterable[Seen], attributes: dict[str, 
     items, most = entries.items, index.behaviour.signals.window
     all_rows = index.table.rows.find(items)
     rewards, all_kinds = np.frombuffer(entries.rewards, "<f8"), np.frombuffer(entries.kinds, np.uint8)
-    rows, kinds, again = np.empty(most, np.int32), np.empty(most, np.uint8), np.empty(len(items), np.int32)
-    n, m = last_liked(all_rows, rewards, all_kinds, rows, kinds, again)
+    whole, kinds, again = (np.empty(len(items), kind) for kind in (np.int32, np.uint8, np.int32))
+    h, m = last_liked(all_rows, rewards, all_kinds, whole, kinds, again)
+    n = min(h, most)
     again = again[:m] if entries.kinds.translate(None, index.hidden_for_ever) else NONE
     own = index.sessions.slot(user_id)
-    return Context(rows[:n], recency_weights(n), attributes, kinds[:n], again, own)
+    return Context(whole[:n], recency_weights(n), attributes, kinds[:n], again, own, whole[:h])
 
 
 @njit(cache=True)

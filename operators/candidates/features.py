@@ -11,12 +11,8 @@ from riverrank.state.hashing import hash32
 from .context import SEGMENTS
 from .source import Source
 
-SHAPES = ("root", "share", "log")  # of a score: its root, its share of the best candidate's, the logarithm of that
-SMALLEST_SHARE = 0.01  # what the logarithm of a share is cut off at
+SHAPES = ("root", "share")  # of a score: its root, and its share of the best candidate's
 LEAST = 1e-9  # a best score below counts as this much
-STEPS = 4096  # of the table of logarithms
-# Rounded, as the last bits depend on the CPU, and the table goes with the compiled kernels into numba's cache.
-_LOGARITHMS = (np.log1p(np.arange(STEPS + 2) / (STEPS * SMALLEST_SHARE)) / math.log1p(1.0 / SMALLEST_SHARE)).round(9)
 
 
 class FeatureSpace(NamedTuple):
@@ -72,20 +68,10 @@ def best_of(scores, proposed, best):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def logarithm(share):  # type: ignore[no-untyped-def]
-    """log(1 + share / SMALLEST_SHARE), scaled to 1 for a share of 1, by a table and straight lines between its steps:
-    within 1e-4, in a fifth of the time.
-    """
-    step = share * STEPS
-    whole = int(step)
-    return _LOGARITHMS[whole] + (step - whole) * (_LOGARITHMS[whole + 1] - _LOGARITHMS[whole])
-
-
-@njit(cache=True)
 def shape(scores, best, relative, features):  # type: ignore[no-untyped-def]
     """Write the SHAPES of `scores`, float32 (c, S), beside the `best`, float64 (S,), to the first columns of
     `features`, float64 (c, F). Of a `relative` score, bool (S,), the root is that of its share. A share is 1 at most: a
-    row that nobody proposed may have a higher score than the best. 5 ns a score above 0.
+    row that nobody proposed may have a higher score than the best.
     """
     for c in range(len(scores)):
         for s in range(scores.shape[1]):
@@ -94,12 +80,10 @@ def shape(scores, best, relative, features):  # type: ignore[no-untyped-def]
             if score <= 0.0:
                 features[c, column] = 0.0
                 features[c, column + 1] = 0.0
-                features[c, column + 2] = 0.0
                 continue
             share = min(score / best[s], 1.0)
             features[c, column] = math.sqrt(share if relative[s] else score)
             features[c, column + 1] = share
-            features[c, column + 2] = logarithm(share)
 
 
 @njit(cache=True)

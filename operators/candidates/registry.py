@@ -5,12 +5,12 @@ line here; its number of order is nothing that is ever stored.
 from collections.abc import Collection
 
 from .source import Source
+from .sources.autoencoder import Autoencoder
 from .sources.cohort import Cohort
 from .sources.content import Content
 from .sources.cosine import Cosine
 from .sources.covisit import Covisit
 from .sources.embedding import Embedding
-from .sources.interest import Interest
 from .sources.new import New
 from .sources.popular import Popular
 from .sources.repeat import Repeat
@@ -26,11 +26,11 @@ SOURCES: tuple[Source, ...] = (
     Content(),
     Repeat(),
     Embedding(),
+    Autoencoder(),
     SessionNeighbours(),
     Covisit(),
     Cosine(),
     Text(),
-    Interest(),
 )
 
 

@@ -5,6 +5,7 @@ from numba import njit
 
 EMPTY = -1
 FEW = 256  # seen items, for which a table may be so sparse that its first place tells nearly always
+LEAST = np.iinfo(np.int64).min  # below every key
 SPARSE, DENSE = 8, 2  # places of a table for one that was seen, at least
 
 
@@ -124,3 +125,32 @@ def sort(keys, n, best):  # type: ignore[no-untyped-def]
         for other in range(n):
             higher += keys[other] > keys[k]
         best[higher] = keys[k]
+
+
+@njit(cache=True)
+def best_allowed(rows, values, above, servable, marks, table, mask, found):  # type: ignore[no-untyped-def]
+    """Write those of `rows`, int32 (n,), -1 for none, that may be served and have the highest `values`, float32 (n,),
+    with a key above `above`, to `found`, int32, as many as there is room for, best first; how many they are. About 6 us
+    for 4,096 rows.
+    """
+    most = len(found)
+    bits = values.view(np.int32)
+    keys = np.empty(4 * most, np.int64)
+    best = np.empty(most, np.int64)
+    least = np.int64(above)
+    n = 0
+    for k in range(len(rows)):
+        key = key_of(bits[k], k)
+        if key > least and rows[k] >= 0 and is_allowed(rows[k], servable, marks, table, mask):
+            keys[n] = key
+            n += 1
+            if n == len(keys):
+                n = most
+                select(keys, len(keys), most)
+                least = keys[:most].min()
+    most = min(n, most)
+    select(keys, n, most)
+    sort(keys, most, best)
+    for k in range(most):
+        found[k] = rows[order_of(best[k])]
+    return most

@@ -8,8 +8,10 @@ from numba import njit
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.sessions import Sessions
 from riverrank.state.item_tables import AFTER, BEFORE, ORDERS, STATS, ItemTable, from_bfloat16
-from riverrank.state.messages import LAST, Learned, SignalUpdate, VectorUpdate
+from riverrank.state.messages import LAST, AutoencoderUpdate, Learned, SignalUpdate, VectorUpdate
 from riverrank.state.table import mark_blocks, refuse
+
+from .item_weights import ItemWeights
 
 
 class Indexed(Protocol):
@@ -18,6 +20,7 @@ class Indexed(Protocol):
     behaviour: Behaviour
     table: ItemTable
     sessions: Sessions
+    item_weights: ItemWeights
     meta: Any
     lists: Any
     _pool: Any
@@ -88,6 +91,12 @@ def apply_vectors(index: Indexed, update: VectorUpdate) -> None:
         np.frombuffer(update.target, "<u2"), np.frombuffer(update.bias, "<f4"), table.block_rows, table.changed,
     )  # fmt: skip
     index._pool.update(targets, index.lists.popular)
+    _pass(index, update)
+
+
+def apply_autoencoder(index: Indexed, update: AutoencoderUpdate) -> None:
+    """Go by the weights that a shard of RANKER fitted, between the items that the index knows."""
+    index.item_weights.take(update, index.table.rows.find(update.ids))
     _pass(index, update)
 
 

@@ -23,12 +23,14 @@ from riverrank.state.messages import (
     CatalogueUpdate,
     SignalUpdate,
     Update,
+    VectorUpdate,
     Weights,
     decode_update,
 )
 from riverrank.state.records.incoming import Item
 
-from .apply_updates import apply_signals, apply_vectors
+from .apply_updates import apply_autoencoder, apply_signals, apply_vectors
+from .item_weights import ItemWeights
 from .lists import POPULAR, Lists
 from .pool import Pool
 from .vocabulary import Vocabulary
@@ -71,6 +73,7 @@ class ItemIndex:
         self.behaviour = behaviour
         self.table = ItemTable(behaviour.signals.neighbours, behaviour.embedding.dimensions)
         self.sessions = Sessions(behaviour.signals.sessions, self.table.capacity)
+        self.item_weights = ItemWeights(self.table.capacity)
         self.meta = Meta()
         self.clock = np.zeros(1)  # by shard, how many feedbacks it has learned from
         self.items: dict[str, int] = {}  # newest ts of each item of the catalogue, deleted ones too
@@ -113,6 +116,8 @@ class ItemIndex:
         index.table.place({update.item.item_id: update.row for update in items if update.row >= 0})
         index._fit()
         index.sessions.load(base)
+        if behaviour.autoencoder.items:  # else nothing would ever take their place
+            index.item_weights.load(base, index.table.rows.find)
         for item_id, row in index.table.rows.items():
             index._enter(row, item_id)
         items.sort(key=lambda update: (update.row, update.item.item_id))
@@ -122,7 +127,7 @@ class ItemIndex:
 
     def dump(self) -> dict[str, bytes]:
         """What the signals changed since the last dump, by the key it is kept under."""
-        return {_META: META.encode(self.meta), **self.table.dump(), **self.sessions.dump()}
+        return {_META: META.encode(self.meta), **self.table.dump(), **self.sessions.dump(), **self.item_weights.dump()}
 
     def apply(self, update: Update) -> bool:
         """Take an update; whether it changed anything."""
@@ -134,8 +139,10 @@ class ItemIndex:
         self._settle()
         if isinstance(update, SignalUpdate):
             apply_signals(self, update)
-        else:
+        elif isinstance(update, VectorUpdate):
             apply_vectors(self, update)
+        else:
+            apply_autoencoder(self, update)
         self._settle()
         return True
 
@@ -267,6 +274,7 @@ class ItemIndex:
             setattr(self, name, new)
         self.vocabulary.fit(capacity)
         self.sessions.fit(capacity)
+        self.item_weights.fit(capacity)
 
     def _enter(self, row: int, item_id: str) -> None:
         """Begin a row of the arrays; one without a catalogue entry may be servable."""
@@ -311,6 +319,7 @@ class ItemIndex:
             self.tokens[row] = -1
         table.release(gone)
         self.sessions.release(gone)
+        self.item_weights.release(gone)
         self.releases += 1
         self.servable[gone] = self.available[gone] = self.known[gone] = False
         self.content[gone] = self.text[gone] = 0.0

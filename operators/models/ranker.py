@@ -17,11 +17,12 @@ from riverrank.operators.recent import Recent, Shown
 from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.session.session import drawn
 from riverrank.operators.settings import Behaviour
+from riverrank.operators.signals.autoencoder import Autoencoder
 from riverrank.operators.signals.embedding import Embedding
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.journal import Journal
 from riverrank.state.learners import RANKER, RankerState
-from riverrank.state.messages import Feedback, History, VectorUpdate, Weights, decode_feedback, encode, told_last
+from riverrank.state.messages import Feedback, History, Learned, Weights, decode_feedback, encode, told_last
 
 from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, Ensemble, position_of
 from .weights import by_name
@@ -62,6 +63,7 @@ class Ranker:
         self.bias = 0.0
         self.reward = 1.0  # the mean of those above 0
         self.embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
+        self.autoencoder = Autoencoder(behaviour)
         self._pending = 0
         self._compact = False
 
@@ -73,6 +75,7 @@ class Ranker:
         if _MODEL in base:
             ranker._recall(RANKER.decode(base[_MODEL]))
         ranker.embedding.table.load(base)
+        ranker.autoencoder.load(base)
         for record in log:
             ranker.learn(decode_feedback(record))
         ranker.embedding.publish_all()
@@ -87,6 +90,7 @@ class Ranker:
         self.version += 1
         self._learn_order(feedback)
         self.embedding.take(feedback)
+        self.autoencoder.take(feedback)
         self._pending += 1
         if self.journal is not None:
             self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
@@ -101,11 +105,11 @@ class Ranker:
         """
         updates = self.updates()
         for update in updates:
-            if isinstance(update, VectorUpdate):
+            if isinstance(update, Learned):
                 self.index.apply(update)
         return [encode(told_last(update) if last else update) for update in updates]
 
-    def updates(self) -> list[Weights | VectorUpdate]:
+    def updates(self) -> list[Weights | Learned]:
         """The weights and vectors that changed since the last ones; none where nothing was learned."""
         if not self._pending:
             return []
@@ -113,16 +117,24 @@ class Ranker:
         published = zip(*(model.publish() for model in self.models), strict=True)
         linear, units = (b"".join(map(np.ndarray.tobytes, told)) for told in published)
         weights = Weights(self.shard, self.version, linear, self.bias, self.retriever.features.names, units)
-        updates: list[Weights | VectorUpdate] = [weights]
+        updates: list[Weights | Learned] = [weights]
         if self._compact:
             self.embedding.settle()  # what is kept of it is the table
         moved = self.embedding.moved(self.shard)
         if moved is not None:
             updates.append(moved)
+        if self.autoencoder.due() and (fitted := self.autoencoder.refit(self.shard, self._popular())) is not None:
+            updates.append(fitted)
         if self.journal is not None and self._compact:
-            self.journal.compact({_MODEL: RANKER.encode(self._state()), **self.embedding.table.dump()})
+            kept = {**self.embedding.table.dump(), **self.autoencoder.dump()}
+            self.journal.compact({_MODEL: RANKER.encode(self._state()), **kept})
             self._compact = False
         return updates
+
+    def _popular(self) -> list[str]:
+        """The ids of the most popular items, most popular first."""
+        ids = self.index.table.ids
+        return [ids[row] for row in self.index.popular().tolist()]
 
     def _learn_order(self, feedback: Feedback) -> None:
         """Learn to order candidates from one feedback, and keep those that the next may be a choice from."""

@@ -25,13 +25,14 @@ MAX_PUBLISHED = 4096  # vectors of an update; the others wait for the next
 
 
 @lru_cache(maxsize=1024)
-def recency(n: int) -> np.ndarray:
-    """The weights of the last `n` interactions, newest first: float32 (n,), of length 1. Not to be written to.
+def recency(n: int, by: float = USER_RECENCY) -> np.ndarray:
+    """The weights of the last `n` interactions, newest first, each `by` of the next newer one: float32 (n,), of length
+    1. Not to be written to.
 
     >>> [round(weight, 3) for weight in recency(2).tolist()]
     [0.781, 0.625]
     """
-    weights = USER_RECENCY ** np.arange(n, dtype=np.float32)
+    weights = by ** np.arange(n, dtype=np.float32)
     if n:
         weights /= np.sqrt(weights @ weights)
     weights.flags.writeable = False

@@ -15,9 +15,11 @@ import test_golden_session
 from golden_files import GOLDEN, kept, write
 from riverrank.operators.index.item_index import META, ItemIndex, Meta
 from riverrank.operators.settings import Behaviour, SignalSettings
+from riverrank.operators.signals.autoencoder import CO_COUNTS, CoCounts
 from riverrank.operators.signals.signals import COUNTS, Counts, Signals
 from riverrank.state.item_tables import ItemTable, SessionTable, VectorTable
 from riverrank.state.messages import (
+    AutoencoderUpdate,
     CacheWrite,
     CatalogueUpdate,
     Feedback,
@@ -53,11 +55,13 @@ def signals_update(events: list[Event]) -> bytes:
 SIGNALS = msgspec.structs.replace(decode_update(signals_update(LEARNED)), gone=("\0age=old",))
 VECTORS = VectorUpdate(1, ("a", "b"), b"\0\0\0\0", b"\1" * 8, b"\1\0\0\0", b"\2" * 8, b"\3" * 4, 8)
 PLAIN = {  # name: (value, encode, decode)
+    "co-counts-1": (CoCounts(("a", "b"), b"\1" * 16, 3), CO_COUNTS.encode, CO_COUNTS.decode),
     "counts-1": (Counts(9, (3.5, 2.0)), COUNTS.encode, COUNTS.decode),
     "view-1": (Meta(4, {0: 9}, {0: (3.5, 2.0)}), META.encode, META.decode),
     "update-signals-5": (msgspec.structs.replace(SIGNALS, whole=b"", gone=()), encode, decode_update),
     "update-signals-5-whole": (SIGNALS, encode, decode_update),
     "update-vectors": (VECTORS, encode, decode_update),
+    "update-autoencoder": (AutoencoderUpdate(1, ("a", "b"), b"\1" * 8, 9), encode, decode_update),
     "update-item": (
         CatalogueUpdate(Item("i", 5, "Alien", None, ("sci-fi",), {"year": 1979}, (0.5,), 4, False, False)),
         encode,

@@ -6,9 +6,10 @@ of 20. `job` is `riverrank run` and `replay` is `riverrank replay`, both by thei
 interactions only, so that an event is a slate for all. All must have answered every event once with a whole slate, or
 the bench fails.
 
-The configuration of `job` and `replay` is the default but for the one setting that says when the warm-up of the vectors
-is over: with the short run, not after 100,000 events, which no run here is as long as. What an event costs after it is
-the same. `job-warming-up` and `replay-warming-up` are these two with nothing set: what the first 100,000 events cost.
+The configuration of `job` and `replay` is the default but for the two settings that say when the warm-ups of the
+vectors and of the ranker are over: with the short run, not after 100,000 events, which no run here is as long as. What
+an event costs after them is the same. `job-warming-up` and `replay-warming-up` are these two with nothing set: what the
+first 100,000 events cost.
 
 How. Each contestant runs twice a round, on the first events of the stream and on all of it, and in each run the files
 that it writes are watched as they grow: seconds from the first slate to the last. The rate is the difference of the
@@ -130,7 +131,8 @@ def contest(count: int, short: int, *, warming_up: bool = True) -> Iterator[Roun
         write(folder / "items.jsonl", items)
         write(folder / "events.jsonl", events)
         write(folder / "events-short.jsonl", events[:short])
-        (folder / "warm.toml").write_text(f"[embedding]\nwarmup_events = {short}\n", "utf-8")
+        over = f"warmup_events = {short}\n"
+        (folder / "warm.toml").write_text(f"[embedding]\n{over}[ranker]\n{over}", "utf-8")
         number = 0
         while True:
             number += 1

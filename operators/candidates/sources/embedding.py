@@ -9,19 +9,21 @@ from riverrank.operators.index.pool import logits
 from riverrank.operators.signals.embedding import recency
 
 from ..query import Query
-from ..selection import is_allowed, key_of, order_of, select, sort
+from ..selection import LEAST, best_allowed
 from ..source import Score, Source
 from ..vectors import touched
 
+WHOLE = 0.97  # weight of an interaction beside the next newer one, where the whole history counts
+
 
 class Embedding(Source):
-    """How likely the item is next beside the most likely candidate."""
+    """How likely the item is next beside the most likely candidate: by the last few items, and by the whole history."""
 
     name = "embedding"
     meaning = "what the embeddings rank highest, among the 4,096 most popular items"
     reason = "because_of_your_history"
     quota = 0.35
-    scores = (Score("embedding", prior=1.0),)
+    scores = (Score("embedding", prior=1.0), Score("embedding_whole"))
     ranks = describes = True
 
     def applies(self, query: Query) -> bool:
@@ -30,12 +32,15 @@ class Embedding(Source):
     def rank(self, query: Query) -> np.ndarray:
         pool = query.index.pool()
         found = np.empty(query.most(self.quota), np.int32)
-        n = nearest(pool.rows, pool.target, pool.bias, self._user(query), *query.allowed.arrays, found)
+        values = logits(pool.target, pool.bias, self._user(query))
+        n = best_allowed(pool.rows, values, LEAST, *query.allowed.arrays, found)
         return found[:n]
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
-        table = query.index.table
-        likeliness(rows, proposed, table.target, table.bias, self._user(query), scores, column)
+        table, history = query.index.table, query.context.whole
+        whole = np.zeros(table.context.shape[1], np.float32)
+        user_vector(history, recency(len(history), WHOLE), table.context, whole)
+        likeliness(rows, proposed, table.target, table.bias, self._user(query), whole, scores, column)
 
     def _user(self, query: Query) -> np.ndarray:
         user = query.memo.get(self.name)
@@ -57,42 +62,19 @@ def user_vector(history, weights, context, user):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True)
-def nearest(pool, columns, biases, user, servable, marks, table, mask, found):  # type: ignore[no-untyped-def]
-    """Write the rows of `pool`, int32 (n,), that may be served and have the highest logits to `found`, int32, as many
-    as there is room for, best first; how many they are. About 12 us for 4,096 rows.
+def likeliness(rows, proposed, target, bias, user, whole, scores, column):  # type: ignore[no-untyped-def]
+    """exp(logit - the highest logit of the first `proposed`), 1 at most, of `rows`, by the vector of the `user` and by
+    that of the `whole` history, float32 (d,), into two columns of `scores`.
     """
-    most = len(found)
-    bits = logits(columns, biases, user).view(np.int32)
-    keys = np.empty(4 * most, np.int64)
-    best = np.empty(most, np.int64)
-    least = np.iinfo(np.int64).min
-    n = 0
-    for k in range(len(pool)):
-        key = key_of(bits[k], k)
-        if key > least and is_allowed(pool[k], servable, marks, table, mask):
-            keys[n] = key
-            n += 1
-            if n == len(keys):
-                n = most
-                select(keys, len(keys), most)
-                least = keys[:most].min()
-    most = min(n, most)
-    select(keys, n, most)
-    sort(keys, most, best)
-    for k in range(most):
-        found[k] = pool[order_of(best[k])]
-    return most
-
-
-@njit(cache=True)
-def likeliness(rows, proposed, target, bias, user, scores, column):  # type: ignore[no-untyped-def]
-    """exp(logit - the highest logit of the first `proposed`), 1 at most, of `rows`, into the column of `scores`."""
     for c in range(len(rows)):
         scores[c, column] = touched(target[rows[c]])
-    highest = np.float32(-np.inf)
+    highest, of_whole = np.float32(-np.inf), np.float32(-np.inf)
     for c in range(len(rows)):
-        scores[c, column] = dot_of(target[rows[c]], user) + bias[rows[c]]
+        vector, own = target[rows[c]], bias[rows[c]]
+        scores[c, column] = dot_of(vector, user) + own
+        scores[c, column + 1] = dot_of(vector, whole) + own
         if c < proposed:
-            highest = max(highest, scores[c, column])
+            highest, of_whole = max(highest, scores[c, column]), max(of_whole, scores[c, column + 1])
     for c in range(len(rows)):
         scores[c, column] = math.exp(min(scores[c, column] - highest, 0.0))
+        scores[c, column + 1] = math.exp(min(scores[c, column + 1] - of_whole, 0.0))

@@ -11,6 +11,8 @@ from ..source import Feature, Score, Source
 RECENCY = 0.9  # weight of an interaction beside the next newer one
 _RECENCIES = (RECENCY ** np.arange(MOST_HISTORY)).astype(np.float32)
 
+NOTHING = np.int32(-1)
+
 
 class Repeat(Source):
     """How often and how lately the user took the item, and whether it is what they took last."""
@@ -50,4 +52,11 @@ def reach(again, recencies, column, slot, rows, scores, n):  # type: ignore[no-u
 
 def _fill_last(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
     again = query.context.again
-    features[:, column] = rows == again[0] if len(again) else 0.0
+    note_last(rows, again[0] if len(again) else NOTHING, features, column)
+
+
+@njit(cache=True)
+def note_last(rows, last, features, column):  # type: ignore[no-untyped-def]
+    """1 for the row `last`, 0 for all others of `rows`, into the column of `features`."""
+    for c in range(len(rows)):
+        features[c, column] = rows[c] == last

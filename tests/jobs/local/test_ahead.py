@@ -12,7 +12,7 @@ from riverrank.jobs.local.pipeline import Message, Pipeline, Redelivery, Rejecte
 from riverrank.jobs.processes import uninterrupted
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.settings import Behaviour
-from riverrank.state.messages import Feedback, SignalUpdate, VectorUpdate, Weights
+from riverrank.state.messages import AutoencoderUpdate, Feedback, SignalUpdate, VectorUpdate, Weights
 from riverrank.state.records.decoding import Reject, decode_event
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import to_json
@@ -36,7 +36,7 @@ def test_they_are_the_same_in_the_same_order_and_the_process_is_gone():
     made, taken = list(messages(600)), list(ahead(messages(600)))
     assert made == taken and len(made) > 3 * BATCH and len(made) % BATCH
     assert {type(message) for message in made} == {
-        Feedback, SignalUpdate, VectorUpdate, Weights, Redelivery, Rejected,
+        Feedback, SignalUpdate, VectorUpdate, AutoencoderUpdate, Weights, Redelivery, Rejected,
     }  # fmt: skip
     assert children() == before
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.operators.candidates import features, registry
 from riverrank.operators.candidates.context import context_of
-from riverrank.operators.candidates.features import LEAST, SMALLEST_SHARE, STEPS
+from riverrank.operators.candidates.features import LEAST
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, SlateSettings, SourceSettings
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.item_tables import NEGATIVES, POSITIVES
-from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, decode_update
+from riverrank.state.messages import AutoencoderUpdate, CatalogueUpdate, Feedback, Seen, decode_update
 from riverrank.state.records.incoming import Event, Item
 
 BEHAVIOUR = Behaviour(slate=SlateSettings(hide=()))
@@ -43,6 +43,8 @@ def index() -> ItemIndex:
     rng = np.random.default_rng(1)
     index.table.context[:40] = rng.normal(size=index.table.context[:40].shape)
     index.table.target[:40] = rng.normal(size=index.table.target[:40].shape)
+    halves = (rng.normal(size=(30, 30)).astype("<f4").view("<u4") >> 16).astype("<u2")
+    index.apply(AutoencoderUpdate(0, tuple(f"i{k}" for k in range(30)), halves.tobytes(), 1))
     return index
 
 
@@ -60,16 +62,15 @@ def test_the_columns_of_a_source_that_is_not_asked_are_those_that_are_empty(inde
     _, columns = found(index)
     _, fewer = found(index, msgspec.structs.replace(BEHAVIOUR, sources=without))
     empty = {name for name in columns if columns[name].any() and not fewer[name].any()}
-    shapes = {f"{score.name}:{shape}" for score in source.scores for shape in ("root", "share", "log")}
+    shapes = {f"{score.name}:{shape}" for score in source.scores for shape in ("root", "share")}
     assert empty == shapes | {feature.name for feature in source.features}
 
 
-def test_the_shapes_of_a_score_are_its_root_its_share_and_the_logarithm_of_that(index: ItemIndex) -> None:
+def test_the_shapes_of_a_score_are_its_root_and_its_share(index: ItemIndex) -> None:
     _, columns = found(index)
     for score in (score for source in registry.SOURCES for score in source.scores):
-        root, share, log = (columns[f"{score.name}:{shape}"] for shape in ("root", "share", "log"))
+        root, share = (columns[f"{score.name}:{shape}"] for shape in ("root", "share"))
         assert share.max() == 1.0 and len(set(share.tolist())) > 1, score.name
-        assert log == pytest.approx(np.log1p(share / 0.01) / math.log(101.0), abs=1e-3)
         assert root**2 == pytest.approx(share * (root.max() ** 2), rel=1e-5, abs=1e-12)
 
 
@@ -98,39 +99,29 @@ def test_the_best_of_each_score_is_of_what_is_proposed(scores, proposed):
     expected = [max([LEAST, *(row[column] for row in scores[:proposed])]) for column in range(2)]
     assert found.tolist() == pytest.approx(expected, rel=1e-6)
     held, relative = np.array(scores, np.float32).reshape(-1, 2), np.array([False, True])
-    both, shaped = np.zeros((2, len(scores), 6))
+    both, shaped = np.zeros((2, len(scores), 4))
     features.shape_found(held, min(proposed, len(scores)), relative, again, both)
     features.shape(held, found, relative, shaped)
     assert again.tolist() == found.tolist() and both.tolist() == shaped.tolist()
 
 
 @given(SCORES, st.tuples(st.sampled_from([LEAST, 0.5, 7.0]), st.sampled_from([1.0, 40.0])), st.booleans())
-def test_shapes_are_the_root_the_share_and_its_logarithm(scores, best, relative):
+def test_shapes_are_the_root_and_the_share(scores, best, relative):
     held = np.array(scores, np.float32).reshape(-1, 2)
-    found = np.full((len(scores), 7), 99.0)
+    found = np.full((len(scores), 5), 99.0)
     features.shape(held, np.array(best), np.array([relative, not relative]), found)
     expected = []
     for row in held.astype(float).tolist():
         shapes: list[float] = []
         for score, most, is_share in zip(row, best, (relative, not relative), strict=True):
             share = min(max(score, 0.0) / most, 1.0)
-            log = math.log1p(share / SMALLEST_SHARE) / math.log1p(1 / SMALLEST_SHARE)
-            shapes += [math.sqrt(share if is_share else max(score, 0.0)), share, log]
+            shapes += [math.sqrt(share if is_share else max(score, 0.0)), share]
         expected.append([*shapes, 99.0])  # what follows is none of its business
-    assert np.ravel(found) == pytest.approx(np.ravel(expected), rel=1e-12, abs=1e-4)
-    assert found[:, [0, 1, 3, 4]].ravel() == pytest.approx(np.array(expected).reshape(-1, 7)[:, [0, 1, 3, 4]].ravel())
-
-
-def test_the_table_of_logarithms_is_near_the_logarithm_everywhere():
-    shares = np.concatenate([np.linspace(0, 1, 30_001), np.arange(STEPS + 1) / STEPS])
-    found = np.array([features.logarithm(share) for share in shares.tolist()])
-    assert np.abs(found - np.log1p(shares / SMALLEST_SHARE) / np.log1p(1 / SMALLEST_SHARE)).max() < 1e-4
-    assert (np.diff(found[:30_001]) > 0).all() and (found[0], found[30_000]) == (0.0, 1.0)
+    assert np.ravel(found) == pytest.approx(np.ravel(expected), rel=1e-6)
 
 
 TWINS = {
     "features.best_of": test_the_best_of_each_score_is_of_what_is_proposed,
-    "features.logarithm": test_the_table_of_logarithms_is_near_the_logarithm_everywhere,
     "features.shape_found": test_the_best_of_each_score_is_of_what_is_proposed,
-    "features.shape": test_shapes_are_the_root_the_share_and_its_logarithm,
+    "features.shape": test_shapes_are_the_root_and_the_share,
 }

@@ -57,9 +57,9 @@ def test_a_source_of_one_line_in_the_registry_proposes_and_describes_candidates(
     retriever = Retriever(PLAIN, Shop().index)
     space, index = retriever.features, retriever.index
     added = [name for name in space.names if name not in before.names]
-    assert added == ["toy:root", "toy:share", "toy:log", "evenness"]
-    assert [space.sources[space.source_of[space.names.index(name)]] for name in added] == ["toy"] * 4
-    assert [space.prior[WARM][space.names.index(name)] for name in added] == [9.0, 0.0, 0.0, 0.25]
+    assert added == ["toy:root", "toy:share", "evenness"]
+    assert [space.sources[space.source_of[space.names.index(name)]] for name in added] == ["toy"] * 3
+    assert [space.prior[WARM][space.names.index(name)] for name in added] == [9.0, 0.0, 0.25]
     assert space.reasons[space.sources.index("toy")] == "on_top"
     found = retriever.find(context_of(index, [Seen("i1", 1, 1.0)], {}), None)
     proposed = found.rows[found.proposed >> space.sources.index("toy") & 1 > 0]

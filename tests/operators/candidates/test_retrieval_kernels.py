@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_autoencoder_scores
 import test_context
 import test_features
 import test_index_kernels
@@ -81,6 +82,7 @@ def test_kernels_read_and_write_within_their_arrays():
     looking = (
         (MODULES, ("merging", "reached", "selection")),
         (test_index_kernels.MODULES, ("apply_updates", "pool", "ranked_lists", "vocabulary")),
+        ((test_autoencoder_scores,), ("autoencoder",)),
         ((test_sources,), ("cohort", "content.wish", "cosine", "covisit.reach", "covisit.str")),
     )
     asked = {"candidates/test_retrieval_kernels.py::test_an_access_out_of_bounds_is_an_error"}

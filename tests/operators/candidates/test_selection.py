@@ -1,10 +1,19 @@
 """Who may be a candidate, and the best few: the kernels do what their twins in plain Python do."""
 
 import numpy as np
-from few_rows import ROWS
+from few_rows import GIVEN, ROW, ROWS
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.candidates.selection import Allowed, is_allowed, key_of, order_of, select, sort
+from riverrank.operators.candidates.selection import (
+    LEAST,
+    Allowed,
+    best_allowed,
+    is_allowed,
+    key_of,
+    order_of,
+    select,
+    sort,
+)
 
 # Of a table of 4, 8 or 16 places most of these begin at the same one, the last ones at its end.
 HASH = st.sampled_from([0, 1, 16, 17, 32, 48, 64, 7, 15, 31, 2**31, 2**32 - 1, 2**32 - 2, 2**32 - 17])
@@ -46,7 +55,26 @@ def test_the_higher_has_the_higher_key_of_equals_the_first(value, order, other, 
     assert [order_of(key) for key in keys] == [order, other_order]
 
 
+@given(
+    st.lists(st.tuples(ROW, GIVEN), unique_by=lambda pair: pair[0]),
+    st.integers(1, 6),
+    st.sets(ROW),
+    st.sets(ROW),
+    st.booleans(),
+)
+def test_the_best_allowed_are_those_with_the_highest_values_of_equals_the_first(pairs, most, unservable, seen, some):
+    allowed, marks = Allowed(), np.arange(ROWS, dtype=np.uint32)
+    allowed.begin(np.array([row not in unservable for row in range(ROWS)]), marks, marks[list(seen)])
+    rows = np.array([*(row for row, _ in pairs), -1], np.int32)
+    values = np.array([*(value for _, value in pairs), 9.0], np.float32)
+    found = np.empty(most, np.int32)
+    n = best_allowed(rows, values, key_of(0, 0) if some else LEAST, *allowed.arrays, found)
+    may = [(row, value) for row, value in pairs if row not in unservable | seen and (value > 0 or not some)]
+    assert found[:n].tolist() == [row for row, _ in sorted(may, key=lambda pair: -pair[1])][:most]
+
+
 TWINS = {
+    "selection.best_allowed": test_the_best_allowed_are_those_with_the_highest_values_of_equals_the_first,
     "selection.fill_table": test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before,
     "selection.is_allowed": test_allowed_is_what_is_servable_and_not_seen_whatever_was_asked_before,
     "selection.key_of": test_the_higher_has_the_higher_key_of_equals_the_first,

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import test_autoencoder_scores as told
 from hypothesis import given
 from hypothesis import strategies as st
 from kernels import missing_twins
@@ -13,7 +14,6 @@ from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import Context
 from riverrank.operators.candidates.query import Query
 from riverrank.operators.candidates.reached import Reached
-from riverrank.operators.candidates.selection import Allowed
 from riverrank.operators.candidates.source import Source
 from riverrank.operators.candidates.sources import (
     cohort,
@@ -21,7 +21,6 @@ from riverrank.operators.candidates.sources import (
     cosine,
     covisit,
     embedding,
-    interest,
     new,
     popular,
     repeat,
@@ -278,46 +277,26 @@ def test_likeness_is_the_dot_product_or_nothing(rows, vectors, vector):
     assert scores.tolist() == [[0.0, value, 0.0] for value in expected]
 
 
-@given(st.lists(ROW, unique=True), VECTORS, VECTOR, st.integers(1, 6), st.sets(ROW), st.sets(ROW))
-def test_the_nearest_are_those_allowed_with_the_highest_logits_of_equals_the_first_of_the_pool(
-    pool, vectors, user, most, unservable, seen
-):
-    allowed = Allowed()
-    marks, servable = np.arange(ROWS, dtype=np.uint32), np.array([row not in unservable for row in range(ROWS)])
-    allowed.begin(servable, marks, marks[list(seen)])
-    columns = np.array([vectors[row] for row in pool], np.float32).reshape(-1, 5).T.copy()
-    biases = np.array([row % 2 for row in pool], np.float32)
-    found = np.empty(most, np.int32)
-    n = embedding.nearest(
-        *(np.array(pool, np.int32), columns, biases, np.array(user, np.float32), *allowed.arrays, found)
-    )
-    logit = {row: row % 2 + sum(a * b for a, b in zip(vectors[row], user, strict=True)) for row in pool}
-    may = [row for row in pool if row not in unservable | seen]
-    assert found[:n].tolist() == sorted(may, key=lambda row: -logit[row])[:most]
-
-
-@given(PLACES, VECTORS, VECTOR, st.integers(0, 10))
-def test_likeliness_is_beside_the_most_likely_that_is_proposed(rows, vectors, user, proposed):
+@given(PLACES, VECTORS, VECTOR, VECTOR, st.integers(0, 10))
+def test_likeliness_is_beside_the_most_likely_that_is_proposed(rows, vectors, user, whole, proposed):
     proposed = min(proposed, len(rows))
-    scores, bias = np.zeros((len(rows), 3), np.float32), np.arange(ROWS, dtype=np.float32) / 4
-    target = np.array(vectors, np.float32)
-    embedding.likeliness(np.array(rows, np.int32), proposed, target, bias, np.array(user, np.float32), scores, 1)
-    logits = [row / 4 + sum(a * b for a, b in zip(vectors[row], user, strict=True)) for row in rows]
-    expected = [math.exp(min(0.0, logit - max(logits[:proposed], default=-math.inf))) for logit in logits]
-    assert scores[:, 1] == pytest.approx(expected, rel=1e-5) and not scores[:, [0, 2]].any()
+    scores, bias = np.zeros((len(rows), 4), np.float32), np.arange(ROWS, dtype=np.float32) / 4
+    asked, target = np.array(rows, np.int32), np.array(vectors, np.float32)
+    embedding.likeliness(
+        asked, proposed, target, bias, np.array(user, np.float32), np.array(whole, np.float32), scores, 1
+    )
+    for column, vector in ((1, user), (2, whole)):
+        logits = [row / 4 + sum(a * b for a, b in zip(vectors[row], vector, strict=True)) for row in rows]
+        expected = [math.exp(min(0.0, logit - max(logits[:proposed], default=-math.inf))) for logit in logits]
+        assert scores[:, column] == pytest.approx(expected, rel=1e-5)
+    assert not scores[:, [0, 3]].any()
 
 
-@pytest.mark.parametrize("size", [5, 4, 1])
-@given(rows=PLACES, pairs=WEIGHTED, vectors=VECTORS)
-def test_interest_is_the_normal_density_of_the_historys_content(size, rows, pairs, vectors):
-    held = np.array(vectors, np.float32)[:, :size].copy()
-    scores = np.zeros((len(rows), 3), np.float32)
-    interest.density(np.array(rows, np.int32), *arrays(*pairs), held, scores, 1)
-    mean = [sum(w * vectors[row][d] for row, w in pairs) for d in range(size)]
-    variance = [0.05 / size + sum(w * (vectors[row][d] - mean[d]) ** 2 for row, w in pairs) for d in range(size)]
-    away = [sum((vectors[row][d] - mean[d]) ** 2 / variance[d] for d in range(size)) for row in rows]
-    expected = [math.exp(-a / size) for a in away]
-    assert scores[:, 1] == pytest.approx(expected, rel=1e-4, abs=1e-7) and not scores[:, [0, 2]].any()
+@given(PLACES, st.integers(-1, ROWS - 1))
+def test_the_last_is_noted_alone(rows, last):
+    features = np.full((len(rows), 3), 9.0)
+    repeat.note_last(np.array(rows, np.int32), np.int32(last), features, 1)
+    assert features.tolist() == [[9.0, float(row == last), 9.0] for row in rows]
 
 
 @given(PLACES, COUNTS, COUNTS)
@@ -335,14 +314,15 @@ def test_sources_are_asked_in_this_order():
     other slates.
     """
     assert " ".join(source.name for source in registry.SOURCES) == (
-        "new trending popular cohort content repeat embedding sessions covisit cosine text interest"
+        "new trending popular cohort content repeat embedding autoencoder sessions covisit cosine text"
     )
 
 
 def test_quotas_leave_room_for_each_source():
     quotas = {source.name: source.quota for source in registry.SOURCES}
     assert {name for name, quota in quotas.items() if quota} == {
-        *("new", "trending", "popular", "cohort", "content", "repeat", "embedding", "sessions", "covisit", "cosine")
+        *("new", "trending", "popular", "cohort", "content"),
+        *("repeat", "embedding", "autoencoder", "sessions", "covisit", "cosine"),
     }
     assert all(0.0 <= quota <= 0.35 for quota in quotas.values())
     proposals = sum(
@@ -382,11 +362,10 @@ TWINS = {
     "covisit.strongest": test_the_strongest_of_the_history_is_whose_list_gives_most,
     "covisit.total_of": test_the_total_of_recencies_is_their_sum,
     "embedding.likeliness": test_likeliness_is_beside_the_most_likely_that_is_proposed,
-    "embedding.nearest": test_the_nearest_are_those_allowed_with_the_highest_logits_of_equals_the_first_of_the_pool,
     "embedding.user_vector": test_a_users_vectors_are_weighed_sums_of_the_historys,
-    "interest.density": test_interest_is_the_normal_density_of_the_historys_content,
     "new.newness": test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known,
     "popular.likes": test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known,
+    "repeat.note_last": test_the_last_is_noted_alone,
     "repeat.reach": test_a_repeat_counts_the_more_the_newer_and_the_oftener,
     "sessions.reach": test_neighbours_give_what_sessions_say_to_what_is_reached,
     "text.likeness_to_mean": test_likeness_to_the_mean_is_that_to_the_weighed_sum,
@@ -395,4 +374,4 @@ TWINS = {
 
 
 def test_every_kernel_has_a_twin():
-    assert missing_twins("candidates/sources", TWINS, globals()) == set()
+    assert missing_twins("candidates/sources", TWINS | told.TWINS, globals(), vars(told)) == set()

@@ -159,12 +159,20 @@ def test_a_change_that_nothing_was_taken_since_leaves_no_history() -> None:
     assert empty.since == 0
 
 
+TURNS = 40
+
+
 class Life:
     """A user who takes what is of one category, and then of another, among a crowd who each keep to one of eight."""
 
     def __init__(self, significance: float) -> None:
         config = parse(
-            {"learner": {"drift": significance}, "exploration": {"rate": 0.0}, "slate": {"hide": [*INTERACTIONS]}}
+            {
+                "learner": {"drift": significance},
+                "ranker": {"warmup_events": 0, "sample": 0.0},  # else it makes up for the old taste in its own way
+                "exploration": {"rate": 0.0},
+                "slate": {"hide": [*INTERACTIONS]},
+            }
         )
         self.slates: list[bytes] = []
         self.pipeline = Pipeline(config.behaviour, {"slates": lambda key, value: self.slates.append(value)})
@@ -173,7 +181,7 @@ class Life:
             self.pipeline.lessons.item(Item(f"i{number}", 1, categories=(f"c{number % 8}",)))
         for number in range(800):
             self.send(f"crowd{number % 40}", "click", item_id=f"i{number % 8 + 8 * (number * 7 // 40 % 200)}")
-        for turn in range(40):
+        for turn in range(TURNS):
             self.visit(2, turn)
         assert self.shown_of(2) >= 8
         self.flipped_at, self.visits = HOUR * self.sent, 0
