@@ -7,7 +7,7 @@ from riverrank.operators.index.item_index import ItemIndex
 
 from .context import Context
 from .reached import Reached
-from .selection import Allowed
+from .selection import Allowed, best_allowed
 
 
 class Query:
@@ -30,6 +30,13 @@ class Query:
         self.memo.clear()
         self.allowed.begin(index.servable, index.hash, seen)
         self.reached.fit(index.table.capacity, 0)
+
+    def best(self, rows: np.ndarray, values: np.ndarray, above: int, quota: float) -> np.ndarray:
+        """Of `rows` those that may be served and are best by `values`, at most a share of the candidates: int32, best
+        first. See `best_allowed`.
+        """
+        found = np.empty(self.most(quota), np.int32)
+        return found[: best_allowed(rows, values, above, *self.allowed.arrays, found)]
 
     def most(self, quota: float) -> int:
         """How many candidates a share of them is, 1 at least."""

@@ -6,7 +6,7 @@ from riverrank.state.item_tables import from_bfloat16
 
 from ..context import NONE
 from ..query import Query
-from ..selection import best_allowed, key_of
+from ..selection import key_of
 from ..source import Feature, Score, Source
 
 RECENCY, LATELY = 0.97, 0.7  # weight of an interaction beside the next newer one
@@ -35,9 +35,7 @@ class Autoencoder(Source):
         weights = query.index.item_weights
         if not len(weights.rows):
             return NONE
-        found = np.empty(query.most(self.quota), np.int32)
-        n = best_allowed(weights.rows, self._told(query)[0], key_of(0, 0), *query.allowed.arrays, found)
-        return found[:n]
+        return query.best(weights.rows, self._told(query)[0], key_of(0, 0), self.quota)
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
         weights = query.index.item_weights

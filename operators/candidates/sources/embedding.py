@@ -9,7 +9,7 @@ from riverrank.operators.index.pool import logits
 from riverrank.operators.signals.embedding import recency
 
 from ..query import Query
-from ..selection import LEAST, best_allowed
+from ..selection import LEAST
 from ..source import Score, Source
 from ..vectors import touched
 
@@ -31,10 +31,7 @@ class Embedding(Source):
 
     def rank(self, query: Query) -> np.ndarray:
         pool = query.index.pool()
-        found = np.empty(query.most(self.quota), np.int32)
-        values = logits(pool.target, pool.bias, self._user(query))
-        n = best_allowed(pool.rows, values, LEAST, *query.allowed.arrays, found)
-        return found[:n]
+        return query.best(pool.rows, logits(pool.target, pool.bias, self._user(query)), LEAST, self.quota)
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
         table, history = query.index.table, query.context.whole
