@@ -68,6 +68,7 @@ def items_alone(behaviour: Behaviour) -> Behaviour:
     return replace(
         behaviour,
         embedding=replace(behaviour.embedding, warmup_events=NEVER),
+        autoencoder=replace(behaviour.autoencoder, items=0),
         ranker=replace(behaviour.ranker, warmup_events=0, sample=0.0),
     )
 
