@@ -377,7 +377,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(
-            f"{path}: cannot read it ({error.strerror}); --config takes the path of a TOML file"
+            f"{path}: cannot read it ({error.strerror}); give the path of a TOML file that is there"
         ) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
