@@ -12,8 +12,8 @@ from .table import Column, Table
 POPULARITY, TRENDING, POSITIVES, NEGATIVES, RATING_SUM, RATINGS = range(6)
 STATS = 6
 DECAYED = slice(POPULARITY, TRENDING + 1)  # columns of `stats`
-AFTER, BEFORE, TOGETHER = range(3)  # weights of a neighbour
-ORDERS = 3  # how many these are
+AFTER, BEFORE = range(2)  # weights of a neighbour
+ORDERS = 2  # how many these are
 BLOCK_ROWS = 256
 VECTOR_BLOCK_ROWS = 64
 SESSION_BLOCK_ROWS = 64
@@ -27,11 +27,11 @@ def decay_of(half_lives: tuple[float, float]) -> np.ndarray:
 
 
 class ItemTable(Table):
-    """`neighbours[row]` holds rows of this table (-1: free) with three weights each: how much it was taken after the
-    item, how much before it, both weighted by order, and how often the two were taken together. `stats[row]` has the
-    columns POPULARITY and TRENDING (decayed, as of event number `at[row]` of shard `shard[row]`), POSITIVES, NEGATIVES,
-    RATING_SUM, RATINGS. A cohort is never counted: in SIGNALS, its `at` is the event that it was last told of. With
-    `dimensions`, `context` and `target` are the item's vectors, and `bias` (see VectorTable).
+    """`neighbours[row]` holds rows of this table (-1: free) with two weights each: how much it was taken after the
+    item, and how much before it, both weighted by order. `stats[row]` has the columns POPULARITY and TRENDING (decayed,
+    as of event number `at[row]` of shard `shard[row]`), POSITIVES, NEGATIVES, RATING_SUM, RATINGS.
+    A cohort is never counted: in SIGNALS, its `at` is the event that it was last told of. With `dimensions`, `context`
+    and `target` are the item's vectors, and `bias` (see VectorTable).
 
     >>> table = ItemTable(width=4)
     >>> table.row("i-1"), table.neighbours[0].tolist()

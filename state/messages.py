@@ -199,13 +199,13 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, tag=2):
         return self.history.with_entry(Seen(event.item_id, event.ts, self.reward, entry.code))
 
 
-class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=5):
+class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=7):
     """What one shard of SIGNALS learned since its last update. Arrays are little-endian, items are indices into `ids`.
 
     `counted` int32 (m,) names the items whose `stats`, float32 (m, 6), follow. `lists` int32 (r, 2) is of the first r
     items: how often the list of each was renewed (and so forgot), and how many cells of it changed. A cell is one
     position of a list; in the order of the lists, `positions` uint16 (c,), `neighbours` int32 (c,) and `weights`
-    float32 (c, 3) say which, the neighbour now there, and its three weights.
+    float32 (c, 2) say which, the neighbour now there, and its two weights.
     `events` is how many feedbacks the shard has learned from; `ts` is the newest time of those this update is about.
     `keys` uint32 (p,) are users, by a hash, who each took one of `taken`, int32 (p,), in this order; -1: is erased.
     `whole` int32 (w,) are the lists whose cells are all there are: nothing of what was there before stays. `gone` are
@@ -307,6 +307,14 @@ FEEDBACK = Layout("feedback", Feedback, {1: _by_columns}, unnumbered=1)
 decode_feedback = FEEDBACK.decode
 
 
+class _SignalUpdate5(SignalUpdate, tag=5):
+    """A SignalUpdate as it was: with a third weight in each cell, that nothing reads any more."""
+
+    def of_two_weights(self) -> SignalUpdate:
+        """The same as it is now."""
+        return SignalUpdate(**{**msgspec.structs.asdict(self), "weights": _two_of_three(self.weights)})
+
+
 class _SignalUpdate1(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A SignalUpdate as it was: `rows` int32 (r,) are the lists that changed, each `renewals` int32 (r,) times, and
     `cells` int32 (c, 3) hold list, position and the neighbour now there.
@@ -346,7 +354,7 @@ class _SignalUpdate1(msgspec.Struct, frozen=True, array_like=True, tag=1):
             lists=lists.tobytes(),
             positions=cells[by_list, 1].astype("<u2").tobytes(),
             neighbours=now[cells[by_list, 2]].tobytes(),
-            weights=np.frombuffer(self.weights, "<f4").reshape(-1, 3)[by_list].tobytes(),
+            weights=_two_of_three(np.frombuffer(self.weights, "<f4").reshape(-1, 3)[by_list].tobytes()),
             events=self.events,
             ts=self.ts,
             ratings=self.ratings,
@@ -355,10 +363,15 @@ class _SignalUpdate1(msgspec.Struct, frozen=True, array_like=True, tag=1):
         )
 
 
+def _two_of_three(weights: bytes) -> bytes:
+    """The first two of each three float32."""
+    return np.frombuffer(weights, "<f4").reshape(-1, 3)[:, :2].tobytes()
+
+
 Learned = SignalUpdate | VectorUpdate | AutoencoderUpdate  # what was learned from events up to a time
 LAST = 1 << 61  # is added to the time of what is told at the end of the input: it is for no event
 Update = Learned | Weights | CatalogueUpdate
-_decode_update = msgspec.msgpack.Decoder(Update | _SignalUpdate1).decode
+_decode_update = msgspec.msgpack.Decoder(Update | _SignalUpdate1 | _SignalUpdate5).decode
 
 
 def told_last(update: Update) -> Update:
@@ -369,7 +382,9 @@ def told_last(update: Update) -> Update:
 def decode_update(raw: bytes) -> Update:
     """The update that `raw` holds, as it is now or was before."""
     update = _decode_update(raw)
-    return update.by_lists() if isinstance(update, _SignalUpdate1) else update
+    if isinstance(update, _SignalUpdate1):
+        return update.by_lists()
+    return update.of_two_weights() if isinstance(update, _SignalUpdate5) else update
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -30,8 +30,8 @@ class Column(NamedTuple):
     setting: str = ""
 
 
-class Block(msgspec.Struct, array_like=True, tag=3):
-    """Some rows of a table as they are kept in state, from row `first` on: layout 3. `ids` has "" for a free row,
+class Block(msgspec.Struct, array_like=True, tag=4):
+    """Some rows of a table as they are kept in state, from row `first` on: layout 4. `ids` has "" for a free row,
     `shapes` is that of one row of each column, and `columns` are little-endian bytes.
     """
 
@@ -48,7 +48,17 @@ def _renamed(fields: Fields) -> Fields:
     return [first, ids, *({names.get(name, name): value for name, value in each.items()} for each in by_column)]
 
 
-BLOCK = Layout("table block", Block, {2: _renamed})
+def _of_two_orders(fields: Fields) -> Fields:
+    """From layout 3, in which each neighbour had a third weight, that nothing reads any more."""
+    first, ids, shapes, columns = fields
+    if shapes.get("weights", ())[1:] == [3]:
+        width = shapes["weights"][0]
+        weights = np.frombuffer(columns["weights"], "<f4").reshape(len(ids), width, 3)
+        shapes, columns = {**shapes, "weights": (width, 2)}, {**columns, "weights": weights[:, :, :2].tobytes()}
+    return [first, ids, shapes, columns]
+
+
+BLOCK = Layout("table block", Block, {2: _renamed, 3: _of_two_orders})
 
 
 class RowsById(dict[str, int]):

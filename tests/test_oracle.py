@@ -12,7 +12,7 @@ import pytest
 
 TYPES = {"view", "click", "like", "dislike", "cart", "purchase", "rate", "impression", "profile", "request", "erase"}
 PROPOSING = {
-    *("covisit", "cosine", "embedding", "autoencoder", "sessions", "content", "cohort", "popular", "trending", "new"),
+    *("covisit", "embedding", "autoencoder", "sessions", "content", "cohort", "popular", "trending", "new"),
     "repeat",
 }
 REASONS = {  # because_you_disliked is none where a dislike is worth less than nothing

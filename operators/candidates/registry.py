@@ -8,14 +8,12 @@ from .source import Source
 from .sources.autoencoder import Autoencoder
 from .sources.cohort import Cohort
 from .sources.content import Content
-from .sources.cosine import Cosine
 from .sources.covisit import Covisit
 from .sources.embedding import Embedding
 from .sources.new import New
 from .sources.popular import Popular
 from .sources.repeat import Repeat
 from .sources.sessions import SessionNeighbours
-from .sources.text import Text
 from .sources.trending import Trending
 
 SOURCES: tuple[Source, ...] = (
@@ -29,8 +27,6 @@ SOURCES: tuple[Source, ...] = (
     Autoencoder(),
     SessionNeighbours(),
     Covisit(),
-    Cosine(),
-    Text(),
 )
 
 
@@ -40,7 +36,7 @@ def switched_on(off: Collection[str]) -> list[bool]:
     Raises:
         ValueError: no source has such a name.
 
-    >>> switched_on(["text"]).count(False)
+    >>> switched_on(["content"]).count(False)
     1
     """
     names = [source.name for source in SOURCES]

@@ -1,7 +1,8 @@
-"""What an item says of itself as small vectors: of its tokens and embedding, and of its words. Knows no users."""
+"""What an item says of itself as a small vector: of its tokens, its embedding and its words. Knows no users."""
 
 import hashlib
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +13,7 @@ from riverrank.state.records.incoming import Item
 DIMENSIONS = 48
 SHORTEST_WORD = 4  # letters; shorter ones say little in most languages
 MOST_WORDS = 64
+WORDS = 0.3  # length of all words together beside that of all tokens
 _words_of = feature_extraction.BagOfWords().process_text  # lower case, without accents
 
 
@@ -25,29 +27,31 @@ def direction(token: str) -> np.ndarray:
     return np.unpackbits(bits).astype(np.float32) * 2 - 1
 
 
-def vector_of(item: Item, tokens: list[str]) -> np.ndarray:
-    """The item's content as a unit vector, float32 (DIMENSIONS,), or zeros where it says nothing."""
+def vector_of(item: Item, tokens: Sequence[str]) -> np.ndarray:
+    """The item's content as a unit vector, float32 (DIMENSIONS,), or zeros where it says nothing: of its `tokens`, of
+    its embedding, which counts as much as all of these, and of its words, which count WORDS of that.
+    """
+    vector = _sum_of(tokens)
+    length = math.sqrt(DIMENSIONS * max(1, len(tokens)))
+    if item.embedding:
+        given = np.asarray(item.embedding, np.float32)
+        vector += length * _unit(given @ _projection(len(given)))
+    words = [word for word in _words_of(f"{item.title or ''} {item.text or ''}") if len(word) >= SHORTEST_WORD]
+    vector += WORDS * length * _unit(_sum_of([f"\x00word={word}" for word in words[:MOST_WORDS]]))
+    return _unit(vector)
+
+
+def _sum_of(tokens: Sequence[str]) -> np.ndarray:
     vector = np.zeros(DIMENSIONS, np.float32)
     for token in tokens:
         vector += direction(token)
-    if item.embedding:
-        given = np.asarray(item.embedding, np.float32)
-        projected = given @ _projection(len(given))
-        length = float(np.linalg.norm(projected))
-        if length > 0:
-            vector += projected * (math.sqrt(DIMENSIONS * max(1, len(tokens))) / length)
-    length = float(np.linalg.norm(vector))
-    return vector / length if length > 0 else vector
+    return vector
 
 
-def text_of(item: Item) -> np.ndarray:
-    """The words of title and text as a unit vector, float32 (DIMENSIONS,), or zeros where there are none."""
-    words = [word for word in _words_of(f"{item.title or ''} {item.text or ''}") if len(word) >= SHORTEST_WORD]
-    vector = np.zeros(DIMENSIONS, np.float32)
-    for word in words[:MOST_WORDS]:
-        vector += direction(f"\x00word={word}")
+def _unit(vector: np.ndarray) -> np.ndarray:
+    """The vector at length 1; zeros as they are."""
     length = float(np.linalg.norm(vector))
-    return vector / length if length > 0 else vector
+    return vector / np.float32(length) if length > 0 else vector
 
 
 @lru_cache(maxsize=4)

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numba import njit
 from riverrank.operators.catalogue.tokens import COHORT, MAX_TOKENS, token_of, tokens_of
-from riverrank.operators.catalogue.vectors import DIMENSIONS, text_of, vector_of
+from riverrank.operators.catalogue.vectors import DIMENSIONS, vector_of
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.sessions import Sessions
 from riverrank.state.codec import Layout
@@ -55,9 +55,8 @@ class ItemIndex:
     """Items by row of `table`, in arrays of its capacity:
 
     `known` bool: the catalogue holds it; `available` bool: neither deleted nor sold out, as far as it says; `servable`
-    bool: it may be on a slate; `hash` uint32 of its id; `content` and
-    `text` float32 (DIMENSIONS,); `tokens` int32 (MAX_TOKENS,), numbers of `token_names`, -1 for none; `born` float64:
-    publication in epoch milliseconds.
+    bool: it may be on a slate; `hash` uint32 of its id; `content` float32 (DIMENSIONS,); `tokens` int32 (MAX_TOKENS,),
+    numbers of `token_names`, -1 for none; `born` float64: publication in epoch milliseconds.
     """
 
     known: np.ndarray
@@ -65,7 +64,6 @@ class ItemIndex:
     servable: np.ndarray
     hash: np.ndarray
     content: np.ndarray
-    text: np.ndarray
     tokens: np.ndarray
     born: np.ndarray
 
@@ -255,7 +253,6 @@ class ItemIndex:
             "servable": (),
             "hash": (),
             "content": (DIMENSIONS,),
-            "text": (DIMENSIONS,),
             "tokens": (MAX_TOKENS,),
             "born": (),
         }
@@ -265,8 +262,8 @@ class ItemIndex:
             "servable": bool,
             "hash": np.uint32,
             "tokens": np.int32,
+            "content": np.float32,
         }
-        kinds |= {"content": np.float32, "text": np.float32}
         for name, shape in shapes.items():
             new: np.ndarray = np.full((capacity, *shape), -1 if name == "tokens" else 0, kinds.get(name, np.float64))
             if held:
@@ -322,7 +319,7 @@ class ItemIndex:
         self.item_weights.release(gone)
         self.releases += 1
         self.servable[gone] = self.available[gone] = self.known[gone] = False
-        self.content[gone] = self.text[gone] = 0.0
+        self.content[gone] = 0.0
         self.lists.forget()
         self._pool.forget()
 
@@ -347,7 +344,6 @@ class ItemIndex:
         self.tokens[row, : len(names)] = list(map(self.vocabulary.number, names))
         self.vocabulary.link(row, self.tokens[row])
         self.content[row] = vector_of(item, names)
-        self.text[row] = text_of(item)
         self.known[row] = not item.deleted
         self.available[row] = item.available and not item.deleted
         allowed = self._excluded.isdisjoint(names) and not item.item_id.startswith(COHORT)

@@ -6,7 +6,7 @@ Which rows these are, and whose they are, is the business of SIGNALS; what chang
 
 import numpy as np
 from numba import njit
-from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, RATING_SUM, RATINGS, TOGETHER
+from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, RATING_SUM, RATINGS
 
 # Columns of a step: whether it counts, whether it is a rating, at which event, where it begins in the rows, how many
 # were taken before it, where it ends in the rows, where its part of `own` and of `amounts` begins.
@@ -79,7 +79,7 @@ def pair(neighbours, weights, forgetting, row, past, own, amounts, taken, entry_
             forget(weights[of], forgetting)
             position = find(neighbours[of], row)
             if position >= 0:
-                strengthen(weights[of], position, AFTER, amount)
+                weights[of, position, AFTER] += amount
             else:
                 position = weakest(neighbours[of], weights[of], held)
                 challenge(neighbours[of], weights[of], position, row, AFTER, amount)
@@ -94,7 +94,7 @@ def pair(neighbours, weights, forgetting, row, past, own, amounts, taken, entry_
 
 @njit(cache=True)
 def pair_own(neighbours, weights, past, amounts, held, cells):  # type: ignore[no-untyped-def]
-    """Tell one list, int32 (width,) and float32 (width, 3), of all of `past`; positions that changed are set in
+    """Tell one list, int32 (width,) and float32 (width, 2), of all of `past`; positions that changed are set in
     `cells`. Those it holds first: of the others none has the position of another of `past`.
     """
     new = np.empty(len(past), np.int64)
@@ -102,7 +102,7 @@ def pair_own(neighbours, weights, past, amounts, held, cells):  # type: ignore[n
     for k in range(len(past)):
         position = find(neighbours, past[k])
         if position >= 0:
-            strengthen(weights, position, BEFORE, amounts[k])
+            weights[position, BEFORE] += amounts[k]
             held[position] = True
             cells[position] = True
         else:
@@ -134,7 +134,7 @@ def enter(row, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-
 
 @njit(cache=True)
 def forget(weights, forgetting):  # type: ignore[no-untyped-def]
-    """Multiply what one list says of order, of float32 (width, 3), by `forgetting`, float32."""
+    """Multiply the weights of one list, float32 (width, 2), by `forgetting`, float32."""
     for position in range(len(weights)):
         weights[position, AFTER] *= forgetting
         weights[position, BEFORE] *= forgetting
@@ -148,13 +148,6 @@ def find(neighbours, other):  # type: ignore[no-untyped-def]
         if neighbours[position] == other:
             found = position
     return found
-
-
-@njit(cache=True)
-def strengthen(weights, position, order, amount):  # type: ignore[no-untyped-def]
-    """Add `amount` to a neighbour that the list holds."""
-    weights[position, order] += amount
-    weights[position, TOGETHER] += np.float32(1)
 
 
 @njit(cache=True)
@@ -183,5 +176,4 @@ def challenge(neighbours, weights, position, other, order, amount):  # type: ign
     else:
         neighbours[position] = other
         weights[position, :] = 0
-        weights[position, order] = -left
-        weights[position, TOGETHER] = 1
+        weights[position, order] = amount - strength

@@ -222,7 +222,7 @@ def test_every_source_and_the_learner_are_left_out_once_or_it_is_said_what_canno
 def test_another_configuration_is_judged_on_the_same_events(files: Path, tmp_path: Path) -> None:
     same, other = tmp_path / "same.toml", tmp_path / "other.toml"
     same.write_text("[files]\nevents = 'elsewhere.jsonl'\n", "utf-8")
-    other.write_text("[sources]\noff = ['covisit', 'cosine', 'sessions', 'embedding', 'autoencoder']\n", "utf-8")
+    other.write_text("[sources]\noff = ['covisit', 'sessions', 'embedding', 'autoencoder']\n", "utf-8")
     command = [sys.executable, "-m", "riverrank.jobs.cli", "evaluate", "--baselines", "", "--json"]
     command += ["--events", files / "events.jsonl", "--items", files / "items.jsonl", "--against", other]
     run = partial(subprocess.run, capture_output=True, text=True, check=False, timeout=280)

@@ -12,7 +12,7 @@ from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, SlateSettings, SourceSettings
 from riverrank.operators.slate.recommend import Recommend
-from riverrank.state.item_tables import POPULARITY, POSITIVES
+from riverrank.state.item_tables import ORDERS, POPULARITY, POSITIVES
 from riverrank.state.messages import Feedback, Seen
 from riverrank.state.records.incoming import Event
 from shop_pipeline import PLAIN, Shop, ids
@@ -70,8 +70,8 @@ def large_index(items: int) -> tuple[ItemIndex, list[list[Seen]]]:
     table.stats[:items, [POPULARITY, POSITIVES]] = (1 + 100 * rng.random(items) ** 3)[:, None]
     thousand = np.arange(items)[:, None] // 1000 * 1000
     table.neighbours[:items] = thousand + 1000 * rng.random((items, table.width)) ** 2
-    table.weights[:items] = rng.random((items, table.width, 3), np.float32)
-    for array in (index.content, index.text, table.context, table.target):
+    table.weights[:items] = rng.random((items, table.width, ORDERS), np.float32)
+    for array in (index.content, table.context, table.target):
         array[:items] = rng.standard_normal((items, array.shape[1]), np.float32) / array.shape[1] ** 0.5
     users = rng.integers(items // 1000, size=(EVENTS, 1)) * 1000 + 1000 * rng.random((EVENTS, HISTORY)) ** 2
     return index, [[Seen(f"i{k}", 1, 1.0) for k in user] for user in users.astype(int).tolist()]

@@ -83,7 +83,7 @@ def test_kernels_read_and_write_within_their_arrays():
         (MODULES, ("merging", "reached", "selection")),
         (test_index_kernels.MODULES, ("apply_updates", "pool", "ranked_lists", "vocabulary")),
         ((test_autoencoder_scores,), ("autoencoder",)),
-        ((test_sources,), ("cohort", "content.wish", "cosine", "covisit.reach", "covisit.str")),
+        ((test_sources,), ("cohort", "content.wish", "covisit.reach", "covisit.str")),
     )
     asked = {"candidates/test_retrieval_kernels.py::test_an_access_out_of_bounds_is_an_error"}
     for modules, kernels in looking:

@@ -18,24 +18,22 @@ from riverrank.operators.candidates.source import Source
 from riverrank.operators.candidates.sources import (
     cohort,
     content,
-    cosine,
     covisit,
     embedding,
     new,
     popular,
     repeat,
     sessions,
-    text,
 )
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.sessions import MOST_GIVEN, Sessions, neighbours_of
-from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, STATS, TOGETHER
+from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, STATS
 
 ROWS, WIDTH = 8, 4
 ROW = st.integers(0, ROWS - 1)
 WEIGHT = st.sampled_from([0.0, 0.25, 1.0, 3.0])
-CELL = st.tuples(st.integers(-1, ROWS - 1), WEIGHT, WEIGHT, WEIGHT)  # a neighbour, -1 for a free place, and its weights
+CELL = st.tuples(st.integers(-1, ROWS - 1), WEIGHT, WEIGHT)  # a neighbour, -1 for a free place, and its weights
 LISTS = st.lists(
     st.lists(CELL, min_size=WIDTH, max_size=WIDTH, unique_by=lambda cell: cell[0] if cell[0] >= 0 else object()),
     min_size=ROWS,
@@ -94,21 +92,6 @@ def test_cohorts_give_the_mean_share_of_their_lists(members, lists):
             if other >= 0:
                 expected.setdefault(other, [0.0])[0] += given_ / total / len(members)
     same(reach(cohort.reach, 1, np.array(members, np.int32), neighbours, weights), expected)
-
-
-@given(HISTORY, LISTS, COUNTS)
-def test_cosines_are_of_how_often_two_are_taken_together_shrunk(history, lists, likes):
-    neighbours, weights = tables(lists)
-    expected: dict[int, list[float]] = {}
-    for row in history:
-        for other, together in zip(neighbours[row].tolist(), weights[row, :, TOGETHER].tolist(), strict=True):
-            if other >= 0 and together > 0:
-                root = math.sqrt(max(likes[row], 1.0) * max(likes[other], 1.0))
-                given_ = together / (root + cosine.SHRINKAGE) / len(history)
-                expected.setdefault(other, [0.0])[0] += given_
-    found = reach(cosine.reach, 1, np.array(history, np.int32), stats_of(POSITIVES, likes), neighbours, weights)
-    same(found, expected)
-    assert found.keys() == expected.keys()
 
 
 def given_by_lists(history, neighbours, weights):
@@ -222,8 +205,7 @@ def test_a_users_vectors_are_weighed_sums_of_the_historys(pairs, vectors):
     held = np.array(vectors, np.float32)
     user = np.zeros(5, np.float32)
     embedding.user_vector(rows, weights.copy(), held, user)
-    for found in (user, text.mean_of(rows, weights, held)):
-        assert found.tolist() == weighed(pairs, vectors) and found.dtype == np.float32
+    assert user.tolist() == weighed(pairs, vectors)
 
 
 TOKEN_ROWS = st.lists(st.lists(st.integers(-1, 5), min_size=3, max_size=3), min_size=ROWS, max_size=ROWS)
@@ -258,15 +240,6 @@ def test_a_wish_is_a_direction_and_the_tokens_with_most_weight_for_how_common_th
     rarity = {token: share / math.sqrt(1.0 + sizes[token]) for token, share in shares.items()}
     best = sorted((t for t in rarity if shares[t] > 0), key=lambda token: (-rarity[token], token))
     assert found[:n].tolist() == best[: content.WANTED]
-
-
-@given(PLACES, WEIGHTED, VECTORS)
-def test_likeness_to_the_mean_is_that_to_the_weighed_sum(rows, pairs, vectors):
-    found, expected = np.zeros((2, len(rows), 3), np.float32)
-    asked, held = np.array(rows, np.int32), np.array(vectors, np.float32)
-    text.likeness_to_mean(asked, *arrays(*pairs), held, found, 1)
-    content.likeness(asked, held, np.array(weighed(pairs, vectors), np.float32), expected, 1)
-    assert found.tolist() == expected.tolist()
 
 
 @given(PLACES, VECTORS, VECTOR)
@@ -314,7 +287,7 @@ def test_sources_are_asked_in_this_order():
     other slates.
     """
     assert " ".join(source.name for source in registry.SOURCES) == (
-        "new trending popular cohort content repeat embedding autoencoder sessions covisit cosine text"
+        "new trending popular cohort content repeat embedding autoencoder sessions covisit"
     )
 
 
@@ -322,7 +295,7 @@ def test_quotas_leave_room_for_each_source():
     quotas = {source.name: source.quota for source in registry.SOURCES}
     assert {name for name, quota in quotas.items() if quota} == {
         *("new", "trending", "popular", "cohort", "content"),
-        *("repeat", "embedding", "autoencoder", "sessions", "covisit", "cosine"),
+        *("repeat", "embedding", "autoencoder", "sessions", "covisit"),
     }
     assert all(0.0 <= quota <= 0.35 for quota in quotas.values())
     proposals = sum(
@@ -356,7 +329,6 @@ TWINS = {
     "cohort.reach": test_cohorts_give_the_mean_share_of_their_lists,
     "content.likeness": test_likeness_is_the_dot_product_or_nothing,
     "content.wish": test_a_wish_is_a_direction_and_the_tokens_with_most_weight_for_how_common_they_are,
-    "cosine.reach": test_cosines_are_of_how_often_two_are_taken_together_shrunk,
     "covisit.reach": test_covisit_gives_the_shares_of_each_list_the_newer_the_more,
     "covisit.shares": test_shares_leave_one_for_what_is_in_no_list,
     "covisit.strongest": test_the_strongest_of_the_history_is_whose_list_gives_most,
@@ -368,8 +340,6 @@ TWINS = {
     "repeat.note_last": test_the_last_is_noted_alone,
     "repeat.reach": test_a_repeat_counts_the_more_the_newer_and_the_oftener,
     "sessions.reach": test_neighbours_give_what_sessions_say_to_what_is_reached,
-    "text.likeness_to_mean": test_likeness_to_the_mean_is_that_to_the_weighed_sum,
-    "text.mean_of": test_a_users_vectors_are_weighed_sums_of_the_historys,
 }
 
 

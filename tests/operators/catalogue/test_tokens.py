@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.operators.catalogue.tokens import MAX_COHORTS, MAX_TOKENS, cohorts, preferences, tokens_of
-from riverrank.operators.catalogue.vectors import text_of, vector_of
+from riverrank.operators.catalogue.vectors import vector_of
 from riverrank.state.records.bounds import MAX_COMPONENTS, MAX_NUMBER
 from riverrank.state.records.incoming import Item
 
@@ -63,11 +63,11 @@ def test_what_is_longer_than_256_bytes_names_nothing_wherever_it_stands():
     st.lists(st.text(max_size=300), max_size=20),
     st.none() | st.lists(st.floats(-MAX_NUMBER, MAX_NUMBER), max_size=6) | st.just([MAX_NUMBER] * MAX_COMPONENTS),
 )
-def test_whatever_an_item_says_its_tokens_are_few_and_its_vectors_of_length_one_or_zero(attributes, categories, given):
+def test_whatever_an_item_says_its_tokens_are_few_and_its_vector_of_length_one(attributes, categories, given):
     item = Item("i", 1, title="a title", categories=tuple(categories), attributes=attributes, embedding=given)
     found = tokens_of(item)
     assert len(found) <= MAX_TOKENS and len(cohorts(attributes)) <= MAX_COHORTS
     assert all(len(token.encode("utf-8", "surrogatepass")) <= 2 * 256 + 1 for token in found)
-    for vector in (vector_of(item, found), text_of(item)):
-        assert np.isfinite(vector).all()
-        assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-3) or not vector.any()
+    vector = vector_of(item, found)
+    assert np.isfinite(vector).all()
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-3)

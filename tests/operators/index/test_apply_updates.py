@@ -38,7 +38,7 @@ def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted, whole):
             ([(n, len(held)) for n, held in renewed], "<i4"),
             ([position for position, _, _ in cells], "<u2"),
             ([item for _, item, _ in cells], "<i4"),
-            ([(weight, 2 * weight, 1.0) for *_, weight in cells], "<f4"),
+            ([(weight, 2 * weight) for *_, weight in cells], "<f4"),
         )
     )
     changed, blocks = np.frombuffer(np.array(counted, "<i4").tobytes(), "<i4"), np.zeros(len(table.stats), np.bool_)
@@ -52,12 +52,12 @@ def test_an_update_is_written_to_the_rows_of_its_items(renewed, counted, whole):
         twin.stats[row], twin.at[row], twin.shard[row] = stats[6 * k : 6 * k + 6], 77.0, 1
     for item, (renewals, held) in enumerate(renewed):
         row = rows[item]
-        twin.weights[row, :, :2] *= 0.5**renewals
+        twin.weights[row] *= 0.5**renewals
         if item in whole:
             twin.neighbours[row], twin.weights[row] = -1, 0.0
         for position, other, weight in held:
             twin.neighbours[row, position] = rows[other]
-            twin.weights[row, position] = [weight, 2 * weight, 1.0]
+            twin.weights[row, position] = [weight, 2 * weight]
     for name in ("stats", "at", "shard", "neighbours", "weights"):
         assert getattr(table, name).tolist() == getattr(twin, name).tolist()
 

@@ -39,7 +39,7 @@ def cohorts_of(table: ItemTable) -> list[str]:
 
 
 def lists_of(table: ItemTable, names: list[str]) -> dict[tuple[str, str], list[float]]:
-    """The three weights by item and neighbour."""
+    """The two weights by item and neighbour."""
     found = {}
     for name in names:
         row = table.rows[name]
@@ -161,7 +161,7 @@ def test_a_list_that_signals_gave_up_and_began_anew_is_the_same_in_the_index():
     signals._changes.drop(gone)
     signals.learn(Feedback(Event("e8", "click", "u", 8, "b8"), 1.0, (Seen("a", 0, 1.0),)))
     send(signals, index)
-    assert lists_of(index.table, ["a"]) == lists_of(signals.table, ["a"]) == {("a", "b8"): [1.0, 0.0, 1.0]}
+    assert lists_of(index.table, ["a"]) == lists_of(signals.table, ["a"]) == {("a", "b8"): [1.0, 0.0]}
 
 
 @pytest.mark.parametrize("restored", [True, False])

@@ -12,11 +12,11 @@ from riverrank.state.item_tables import (
     BEFORE,
     DECAYED,
     NEGATIVES,
+    ORDERS,
     POPULARITY,
     POSITIVES,
     RATING_SUM,
     RATINGS,
-    TOGETHER,
     ItemTable,
 )
 
@@ -43,7 +43,7 @@ def tables(draw: st.DrawFn) -> ItemTable:
         table.row(f"i{row}")
         held = numbers.random(WIDTH) < draw(st.sampled_from([0.0, 0.5, 1.0]))
         table.neighbours[row] = np.where(held, numbers.permutation(ROWS)[:WIDTH], -1)
-        table.weights[row] = np.where(held[:, None], numbers.integers(1, 9, (WIDTH, 3)) / 4, 0.0)
+        table.weights[row] = np.where(held[:, None], numbers.integers(1, 9, (WIDTH, ORDERS)) / 4, 0.0)
         table.stats[row], table.at[row] = numbers.integers(0, 9, 6), numbers.integers(0, 5)
     table.changed[:] = False
     return table
@@ -63,24 +63,23 @@ def changes_of(table: ItemTable) -> Changes:
 def put_plainly(table: ItemTable, row: int, others: dict[int, float], order: int, cells: set[tuple[int, int]]) -> None:
     """Forget a little, add to the neighbours that are held, and let the others challenge the weakest of the rest."""
     neighbours, weights = table.neighbours[row].tolist(), table.weights[row].astype(float)
-    weights[:, :TOGETHER] *= float(FORGETTING)
+    weights *= float(FORGETTING)
     known = [neighbours.index(other) for other in others if other in neighbours]
     for other, amount in others.items():
         if other in neighbours and neighbours.index(other) in known:
             position = neighbours.index(other)
             weights[position, order] += amount
-            weights[position, TOGETHER] += 1
             cells.add((row, position))
-    strength = [sum(weights[k, :TOGETHER]) if neighbours[k] >= 0 else -1.0 for k in range(WIDTH)]
+    strength = [sum(weights[k]) if neighbours[k] >= 0 else -1.0 for k in range(WIDTH)]
     weakest = [k for k in np.argsort(strength, kind="stable").tolist() if k not in known]
     new = [other for other in others if other not in table.neighbours[row].tolist()]
     for other, position in zip(new, weakest, strict=False):
         left = max(strength[position], 0.0) - others[other]
         if left > 0:
-            weights[position, :TOGETHER] *= left / strength[position]
+            weights[position] *= left / strength[position]
         else:
             neighbours[position], weights[position] = other, 0.0
-            weights[position, order], weights[position, TOGETHER] = -left, 1.0
+            weights[position, order] = -left
         cells.add((row, position))
     table.neighbours[row], table.weights[row] = neighbours, weights
 

@@ -13,7 +13,7 @@ from riverrank.operators.signals.changes import FIRST_ENTRIES
 from riverrank.operators.signals.signals import Signals, _is_repeated
 from riverrank.state.event_types import EVENT_TYPES
 from riverrank.state.hashing import hash32
-from riverrank.state.item_tables import NEGATIVES, POSITIVES, TOGETHER
+from riverrank.state.item_tables import NEGATIVES, POSITIVES
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback, Outcome, Seen, SignalUpdate, decode_update
 from riverrank.state.records.incoming import Event
@@ -24,7 +24,7 @@ def test_items_taken_together_become_neighbours():
     signals.learn(Feedback(Event("e", "click", "u", 1, "b"), 1.0, (Seen("x", 0, -1.0), Seen("a", 0, 1.0))))
     signals.settle()
     assert set(lists_of(signals.table)) == {"a", "b"}
-    assert lists_of(signals.table)["a"] == {"b": (1.0, 0.0, 1.0)}
+    assert lists_of(signals.table)["a"] == {"b": (1.0, 0.0)}
 
 
 def test_lists_are_bounded_and_what_comes_often_stays():
@@ -36,8 +36,8 @@ def test_lists_are_bounded_and_what_comes_often_stays():
     near = lists_of(signals.table)["a"]
     assert len(near) == 8
     assert max(near, key=near.__getitem__) == "often"
-    after, before, together = near["often"]
-    assert 1.0 < after < together == 50.0 and before == 0.0
+    after, before = near["often"]
+    assert 1.0 < after < 50.0 and before == 0.0
 
 
 def test_popularity_halves_after_its_half_life_in_events():
@@ -158,7 +158,7 @@ def test_a_newcomer_takes_the_position_of_the_weakest_once_nothing_of_it_is_left
     assert set(lists_of(signals.table)["a"]) == {"b0", "b1", "b2", "b3"}
     signals.learn(Feedback(Event("e4", "click", "u", 4, "b4"), 1.0, (Seen("a", 0, 1.0),)))
     signals.settle()
-    assert lists_of(signals.table)["a"] == {"b4": (0.0, 0.0, 1.0)} | {f"b{k}": (1.0, 0.0, 1.0) for k in (1, 2, 3)}
+    assert lists_of(signals.table)["a"] == {"b4": (0.0, 0.0)} | {f"b{k}": (1.0, 0.0) for k in (1, 2, 3)}
 
 
 def test_log_grows_with_what_a_dump_would_rewrite():
@@ -172,7 +172,7 @@ def test_log_grows_with_what_a_dump_would_rewrite():
             signals.table.row(f"filler{20 * k + j}")
         signals.flush()
         logged.append(sum(key.startswith("log:") for key in entries))
-    assert logged[:20] == list(range(1, 21)) and 30 < max(logged) < 300
+    assert logged[:20] == list(range(1, 21)) and 25 < max(logged) < 300
     again = Signals.restore(behaviour, 0, Journal(DictEntries(entries), limit=30))
     assert again.counts.events == 300
     assert again.table.stats[again.table.row("i0")].tolist() == signals.table.stats[signals.table.row("i0")].tolist()
@@ -275,7 +275,7 @@ def test_update_holds_what_changed_as_it_stands_and_each_cell_once(seed, number,
     for name, row in table.rows.items():
         if items == 200 and name in before:  # no row was released: what is not sent has but forgotten
             kept = before[name][1].copy()
-            kept[:, :TOGETHER] *= 0.995 ** renewals.get(name, 0)
+            kept *= 0.995 ** renewals.get(name, 0)
             for position in range(6):
                 if (name, position) not in cells:
                     assert table.neighbours[row, position] == before[name][0][position]

@@ -172,7 +172,7 @@ def test_state_stays_small():
     for k in range(150):
         shop.send("u", "click", f"i{(k * 7) % 300}")
     state = shop.users["u"]
-    assert state is not None and 500 < len(state) < 4096
+    assert state is not None and 400 < len(state) < 4096
 
 
 def test_popular_is_due_once_per_interval_and_its_version_grows():
