@@ -41,8 +41,8 @@ STREAMS: Mapping[str, Stream] = {
         dirty=True,
     ),
     "fewer-sources": Stream(
-        "its beginning, without text, which scores and never proposes, and the autoencoder",
-        ALL_KINDS + "[sources]\noff = ['text', 'autoencoder']\n",
+        "its beginning, without sessions, and the autoencoder",
+        ALL_KINDS + "[sources]\noff = ['sessions', 'autoencoder']\n",
         seed=1,
         events=300,
         users=6,

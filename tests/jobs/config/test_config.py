@@ -139,9 +139,9 @@ def test_a_setting_is_added_by_one_field() -> None:
 
 
 def test_a_source_that_is_not_there_is_named_with_those_that_are() -> None:
-    check_behaviour(parse({"sources": {"off": ["text"]}}))
+    check_behaviour(parse({"sources": {"off": ["content"]}}))
     with pytest.raises(UsageError, match=r"sources\.off: there is no source 'txt'; expected some of new, trending, "):
-        check_behaviour(parse({"sources": {"off": ["text", "txt"]}}))
+        check_behaviour(parse({"sources": {"off": ["content", "txt"]}}))
 
 
 @pytest.mark.parametrize(

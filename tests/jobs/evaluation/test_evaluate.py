@@ -206,7 +206,10 @@ def test_every_source_and_the_learner_are_left_out_once_or_it_is_said_what_canno
     assert {name: variant.sources.off for name, variant in variants.items()} == {
         f"without {name}": (name,) for name in names
     }
-    assert evaluate.without_each(config.behaviour, ["learner", "text"]).keys() == {"without learner", "without text"}
+    assert evaluate.without_each(config.behaviour, ["learner", "content"]).keys() == {
+        "without learner",
+        "without content",
+    }
     with pytest.raises(UsageError, match=r"--without: expected all, or some of learner, new, .*; got interest"):
         evaluate.without_each(config.behaviour, ["interest"])
     alone = msgspec.structs.replace(config.behaviour, sources=SourceSettings(off=tuple(names[1:])))

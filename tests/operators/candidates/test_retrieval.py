@@ -19,7 +19,7 @@ from shop_pipeline import PLAIN, Shop, ids
 
 # Where a source is off.
 
-OFF = [("popular",), tuple(source.name for source in registry.SOURCES if source.name != "text")]
+OFF = [("popular",), tuple(source.name for source in registry.SOURCES if source.name != "cohort")]
 
 
 @pytest.mark.parametrize("off", OFF, ids=["popular", "all but one that proposes nothing"])
