@@ -13,7 +13,7 @@ from riverrank.operators.signals.changes import FIRST_ENTRIES
 from riverrank.operators.signals.signals import Signals, _is_repeated
 from riverrank.state.event_types import EVENT_TYPES
 from riverrank.state.hashing import hash32
-from riverrank.state.item_tables import NEGATIVES, POSITIVES
+from riverrank.state.item_tables import NEGATIVES, ORDERS, POSITIVES
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback, Outcome, Seen, SignalUpdate, decode_update
 from riverrank.state.records.incoming import Event
@@ -244,7 +244,7 @@ def unpacked(update: SignalUpdate) -> tuple[dict[str, list[float]], dict[str, in
     owners = [ids[k] for k, (_, number) in enumerate(lists.tolist()) for _ in range(number)]
     positions = np.frombuffer(update.positions, "<u2").tolist()
     neighbours = [ids[k] for k in np.frombuffer(update.neighbours, "<i4")]
-    weights = map(tuple, np.frombuffer(update.weights, "<f4").reshape(-1, 3).tolist())
+    weights = map(tuple, np.frombuffer(update.weights, "<f4").reshape(-1, ORDERS).tolist())
     cells = list(zip(zip(owners, positions, strict=True), zip(neighbours, weights, strict=True), strict=True))
     assert len(dict(cells)) == len(cells)  # each travels once
     stats = np.frombuffer(update.stats, "<f4").reshape(-1, 6).tolist()
