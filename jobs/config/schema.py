@@ -18,6 +18,7 @@ from riverrank.operators.cache.urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, D
 from riverrank.operators.catalogue.tokens import token_of
 from riverrank.operators.settings import Behaviour, Count, Milliseconds, RewardSettings, RulesSettings, Section
 from riverrank.state.outputs import OUTPUTS, Output
+from riverrank.state.prior import read_file
 from riverrank.state.runtime.durations import duration
 
 from .fields import schema_of
@@ -301,6 +302,7 @@ def _consistent(config: Config) -> Config:
             f"kafka.username: {kafka.security} needs a user name, and a password in the environment variable "
             f"{KAFKA_PASSWORD_VARIABLE} or in kafka.password_file"
         )
+    config = _with_prior(config)
     _check_rules(config.behaviour.rules)
     _check_scale(config.behaviour.reward)
     if job.parallelism > job.max_parallelism:
@@ -315,6 +317,20 @@ def _consistent(config: Config) -> Config:
             ": what is kept of an erasure has to outlast every slate that may be in the cache"
         )
     return config
+
+
+def _with_prior(config: Config) -> Config:
+    """The configuration with what its `prior.file` holds, if there is one: it travels wherever the settings do."""
+    prior, replace = config.behaviour.prior, msgspec.structs.replace
+    if not prior.file:
+        return config
+    try:
+        learned = read_file(prior.file)
+    except OSError as error:
+        raise UsageError(
+            f"prior.file: cannot read {prior.file!r} ({error.strerror}); `riverrank prior` writes one"
+        ) from error
+    return replace(config, behaviour=replace(config.behaviour, prior=replace(prior, learned=learned)))
 
 
 def _check_scale(reward: RewardSettings) -> None:

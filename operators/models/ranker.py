@@ -5,7 +5,6 @@ It finds candidates as RECOMMEND does, and learns that what a user took belongs 
 an item's id is never a feature.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,9 +22,10 @@ from riverrank.state.item_tables import VectorTable
 from riverrank.state.journal import Journal
 from riverrank.state.learners import RANKER, RankerState
 from riverrank.state.messages import Feedback, History, Learned, Weights, decode_feedback, encode, told_last
+from riverrank.state.prior import Prior
 
-from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, Ensemble, position_of
-from .weights import by_name
+from . import prior
+from .ensemble import position_of
 
 _MODEL = "model"
 EVENTS_PER_UPDATE_STEP = 16  # feedbacks by which the next weights are one later, until `flush_events`
@@ -59,8 +59,8 @@ class Ranker:
         self.served: Recent[tuple[int, Candidates]] = Recent()
         self.shown: Shown[ShownList] = Shown()
         self.version = 0
-        self.models = [Ensemble(self.settings.rate, prior) for prior in self.retriever.features.prior]  # by segment
-        self.bias = 0.0
+        self.models = prior.begun(behaviour, self.retriever.features)  # by segment
+        self.bias = prior.bias_before(behaviour)
         self.reward = 1.0  # the mean of those above 0
         self.embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
         self.autoencoder = Autoencoder(behaviour)
@@ -69,9 +69,12 @@ class Ranker:
 
     @classmethod
     def restore(cls, behaviour: Behaviour, index: ItemIndex, shard: int, journal: Journal) -> "Ranker":
-        """The ranker as it was when the journal was last written."""
-        ranker = cls(behaviour, index, shard)
+        """The ranker as it was when the journal was last written; what began with a prior has it in the journal."""
         base, log = journal.load()
+        is_new = not base and not log
+        ranker = cls(behaviour if is_new else prior.without_prior(behaviour), index, shard)
+        if is_new and behaviour.prior.learned:
+            journal.compact({_MODEL: RANKER.encode(ranker._state())})
         if _MODEL in base:
             ranker._recall(RANKER.decode(base[_MODEL]))
         ranker.embedding.table.load(base)
@@ -114,9 +117,7 @@ class Ranker:
         if not self._pending:
             return []
         self._pending = 0
-        published = zip(*(model.publish() for model in self.models), strict=True)
-        linear, units = (b"".join(map(np.ndarray.tobytes, told)) for told in published)
-        weights = Weights(self.shard, self.version, linear, self.bias, self.retriever.features.names, units)
+        weights = prior.told(self.models, self.retriever.features, self.bias, self.version, self.shard)
         updates: list[Weights | Learned] = [weights]
         if self._compact:
             self.embedding.settle()  # what is kept of it is the table
@@ -130,6 +131,10 @@ class Ranker:
             self.journal.compact({_MODEL: RANKER.encode(self._state()), **kept})
             self._compact = False
         return updates
+
+    def prior(self) -> Prior:
+        """What this one leaves to the ranker of another shop."""
+        return prior.prior_of(self._state(), self.index)
 
     def _popular(self) -> list[str]:
         """The ids of the most popular items, most popular first."""
@@ -203,34 +208,9 @@ class Ranker:
         return ShownList(context.segment, candidates)
 
     def _state(self) -> RankerState:
-        weights, losses, nets = zip(*(model.dump() for model in self.models), strict=True)
-        linear, of_net = (array.tobytes() for array in np.split(np.stack(losses), [len(RATE_MULTIPLIERS)], axis=1))
-        names = self.retriever.features.names
-        return RankerState(
-            self.version,
-            np.stack(weights).tobytes(),
-            self.bias,
-            linear,
-            self.reward,
-            names,
-            RATE_MULTIPLIERS,
-            of_net,
-            nets,
-        )
+        return prior.dump(self.models, self.retriever.features.names, self.bias, self.version, self.reward)
 
     def _recall(self, state: RankerState) -> None:
-        """Put back what `_state` gave: a weight where its feature and its model are, others begin as new ones do."""
+        """Put back what `_state` gave."""
         self.version, self.bias, self.reward = state.version, state.bias, state.reward
-        features, shape = self.retriever.features, (len(self.models), len(state.rates), len(state.names))
-        if len(state.weights) != 8 * math.prod(shape) or not state.weights:
-            return
-        weights = np.frombuffer(state.weights, "<f8").reshape(shape)
-        losses = np.frombuffer(state.losses, "<f8").reshape(shape[:2])
-        of_nets = np.frombuffer(state.net_losses, "<f8").reshape(-1, 1)
-        was = by_name(np.arange(len(state.names)), state.names, features.names, np.array(-1))
-        for segment, (model, prior) in enumerate(zip(self.models, features.prior, strict=True)):
-            named = by_name(weights[segment], state.names, features.names, prior)
-            rated = by_name(named.T, state.rates, RATE_MULTIPLIERS, prior[:, None]).T
-            lost = by_name(losses[segment], state.rates, RATE_MULTIPLIERS, np.array(INITIAL_LOSSES[:-1]))
-            net = state.nets[segment] if state.nets else None
-            model.load(rated, np.append(lost, of_nets[segment]) if net else lost, net, was)
+        prior.load(self.models, state, self.retriever.features)
