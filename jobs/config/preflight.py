@@ -91,8 +91,8 @@ def check_prior(config: Config) -> None:
             check(prior.learned)
         except ValueError as error:
             raise UsageError(
-                f"prior.file: {prior.file} can't be started from: {error}; write it anew with `riverrank prior`, or leave "
-                "it out"
+                f"prior.file: {prior.file} can't be started from: {error}; write it anew with `riverrank prior`, or "
+                "leave it out"
             ) from error
 
 

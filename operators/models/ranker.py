@@ -5,6 +5,7 @@ It finds candidates as RECOMMEND does, and learns that what a user took belongs 
 an item's id is never a feature.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ from riverrank.state.messages import Feedback, History, Learned, Weights, decode
 from riverrank.state.prior import Prior
 
 from . import prior
-from .ensemble import position_of
+from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, position_of
+from .weights import by_name
 
 _MODEL = "model"
 EVENTS_PER_UPDATE_STEP = 16  # feedbacks by which the next weights are one later, until `flush_events`
@@ -59,8 +61,7 @@ class Ranker:
         self.served: Recent[tuple[int, Candidates]] = Recent()
         self.shown: Shown[ShownList] = Shown()
         self.version = 0
-        self.models = prior.begun(behaviour, self.retriever.features)  # by segment
-        self.bias = prior.bias_before(behaviour)
+        self.models, self.bias = prior.begun(behaviour, self.retriever.features)  # models by segment
         self.reward = 1.0  # the mean of those above 0
         self.embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
         self.autoencoder = Autoencoder(behaviour)
@@ -69,7 +70,7 @@ class Ranker:
 
     @classmethod
     def restore(cls, behaviour: Behaviour, index: ItemIndex, shard: int, journal: Journal) -> "Ranker":
-        """The ranker as it was when the journal was last written; what began with a prior has it in the journal."""
+        """The ranker as it was when the journal was last written, which also holds the prior that it began with."""
         base, log = journal.load()
         is_new = not base and not log
         ranker = cls(behaviour if is_new else prior.without_prior(behaviour), index, shard)
@@ -117,8 +118,8 @@ class Ranker:
         if not self._pending:
             return []
         self._pending = 0
-        weights = prior.told(self.models, self.retriever.features, self.bias, self.version, self.shard)
-        updates: list[Weights | Learned] = [weights]
+        features = self.retriever.features
+        updates: list[Weights | Learned] = [prior.told(self.models, features, self.bias, self.version, self.shard)]
         if self._compact:
             self.embedding.settle()  # what is kept of it is the table
         moved = self.embedding.moved(self.shard)
@@ -208,9 +209,34 @@ class Ranker:
         return ShownList(context.segment, candidates)
 
     def _state(self) -> RankerState:
-        return prior.dump(self.models, self.retriever.features.names, self.bias, self.version, self.reward)
+        weights, losses, nets = zip(*(model.dump() for model in self.models), strict=True)
+        linear, of_net = (array.tobytes() for array in np.split(np.stack(losses), [len(RATE_MULTIPLIERS)], axis=1))
+        names = self.retriever.features.names
+        return RankerState(
+            self.version,
+            np.stack(weights).tobytes(),
+            self.bias,
+            linear,
+            self.reward,
+            names,
+            RATE_MULTIPLIERS,
+            of_net,
+            nets,
+        )
 
     def _recall(self, state: RankerState) -> None:
-        """Put back what `_state` gave."""
+        """Put back what `_state` gave: a weight where its feature and its model are, others begin as new ones do."""
         self.version, self.bias, self.reward = state.version, state.bias, state.reward
-        prior.load(self.models, state, self.retriever.features)
+        features, shape = self.retriever.features, (len(self.models), len(state.rates), len(state.names))
+        if len(state.weights) != 8 * math.prod(shape) or not state.weights:
+            return
+        weights = np.frombuffer(state.weights, "<f8").reshape(shape)
+        losses = np.frombuffer(state.losses, "<f8").reshape(shape[:2])
+        of_nets = np.frombuffer(state.net_losses, "<f8").reshape(-1, 1)
+        was = by_name(np.arange(len(state.names)), state.names, features.names, np.array(-1))
+        for segment, (model, start) in enumerate(zip(self.models, features.prior, strict=True)):
+            named = by_name(weights[segment], state.names, features.names, start)
+            rated = by_name(named.T, state.rates, RATE_MULTIPLIERS, start[:, None]).T
+            lost = by_name(losses[segment], state.rates, RATE_MULTIPLIERS, np.array(INITIAL_LOSSES[:-1]))
+            net = state.nets[segment] if state.nets else None
+            model.load(rated, np.append(lost, of_nets[segment]) if net else lost, net, was)

@@ -20,7 +20,7 @@ def test_what_is_written_is_read(prior: Prior) -> None:
 
 @given(st.integers(0, len(to_file(PRIOR)) - 1))
 def test_a_truncated_file_is_refused(length: int) -> None:
-    with pytest.raises(ValueError, match="damaged|no file that"):
+    with pytest.raises(ValueError, match=r"damaged|no file that"):
         from_file(to_file(PRIOR)[:length])
 
 
@@ -28,14 +28,14 @@ def test_a_truncated_file_is_refused(length: int) -> None:
 def test_a_file_with_a_bit_flipped_is_refused(bit: int) -> None:
     raw = bytearray(to_file(PRIOR))
     raw[bit // 8] ^= 1 << bit % 8
-    with pytest.raises(ValueError, match="damaged|no file that"):
+    with pytest.raises(ValueError, match=r"damaged|no file that"):
         from_file(bytes(raw))
 
 
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused(raw: bytes) -> None:
     for begun in (raw, MAGIC + raw):
-        with pytest.raises(ValueError, match="damaged|no file that"):
+        with pytest.raises(ValueError, match=r"damaged|no file that"):
             from_file(begun)
 
 

@@ -64,7 +64,8 @@ def test_no_id_is_in_the_file_and_what_is_there_is_small(shops: Path) -> None:
     for word in (b"old", b"user", b"item", b"event-", b"c1", b"categor"):
         assert word not in raw
     prior = from_file(raw)
-    assert prior.learned_from == 900 and prior.ratings == (pytest.approx(0.9, abs=0.01), 220.0)  # what is rated again counts once
+    assert prior.learned_from == 900
+    assert prior.ratings == (pytest.approx(0.9, abs=0.01), 220.0)  # what a user rates again counts once
     assert len(raw) < 1 << 17
 
 
@@ -125,5 +126,5 @@ def test_a_file_that_cannot_be_written_and_an_input_that_teaches_nothing_are_tol
 
 def test_what_a_file_holds_is_no_setting(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('[prior]\nlearned = "x"\n')
-    with pytest.raises(Exception, match="prior.learned: no such key"):
+    with pytest.raises(Exception, match=r"prior\.learned: no such key"):
         load(tmp_path / "c.toml")

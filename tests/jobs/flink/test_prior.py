@@ -1,4 +1,4 @@
-"""A prior on Flink: what it holds travels with the job, answers are those of replay, and a job leaves one of its own."""
+"""A prior on Flink: what it holds travels with the job, answers are those of replay, and a job leaves its own."""
 
 import json
 from pathlib import Path
