@@ -23,7 +23,7 @@ from .ensemble import Ensemble
 from .net import WIDTH
 from .weights import RankerWeights, by_name
 
-NET_LOSS = 0.0  # that a net with a past begins with: as the linear model whose rate is set
+NET_LOSS = 6.0  # that a net with a past begins with, twice that of a new one: it has to prove better here
 MOST_RATINGS = 20  # of this shop, that the mean of another is worth
 MOST = 1e6  # of a number in a file, either way: no logit of finite features overflows
 

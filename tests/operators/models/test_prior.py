@@ -70,13 +70,22 @@ def test_a_ranker_and_the_first_slate_go_by_what_another_had_learned(index: Item
         assert model.losses.tolist() == [*INITIAL_LOSSES[:-1], NET_LOSS]
         logits = first.logits(features, segment)
         assert logits == pytest.approx(model.logits(features) + teacher.bias)
-        assert np.abs(logits - plain.logits(features, segment)).max() > 0.01
+        assert np.abs(logits - teacher.bias - plain.logits(features, segment)).max() > 1e-4
     assert (first.version, first.bias) == (0, teacher.bias) and teacher.bias
 
     request = Feedback(Event("r", "request", "new", 1000), 0.0, (Seen("i0", 1, 1.0),))
     slates = [Recommend(settings, index).answer(request, None).slate for settings in (PLAIN, behaviour)]
-    orders = [re.findall(rb'"item_id":"(i\d+)","rank"', slate or b"") for slate in slates]
-    assert orders[0] != orders[1] and len(orders[0]) == len(orders[1]) == 20
+    scores = [re.findall(rb'"score":([0-9.]+)', slate or b"") for slate in slates]
+    assert scores[0] != scores[1] and len(scores[0]) == len(scores[1]) == 20
+
+
+def test_a_net_that_orders_this_shop_well_is_soon_gone_by(index: ItemIndex, teacher: Ranker) -> None:
+    """And one that learned nothing is not, after as many choices."""
+    shares = []
+    for behaviour in (PLAIN, starting_from(taught(index, 400).prior())):
+        ranker = taught(index, 120, behaviour)
+        shares.append(float(ranker.models[WARM].shares()[-1]))
+    assert shares[1] > max(0.5, 2 * shares[0])
 
 
 def test_nothing_of_a_user_or_an_item_is_in_it(index: ItemIndex, teacher: Ranker) -> None:
