@@ -261,6 +261,30 @@ class CatalogueSettings(Section):
     new_items: Annotated[int, Meta(ge=1, le=100_000, description="the newest items that are proposed as new")] = 200
 
 
+class PriorSettings(Section):
+    """What the job of another shop learned, to start from; and what this one leaves to others."""
+
+    file: Annotated[
+        str,
+        Meta(
+            description="file that `riverrank prior` or a job wrote, from which whatever has no state starts; none: "
+            "it starts knowing nothing"
+        ),
+    ] = ""
+    out: Annotated[
+        str,
+        Meta(
+            description="file to write for others to start from, at the end and by a job every so often; on a cluster, "
+            "on the machine that runs the operator ranker; none: nothing is written"
+        ),
+    ] = ""
+    every: Annotated[int, Meta(ge=1, extra={"unit": "ms"}, description="time between two writings by a job")] = 600_000
+    learned: Annotated[bytes, Meta(extra={"is_setting": False})] = b""  # what `file` holds, for operators elsewhere
+
+    def __repr__(self) -> str:
+        return f"PriorSettings(file={self.file!r}, out={self.out!r}, learned={len(self.learned)} bytes)"
+
+
 class Behaviour(Section):
     """All settings of the operators, handed to each of them whole."""
 
@@ -285,3 +309,4 @@ class Behaviour(Section):
     exploration: ExplorationSettings = ExplorationSettings()
     rules: RulesSettings = RulesSettings()
     catalogue: CatalogueSettings = CatalogueSettings()
+    prior: PriorSettings = PriorSettings()

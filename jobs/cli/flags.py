@@ -46,6 +46,7 @@ EVENTS, ITEMS, KAFKA, REDIS = (
     next(flag for flag in STREAMS if flag.name == name) for name in ("--events", "--items", "--kafka", "--redis")
 )
 PARALLELISM, STATE = Flag("job.parallelism", "--parallelism", "N"), Flag("job.state", "--state", "DIR")
+PRIOR_OUT = Flag("prior.out", "--out", "FILE")
 
 
 def configured(*flags: Flag) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -19,6 +19,7 @@ from .convert import convert
 from .demo import demo
 from .drift import drift
 from .evaluate import evaluate
+from .prior import prior
 from .run import replay, run
 from .starters import starters
 from .user import erase, explain, get
@@ -51,7 +52,7 @@ def riverrank(
     """
 
 
-for command in (run, replay, evaluate, get, explain, erase, check, topics, convert, demo, starters, drift):
+for command in (run, replay, evaluate, get, explain, erase, check, topics, convert, demo, starters, drift, prior):
     app.command()(command)
 
 

@@ -158,6 +158,8 @@ def _settings(section: inspect.StructType, path: tuple[str, ...], prefix: str) -
             yield from _settings(kind, here, inner)
             continue
         described = field.type if isinstance(field.type, inspect.Metadata) else inspect.Metadata(field.type)
+        if not (described.extra or {}).get("is_setting", True):
+            continue
         meaning = (described.extra_json_schema or {}).get("description", "")
         unit = (described.extra or {}).get("unit", "")
         default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()

@@ -63,6 +63,7 @@ def check_behaviour(config: Config) -> None:
     be to import numba and River, in 1.5 s.
     """
     behaviour = config.behaviour
+    check_prior(config)
     try:
         behaviour.slate.hidden()
     except ValueError as error:
@@ -76,6 +77,23 @@ def check_behaviour(config: Config) -> None:
             raise UsageError(f"sources.off: {error}") from error
     if behaviour.learner != LearnerSettings():
         _try_learner(behaviour)
+
+
+def check_prior(config: Config) -> None:
+    """What `prior.file` holds is what a ranker of this version can start from, and `prior.out` can be written."""
+    prior = config.behaviour.prior
+    if prior.out:
+        _check_writable("prior.out", Path(prior.out))
+    if prior.file:
+        from riverrank.operators.models.prior import check  # noqa: PLC0415  numba, which few runs need here
+
+        try:
+            check(prior.learned)
+        except ValueError as error:
+            raise UsageError(
+                f"prior.file: {prior.file} can't be started from: {error}; write it anew with `riverrank prior`, or "
+                "leave it out"
+            ) from error
 
 
 def _try_learner(behaviour: Behaviour) -> None:

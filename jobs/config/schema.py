@@ -21,6 +21,7 @@ from riverrank.state.outputs import OUTPUTS, Output
 from riverrank.state.runtime.durations import duration
 
 from .fields import schema_of
+from .files import secret, with_prior
 
 REDIS_URL_VARIABLE = "RIVERRANK_REDIS_URL"
 KAFKA_PASSWORD_VARIABLE = "RIVERRANK_KAFKA_PASSWORD"
@@ -107,7 +108,7 @@ class KafkaSettings(_AllTopics):
 
     def password(self) -> str:
         """The SASL password: from the environment, else from `password_file`, else empty."""
-        return os.environ.get(KAFKA_PASSWORD_VARIABLE) or _secret_file("kafka.password_file", self.password_file)
+        return os.environ.get(KAFKA_PASSWORD_VARIABLE) or secret("kafka.password_file", self.password_file)
 
     def java_properties(self) -> dict[str, str]:
         """The security settings as properties of Kafka's own client, which Flink's connector uses."""
@@ -279,12 +280,12 @@ def parse(table: Mapping[str, Any], flags: Mapping[str, Any] | None = None, kind
 
 
 def _consistent(config: Config) -> Config:
-    """What no single key can say. Reads the secret files, so that an absent one is known before anything starts."""
+    """What no single key can say. Reads the files that are read with it (`files`)."""
     redis, kafka, job = config.redis, config.kafka, config.job
     if redis.url and redis.url_file:
         raise UsageError("redis.url_file: redis.url is given too; give one of them")
     if redis.url_file:
-        redis = msgspec.structs.replace(redis, url=_secret_file("redis.url_file", redis.url_file))
+        redis = msgspec.structs.replace(redis, url=secret("redis.url_file", redis.url_file))
         config = msgspec.structs.replace(config, redis=redis)
     if redis.url:
         _check_redis_url(redis.url)
@@ -301,6 +302,7 @@ def _consistent(config: Config) -> Config:
             f"kafka.username: {kafka.security} needs a user name, and a password in the environment variable "
             f"{KAFKA_PASSWORD_VARIABLE} or in kafka.password_file"
         )
+    config = msgspec.structs.replace(config, behaviour=with_prior(config.behaviour))
     _check_rules(config.behaviour.rules)
     _check_scale(config.behaviour.reward)
     if job.parallelism > job.max_parallelism:
@@ -383,15 +385,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
-
-
-def _secret_file(dotted: str, path: str) -> str:
-    if not path:
-        return ""
-    try:
-        return Path(path).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{dotted}: cannot read {path!r} ({error})") from error
 
 
 def _jaas_quoted(word: str) -> str:

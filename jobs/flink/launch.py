@@ -215,7 +215,11 @@ def _build(
     files = config.files  # operators read the items, in processes that have another working directory
     if files.items:
         files = msgspec.structs.replace(files, items=str(Path(files.items).absolute()))
-    config = msgspec.structs.replace(config, files=files)
+    prior = config.behaviour.prior
+    if prior.out:
+        prior = msgspec.structs.replace(prior, out=str(Path(prior.out).absolute()))
+    behaviour = msgspec.structs.replace(config.behaviour, prior=prior)
+    config = msgspec.structs.replace(config, files=files, behaviour=behaviour)
     build(env, config, parts, operators or Operators(), str(tallies or ""))
 
 

@@ -14,7 +14,8 @@ from itertools import chain
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import terminable, uninterrupted
-from riverrank.operators.flink.arrivals import Arrival, event_of
+from riverrank.operators.flink.arrivals import Arrival, event_of, wall_ms
+from riverrank.operators.models.prior import PriorFile
 from riverrank.operators.warm import warm
 from riverrank.state.messages import Update
 from riverrank.state.runtime.environment import cores
@@ -88,7 +89,7 @@ def _messages(config: Config, pipeline: Pipeline) -> Iterator[Message]:
         for arrival in _watched(config, "events")
         for message in pipeline.messages(event_of(arrival, config.behaviour), arrival)
     )
-    made = chain(events, pipeline.last_messages())
+    made = chain(events, pipeline.last_messages(), _left(config, pipeline))
     if len(cores()) == 1:
         yield from made
         return
@@ -97,6 +98,12 @@ def _messages(config: Config, pipeline: Pipeline) -> Iterator[Message]:
             if isinstance(message, Update):
                 pipeline.index.apply(message)  # the other process has applied it to an index of its own
             yield message
+
+
+def _left(config: Config, pipeline: Pipeline) -> Iterator[Message]:
+    """No message: writes `prior.out`, if there is one, in whatever process learned."""
+    PriorFile(config.behaviour.prior, wall_ms).write(pipeline.lessons.ranker.prior)
+    yield from ()
 
 
 def _watched(config: Config, name: str) -> Iterator[Arrival]:

@@ -5,12 +5,14 @@ from typing import Any
 
 from pyflink.datastream import RuntimeContext
 from pyflink.datastream.functions import KeyedBroadcastProcessFunction
+from riverrank.operators.models.prior import PriorFile
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
 from riverrank.state.journal import Journal
 from riverrank.state.messages import decode_feedback
 
+from .arrivals import wall_ms
 from .broadcast_index import BroadcastIndex, Catalogue
 from .channels import ONE_SHARD, MapEntries, map_state
 from .flushes import Flushes
@@ -32,6 +34,7 @@ class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
         self.index = BroadcastIndex(self.behaviour, map_state(uids.RANKER_VIEW), self.catalogue)
         self.ranker: Ranker | None = None
         self.flushes = Flushes(self.behaviour.ranker.flush_every)
+        self.prior_file = PriorFile(self.behaviour.prior, wall_ms)
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[bytes]:
         feedback = decode_feedback(value)
@@ -39,6 +42,7 @@ class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
         self.index.advance(ctx, feedback.event.ts)
         ranker.learn(feedback, value)
         yield from self.flushes.after(ranker, ONE_SHARD, ctx)
+        self.prior_file.write_if_due(ranker.prior)
 
     def process_broadcast_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[bytes]:
         self.index.take(value, ctx)
@@ -46,6 +50,10 @@ class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
 
     def on_timer(self, timestamp: int, ctx: KeyedBroadcastProcessFunction.OnTimerContext) -> Iterator[bytes]:
         yield from self.flushes.on_timer(timestamp, self._restored(ctx), ONE_SHARD)
+
+    def close(self) -> None:
+        if self.ranker is not None:
+            self.prior_file.write(self.ranker.prior)
 
     def _restored(self, ctx: Any) -> Ranker:
         if self.ranker is None:

@@ -21,6 +21,7 @@ HANDED_OVER = (
     "riverrank.jobs.local.reading",
     "riverrank.jobs.config.schema",
     "riverrank.jobs.config.fields",
+    "riverrank.jobs.config.files",
     "riverrank.jobs.errors",
 )
 

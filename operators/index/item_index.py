@@ -223,10 +223,10 @@ class ItemIndex:
         first = self.popular()[:1]
         return max(1.0, float(self.popularity(first)[0])) if len(first) else 1.0
 
-    def rating_mean(self) -> float | None:
-        """The mean of all ratings; None where there is none."""
-        total = sum(t for t, _ in self.meta.ratings.values())
-        number = sum(n for _, n in self.meta.ratings.values())
+    def rating_mean(self, more: float = 0.0, weight: float = 0.0) -> float | None:
+        """The mean of all ratings, and of `weight` that are `more`; None where there is none."""
+        total = sum((t for t, _ in self.meta.ratings.values()), weight * more)
+        number = sum((n for _, n in self.meta.ratings.values()), weight)
         return total / number if number else None
 
     def _settle(self) -> None:

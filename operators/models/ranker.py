@@ -23,8 +23,10 @@ from riverrank.state.item_tables import VectorTable
 from riverrank.state.journal import Journal
 from riverrank.state.learners import RANKER, RankerState
 from riverrank.state.messages import Feedback, History, Learned, Weights, decode_feedback, encode, told_last
+from riverrank.state.prior import Prior
 
-from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, Ensemble, position_of
+from . import prior
+from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, position_of
 from .weights import by_name
 
 _MODEL = "model"
@@ -59,8 +61,7 @@ class Ranker:
         self.served: Recent[tuple[int, Candidates]] = Recent()
         self.shown: Shown[ShownList] = Shown()
         self.version = 0
-        self.models = [Ensemble(self.settings.rate, prior) for prior in self.retriever.features.prior]  # by segment
-        self.bias = 0.0
+        self.models, self.bias = prior.begun(behaviour, self.retriever.features)  # models by segment
         self.reward = 1.0  # the mean of those above 0
         self.embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
         self.autoencoder = Autoencoder(behaviour)
@@ -69,9 +70,12 @@ class Ranker:
 
     @classmethod
     def restore(cls, behaviour: Behaviour, index: ItemIndex, shard: int, journal: Journal) -> "Ranker":
-        """The ranker as it was when the journal was last written."""
-        ranker = cls(behaviour, index, shard)
+        """The ranker as it was when the journal was last written, which also holds the prior that it began with."""
         base, log = journal.load()
+        is_new = not base and not log
+        ranker = cls(behaviour if is_new else prior.without_prior(behaviour), index, shard)
+        if is_new and behaviour.prior.learned:
+            journal.compact({_MODEL: RANKER.encode(ranker._state())})
         if _MODEL in base:
             ranker._recall(RANKER.decode(base[_MODEL]))
         ranker.embedding.table.load(base)
@@ -114,10 +118,8 @@ class Ranker:
         if not self._pending:
             return []
         self._pending = 0
-        published = zip(*(model.publish() for model in self.models), strict=True)
-        linear, units = (b"".join(map(np.ndarray.tobytes, told)) for told in published)
-        weights = Weights(self.shard, self.version, linear, self.bias, self.retriever.features.names, units)
-        updates: list[Weights | Learned] = [weights]
+        features = self.retriever.features
+        updates: list[Weights | Learned] = [prior.told(self.models, features, self.bias, self.version, self.shard)]
         if self._compact:
             self.embedding.settle()  # what is kept of it is the table
         moved = self.embedding.moved(self.shard)
@@ -130,6 +132,10 @@ class Ranker:
             self.journal.compact({_MODEL: RANKER.encode(self._state()), **kept})
             self._compact = False
         return updates
+
+    def prior(self) -> Prior:
+        """What this one leaves to the ranker of another shop."""
+        return prior.prior_of(self._state(), self.index)
 
     def _popular(self) -> list[str]:
         """The ids of the most popular items, most popular first."""
@@ -228,9 +234,9 @@ class Ranker:
         losses = np.frombuffer(state.losses, "<f8").reshape(shape[:2])
         of_nets = np.frombuffer(state.net_losses, "<f8").reshape(-1, 1)
         was = by_name(np.arange(len(state.names)), state.names, features.names, np.array(-1))
-        for segment, (model, prior) in enumerate(zip(self.models, features.prior, strict=True)):
-            named = by_name(weights[segment], state.names, features.names, prior)
-            rated = by_name(named.T, state.rates, RATE_MULTIPLIERS, prior[:, None]).T
+        for segment, (model, start) in enumerate(zip(self.models, features.prior, strict=True)):
+            named = by_name(weights[segment], state.names, features.names, start)
+            rated = by_name(named.T, state.rates, RATE_MULTIPLIERS, start[:, None]).T
             lost = by_name(losses[segment], state.rates, RATE_MULTIPLIERS, np.array(INITIAL_LOSSES[:-1]))
             net = state.nets[segment] if state.nets else None
             model.load(rated, np.append(lost, of_nets[segment]) if net else lost, net, was)

@@ -45,10 +45,12 @@ class Ratings:
     (3.5, True)
     """
 
-    def __init__(self, index: ItemIndex, state: LearnerState, unrated: float) -> None:
-        """`unrated`: what to expect of an item before anyone has rated any."""
+    def __init__(self, index: ItemIndex, state: LearnerState, unrated: float, unrated_weight: float = 0.0) -> None:
+        """`unrated`: what to expect of an item before anyone has rated any; as many ratings as `unrated_weight` of all
+        are expected to be that.
+        """
         self.index = index
-        mean = index.rating_mean()
+        mean = index.rating_mean(unrated, unrated_weight)
         self.mean = float(unrated if mean is None else mean)
         self.number = 0
         self.numbers = np.zeros(HEAD)  # least, greatest and usual, as the state has them, then the errors

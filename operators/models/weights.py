@@ -84,12 +84,14 @@ def _take_units(shard: Weights, features: FeatureSpace, units: np.ndarray) -> No
 class LatestRanker:
     """`RankerWeights.of` the shards of an index, made when one of them is another than before: else 0.5 us."""
 
-    def __init__(self, shards: Mapping[int, Weights], features: FeatureSpace) -> None:
-        """`shards` are looked at in each call."""
+    def __init__(
+        self, shards: Mapping[int, Weights], features: FeatureSpace, before: RankerWeights | None = None
+    ) -> None:
+        """`shards` are looked at in each call; `before` is gone by until there is one."""
         self._shards = shards
         self._features = features
         self._read: tuple[Weights, ...] = ()
-        self._made = RankerWeights.of({}, features)
+        self._made = before or RankerWeights.of({}, features)
 
     def read(self) -> RankerWeights:
         """The ranker by the weights that the shards last published."""

@@ -12,6 +12,7 @@ from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import Learner
 from riverrank.operators.models.linear_kernels import probability
+from riverrank.operators.models.prior import rating_before
 from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
 from riverrank.operators.recent import Shown
@@ -70,6 +71,7 @@ class Learning:
         self.slates: Shown[Served] = Shown()  # by slate id
         self.impressions: Shown[Served] = Shown()  # by event id
         self.joins = False  # whether impressions come
+        self._unrated = rating_before(behaviour)
 
     def offer(self, slate_id: str, user_id: str, served: Served, rows: np.ndarray) -> None:
         """Keep what is on a slate, `rows` of what was served, for the impression that is to name it."""
@@ -147,7 +149,7 @@ class Learning:
             else:
                 user.learner.learn(tried.inputs, at, label, _weight(feedback))
         if event.value is not None and rated:
-            ratings = Ratings(self.index, user.state, self.behaviour.reward.rate_from - 0.5)
+            ratings = Ratings(self.index, user.state, *self._unrated)
             rating = round(ratings.learn(row, event.value), 6)
             ratings.store(user.state)
             lesson.predictions.append(

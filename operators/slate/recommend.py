@@ -12,6 +12,7 @@ from riverrank.operators.candidates.sources.new import New
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.drift import watch, with_history_since
 from riverrank.operators.models.learner import Learner, Learners, LinearLearner
+from riverrank.operators.models.prior import weights_before
 from riverrank.operators.models.weights import LatestRanker
 from riverrank.operators.recent import Recent
 from riverrank.operators.session.hiding import Hiding
@@ -64,7 +65,8 @@ class Recommend:
         self.index = index
         self.predict = predict
         self.retriever = Retriever(behaviour, index)
-        self.ranker = LatestRanker(index.weights, self.retriever.features)
+        features = self.retriever.features
+        self.ranker = LatestRanker(index.weights, features, weights_before(behaviour, features))
         measured = behaviour.exploration.kind == "thompson"
         self.learners = Learners(behaviour.learner, self.retriever.features, measured=measured)
         self.hiding = Hiding(behaviour.slate)

@@ -29,6 +29,7 @@ from riverrank.state.messages import (
     decode_write,
     encode,
 )
+from riverrank.state.prior import PRIOR, Prior
 from riverrank.state.records.incoming import Event, Item
 
 FOUR = Behaviour(signals=SignalSettings(neighbours=4))
@@ -56,6 +57,7 @@ SIGNALS = msgspec.structs.replace(decode_update(signals_update(LEARNED)), gone=(
 VECTORS = VectorUpdate(1, ("a", "b"), b"\0\0\0\0", b"\1" * 8, b"\1\0\0\0", b"\2" * 8, b"\3" * 4, 8)
 PLAIN = {  # name: (value, encode, decode)
     "co-counts-1": (CoCounts(("a", "b"), b"\1" * 16, 3), CO_COUNTS.encode, CO_COUNTS.decode),
+    "prior-1": (Prior(b"\1\2", (0.625, 40.0), 9), PRIOR.encode, PRIOR.decode),
     "counts-1": (Counts(9, (3.5, 2.0)), COUNTS.encode, COUNTS.decode),
     "view-1": (Meta(4, {0: 9}, {0: (3.5, 2.0)}), META.encode, META.decode),
     "update-signals-5": (msgspec.structs.replace(SIGNALS, whole=b"", gone=()), encode, decode_update),

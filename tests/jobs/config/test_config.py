@@ -38,6 +38,7 @@ DURATION_KEYS = {
     "cache.drain",
     "job.checkpoint_every",
     "job.state_ttl",
+    "prior.every",
 }
 
 
