@@ -100,11 +100,11 @@ def test_nothing_of_a_user_or_an_item_is_in_it(index: ItemIndex, teacher: Ranker
 
 def test_features_that_are_new_or_gone_leave_the_others_as_they_were(index: ItemIndex, teacher: Ranker) -> None:
     state = state_of(teacher.prior())
-    names = tuple(f"gone:{name}" if name.startswith("cosine") else name for name in state.names)
+    names = tuple(f"gone:{name}" if name.startswith("content") else name for name in state.names)
     behaviour = starting_from(replaced(teacher.prior(), names=names))
     check(behaviour.prior.learned)
     models = Ranker(behaviour, index).models
-    new = np.array([name.startswith("cosine") for name in SPACE.names])
+    new = np.array([name.startswith("content") for name in SPACE.names])
     assert 0 < new.sum() < SPACE.size
     begun = Net(1.0, SPACE.prior[COLD]).arrays.values  # as every net begins
     for segment, model in enumerate(models):
