@@ -46,14 +46,22 @@ _Rewards: Any = reward_section()
 
 
 class RewardSettings(_Rewards):
-    """What a feedback of each type is worth; above 0 is positive. A rating is worth 1 from `rate_from` on, -1 below."""
+    """What a feedback of each type is worth; above 0 is positive. A rating is worth 1 from `rate_from` on,
+    and below it less than 0: from nearly nothing just below, for who rates an item chose it all the same, to -1 at
+    `rate_least`.
+    """
 
     rate_least: Annotated[float, Meta(ge=-1e6, le=1e6, description="a rating below this is taken for it")] = 0.0
     rate_most: Annotated[
         float, Meta(ge=-1e6, le=1e6, description="a rating above this is taken for it: no wild one moves a mean")
     ] = 5.0
     rate_from: Annotated[
-        float, Meta(ge=-1e6, le=1e6, description="a rating from this value on is worth 1, below it -1")
+        float,
+        Meta(
+            ge=-1e6,
+            le=1e6,
+            description="a rating from this value on is worth 1, below it less than 0, -1 at rate_least",
+        ),
     ] = 4.0
 
 

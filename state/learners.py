@@ -1,8 +1,10 @@
 """What RECOMMEND keeps of one user, and RANKER of a shard beside its vectors: weights, by names of features."""
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from .codec import Fields, Layout
 from .hashing import hash32
@@ -14,6 +16,20 @@ _SCORES_1 = (
 # The features of layout 1, of which only the number and the order were known: those of each weight that does not say.
 FEATURES_1 = (*(f"{score}:{shape}" for shape in ("root", "share", "log") for score in _SCORES_1), "likes", "new")
 SEGMENTS_1, RATES_1 = 2, (0.4, 1.0, 3.0)
+
+
+def by_name(values: np.ndarray, names: Sequence[Hashable], wanted: Sequence[Hashable], prior: np.ndarray) -> np.ndarray:
+    """`values`, whose last axis is by `names`, as they are by `wanted`; that of `prior` for a name that has no value.
+
+    >>> by_name(np.array([1.0, 2.0]), ("gone", "likes"), ("new", "likes"), np.array([0.5, 0.0])).tolist()
+    [0.5, 2.0]
+    """
+    found = {name: position for position, name in enumerate(names)}
+    made = np.array(np.broadcast_to(prior, (*values.shape[:-1], len(wanted))))
+    for position, name in enumerate(wanted):
+        if name in found:
+            made[..., position] = values[..., found[name]]
+    return made
 
 
 class NetState(msgspec.Struct, array_like=True):
@@ -29,13 +45,24 @@ class NetState(msgspec.Struct, array_like=True):
     kept_of: bytes
 
 
+class ClickState(msgspec.Struct, frozen=True, array_like=True):
+    """A model of `operators.clicks.model`: the lists that it learned from, and by the `names` of its features `values`
+    float64 (3, names + 2), of itself and of what Adam keeps; the last two are its competition and its intercept.
+    """
+
+    steps: int = 0
+    names: tuple[str, ...] = ()
+    values: bytes = b""
+
+
 class RankerState(msgspec.Struct, array_like=True, tag=3):
     """Layout 3. `version` counts the feedbacks learned from, `reward` is the usual one of those above 0, `bias` makes
     logits those of clicks on shown items.
 
     For each segment of users and each of the linear models, which are known by their `rates`, there is a number in
     `losses`, float64 (segments, rates), and one for each of the features, by `names`, in `weights`, float64 (segments,
-    rates, names). `nets` are those of the segments, and `net_losses`, float64 (segments,), theirs.
+    rates, names). `nets` are those of the segments, and `net_losses`, float64 (segments,), theirs. `clicks` is the
+    model of clicks on shown lists.
     """
 
     version: int = 0
@@ -47,6 +74,7 @@ class RankerState(msgspec.Struct, array_like=True, tag=3):
     rates: tuple[float, ...] = ()
     net_losses: bytes = b""
     nets: tuple[NetState, ...] = ()
+    clicks: ClickState = ClickState()
 
 
 def _ranker_named(fields: Fields) -> Fields:
@@ -86,7 +114,7 @@ class LearnerState(msgspec.Struct, array_like=True, tag=3):
     rating model's squared errors, float32, then the models' weights, float16. `precision` float32 is how sure a linear
     learner is of each weight, features then tokens, kept where exploration asks for it. `losses` are the last ones, as
     `operators.models.drift` keeps them, and `since` is the event time from which on the history tells of the user's
-    taste, 0 where it never changed.
+    taste, 0 where it never changed. `slates` are the user's last ones, as `operators.slate.attribution` keeps them.
     """
 
     version: int = 0
@@ -108,6 +136,7 @@ class LearnerState(msgspec.Struct, array_like=True, tag=3):
     features: bytes = b""
     seen_at: bytes = b""
     seen_by: bytes = b""
+    slates: bytes = b""
 
     def forget_learner(self) -> None:
         """Give up the learner, and the count of what it learned from."""
@@ -137,7 +166,7 @@ def _learner_hiding(fields: Fields) -> Fields:
     state = LearnerState(*fields[:17])
     n = len(state.seen) // 4
     state.seen_at, state.seen_by = bytes(4 * n), bytes([OF_ANY_TYPE]) * n
-    return [getattr(state, name) for name in LearnerState.__struct_fields__]
+    return [getattr(state, name) for name in LearnerState.__struct_fields__[:19]]
 
 
 LEARNER = Layout("learner state", LearnerState, {1: _learner_named, 2: _learner_hiding})

@@ -232,7 +232,9 @@ class SignalUpdate(msgspec.Struct, frozen=True, array_like=True, tag=7):
 class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """The weights of one shard's ranker: float64 (segments, names), by the `names` of features; `version` counts what
     it learned from. Where no names are said, the features are `state.learners.FEATURES_1`. The `units` of its nets are
-    float32 (segments, names + 2, WIDTH), as in `operators.models.net`; none where nothing is said.
+    float32 (segments, names + 2, WIDTH), as in `operators.models.net`; none where nothing is said. `clicks` float64
+    (click_names + 2,) are those of the model of clicks on shown lists, by the names of its features, then its
+    competition and its intercept (`operators.clicks.model`); none until it learned something.
     """
 
     shard: int
@@ -241,6 +243,8 @@ class Weights(msgspec.Struct, frozen=True, array_like=True, tag=2):
     bias: float = 0.0  # makes the logit that of a click on a shown item
     names: tuple[str, ...] = ()
     units: bytes = b""
+    click_names: tuple[str, ...] = ()
+    clicks: bytes = b""
 
 
 class VectorUpdate(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -307,7 +311,7 @@ FEEDBACK = Layout("feedback", Feedback, {1: _by_columns}, unnumbered=1)
 decode_feedback = FEEDBACK.decode
 
 
-class _SignalUpdate5(SignalUpdate, tag=5):
+class _SignalUpdate5(SignalUpdate, frozen=True, array_like=True, tag=5):
     """A SignalUpdate as it was: with a third weight in each cell, that nothing reads any more."""
 
     def of_two_weights(self) -> SignalUpdate:

@@ -125,7 +125,7 @@ def _named(fields: Iterable[str]) -> str:
 
 def _worth(entry: EventType) -> str:
     if entry.is_rating:
-        return "1 from `reward.rate_from` on, else -1"
+        return "1 from `reward.rate_from` on, below it less than 0, -1 at `reward.rate_least`"
     return "" if entry.reward is None else f"`reward.{entry.name}`, {entry.reward:g}"
 
 

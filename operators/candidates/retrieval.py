@@ -19,6 +19,7 @@ from .query import Query
 from .sources.covisit import Covisit
 
 NO_SCORES = np.zeros(0)
+NOWHERE = np.zeros(0, np.int64)
 
 
 class Candidates(NamedTuple):
@@ -42,6 +43,8 @@ class Candidates(NamedTuple):
 
     def positions(self, rows: np.ndarray) -> np.ndarray:
         """Where `rows`, which are all among the candidates, stand: int64."""
+        if not len(rows):
+            return NOWHERE
         return (self.rows[:, None] == rows).argmax(axis=0)
 
 

@@ -18,14 +18,14 @@ from riverrank.operators.candidates.retrieval import Candidates
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import LearnerSettings
 from riverrank.state.hashing import hash32
-from riverrank.state.learners import LearnerState
+from riverrank.state.learners import LearnerState, by_name
 
 from . import linear_kernels as kernels
 from .inputs import RANKER, Inputs
 from .linear import Linear, arrays_of, is_plain
 from .linear_kernels import probability
 from .river_learner import RiverLearner
-from .weights import RankerWeights, by_name
+from .weights import RankerWeights
 
 _FLOAT, _MARK, _DOUBLE = np.dtype("<f4"), np.dtype("<u4"), np.dtype("<f8")
 

@@ -15,13 +15,13 @@ from riverrank.operators.candidates.context import SEGMENTS
 from riverrank.operators.candidates.features import FeatureSpace
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, PriorSettings
-from riverrank.state.learners import RANKER, NetState, RankerState
+from riverrank.state.learners import RANKER, NetState, RankerState, by_name
 from riverrank.state.messages import Weights
 from riverrank.state.prior import Prior, from_file, write_file
 
 from .ensemble import Ensemble
 from .net import WIDTH
-from .weights import RankerWeights, by_name
+from .weights import RankerWeights
 
 NET_LOSS = 6.0  # that a net with a past begins with, twice that of a new one: it has to prove better here
 MOST_RATINGS = 20  # of this shop, that the mean of another is worth
@@ -53,11 +53,18 @@ def begun(behaviour: Behaviour, features: FeatureSpace) -> tuple[list[Ensemble],
     return models, state.bias
 
 
-def told(models: Sequence[Ensemble], features: FeatureSpace, bias: float, version: int = 0, shard: int = 0) -> Weights:
-    """The weights of `models` as everyone is told of them."""
+def told(
+    models: Sequence[Ensemble],
+    features: FeatureSpace,
+    bias: float,
+    version: int = 0,
+    shard: int = 0,
+    clicks: tuple[tuple[str, ...], bytes] = ((), b""),
+) -> Weights:
+    """The weights of `models` as everyone is told of them, and what a model of `clicks` publishes."""
     published = zip(*(model.publish() for model in models), strict=True)
     linear, units = (b"".join(map(np.ndarray.tobytes, each)) for each in published)
-    return Weights(shard, version, linear, bias, features.names, units)
+    return Weights(shard, version, linear, bias, features.names, units, *clicks)
 
 
 def weights_before(behaviour: Behaviour, features: FeatureSpace) -> RankerWeights:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from riverrank.operators.candidates.context import context_of
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
+from riverrank.operators.clicks.features import describe_list
+from riverrank.operators.clicks.model import ClickModel
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.recent import Recent, Shown
 from riverrank.operators.session.hiding import Hiding
@@ -21,13 +23,12 @@ from riverrank.operators.signals.autoencoder import Autoencoder
 from riverrank.operators.signals.embedding import Embedding
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.journal import Journal
-from riverrank.state.learners import RANKER, RankerState
+from riverrank.state.learners import RANKER, RankerState, by_name
 from riverrank.state.messages import Feedback, History, Learned, Weights, decode_feedback, encode, told_last
 from riverrank.state.prior import Prior
 
 from . import prior
 from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, position_of
-from .weights import by_name
 
 _MODEL = "model"
 EVENTS_PER_UPDATE_STEP = 16  # feedbacks by which the next weights are one later, until `flush_events`
@@ -36,15 +37,19 @@ MOST_WEIGHT = 3.0  # of a choice, that is worth as many of the usual
 
 
 class ShownList(NamedTuple):
-    """The items of an impression as candidates, and the segment of the context that they were shown in."""
+    """The items of an impression: those that are `known`, bool (n,), as `candidates` of a context of `segment`, and
+    what the list tells of clicks on all of them, `described` float32 (n, clicks.features.SIZE).
+    """
 
     segment: int
     candidates: Candidates
+    known: np.ndarray
+    described: np.ndarray
 
     @property
     def size(self) -> int:
         """How many they are."""
-        return self.candidates.size
+        return len(self.known)
 
 
 class Ranker:
@@ -62,6 +67,7 @@ class Ranker:
         self.shown: Shown[ShownList] = Shown()
         self.version = 0
         self.models, self.bias = prior.begun(behaviour, self.retriever.features)  # models by segment
+        self.clicks = ClickModel()
         self.reward = 1.0  # the mean of those above 0
         self.embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
         self.autoencoder = Autoencoder(behaviour)
@@ -118,8 +124,9 @@ class Ranker:
         if not self._pending:
             return []
         self._pending = 0
-        features = self.retriever.features
-        updates: list[Weights | Learned] = [prior.told(self.models, features, self.bias, self.version, self.shard)]
+        features, clicks = self.retriever.features, self.clicks.publish()
+        weights = prior.told(self.models, features, self.bias, self.version, self.shard, clicks)
+        updates: list[Weights | Learned] = [weights]
         if self._compact:
             self.embedding.settle()  # what is kept of it is the table
         moved = self.embedding.moved(self.shard)
@@ -178,35 +185,33 @@ class Ranker:
 
     def _learn_shown(self, feedback: Feedback) -> None:
         """Learn from the impressions that the feedback resolved."""
-        find, user_id = self.index.table.rows.get, feedback.event.user_id
+        user_id = feedback.event.user_id
         for outcome in feedback.outcomes:
             shown = self.shown.get(user_id, outcome.event_id, self.index.releases)
             if shown is None:
                 shown = self._as_shown(outcome.items, outcome.ts, feedback)
             self.shown.forget(user_id, outcome.event_id)
-            if shown is None:
-                continue
-            place = {row: position for position, row in enumerate(shown.candidates.rows.tolist())}
-            rows = map(find, outcome.items)
-            label_of = {place[r]: label > 0 for r, label in zip(rows, outcome.labels, strict=True) if r in place}
-            positions, taken = np.array([*label_of], np.int64), np.array([*label_of.values()], np.bool_)
-            features = shown.candidates.features
-            self.bias = self.models[shown.segment].learn_shown(features, positions, taken, self.bias)
+            clicked = np.array(outcome.labels) > 0
+            self.clicks.learn(shown.described, clicked)
+            taken, features = clicked[shown.known], shown.candidates.features
+            if len(taken):
+                rarity = self.clicks.rarity(shown.described)[shown.known]
+                self.bias = self.models[shown.segment].learn_shown(features, taken, self.bias, rarity)
 
     def _show(self, feedback: Feedback) -> None:
         """Keep what the items of an impression look like now, for when it is resolved."""
         event = feedback.event
-        shown = self._as_shown(event.items or (), event.ts, feedback)
-        if shown is not None:
-            self.shown.put(event.user_id, event.event_id, self.index.releases, shown)
+        shown = self._as_shown(tuple(dict.fromkeys(event.items or ())), event.ts, feedback)
+        self.shown.put(event.user_id, event.event_id, self.index.releases, shown)
 
-    def _as_shown(self, items: Sequence[str], ts: int, feedback: Feedback) -> ShownList | None:
-        """Items as candidates of now for the user as of `ts`; None where none of them is known."""
-        rows = self.index.table.rows_of(dict.fromkeys(items))
-        if not len(rows):
-            return None
-        context, candidates = self.retriever.find_shown(rows, ts, feedback)
-        return ShownList(context.segment, candidates)
+    def _as_shown(self, items: Sequence[str], ts: int, feedback: Feedback) -> ShownList:
+        """Items, distinct, as candidates of now for the user as of `ts`."""
+        rows = self.index.table.rows.find(items)
+        known, logits = rows >= 0, np.zeros(len(rows))
+        context, candidates = self.retriever.find_shown(rows[known], ts, feedback)
+        logits[known] = self.models[context.segment].logits(candidates.features) + self.bias
+        described = describe_list(items, rows, logits, self.index, feedback.history.before(ts), ts)
+        return ShownList(context.segment, candidates, known, described)
 
     def _state(self) -> RankerState:
         weights, losses, nets = zip(*(model.dump() for model in self.models), strict=True)
@@ -222,11 +227,13 @@ class Ranker:
             RATE_MULTIPLIERS,
             of_net,
             nets,
+            self.clicks.dump(),
         )
 
     def _recall(self, state: RankerState) -> None:
         """Put back what `_state` gave: a weight where its feature and its model are, others begin as new ones do."""
         self.version, self.bias, self.reward = state.version, state.bias, state.reward
+        self.clicks.load(state.clicks)
         features, shape = self.retriever.features, (len(self.models), len(state.rates), len(state.names))
         if len(state.weights) != 8 * math.prod(shape) or not state.weights:
             return

@@ -1,6 +1,6 @@
 """The global ranker as RECOMMEND goes by it: the mean of what the shards of RANKER last published, by feature."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from operator import is_not
 from typing import NamedTuple
 
@@ -8,7 +8,8 @@ import numpy as np
 from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import SEGMENTS
 from riverrank.operators.candidates.features import FeatureSpace, feature_space
-from riverrank.state.learners import FEATURES_1
+from riverrank.operators.clicks.model import ClickWeights
+from riverrank.state.learners import FEATURES_1, by_name
 from riverrank.state.messages import Weights
 
 from .net import WIDTH, logits_of, parts_of
@@ -16,29 +17,16 @@ from .net import WIDTH, logits_of, parts_of
 _LAST_ROWS = (-2, -1)  # of a net: of no feature
 
 
-def by_name(values: np.ndarray, names: Sequence[Hashable], wanted: Sequence[Hashable], prior: np.ndarray) -> np.ndarray:
-    """`values`, whose last axis is by `names`, as they are by `wanted`; that of `prior` for a name that has no value.
-
-    >>> by_name(np.array([1.0, 2.0]), ("gone", "likes"), ("new", "likes"), np.array([0.5, 0.0])).tolist()
-    [0.5, 2.0]
-    """
-    found = {name: position for position, name in enumerate(names)}
-    made = np.array(np.broadcast_to(prior, (*values.shape[:-1], len(wanted))))
-    for position, name in enumerate(wanted):
-        if name in found:
-            made[..., position] = values[..., found[name]]
-    return made
-
-
 class RankerWeights(NamedTuple):
     """The global ranker: linear `weights` float64 (SEGMENTS, F), the bias of a click on a shown item, what it learned
-    from, and the `units` of its nets, float32 (SEGMENTS, F + 2, WIDTH).
+    from, the `units` of its nets, float32 (SEGMENTS, F + 2, WIDTH), and the model of `clicks` on shown lists.
     """
 
     weights: np.ndarray
     bias: float
     version: int
     units: np.ndarray
+    clicks: ClickWeights = ClickWeights.of(())
 
     @classmethod
     def of(cls, shards: Mapping[int, Weights], features: FeatureSpace | None = None) -> "RankerWeights":
@@ -53,7 +41,8 @@ class RankerWeights(NamedTuple):
             return cls(features.prior.copy(), 0.0, 0, units)
         _take_units(held[0], features, units)
         bias = sum(shard.bias for shard in held) / len(held)
-        return cls(np.mean(weights, axis=0), bias, sum(shard.version for shard in held), units)
+        clicks = ClickWeights.of([(shard.click_names, shard.clicks) for shard in held])
+        return cls(np.mean(weights, axis=0), bias, sum(shard.version for shard in held), units, clicks)
 
     def logits(self, features: np.ndarray, segment: int) -> np.ndarray:
         """The logits of `features`, float64 (c, F), of a user of `segment`: float64 (c,)."""

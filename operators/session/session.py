@@ -28,6 +28,7 @@ MARKS = 32  # newest interactions whose slates are known, for the impressions th
 LATE_IDS = 64  # ids remembered of a user's late events, so that a redelivery is no second dead letter
 SAMPLING_BUCKET_MS = 3_600_000  # milliseconds of event time within which a user's feedbacks are sampled together
 NO_MARK = bytes(4)
+LEAST_REFUSED = 0.05  # what a rating just below `reward.rate_from` is worth, below 0
 _UINT64 = Struct("<Q")
 
 
@@ -52,7 +53,8 @@ def reward_of(event: Event, settings: RewardSettings) -> float:
     if not entry.interaction:
         return 0.0
     if entry.is_rating:
-        return 1.0 if (event.value or 0.0) >= settings.rate_from else -1.0
+        below = settings.rate_from - max(event.value or 0.0, settings.rate_least)
+        return 1.0 if below <= 0.0 else -max(below / (settings.rate_from - settings.rate_least), LEAST_REFUSED)
     return float(getattr(settings, event.type, entry.reward) or 0.0)
 
 

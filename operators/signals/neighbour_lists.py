@@ -9,27 +9,38 @@ from numba import njit
 from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, RATING_SUM, RATINGS
 
 # Columns of a step: whether it counts, whether it is a rating, at which event, where it begins in the rows, how many
-# were taken before it, where it ends in the rows, where its part of `own` and of `amounts` begins.
-STEP = COUNTS, RATED, NOW, BEGIN, TAKEN, END, OWN_AT, AMOUNTS_AT = tuple(range(8))
+# were taken before it, where it ends in the rows, where its part of `own` and of `amounts` begins, and the place on the
+# list that it was shown on, -1 for an interaction.
+STEP = COUNTS, RATED, NOW, BEGIN, TAKEN, END, OWN_AT, AMOUNTS_AT, PLACE = tuple(range(9))
+PLACES = 64  # of a list: the last is for all that follow
+CLICKED, EXPECTED = 0, 1  # columns of `looks`
+LOOKS_KEPT = 0.9999  # of a place's looks, with each new one
+SURE = 20.0  # clicks that say as much of a place as all places do
+LEAST_LOOKED = 0.1
 
 
 @njit(cache=True)
 def learn(  # type: ignore[no-untyped-def]
-    stats, at, decay, neighbours, weights, forgetting, of, steps, numbers, own, amounts,
+    stats, at, decay, neighbours, weights, forgetting, looks, of, steps, numbers, own, amounts,
     entry_of, rows, counted, renewals, cells, n,
 ):  # fmt: skip
-    """One interaction a step: `count` it, where it counts, and `pair` it; of a cohort, note when it was told.
+    """One interaction a step: `count` it, where it counts, and `pair` it; of a cohort, note when it was told. What was
+    shown and not taken counts by the share of looks that its place gets, which `looks` float64 (PLACES, 2) tells.
 
-    `steps` int64 (s, 8) has the columns of STEP. `of` int32 are the rows, first that of the item. `numbers` float64
+    `steps` int64 (s, 9) has the columns of STEP. `of` int32 are the rows, first that of the item. `numbers` float64
     (s, 2) are reward and value.
     """
     for k in range(len(steps)):
         step = steps[k]
         now, begin, taken, end = step[NOW], step[BEGIN], step[TAKEN], step[END]
-        row = of[begin]
+        row, amount = of[begin], 1.0
+        if step[PLACE] >= 0:
+            amount = looked_at(min(step[PLACE], PLACES - 1), not step[COUNTS], stats[row], looks)
         if step[COUNTS]:
             reward, value, rated = numbers[k, 0], numbers[k, 1], step[RATED]
-            n = count(stats, at, decay, row, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n)
+            n = count(
+                stats, at, decay, row, reward, value, rated, amount, now, entry_of, rows, counted, renewals, cells, n
+            )
         for cohort in of[begin + 1 + taken : end]:
             at[cohort] = now
         n = pair(
@@ -41,15 +52,35 @@ def learn(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def count(stats, at, decay, row, reward, value, rated, now, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
-    """Count one interaction of `reward` with `row` at event number `now`.
+def looked_at(place, clicked, stats, looks):  # type: ignore[no-untyped-def]
+    """Note in `looks` that an item of `stats`, float32 (6,), was shown at `place`, and whether it was `clicked`. The
+    share of looks that the place gets beside the first: the clicks there over those that its items would get at any
+    place (position-based model; Chen and Yan, Position-normalized click prediction in search advertising, 2012).
+    """
+    liked = (stats[POSITIVES] + 1.0) / (stats[POSITIVES] + stats[NEGATIVES] + 10.0)
+    looks[place] *= LOOKS_KEPT
+    looks[place, CLICKED] += clicked
+    looks[place, EXPECTED] += liked
+    clicks, expected = 0.0, 0.0
+    for other in range(PLACES):
+        clicks += looks[other, CLICKED]
+        expected += looks[other, EXPECTED]
+    usual = (clicks + 1.0) / (expected + 1.0)
+    here = (looks[place, CLICKED] + SURE) / (looks[place, EXPECTED] + SURE / usual)
+    first = (looks[0, CLICKED] + SURE) / (looks[0, EXPECTED] + SURE / usual)
+    return max(LEAST_LOOKED, min(1.0, here / first))
+
+
+@njit(cache=True)
+def count(stats, at, decay, row, reward, value, rated, amount, now, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
+    """Count one interaction of `reward` with `row` at event number `now`, in the like rate by `amount`.
 
     `decay` float64 (2,) is what popularity and trend keep over one event. `rated` says that `value` is a rating.
     """
     age = now - at[row]
     for column in range(len(decay)):  # DECAYED begins at 0
         stats[row, column] = stats[row, column] * decay[column] ** age + max(0.0, reward)
-    stats[row, POSITIVES if reward > 0 else NEGATIVES] += np.float32(1)
+    stats[row, POSITIVES if reward > 0 else NEGATIVES] += np.float32(amount)
     if rated:
         stats[row, RATING_SUM] += value
         stats[row, RATINGS] += np.float32(1)

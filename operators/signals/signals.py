@@ -19,7 +19,7 @@ from riverrank.state.journal import Journal
 from riverrank.state.messages import Feedback, SignalUpdate, decode_feedback, encode, told_last
 
 from .changes import Changes
-from .neighbour_lists import learn
+from .neighbour_lists import PLACES, learn
 from .pairs import paired_with
 from .steps import Steps
 
@@ -31,10 +31,13 @@ _COUNTS = "counts"
 
 
 class Counts(msgspec.Struct, array_like=True, tag=1):
-    """The numbers of a shard beside its table, kept under `counts`: layout 1."""
+    """The numbers of a shard beside its table, kept under `counts`: layout 1. `looks` float64 (PLACES, 2) are those of
+    `neighbour_lists.looked_at`, none where nothing was shown.
+    """
 
     events: int = 0
     ratings: tuple[float, float] = (0.0, 0.0)
+    looks: bytes = b""
 
 
 COUNTS = Layout("counts", Counts)
@@ -57,6 +60,7 @@ class Signals:
         self.journal = journal
         self.table = ItemTable(self.settings.neighbours)
         self.counts = Counts()
+        self._looks = np.zeros((PLACES, 2))
         self._decay = decay_of((self.settings.half_life_events, self.settings.trend_half_life_events))
         self._forgetting = np.float32(self.settings.forgetting)
         self._amounts = (ORDER_DECAY ** np.arange(self.settings.window)).astype(np.float32)  # by interactions between
@@ -78,6 +82,8 @@ class Signals:
         base, log = journal.load()
         if _COUNTS in base:
             signals.counts = COUNTS.decode(base.pop(_COUNTS))
+            if signals.counts.looks:
+                signals._looks = np.frombuffer(signals.counts.looks, "<f8").reshape(PLACES, 2).copy()
         signals.table.load(base)
         signals._cohorts.update(name for name in signals.table.rows if name.startswith(COHORT))
         for record in log:
@@ -126,9 +132,9 @@ class Signals:
                 continue
             self.counts.events += 1
             for outcome in feedback.outcomes:
-                for shown, label in zip(outcome.items, outcome.labels, strict=True):
-                    if not label and self._owns(shown):
-                        steps.count(shown, self.counts.events)
+                for place, (shown, label) in enumerate(zip(outcome.items, outcome.labels, strict=True)):
+                    if self._owns(shown):
+                        steps.show(shown, place, label > 0, self.counts.events)
             if item_id is not None and event.type in INTERACTIONS:
                 began = self._learn_interaction(item_id, feedback, steps)
                 if began >= 0 and feedback.reward > 0:
@@ -170,7 +176,7 @@ class Signals:
         rows = table.rows_of_each(steps.names, table.row)
         changes.fit(len(rows))
         changes.n = learn(
-            table.stats, table.at, self._decay, table.neighbours, table.weights, self._forgetting, rows,
+            table.stats, table.at, self._decay, table.neighbours, table.weights, self._forgetting, self._looks, rows,
             *steps.arrays(), *changes.arrays(),
         )  # fmt: skip
         return rows.tolist()
@@ -213,6 +219,7 @@ class Signals:
         self._taken = []
         if self.journal is not None and self._compact and self._is_worth_dumping(self.journal.length):
             # Only now: what is not in the log was sent.
+            self.counts.looks = self._looks.tobytes() if self._looks.any() else b""
             self.journal.compact({_COUNTS: COUNTS.encode(self.counts), **self.table.dump()})
             self._compact = False
         return [update]

@@ -9,7 +9,7 @@ class Steps:
     """Steps in their order, of names of items and cohorts; their rows are looked up by whoever takes the steps.
 
     >>> steps = Steps(np.ones(9, np.bool_), np.array([1.0, 0.5], np.float32))
-    >>> steps.count("shown", 7), steps.pair("taken", ["before"], [], True, None, None, 1.0, 0.0, False, 7)
+    >>> steps.show("shown", 0, False, 7), steps.pair("taken", ["before"], [], True, None, None, 1.0, 0.0, False, 7)
     (None, 1)
     >>> steps.names, len(steps.arrays()[0])
     (['shown', 'taken', 'before'], 2)
@@ -23,9 +23,11 @@ class Steps:
         self._owned, self._amounts = [owned], [amounts]
         self._owned_end, self._amounts_end = len(owned), len(amounts)
 
-    def count(self, name: str, now: int) -> None:
-        """Count `name` at event number `now` as shown and not taken."""
-        self.pair(name, [], [], True, None, None, 0.0, 0.0, False, now)
+    def show(self, name: str, place: int, taken: bool, now: int) -> None:
+        """Count `name` at event number `now` as shown at `place`, from 0 on, and not taken; where it was `taken`, that
+        is counted with the interaction.
+        """
+        self.pair(name, [], [], not taken, None, None, 0.0, 0.0, False, now, place)
 
     def pair(
         self,
@@ -39,6 +41,7 @@ class Steps:
         value: float,
         rated: bool,
         now: int,
+        place: int = -1,
     ) -> int:
         """Count an interaction with `name` if it `counts`, and pair it with `past`, newest first, and `members`.
 
@@ -57,7 +60,7 @@ class Steps:
         names.append(name)
         names += past
         names += members
-        self._steps.append((counts, rated, now, begin, len(past), len(names), own_at, amounts_at))  # by STEP
+        self._steps.append((counts, rated, now, begin, len(past), len(names), own_at, amounts_at, place))  # by STEP
         self._numbers.append((reward, value))
         return begin
 

@@ -3,13 +3,16 @@
 A choice is learned from with the features that the user was served by; what was not served is described beside them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from riverrank.operators.candidates.context import Context, context_of
+from riverrank.operators.candidates.context import NONE, Context, context_of
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
+from riverrank.operators.clicks.features import describe_list
 from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.models.inputs import Inputs
 from riverrank.operators.models.learner import Learner
 from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.prior import rating_before
@@ -25,6 +28,7 @@ from riverrank.state.messages import Feedback, Outcome
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import Prediction
 
+from . import attribution
 from .served import Served
 
 _BITS = np.dtype("<u4")
@@ -57,6 +61,22 @@ class Lesson:
     context: Context | None = None  # before the feedback, once it was asked for
 
 
+class ShownList(NamedTuple):
+    """The items of an impression: those that are `known`, bool (n,), as they look to the learner, None where none is;
+    the `logits` of clicks on all of them, float64 (n,); and the rows that clicks on its slate `taught` already.
+    """
+
+    served: Served | None
+    known: np.ndarray
+    logits: np.ndarray
+    taught: np.ndarray = NONE
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self.logits)
+
+
 class Learning:
     """Predicts, then learns, over the items of `index`. `predict`: whether anyone reads the predictions."""
 
@@ -69,7 +89,7 @@ class Learning:
         self.retriever = retriever
         self.predict = predict
         self.slates: Shown[Served] = Shown()  # by slate id
-        self.impressions: Shown[Served] = Shown()  # by event id
+        self.impressions: Shown[ShownList] = Shown()  # by event id
         self.joins = False  # whether impressions come
         self._unrated = rating_before(behaviour)
 
@@ -83,12 +103,13 @@ class Learning:
         """Keep what the items of an impression look like to the user's learner now, for when it is resolved."""
         self.joins = True
         event = lesson.feedback.event
-        rows = self.index.table.rows_of(dict.fromkeys(event.items or ()))
-        if not len(rows):
-            return
+        taught, kept = NONE, attribution.find(lesson.user.state, event.user_id, event.slate_id)
+        if kept is not None:
+            taught = kept.items["row"][: kept.taught]
+            attribution.forget(lesson.user.state, kept)  # the impression teaches the rest
         slate = self.slates.get(event.user_id, event.slate_id or "", self.index.releases)
-        shown = slate.of(rows) if slate is not None else None
-        shown = self._shown(rows, lesson, event.ts) if shown is None else shown
+        shown = self._shown(tuple(dict.fromkeys(event.items or ())), lesson, event.ts, slate)
+        shown = shown._replace(taught=taught)
         self.impressions.put(event.user_id, event.event_id, self.index.releases, shown)
 
     def forget(self, user_id: str) -> None:
@@ -109,19 +130,16 @@ class Learning:
     def _learn_outcome(self, outcome: Outcome, lesson: Lesson) -> None:
         """Predict, then learn from, each item of a resolved impression."""
         shown = self._as_shown(outcome, lesson)
-        rows = shown.candidates.rows.tolist() if shown is not None else []
-        place = {row: position for position, row in enumerate(rows)}
-        positions = [place.get(self.index.row(item_id), -1) for item_id in outcome.items]
-        chances = [UNKNOWN] * len(positions)
-        steps = [(at, bool(label)) for at, label in zip(positions, outcome.labels, strict=True) if at >= 0]
-        if shown is not None and steps:
-            chances = [probability(float(shown.logits[at])) if at >= 0 else UNKNOWN for at in positions]
-            picks, labels = zip(*steps, strict=True)
-            lesson.user.learner.learn_each(shown.inputs.pick(picks), labels, 1.0)
-        for item_id, chance, label in zip(outcome.items, chances, outcome.labels, strict=True):
+        labels = [label > 0 for label in outcome.labels]
+        if shown.served is not None:
+            known = np.array(labels)[shown.known]
+            new = np.flatnonzero(~np.isin(shown.served.candidates.rows, shown.taught))
+            lesson.user.learner.learn_each(shown.served.inputs.pick(new), known[new].tolist(), 1.0)
+        for item_id, logit, label in zip(outcome.items, shown.logits.tolist(), outcome.labels, strict=True):
             lesson.losses.append(1 - label)
             if self.predict:
-                lesson.predictions.append(_of_click(outcome.event_id, lesson.feedback.event, item_id, chance, label))
+                event, chance = lesson.feedback.event, probability(logit)
+                lesson.predictions.append(_of_click(outcome.event_id, event, item_id, chance, label))
 
     def _learn_interaction(self, lesson: Lesson) -> None:
         """Predict, then learn from, an interaction: that its item was preferred to a few, or a few to it.
@@ -144,8 +162,9 @@ class Learning:
                 chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
             if label and feedback.history_before().items[-1:] != (event.item_id,):  # else it is one act
                 lesson.losses.append(int(above >= self.behaviour.slate.size))
+            passed_over = self._above(lesson, row)
             if served.size > (position >= 0):
-                self._prefer(feedback, row, served, position, user.learner)
+                self._prefer(feedback, row, served, position, user.learner, len(passed_over or ()))
             else:
                 user.learner.learn(tried.inputs, at, label, _weight(feedback))
         if event.value is not None and rated:
@@ -158,11 +177,41 @@ class Learning:
         elif self.predict:
             lesson.predictions.append(_of_click(event.event_id, event, event.item_id or "", chance, label))
 
-    def _prefer(self, feedback: Feedback, row: int, served: Served, position: int, learner: Learner) -> None:
-        """Learn that the item of `row`, at `position` in what was served (-1: not in it), was preferred to a few, or
-        each of these to it where the feedback is negative.
+    def _above(self, lesson: Lesson, row: int) -> Inputs | None:
+        """Where the interaction names a slate of the user's last, and its item was taken: learn that the item of `row`
+        was preferred to those above it that were passed over; these are returned. Users read from the top (Joachims,
+        Optimizing search engines using clickthrough data, 2002), and what stands higher had the better place.
         """
-        n = self.behaviour.learner.negatives
+        feedback, user = lesson.feedback, lesson.user
+        event = feedback.event
+        slate = attribution.find(user.state, event.user_id, event.slate_id)
+        if slate is None or feedback.reward <= 0:
+            return None
+        self.joins = True
+        above = attribution.passed_over(user.state, self.index, slate, row)
+        since = feedback.history.since(slate.ts)
+        above = above[~np.isin(above, self.index.table.rows.find(since.items))]
+        above = above[above != row][: self.behaviour.learner.negatives]
+        if not len(above):
+            return None
+        rows = np.append(np.int32(row), above)
+        held = self.slates.get(event.user_id, event.slate_id or "", self.index.releases)
+        shown = held.of(rows) if held is not None else None
+        if shown is None:
+            context, candidates = self.retriever.find_shown(rows, slate.ts + 1, feedback)
+            shown = user.serve(self.index, candidates, context)
+        user.learner.prefer(shown.inputs, _weight(feedback), content_only=False)
+        return shown.inputs.pick(np.arange(1, len(rows)))
+
+    def _prefer(
+        self, feedback: Feedback, row: int, served: Served, position: int, learner: Learner, fewer: int = 0
+    ) -> None:
+        """Learn that the item of `row`, at `position` in what was served (-1: not in it), was preferred to a few,
+        `fewer` than are set, or each of these to it where the feedback is negative.
+        """
+        n = max(0, self.behaviour.learner.negatives - fewer)
+        if not n:
+            return
         draws = np.frombuffer(random_bits(self.behaviour.seed, f"against:{feedback.event.event_id}", n), _BITS)
         against, preferred = served.inputs.against(row, position, draws), feedback.reward > 0
         learner.prefer(against, _weight(feedback), preferred=preferred, content_only=position < 0)
@@ -175,22 +224,39 @@ class Learning:
             lesson.served = lesson.user.serve(self.index, self.retriever.find(context, hidden), context)
         return lesson.served
 
-    def _as_shown(self, outcome: Outcome, lesson: Lesson) -> Served | None:
-        """The items of an impression that are known, as they were when it was shown; where that is not held any more,
-        as they are now, but for a user who has done nothing since.
+    def _as_shown(self, outcome: Outcome, lesson: Lesson) -> ShownList:
+        """The items of an impression as they were when it was shown; where that is not held any more, as they are now,
+        but for a user who has done nothing since.
         """
         user_id = lesson.feedback.event.user_id
         held = self.impressions.get(user_id, outcome.event_id, self.index.releases)
         if held is not None:
             self.impressions.forget(user_id, outcome.event_id)
             return held
-        rows = self.index.table.rows_of(dict.fromkeys(outcome.items))
-        return self._shown(rows, lesson, outcome.ts) if len(rows) else None
+        return self._shown(outcome.items, lesson, outcome.ts, None)
 
-    def _shown(self, rows: np.ndarray, lesson: Lesson, ts: int) -> Served:
-        """`rows`, distinct, int32, as candidates at `ts` beside all that there are now."""
-        context, candidates = self.retriever.find_shown(rows, ts, lesson.feedback)
-        return lesson.user.serve(self.index, candidates, context)
+    def _shown(self, items: Sequence[str], lesson: Lesson, ts: int, slate: Served | None) -> ShownList:
+        """`items`, distinct, shown at `ts`, as they were on `slate`; what was not on it, beside all that there are now.
+        The learner sees the logit of a click where it sees the ranker's of others: the place is in it, and is not the
+        item's merit.
+        """
+        user, history = lesson.user, lesson.feedback.history.before(ts)
+        rows = self.index.table.rows.find(items)
+        known, logits = rows >= 0, np.zeros(len(rows))
+        served = slate.of(rows[known]) if slate is not None and known.any() else None
+        if served is None and known.any():
+            context, candidates = self.retriever.find_shown(rows[known], ts, lesson.feedback)
+            served = user.serve(self.index, candidates, context)
+        if served is not None:
+            logits[known] = served.inputs.ranker
+        clicks = user.ranker.clicks.logits(describe_list(items, rows, logits, self.index, history, ts))
+        if served is not None:
+            seen = clicks[known] if user.ranker.clicks.is_learned else logits[known]
+            inputs = Inputs(self.index, served.candidates, seen)
+            own = user.learner.logits(inputs)
+            clicks[known] += own - seen
+            served = Served(served.candidates, inputs, own)
+        return ShownList(served, known, clicks)
 
     def _described(self, rows: np.ndarray, lesson: Lesson) -> Served:
         """`rows`, distinct, int32, as candidates beside what was served."""

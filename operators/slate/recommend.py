@@ -23,6 +23,7 @@ from riverrank.state.messages import CacheWrite, Feedback, History
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import ModelInfo, Receipt, Slate, to_json
 
+from . import attribution
 from .explain import Explainer, Reasons
 from .learning import Learning, Lesson, User
 from .popular import PopularSlate
@@ -169,6 +170,7 @@ class Recommend:
         self.served.put(event.user_id, self.index.releases, served if pinnable is None else served.proposed())
         slots, reasons = self._slots(event.event_id, served, context, user)
         self.learning.offer(slate.slate_id, event.user_id, served, slots.rows)
+        attribution.keep(state, self.index, state.version, event.ts, slots.rows)
         return self.writer.write(slots, reasons, empty[: -len(NO_ITEMS)], b"}")
 
     def _without_oldest(self, state: LearnerState, ts: int, hidden: np.ndarray) -> np.ndarray:

@@ -31,7 +31,10 @@ def test_the_contract_of_the_types():
     assert {name: getattr(settings, name) for name in RewardSettings.__struct_fields__} == defaults
 
 
-@pytest.mark.parametrize(("type_", "value", "reward"), [("cart", None, 9.0), ("rate", 4.0, 1.0), ("rate", 3.9, -1.0)])
+@pytest.mark.parametrize(
+    ("type_", "value", "reward"),
+    [("cart", None, 9.0), ("rate", 4.0, 1.0), ("rate", 3.9, -0.05), ("rate", 2.0, -0.5), ("rate", -3.0, -1.0)],
+)
 def test_a_reward_is_what_the_settings_say_or_that_of_the_rating(type_, value, reward):
     assert reward_of(Event("e", type_, "u", 1, "i", value), RewardSettings(cart=9.0)) == reward
     assert reward_of(Event("e", "request", "u", 1), RewardSettings()) == 0.0

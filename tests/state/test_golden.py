@@ -59,6 +59,7 @@ PLAIN = {  # name: (value, encode, decode)
     "co-counts-1": (CoCounts(("a", "b"), b"\1" * 16, 3), CO_COUNTS.encode, CO_COUNTS.decode),
     "prior-1": (Prior(b"\1\2", (0.625, 40.0), 9), PRIOR.encode, PRIOR.decode),
     "counts-1": (Counts(9, (3.5, 2.0)), COUNTS.encode, COUNTS.decode),
+    "counts-1-looks": (Counts(9, (3.5, 2.0), b"\1" * 1024), COUNTS.encode, COUNTS.decode),
     "view-1": (Meta(4, {0: 9}, {0: (3.5, 2.0)}), META.encode, META.decode),
     "update-signals-5": (msgspec.structs.replace(SIGNALS, whole=b"", gone=()), encode, decode_update),
     "update-signals-5-whole": (SIGNALS, encode, decode_update),

@@ -40,7 +40,7 @@ TAKEN_BY = [  # one interaction of each type, in an order of their own
     ("dislike", "i-5", None),
     ("like", "i-6", None),
     ("cart", "i-7", None),
-    ("rate", "i-8", 2.0),
+    ("rate", "i-8", 0.0),
 ]
 EVENTS = [
     Event("e-erase", "erase", "u-1", NOW - 9_000_000),

@@ -219,16 +219,16 @@ def test_what_was_shown_is_learned_as_choices_among_what_was_refused(seed: int, 
     rng = np.random.default_rng(seed)
     prior = rng.normal(size=7)
     ours, twin = Ensemble(0.05, prior), Twin(0.05, prior)
-    inputs, positions = rng.normal(size=(30, 7)), rng.permutation(30)[: len(labels)]
+    inputs, ws = rng.normal(size=(len(labels), 7)), rng.random(len(labels))
     bias = expected = 0.3
-    for logit, label in zip(twin.logits(inputs[positions]), labels, strict=True):
+    for logit, label in zip(twin.logits(inputs), labels, strict=True):
         expected += BIAS_RATE * (label - probability(float(logit) + expected))
-    refused = [position for position, label in zip(positions, labels, strict=True) if not label]
-    bias = ours.learn_shown(inputs, positions, np.array(labels), bias)
+    refused = [position for position, label in enumerate(labels) if not label]
+    bias = ours.learn_shown(inputs, np.array(labels), bias, ws)
     assert bias == pytest.approx(expected, rel=1e-6)
-    for position, label in zip(positions, labels, strict=True):
+    for position, label in enumerate(labels):
         if label:
-            twin.choose(inputs[[position, *refused]], 0, 1.0)
+            twin.choose(inputs[[position, *refused]], 0, float(ws[position]))
     assert ours.weights == pytest.approx(np.array(twin.weights), rel=1e-9, abs=1e-12)
     assert ours.net.dump() == twin.net.dump()
 

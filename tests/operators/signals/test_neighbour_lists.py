@@ -4,8 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.changes import Changes
-from riverrank.operators.signals.neighbour_lists import count, learn, pair
+from riverrank.operators.signals.neighbour_lists import (
+    CLICKED,
+    EXPECTED,
+    LEAST_LOOKED,
+    LOOKS_KEPT,
+    PLACES,
+    SURE,
+    count,
+    learn,
+    looked_at,
+    pair,
+)
+from riverrank.operators.signals.signals import Signals
 from riverrank.operators.signals.steps import Steps
 from riverrank.state.item_tables import (
     AFTER,
@@ -19,6 +32,8 @@ from riverrank.state.item_tables import (
     RATINGS,
     ItemTable,
 )
+from riverrank.state.messages import Feedback, Outcome
+from riverrank.state.records.incoming import Event
 
 
 def test_a_list_of_another_width_is_refused_with_the_mend():
@@ -113,21 +128,22 @@ def test_pairs_are_added_as_plain_python_adds_them(table, rows, taken, members, 
     st.lists(st.integers(0, ROWS - 1), max_size=6),
     st.sampled_from([-1.0, 0.0, 0.3, 2.0]),
     st.booleans(),
+    st.sampled_from([1.0, 0.25]),
     st.integers(5, 50),
 )
-def test_interactions_are_counted_as_plain_python_counts_them(table, rows, reward, rated, now):
+def test_interactions_are_counted_as_plain_python_counts_them(table, rows, reward, rated, amount, now):
     decay = np.array([0.5, 0.9])
     stats, at = table.stats.astype(float), table.at.copy()
     for row in rows:
         stats[row, DECAYED] = stats[row, DECAYED] * decay ** (now - at[row]) + max(0.0, reward)
-        stats[row, POSITIVES if reward > 0 else NEGATIVES] += 1
+        stats[row, POSITIVES if reward > 0 else NEGATIVES] += amount
         if rated:
             stats[row, RATING_SUM] += 3.5
             stats[row, RATINGS] += 1
         at[row] = now
     changes = changes_of(table)
     for row in rows:
-        changes.n = count(table.stats, table.at, decay, row, reward, 3.5, rated, now, *arrays_of(changes))
+        changes.n = count(table.stats, table.at, decay, row, reward, 3.5, rated, amount, now, *arrays_of(changes))
     assert table.stats == pytest.approx(stats, rel=1e-5)
     assert table.at.tolist() == at.tolist()
     assert changes.rows[: changes.n].tolist() == list(dict.fromkeys(rows))
@@ -152,12 +168,12 @@ def test_a_block_is_learned_step_by_step(table, other, interactions):
         names = [f"i{of}" for of in rows[: 1 + taken]]
         steps.pair(names[0], names[1:], [f"i{of}" for of in cohorts], owned, *parts, 2.0, 3.5, owned, 60 + k)
         if owned:
-            others.n = count(other.stats, other.at, decay, row, 2.0, 3.5, True, 60 + k, *arrays_of(others))
+            others.n = count(other.stats, other.at, decay, row, 2.0, 3.5, True, 1.0, 60 + k, *arrays_of(others))
         other.at[cohorts] = 60 + k
         others.n = pair(other.neighbours, other.weights, FORGETTING, row, past, own, mine, taken, *arrays_of(others))
     if interactions:
         rows = np.array([table.rows[name] for name in steps.names], np.int32)
-        columns = (table.stats, table.at, decay, table.neighbours, table.weights, FORGETTING)
+        columns = (table.stats, table.at, decay, table.neighbours, table.weights, FORGETTING, np.zeros((PLACES, 2)))
         changes.n = learn(*columns, rows, *steps.arrays(), *arrays_of(changes))
     for name in table.columns:
         assert getattr(table, name).tolist() == getattr(other, name).tolist()
@@ -174,3 +190,36 @@ def test_released_rows_are_in_no_list(table, gone):
     assert table.neighbours.tolist() == expected[0].tolist()
     assert table.weights.tolist() == expected[1].tolist()
     assert np.flatnonzero(table.changed).tolist() == [0]
+
+
+@given(st.integers(0, 10**6), st.lists(st.tuples(st.integers(0, PLACES - 1), st.booleans()), max_size=30))
+def test_the_looks_that_a_place_gets_are_its_clicks_beside_what_its_items_would_get_elsewhere(seed, shown):
+    rng = np.random.default_rng(seed)
+    looks = rng.random((PLACES, 2)) * 50.0
+    clicked, expected = looks[:, CLICKED].copy(), looks[:, EXPECTED].copy()
+    for place, taken in shown:
+        stats = (rng.random(6) * 40).astype(np.float32)
+        clicked[place] = clicked[place] * LOOKS_KEPT + taken
+        liked, passed = float(stats[POSITIVES]), float(stats[NEGATIVES])
+        expected[place] = expected[place] * LOOKS_KEPT + (liked + 1) / (liked + passed + 10)
+        usual = (clicked.sum() + 1) / (expected.sum() + 1)
+        ratio = (clicked + SURE) / (expected + SURE / usual)
+        share = looked_at(place, taken, stats, looks)
+        assert share == pytest.approx(min(1.0, max(LEAST_LOOKED, ratio[place] / ratio[0])), rel=1e-6)
+    assert looks[:, CLICKED] == pytest.approx(clicked) and looks[:, EXPECTED] == pytest.approx(expected)
+
+
+def test_what_is_rarely_looked_at_is_hardly_passed_over():
+    """Items alike, of which those on the first place are clicked four times as often as those on the last."""
+    signals, rng = Signals(Behaviour(), 0), np.random.default_rng(5)
+    names = [f"i{k}" for k in range(8)]
+    for k in range(3000):
+        items = tuple(rng.permutation(names).tolist())
+        labels = tuple(int(rng.random() < 0.4 * 0.25 ** (place / 7)) for place in range(8))
+        outcome = Outcome(f"s{k}", k, items, labels)
+        signals.learn(Feedback(Event(f"e{k}", "request", "u", k), 0.0, (), (outcome,)))
+    signals.settle()
+    ratio = (signals._looks[:8, CLICKED] / signals._looks[:8, EXPECTED]) / (
+        signals._looks[0, CLICKED] / signals._looks[0, EXPECTED]
+    )
+    assert ratio == pytest.approx(0.25 ** (np.arange(8) / 7), abs=0.08)
