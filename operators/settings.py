@@ -145,6 +145,19 @@ class SourceSettings(Section):
     ] = ()
 
 
+class DomainSettings(Section):
+    """Several domains in one shop, such as books and films: a slate can be asked for one of them (`context.domain`)."""
+
+    attribute: Annotated[
+        str,
+        Meta(
+            max_length=100,
+            description='attribute of items, or "category", whose first value is the domain that an item is in; empty: '
+            "there are none, and `context.domain` asks for nothing",
+        ),
+    ] = ""
+
+
 class RankerSettings(Section):
     """The global ranker."""
 
@@ -310,6 +323,7 @@ class Behaviour(Section):
     embedding: EmbeddingSettings = EmbeddingSettings()
     autoencoder: AutoencoderSettings = AutoencoderSettings()
     sources: SourceSettings = SourceSettings()
+    domain: DomainSettings = DomainSettings()
     ranker: RankerSettings = RankerSettings()
     learner: LearnerSettings = LearnerSettings()
     slate: SlateSettings = SlateSettings()

@@ -53,5 +53,6 @@ def _events() -> list[Event]:
         shown = tuple(f"w{(number + k) % ITEMS}" for k in range(4)) if kind == "impression" else None
         of_item = None if kind in ("impression", "request") else item
         value = 1.0 + number % 5 if kind == "rate" else None
-        made.append(Event(f"warm-{number}", kind, f"u{number % USERS}", ts, of_item, value, shown))
+        context = {"device": "warm", "domain": f"b{number % 4}"} if number % 3 else None  # others are answered without
+        made.append(Event(f"warm-{number}", kind, f"u{number % USERS}", ts, of_item, value, shown, context=context))
     return made

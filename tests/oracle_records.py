@@ -88,6 +88,8 @@ class _Crowd:
             self.answers[user] += 1
             if rng.random() < 0.2:
                 event["context"] = {"device": rng.choice(("mobile", "tv")), "hour": rng.randrange(24)}
+            if self.stream.asks and rng.random() < 0.5:
+                event["context"] = event.get("context", {}) | {"domain": rng.choice(self.stream.asks)}
         return event
 
     def _turned(self, number: int) -> bool:

@@ -19,6 +19,7 @@ class Stream(NamedTuple):
     mix: Mapping[str, float] = USUAL
     turns: bool = False  # every taste changes half-way
     dirty: bool = False  # with redeliveries, late events and what cannot be used
+    asks: tuple[str, ...] = ()  # domains that every other slate is asked for
 
 
 ALL_KINDS = """
@@ -154,6 +155,27 @@ STREAMS: Mapping[str, Stream] = {
         events=750,
         items=100,
         mix=USUAL | {"erase": 0.2},
+    ),
+    "domains": Stream(
+        "slates of one domain, pinned and explored, with contexts of three shards",
+        """
+        [domain]
+        attribute = "brand"
+        [signals]
+        shards = 3
+        [rules]
+        pin = ["category=sport"]
+        [slate]
+        size = 6
+        candidates = 30
+        [exploration]
+        kind = "epsilon"
+        rate = 0.2
+        """,
+        seed=8,
+        events=300,
+        users=8,
+        asks=("Fox", "Lynx", "nobody"),
     ),
     "tree": Stream(
         "a learner of River's that is not linear",

@@ -13,12 +13,25 @@ import pytest
 TYPES = {"view", "click", "like", "dislike", "cart", "purchase", "rate", "impression", "profile", "request", "erase"}
 PROPOSING = {
     *("covisit", "embedding", "autoencoder", "sessions", "content", "cohort", "popular", "trending", "new"),
-    "repeat",
+    *("repeat", "context"),
 }
 REASONS = {  # because_you_disliked is none where a dislike is worth less than nothing
     *(f"because_you_{verb}" for verb in ("viewed", "clicked", "liked", "carted", "bought", "rated")),
     *("because_of_your_history", "like_your_history", "stated_preference", "cohort", "popular", "trending", "new"),
-    *("repeat", "rule", "novelty", "learner", "exploration", "category", "brand", "year", "price", "sale", "moods"),
+    *(
+        "context",
+        "repeat",
+        "rule",
+        "novelty",
+        "learner",
+        "exploration",
+        "category",
+        "brand",
+        "year",
+        "price",
+        "sale",
+        "moods",
+    ),
 }
 FAULTS = {"bad_encoding", "bad_json", "bad_field", "too_large", "late"}
 

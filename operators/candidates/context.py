@@ -1,11 +1,12 @@
 """The user as retrieval sees them: what they took, how much each counts, and what they stated."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from riverrank.operators.index.domains import ANY
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.state.messages import History, Seen
 
@@ -22,6 +23,8 @@ class Context(NamedTuple):
     `whole` int32 are the rows of the whole history, distinct, newest first, of which `rows` are the first.
     `again` int32 are the rows of the whole history, newest first, with repetitions, where those may be recommended.
     `own` is the slot of the user's own session, -1 where there is none.
+    `event_context` is the context of the event that is answered, None where it has none, and `domain` the domain that
+    it asks for (see index.domains).
     """
 
     rows: np.ndarray
@@ -31,6 +34,8 @@ class Context(NamedTuple):
     again: np.ndarray = NONE
     own: int = -1
     whole: np.ndarray = NONE
+    event_context: Mapping[str, Any] | None = None
+    domain: int = ANY
 
     @property
     def segment(self) -> int:
@@ -38,8 +43,16 @@ class Context(NamedTuple):
         return WARM if len(self.rows) else COLD
 
 
-def context_of(index: ItemIndex, history: Iterable[Seen], attributes: dict[str, Any], user_id: str = "") -> Context:
-    """The context from a history (newest last): its last `signals.window` distinct positive items that are known."""
+def context_of(
+    index: ItemIndex,
+    history: Iterable[Seen],
+    attributes: dict[str, Any],
+    user_id: str = "",
+    event_context: Mapping[str, Any] | None = None,
+) -> Context:
+    """The context from a history (newest last): its last `signals.window` distinct positive items that are known; and
+    from what the event that is answered says of where and when it is.
+    """
     entries = History.of(history)
     items, most = entries.items, index.behaviour.signals.window
     all_rows = index.table.rows.find(items)
@@ -49,7 +62,10 @@ def context_of(index: ItemIndex, history: Iterable[Seen], attributes: dict[str, 
     n = min(h, most)
     again = again[:m] if entries.kinds.translate(None, index.hidden_for_ever) else NONE
     own = index.sessions.slot(user_id)
-    return Context(whole[:n], recency_weights(n), attributes, kinds[:n], again, own, whole[:h])
+    domain = index.domains.asked(event_context)
+    return Context(
+        whole[:n], recency_weights(n), attributes, kinds[:n], again, own, whole[:h], event_context or None, domain
+    )
 
 
 @njit(cache=True)

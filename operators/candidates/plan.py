@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .context import NONE
+from .features import SHAPES
 from .query import Query
 from .source import Source
 from .sources.popular import Popular
@@ -17,8 +18,9 @@ FILL = "filler"  # what stands for it on a slate, where it is off
 
 class Plan(NamedTuple):
     """`reaching` are the methods `reach` of the sources that apply and reach, each with its first column of what is
-    reached; `describing` the methods `describe`, with the first column of all scores; `ranking` a function for each
-    source that ranks, whether it applies or not, which gives its list.
+    reached; `describing` the methods `describe`, with the first column of all scores; `filling` those that fill the
+    features that are no shapes of scores, with the column; `ranking` a function for each source that ranks, whether it
+    applies or not, which gives its list.
 
     A proposal p is the best `quotas[p]` of column `columns[p]` of what is reached or, where that is below 0, the first
     of list -1 - `columns[p]`; `bits[p]` is that of the source.
@@ -27,6 +29,7 @@ class Plan(NamedTuple):
     reaching: tuple[tuple[Callable[[Query, int], None], int], ...]
     ranking: tuple[Callable[[Query], np.ndarray], ...]
     describing: tuple[tuple[Callable[[Query, np.ndarray, int, np.ndarray, int], None], int], ...]
+    filling: tuple[tuple[Callable[[Query, np.ndarray, np.ndarray, int], None], int], ...]
     columns: np.ndarray
     quotas: np.ndarray
     bits: np.ndarray
@@ -39,10 +42,10 @@ def starts_of(sources: Sequence[Source]) -> list[int]:
 
 def plan_of(sources: Sequence[Source], asked: Sequence[bool], query: Query) -> Plan:
     """The plan for whoever `query` is of, and all of the same kind; whether each of `sources` is `asked`."""
-    reaching, describing, ranking = [], [], [_nothing]
+    reaching, describing, fills, ranking = [], [], [], [_nothing]
     proposals: list[tuple[int, int, int]] = []  # column, quota, bit
-    filling: list[tuple[int, int, int]] = []
-    column = 0
+    fillers: list[tuple[int, int, int]] = []
+    column, feature = 0, len(SHAPES) * sum(len(source.scores) for source in sources)
     for number, (source, start) in enumerate(zip(sources, starts_of(sources), strict=True)):
         applies = asked[number] and source.applies(query)
         quota, bit = query.most(source.quota) if source.quota else 0, 1 << number
@@ -50,7 +53,7 @@ def plan_of(sources: Sequence[Source], asked: Sequence[bool], query: Query) -> P
             if applies:
                 proposals.append((-1 - len(ranking), quota, bit))
             if source.name == FILLER and asked[number]:
-                filling.append((-1 - len(ranking), query.limit, bit))
+                fillers.append((-1 - len(ranking), query.limit, bit))
             ranking.append(source.rank if applies else _nothing)
         if source.reaches:
             if applies:
@@ -61,9 +64,13 @@ def plan_of(sources: Sequence[Source], asked: Sequence[bool], query: Query) -> P
             column += len(source.scores)
         if source.describes and applies:
             describing.append((source.describe, start))
-    proposals += filling
+        if applies:
+            fills += [(own.fill, at) for at, own in enumerate(source.features, feature)]
+        feature += len(source.features)
+    proposals += fillers
     columns, quotas, bits = np.array(proposals, np.int64).reshape(-1, 3).T.copy()
-    return Plan(tuple(reaching), tuple(ranking), tuple(describing), columns, quotas, bits.astype(np.uint32))
+    ways = tuple(reaching), tuple(ranking), tuple(describing), tuple(fills)
+    return Plan(*ways, columns, quotas, bits.astype(np.uint32))
 
 
 def _nothing(query: Query) -> np.ndarray:

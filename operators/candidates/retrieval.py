@@ -12,7 +12,7 @@ from riverrank.state.messages import Feedback
 
 from . import registry
 from .context import NONE, Context, context_of
-from .features import SHAPES, feature_space, shape, shape_found
+from .features import feature_space, shape, shape_found
 from .merging import gather, merge
 from .plan import FILL, FILLER, Plan, plan_of, starts_of
 from .query import Query
@@ -55,8 +55,8 @@ class Retriever:
         self.behaviour = behaviour
         self.index = index
         self.limit = behaviour.slate.candidates
-        self._sources = sources = registry.SOURCES
-        self._asked = registry.switched_on(behaviour.sources.off)
+        self._sources = sources = registry.sources_of(behaviour)
+        self._asked = registry.switched_on(behaviour.sources.off, sources)
         self.features = feature_space(sources)
         self.source_names = (*self.features.sources, FILL)
         on = [name for name, asked in zip(self.features.sources, self._asked, strict=True) if asked]
@@ -64,7 +64,7 @@ class Retriever:
         scores = [score for source in sources for score in source.scores]
         self._relative = np.array([score.relative for score in scores])
         self._covisit = next((source for source in sources if isinstance(source, Covisit)), Covisit())
-        self._plans: dict[tuple[bool, bool, bool], Plan] = {}  # by kind of context
+        self._plans: dict[tuple[bool, bool, bool, bool], Plan] = {}  # by kind of context
         column_scores = [
             number
             for source, at in zip(sources, starts_of(sources), strict=True)
@@ -72,13 +72,6 @@ class Retriever:
             if source.reaches
         ]
         self._column_scores = np.array(column_scores, np.int32)
-        first = len(SHAPES) * len(scores)
-        fills = [
-            feature.fill if asked else _fill_nothing
-            for source, asked in zip(sources, self._asked, strict=True)
-            for feature in source.features
-        ]
-        self._filling = list(enumerate(fills, first))
         self.query = Query(index, self.limit, len(column_scores))
         self._marked = np.zeros(0, np.int32)  # by row, -1 between calls
         self._scores = np.zeros((0, len(scores)), np.float32)
@@ -93,17 +86,18 @@ class Retriever:
         rows, proposed, scores = self._merge(plan, NONE if always is None else always)
         count = int(np.count_nonzero(proposed)) if always is not None else len(rows)
         self._describe(plan, rows, count, scores)
-        features, best = np.empty((len(rows), self.features.size)), np.empty(len(self._relative))
+        features, best = np.zeros((len(rows), self.features.size)), np.empty(len(self._relative))
         shape_found(scores, count, self._relative, best, features)
-        self._fill(rows, features)
+        self._fill(plan, rows, features)
         return Candidates(rows, features, proposed, best)
 
     def find_shown(self, rows: np.ndarray, ts: int, feedback: Feedback) -> tuple[Context, Candidates]:
         """`rows`, distinct, int32, in that order, as candidates beside all that there are now, and the context that
         they are candidates of: the user of `feedback` as they were when these were shown, at `ts`.
         """
-        history = feedback.history.before(ts)
-        context = context_of(self.index, history, feedback.attributes, feedback.event.user_id)
+        history, event = feedback.history.before(ts), feedback.event
+        shown_in = event.context if event.ts == ts else None  # else the event is what came after
+        context = context_of(self.index, history, feedback.attributes, event.user_id, shown_in)
         candidates = self.find(context, None, rows)
         return context, candidates.at(candidates.positions(rows))
 
@@ -116,9 +110,9 @@ class Retriever:
         gather(rows, scores, self._column_scores, *self.query.reached.arrays)
         self.query.reached.n = 0
         self._describe(plan, rows, len(rows), scores)
-        features = np.empty((len(rows), self.features.size))
+        features = np.zeros((len(rows), self.features.size))
         shape(scores, best, self._relative, features)
-        self._fill(rows, features)
+        self._fill(plan, rows, features)
         return features
 
     def strongest_history(self, context: Context, rows: np.ndarray) -> np.ndarray:
@@ -131,7 +125,8 @@ class Retriever:
 
     def _plan(self, context: Context) -> Plan:
         """What is asked for a context of this kind."""
-        kind = len(context.rows) > 0, bool(context.attributes), len(context.again) > 0
+        within = context.event_context is not None
+        kind = len(context.rows) > 0, bool(context.attributes), len(context.again) > 0, within
         plan = self._plans.get(kind)
         if plan is None:
             plan = self._plans[kind] = plan_of(self._sources, self._asked, self.query)
@@ -161,7 +156,7 @@ class Retriever:
             *query.allowed.arrays,
             self._slots(),
             self.limit,
-            query.index.popular(),
+            query.popular(),
             self._fill_bit,
             self.behaviour.slate.size,
             always,
@@ -192,13 +187,10 @@ class Retriever:
         for describe, column in plan.describing:
             describe(query, rows, proposed, scores, column)
 
-    def _fill(self, rows: np.ndarray, features: np.ndarray) -> None:
-        """Write the features that are no shapes of scores."""
+    def _fill(self, plan: Plan, rows: np.ndarray, features: np.ndarray) -> None:
+        """Write the features that are no shapes of scores, which are 0; those of a source that has nothing to say of
+        the user stay it.
+        """
         query = self.query
-        for column, fill in self._filling:
+        for fill, column in plan.filling:
             fill(query, rows, features, column)
-
-
-def _fill_nothing(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
-    """The column of a source that is off."""
-    features[:, column] = 0.0

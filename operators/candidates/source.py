@@ -23,7 +23,8 @@ class Score(NamedTuple):
 
 class Feature(NamedTuple):
     """A feature that is no shape of a score: `fill(query, rows, features, column)` writes its values for `rows`, int32
-    (c,), to the column of `features`, float64 (c, F). `prior` is the ranker's weight before anything is learned.
+    (c,), to the column of `features`, float64 (c, F), where the source applies; else they are 0. `prior` is the
+    ranker's weight before anything is learned.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Source:
 
     def applies(self, query: Query) -> bool:
         """Whether the source has anything to say of this user. It is asked once for all users of a kind: it may go by
-        whether the context has `rows`, `attributes` and `again`, and by nothing else.
+        whether the context has `rows`, `attributes`, `again` and `event_context`, and by nothing else.
         """
         return True
 

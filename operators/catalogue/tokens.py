@@ -3,8 +3,10 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
+from riverrank.state.hashing import hash32
 from riverrank.state.records.bounds import fits
 from riverrank.state.records.incoming import Item
 
@@ -14,6 +16,10 @@ MAX_VALUE_BYTES = 256  # longer categories and values of attributes name nothing
 LARGEST_EXPONENT = 1023  # of a float
 COHORT = "\x00"  # begins the name of a cohort's list, which no item can have
 MAX_COHORTS = 8
+CONTEXT = COHORT + COHORT  # begins that of the list of what is taken in a context
+MAX_CONTEXTS = 4
+CONTEXT_BUCKETS = 4096  # that the values of one name share: what is kept of a context names no value of it
+HOUR, HOURS = "hour", 4  # the name of an hour of the day, of which as many are one value
 
 
 def tokens_of(item: Item) -> list[str]:
@@ -37,6 +43,15 @@ def _tokens(item: Item) -> Iterator[str]:
                 yield f"{name}={single}"
             elif isinstance(single, int | float):
                 yield f"{name}={_bucket(single)}"
+
+
+def first_value(item: Item, prefix: str) -> str | None:
+    """The first value of the item's tokens that begin with `prefix`, `name=`; None where there is none.
+
+    >>> first_value(Item("i", 1, categories=("books", "crime")), "category=")
+    'books'
+    """
+    return next((token[len(prefix) :] for token in _tokens(item) if token.startswith(prefix)), None)
 
 
 def names(text: str) -> bool:
@@ -90,6 +105,39 @@ def token_of(rule: str) -> str:
             f"one that holds {value}, or '{name}=\"{value}\"' where the attribute is text"
         )
     return rule
+
+
+def context_tokens(context: Mapping[str, Any]) -> list[str]:
+    """What an event's context says, as `name=value`: the first MAX_CONTEXTS names with a single value. An hour of the
+    day is the block of HOURS that it lies in.
+
+    >>> context_tokens({"device": "mobile", "hour": 22, "app": True, "size": [3, 4], "price": 9.9, "store": 17})
+    ['device=mobile', 'hour=20~', 'app=True', 'store=17']
+    """
+    found = []
+    for name, value in context.items():
+        if isinstance(value, str | int) and value != "":
+            token = f"{name}={value}"
+            if name == HOUR and isinstance(value, int) and 0 <= value < 24:
+                token = f"{name}={value // HOURS * HOURS}~"
+            if names(token):
+                found.append(token)
+                if len(found) == MAX_CONTEXTS:
+                    break
+    return found
+
+
+def contexts(context: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The names of the lists of what is taken in a context: one for each of its tokens. Values beyond CONTEXT_BUCKETS
+    of one name share lists.
+    """
+    return tuple(map(_context_name, context_tokens(context))) if context else ()
+
+
+@lru_cache(maxsize=65_536)
+def _context_name(token: str) -> str:
+    name, _, _ = token.partition("=")
+    return f"{CONTEXT}{name}#{hash32(token) % CONTEXT_BUCKETS}"
 
 
 def cohorts(attributes: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 from numba import njit
-from riverrank.operators.catalogue.tokens import COHORT, MAX_TOKENS, token_of, tokens_of
+from riverrank.operators.catalogue.tokens import COHORT, MAX_TOKENS, first_value, token_of, tokens_of
 from riverrank.operators.catalogue.vectors import DIMENSIONS, vector_of
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.sessions import Sessions
@@ -30,6 +30,7 @@ from riverrank.state.messages import (
 from riverrank.state.records.incoming import Item
 
 from .apply_updates import apply_autoencoder, apply_signals, apply_vectors
+from .domains import Domains
 from .item_weights import ItemWeights
 from .lists import POPULAR, Lists
 from .pool import Pool
@@ -79,6 +80,7 @@ class ItemIndex:
         self.token_names, self.token_numbers = self.vocabulary.names, self.vocabulary.numbers
         self.tokens_of_value = self.vocabulary.by_value
         self.weights: dict[int, Weights] = {}
+        self.domains = Domains(behaviour.domain.attribute)
         self._cohorts: set[int] = set()  # rows of the cohorts: those that SIGNALS holds, which bounds them
         self._fit()
         self._excluded = frozenset(map(token_of, behaviour.rules.exclude))
@@ -272,6 +274,7 @@ class ItemIndex:
         self.vocabulary.fit(capacity)
         self.sessions.fit(capacity)
         self.item_weights.fit(capacity)
+        self.domains.fit(capacity)
 
     def _enter(self, row: int, item_id: str) -> None:
         """Begin a row of the arrays; one without a catalogue entry may be servable."""
@@ -317,6 +320,7 @@ class ItemIndex:
         table.release(gone)
         self.sessions.release(gone)
         self.item_weights.release(gone)
+        self.domains.release(gone)
         self.releases += 1
         self.servable[gone] = self.available[gone] = self.known[gone] = False
         self.content[gone] = 0.0
@@ -348,6 +352,8 @@ class ItemIndex:
         self.available[row] = item.available and not item.deleted
         allowed = self._excluded.isdisjoint(names) and not item.item_id.startswith(COHORT)
         self.servable[row] = self.available[row] and allowed
+        if self.domains.prefix:
+            self.domains.put(row, first_value(item, self.domains.prefix), self.servable[row])
         self.born[row] = item.published_ts if item.published_ts is not None else item.ts
         self.lists.change(row, np.append(before, self.tokens[row]))
         self._pool.catalogue_changed()

@@ -157,11 +157,13 @@ class Ranker:
             self._learn_shown(feedback)
         if event.type == "impression" and sampled:
             self._show(feedback)
+        user = f"{event.user_id}:{feedback.epoch}"  # who was erased has chosen from nothing
+        if event.type == "request" and event.context and sampled:  # what is chosen next is chosen from its answer
+            self.served.put(user, self.index.releases, self._find(feedback, feedback.history))
         if feedback.reward <= 0:
             return
         self.reward += (feedback.reward - self.reward) / min(self.version, AVERAGED)
         weight = min(MOST_WEIGHT, feedback.reward / self.reward)
-        user = f"{event.user_id}:{feedback.epoch}"  # who was erased has chosen from nothing
         # What was there after things that happened later says nothing of a choice from before them.
         served = None if feedback.is_behind else self.served.pop(user, self.index.releases)
         if served is None and sampled and not feedback.history:
@@ -179,8 +181,9 @@ class Ranker:
 
     def _find(self, feedback: Feedback, history: History) -> tuple[int, Candidates]:
         """What RECOMMEND, with this index, chooses from for the user with that history, and the segment."""
-        context = context_of(self.index, history, feedback.attributes, feedback.event.user_id)
-        hidden = self.index.table.rows_of(self.hiding.among(history, feedback.event.ts))
+        event = feedback.event
+        context = context_of(self.index, history, feedback.attributes, event.user_id, event.context)
+        hidden = self.index.table.rows_of(self.hiding.among(history, event.ts))
         return context.segment, self.retriever.find(context, self.index.hash[hidden])
 
     def _learn_shown(self, feedback: Feedback) -> None:

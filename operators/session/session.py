@@ -140,7 +140,7 @@ class Session:
 
     def routes(self, feedback: Feedback) -> tuple[int, ...]:
         """The shards of SIGNALS that have something to learn from `feedback`: those of the items it is about, and where
-        it is positive those of what it is paired with, items taken before and the user's cohorts.
+        it is positive those of what it is paired with: items taken before, the user's cohorts, and its context.
         """
         event, shards = feedback.event, self.behaviour.signals.shards
         if event.type == "erase":
@@ -161,12 +161,13 @@ class Session:
 
         A user's feedbacks of one SAMPLING_BUCKET_MS go together: a choice is learned from the answer before it.
         """
-        if not (feedback.outcomes or feedback.reward > 0 or feedback.event.type == "impression"):
+        event = feedback.event
+        asks_within = event.type == "request" and bool(event.context)  # from its answer the user chooses next
+        if not (feedback.outcomes or feedback.reward > 0 or event.type == "impression" or asks_within):
             return False
         self.sent += 1
         if self.sent <= self.behaviour.embedding.warmup_events:
             return True
-        event = feedback.event
         stretch = f"sample:{event.user_id}:{event.ts // SAMPLING_BUCKET_MS}"
         return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, stretch)
 

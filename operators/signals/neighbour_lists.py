@@ -9,9 +9,11 @@ from numba import njit
 from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, RATING_SUM, RATINGS
 
 # Columns of a step: whether it counts, whether it is a rating, at which event, where it begins in the rows, how many
-# were taken before it, where it ends in the rows, where its part of `own` and of `amounts` begins, and the place on the
-# list that it was shown on, -1 for an interaction.
-STEP = COUNTS, RATED, NOW, BEGIN, TAKEN, END, OWN_AT, AMOUNTS_AT, PLACE = tuple(range(9))
+# were taken before it, where it ends in the rows, where its part of `own` and of `amounts` begins, the place on the
+# list that it was shown on, -1 for an interaction; and how many rows after the item, what was taken and the user's
+# cohorts, are not of the context that it happened in.
+STEP = COUNTS, RATED, NOW, BEGIN, TAKEN, END, OWN_AT, AMOUNTS_AT, PLACE, STATED = tuple(range(10))
+SLOWLY = 16  # times as long as others remember, the lists of contexts do: each is told of a large part of all there is
 PLACES = 64  # of a list: the last is for all that follow
 CLICKED, EXPECTED = 0, 1  # columns of `looks`
 LOOKS_KEPT = 0.9999  # of a place's looks, with each new one
@@ -27,7 +29,7 @@ def learn(  # type: ignore[no-untyped-def]
     """One interaction a step: `count` it, where it counts, and `pair` it; of a cohort, note when it was told. What was
     shown and not taken counts by the share of looks that its place gets, which `looks` float64 (PLACES, 2) tells.
 
-    `steps` int64 (s, 9) has the columns of STEP. `of` int32 are the rows, first that of the item. `numbers` float64
+    `steps` int64 (s, 10) has the columns of STEP. `of` int32 are the rows, first that of the item. `numbers` float64
     (s, 2) are reward and value.
     """
     for k in range(len(steps)):
@@ -45,7 +47,7 @@ def learn(  # type: ignore[no-untyped-def]
             at[cohort] = now
         n = pair(
             neighbours, weights, forgetting, row, of[begin + 1 : end],
-            own[step[OWN_AT] :], amounts[step[AMOUNTS_AT] :], taken,
+            own[step[OWN_AT] :], amounts[step[AMOUNTS_AT] :], taken, step[STATED], now,
             entry_of, rows, counted, renewals, cells, n,
         )  # fmt: skip
     return n
@@ -91,12 +93,16 @@ def count(stats, at, decay, row, reward, value, rated, amount, now, entry_of, ro
 
 
 @njit(cache=True)
-def pair(neighbours, weights, forgetting, row, past, own, amounts, taken, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
+def pair(  # type: ignore[no-untyped-def]
+    neighbours, weights, forgetting, row, past, own, amounts, taken, stated, now,
+    entry_of, rows, counted, renewals, cells, n,
+):  # fmt: skip
     """Tell the lists of `past`, int32 (p,), of `row`, and the list of `row` of the first `taken` of `past`, which are
-    what the user took before it; the others are the user's cohorts.
+    what the user took before it; the others are the user's cohorts, and from `stated` on contexts.
 
     `own` bool (p + 1,) says which lists are of this shard, that of `row` last; `amounts` float32 (taken,) is what each
-    pair weighs, with a cohort 1. Both may be longer. A list forgets a little each time. On a full list a newcomer first
+    pair weighs, with a cohort 1. Both may be longer. A list forgets a little each time, that of a context one time in
+    SLOWLY, as the number `now` of the event draws. On a full list a newcomer first
     wears down the weakest, and takes its position once nothing of it is left, so that what comes often stays (Yang et
     al., HeavyKeeper, 2018, without its dice). Costs 4 us for 20 lists of 60 neighbours.
     """
@@ -106,8 +112,9 @@ def pair(neighbours, weights, forgetting, row, past, own, amounts, taken, entry_
             of = past[k]
             amount = amounts[k] if k < taken else np.float32(1)
             entry, n = enter(of, entry_of, rows, counted, renewals, cells, n)
-            renewals[entry] += 1
-            forget(weights[of], forgetting)
+            if k < stated or is_drawn(now):
+                renewals[entry] += 1
+                forget(weights[of], forgetting)
             position = find(neighbours[of], row)
             if position >= 0:
                 weights[of, position, AFTER] += amount
@@ -161,6 +168,12 @@ def enter(row, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-
         renewals[entry] = 0
         cells[entry, :] = False
     return entry, n
+
+
+@njit(cache=True)
+def is_drawn(now):  # type: ignore[no-untyped-def]
+    """Whether event number `now` is one of SLOWLY, drawn by its digits (Knuth's multiplicative hash)."""
+    return ((np.int64(now) * 2654435761) & 0xFFFFFFFF) >> 16 & (SLOWLY - 1) == 0
 
 
 @njit(cache=True)

@@ -1,15 +1,16 @@
 """SIGNALS: what items tell about each other, learned from all users' feedback by one shard of the items.
 
 Decayed popularity, likes and dislikes, ratings, and for each item a bounded list of the items that are taken with it,
-with forgetting. A cohort (a stated attribute of users) has such a list as well, under a name no item can have. Items
-and cohorts are bounded apart: what users state of themselves must not push out what they take.
+with forgetting. A cohort (a stated attribute of users, or a value of the context that they act in) has such a list as
+well, under a name no item can have. Items and cohorts are bounded apart: what users state must not push out what they
+take.
 """
 
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from riverrank.operators.catalogue.tokens import COHORT, MAX_COHORTS
+from riverrank.operators.catalogue.tokens import COHORT, CONTEXT, MAX_COHORTS, MAX_CONTEXTS
 from riverrank.operators.settings import Behaviour
 from riverrank.state.codec import Layout
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
@@ -27,6 +28,7 @@ ORDER_DECAY = 0.9  # of a pair's weight, for each interaction that lies between
 DUMPED_BYTES = 1 << 15  # of the table at most, for each record of the log that a dump replaces: some 10 us
 BLOCK = 16  # feedbacks at most that are put into the table at once
 COHORTS = 8  # rows of the table for each that a cohort may have
+MAX_MEMBERS = MAX_COHORTS + MAX_CONTEXTS  # that one feedback is told to
 _COUNTS = "counts"
 
 
@@ -64,10 +66,10 @@ class Signals:
         self._decay = decay_of((self.settings.half_life_events, self.settings.trend_half_life_events))
         self._forgetting = np.float32(self.settings.forgetting)
         self._amounts = (ORDER_DECAY ** np.arange(self.settings.window)).astype(np.float32)  # by interactions between
-        self._all_owned = np.ones(self.settings.window + MAX_COHORTS + 1, np.bool_)
+        self._all_owned = np.ones(self.settings.window + MAX_MEMBERS + 1, np.bool_)
         self._changes = Changes(self.table)
         self._cohorts: set[str] = set()  # names of those in the table, or in the step that is to be taken
-        self._most_cohorts = max(MAX_COHORTS, self.settings.items // COHORTS)
+        self._most_cohorts = max(MAX_MEMBERS, self.settings.items // COHORTS)
         self._gone: list[str] = []  # cohorts that were given up since the last update
         self._taken: list[tuple[int, int]] = []  # keys of users and the row that each took, -1: is erased
         self._block: list[Feedback] = []  # not yet in the table
@@ -108,7 +110,7 @@ class Signals:
         """Put into the table what was learned and is not there yet: all at once, unless rows are to be released."""
         block, self._block = self._block, []
         rows = [self._most_rows(feedback) for feedback in block]
-        cohorts_ = sum([MAX_COHORTS for feedback in block if feedback.attributes])
+        cohorts_ = sum(map(_most_cohorts, block))
         has_room = len(self._cohorts) + cohorts_ <= self._most_cohorts
         if has_room and len(self.table.rows) + sum(rows) <= self.settings.items:
             self._learn(block)
@@ -120,7 +122,8 @@ class Signals:
     def _most_rows(self, feedback: Feedback) -> int:
         """How many rows the feedback may begin."""
         shown = sum([len(outcome.items) for outcome in feedback.outcomes]) if feedback.outcomes else 0
-        return 0 if feedback.event.type == "erase" else 1 + self.settings.window + MAX_COHORTS + shown
+        others = MAX_MEMBERS if feedback.event.context else MAX_COHORTS
+        return 0 if feedback.event.type == "erase" else 1 + self.settings.window + others + shown
 
     def _learn(self, block: Sequence[Feedback]) -> None:
         steps = Steps(self._all_owned, self._amounts)
@@ -147,7 +150,8 @@ class Signals:
 
         The lists of the item, of what the user took before it, and of the user's cohorts are told of each other.
         """
-        own, value, now = self._owns(item_id), feedback.event.value, self.counts.events
+        event, now = feedback.event, self.counts.events
+        own, value = self._owns(item_id), event.value
         past, members = paired_with(feedback, self.settings.window)
         owned = amounts = None
         if self.settings.shards > 1:
@@ -162,10 +166,13 @@ class Signals:
         if members:
             self._admit(members)
         counts = own and not _is_repeated(feedback)
-        rated = counts and value is not None and EVENT_TYPES[feedback.event.type].is_rating
+        rated = counts and value is not None and EVENT_TYPES[event.type].is_rating
         if rated and value is not None:
             self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
-        began = steps.pair(item_id, past, members, counts, owned, amounts, feedback.reward, value or 0.0, rated, now)
+        began = steps.pair(
+            item_id, past, members, counts, owned, amounts, feedback.reward, value or 0.0, rated, now,
+            contexts=sum([name.startswith(CONTEXT) for name in members]) if event.context else 0,
+        )  # fmt: skip
         return began if own else -1
 
     def _run(self, steps: Steps) -> list[int]:
@@ -269,6 +276,11 @@ class Signals:
         table, now = self.table, self.counts.events
         table.stats[rows, DECAYED] *= self._decay ** (now - table.at[rows])[:, None]
         table.at[rows] = now
+
+
+def _most_cohorts(feedback: Feedback) -> int:
+    """How many cohorts the feedback may begin."""
+    return (MAX_COHORTS if feedback.attributes else 0) + (MAX_CONTEXTS if feedback.event.context else 0)
 
 
 def _is_repeated(feedback: Feedback) -> bool:

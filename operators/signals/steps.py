@@ -42,8 +42,10 @@ class Steps:
         rated: bool,
         now: int,
         place: int = -1,
+        contexts: int = 0,
     ) -> int:
-        """Count an interaction with `name` if it `counts`, and pair it with `past`, newest first, and `members`.
+        """Count an interaction with `name` if it `counts`, and pair it with `past`, newest first, and `members`, the
+        last so many of which are `contexts`.
 
         Returns where `names` goes on with it.
         """
@@ -60,7 +62,9 @@ class Steps:
         names.append(name)
         names += past
         names += members
-        self._steps.append((counts, rated, now, begin, len(past), len(names), own_at, amounts_at, place))  # by STEP
+        stated = len(past) + len(members) - contexts
+        step = (counts, rated, now, begin, len(past), len(names), own_at, amounts_at, place, stated)  # by STEP
+        self._steps.append(step)
         self._numbers.append((reward, value))
         return begin
 

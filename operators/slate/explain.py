@@ -9,9 +9,10 @@ from riverrank.operators.candidates.features import FeatureSpace
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.candidates.sources.cohort import Cohort
 from riverrank.operators.candidates.sources.content import Content
+from riverrank.operators.candidates.sources.context import EventContext
 from riverrank.operators.candidates.sources.covisit import Covisit
 from riverrank.operators.candidates.sources.popular import Popular
-from riverrank.operators.catalogue.tokens import cohorts
+from riverrank.operators.catalogue.tokens import cohorts, context_tokens
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.index.text_arena import TextArena
 from riverrank.operators.models.inputs import Inputs
@@ -21,7 +22,8 @@ from riverrank.state.records.outgoing import Cause, to_json
 from .rules import Rules, strongest_token
 
 MOST = 3
-POPULARITY, HISTORY, CONTENT, COHORT = Popular.reason, Covisit.reason, Content.reason, Cohort.reason
+POPULARITY, HISTORY, CONTENT = Popular.reason, Covisit.reason, Content.reason
+COHORT, CONTEXT = Cohort.reason, EventContext.reason
 STATED, EXPLORATION = "stated_preference", "exploration"
 RULE, NOVELTY, LEARNER = "rule", "novelty", "learner"
 NONE = -1  # no item, no token, no phrase
@@ -96,13 +98,14 @@ class Explainer:
         self.codes = (*dict.fromkeys([POPULARITY, *of_feature, RULE, NOVELTY, LEARNER]),)
         self._code_of_feature = np.array([self.codes.index(code) for code in of_feature], np.int32)
         self._rule, self._novelty, self._learner = map(self.codes.index, (RULE, NOVELTY, LEARNER))
-        self._history, self._content, self._cohort = (
-            self.codes.index(code) if code in self.codes else NONE for code in (HISTORY, CONTENT, COHORT)
+        self._history, self._content, self._cohort, self._context = (
+            self.codes.index(code) if code in self.codes else NONE for code in (HISTORY, CONTENT, COHORT, CONTEXT)
         )
         self.phrases = Phrases()
         self._by_code = np.array([self.phrases.add(code) for code in self.codes], np.int32)
         self._stated, self._exploration = self.phrases.add(STATED), self.phrases.add(EXPLORATION)
         self._own_cohort = self.phrases.add(COHORT)  # its value is the user's
+        self._own_context = self.phrases.add(CONTEXT)  # its value is that of the event that is answered
         self._because = np.full(256, self.phrases.add(HISTORY), np.int32)  # by the code of the interaction's type
         for code, verb in verbs().items():
             self._because[code] = self.phrases.add(f"because_you_{verb}")
@@ -171,9 +174,13 @@ class Explainer:
     def _phrases_for(self, context: Context) -> np.ndarray:
         """The phrase of each code for this user: int32."""
         cohort = next((text[1:] for text in cohorts(context.attributes)), None) if context.attributes else None
-        if cohort is None and len(context.rows):
+        within = next(iter(context_tokens(context.event_context)), None) if context.event_context else None
+        if cohort is None and within is None and len(context.rows):
             return self._by_code
         by_code = self._by_code.copy()
+        if within is not None and self._context != NONE:
+            self.phrases.put(self._own_context, CONTEXT, within)
+            by_code[self._context] = self._own_context
         if cohort is not None and self._cohort != NONE:
             self.phrases.put(self._own_cohort, COHORT, cohort)
             by_code[self._cohort] = self._own_cohort

@@ -266,9 +266,9 @@ class Learning:
 
     def _context(self, lesson: Lesson) -> Context:
         if lesson.context is None:
-            feedback = lesson.feedback
+            feedback, event = lesson.feedback, lesson.feedback.event
             history = feedback.history_before()
-            lesson.context = context_of(self.index, history, feedback.attributes, feedback.event.user_id)
+            lesson.context = context_of(self.index, history, feedback.attributes, event.user_id, event.context)
         return lesson.context
 
 

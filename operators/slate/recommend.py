@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from riverrank.operators.candidates.context import Context, context_of
+from riverrank.operators.candidates.query import servable_for
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.candidates.sources.new import New
 from riverrank.operators.index.item_index import ItemIndex
@@ -146,12 +147,13 @@ class Recommend:
         them, and make slots of the best.
         """
         event, state = feedback.event, user.state
-        context = context_of(self.index, history, feedback.attributes, event.user_id)
+        context = context_of(self.index, history, feedback.attributes, event.user_id, event.context)
         hidden = self.hiding.hidden(state, event.ts)
-        pinnable = self.rules.pinnable(hidden)
+        pinnable = self.rules.pinnable(hidden, servable_for(context, self.index))
         candidates = self.retriever.find(context, hidden, pinnable)
         if not candidates.size and len(hidden):
-            candidates = self.retriever.find(context, self._without_oldest(state, event.ts, hidden))
+            popular = self.retriever.query.popular()  # of the domain that was asked for
+            candidates = self.retriever.find(context, self._without_oldest(state, event.ts, hidden, popular))
         slate = Slate(
             slate_id=f"{event.user_id}:{state.version}",
             user_id=event.user_id,
@@ -173,11 +175,11 @@ class Recommend:
         attribution.keep(state, self.index, state.version, event.ts, slots.rows)
         return self.writer.write(slots, reasons, empty[: -len(NO_ITEMS)], b"}")
 
-    def _without_oldest(self, state: LearnerState, ts: int, hidden: np.ndarray) -> np.ndarray:
-        """Of what is `hidden`, uint32, all but a slate's worth of what was hidden longest among the most popular, which
-        is all that a slate is filled up with: nobody is to see an empty shelf.
+    def _without_oldest(self, state: LearnerState, ts: int, hidden: np.ndarray, popular: np.ndarray) -> np.ndarray:
+        """Of what is `hidden`, uint32, all but a slate's worth of what was hidden longest among the most `popular`
+        rows, which is all that a slate is filled up with: nobody is to see an empty shelf.
         """
-        marks = self.index.hash[self.index.popular()]
+        marks = self.index.hash[popular]
         marks = marks[np.isin(marks, hidden)]
         back = self.hiding.oldest(state, ts, marks, self.behaviour.slate.size)
         return hidden[~np.isin(hidden, marks[back])]

@@ -73,10 +73,10 @@ class Rules:
         met = positions >= 0
         return Pins(positions[met], self._pins[met])
 
-    def pinnable(self, seen: np.ndarray | None) -> np.ndarray | None:
+    def pinnable(self, seen: np.ndarray | None, servable: np.ndarray) -> np.ndarray | None:
         """Rows that have a pinned token, to be candidates whatever the sources say: distinct, int32, None for none.
 
-        Not those whose hash is in `seen`.
+        Those that are `servable`, bool by row, and whose hash is not in `seen`.
         """
         if not self.pinned:
             return None
@@ -84,12 +84,12 @@ class Rules:
         numbers = [index.token_numbers[token] for token in dict.fromkeys(self.pinned) if token in index.token_numbers]
         if not numbers:
             return None
-        rows = np.unique(np.concatenate([self._best(number, seen) for number in numbers]))
+        rows = np.unique(np.concatenate([self._best(number, seen, servable) for number in numbers]))
         return rows if len(rows) else None
 
-    def _best(self, token: int, seen: np.ndarray | None) -> np.ndarray:
+    def _best(self, token: int, seen: np.ndarray | None, servable: np.ndarray) -> np.ndarray:
         rows = self.index.best_of(token)
-        rows = rows[self.index.servable[rows]]
+        rows = rows[servable[rows]]
         return (rows if seen is None else rows[~np.isin(self.index.hash[rows], seen)])[:PINNABLE]
 
     def _fit(self) -> None:

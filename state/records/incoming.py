@@ -43,7 +43,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
         _means("the slate that was shown, or that the user acted on", maxLength=MAX_SLATE_ID_BYTES),
     ] = None
     context: Annotated[
-        dict[str, Any] | None, _means("such as the device; 1 KB as JSON; nothing is learned from it yet")
+        dict[str, Any] | None,
+        _means("where and when, such as device, hour or page: the first four names with a short value; 1 KB as JSON"),
     ] = None
     attributes: Annotated[
         dict[str, Any] | None, _means("what a `profile` states: names, and a value or a list of values; 8 KB as JSON")

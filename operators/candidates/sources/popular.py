@@ -25,7 +25,7 @@ class Popular(Source):
         self.features = (Feature("likes", _fill_likes),)
 
     def rank(self, query: Query) -> np.ndarray:
-        return query.index.popular()[:PROPOSABLE]
+        return query.popular()[:PROPOSABLE]
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
         query.index.decayed_into(rows, POPULARITY, scores, column)

@@ -11,8 +11,6 @@ from ..source import Feature, Score, Source
 RECENCY = 0.9  # weight of an interaction beside the next newer one
 _RECENCIES = (RECENCY ** np.arange(MOST_HISTORY)).astype(np.float32)
 
-NOTHING = np.int32(-1)
-
 
 class Repeat(Source):
     """How often and how lately the user took the item, and whether it is what they took last."""
@@ -51,8 +49,7 @@ def reach(again, recencies, column, slot, rows, scores, n):  # type: ignore[no-u
 
 
 def _fill_last(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
-    again = query.context.again
-    note_last(rows, again[0] if len(again) else NOTHING, features, column)
+    note_last(rows, query.context.again[0], features, column)
 
 
 @njit(cache=True)

@@ -23,6 +23,7 @@ from riverrank.state.records.incoming import Event, Item
 BEHAVIOUR = Behaviour(slate=SlateSettings(hide=()))
 HISTORY = (Seen("i4", 1, 1.0), Seen("i0", 2, 1.0))
 ATTRIBUTES = {"age_band": "25-34"}
+CONTEXT = {"device": "tv"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def index() -> ItemIndex:
     past: dict[int, tuple[Seen, ...]] = {}
     for k in range(400):
         user, item, reward = k % 8, f"i{(k // 8 + k % 8) % 40}", -1.0 if k % 9 == 0 else 1.0
-        event = Event(f"e{k}", "click", f"u{user}", k, item)
+        event = Event(f"e{k}", "click", f"u{user}", k, item, context=CONTEXT)
         signals.learn(Feedback(event, reward, past.get(user, ()), (), ATTRIBUTES))
         past[user] = (*past.get(user, ()), Seen(item, k, reward))[-20:]
     for update in signals.flush():
@@ -51,7 +52,7 @@ def index() -> ItemIndex:
 def found(index: ItemIndex, behaviour: Behaviour = BEHAVIOUR) -> tuple[Candidates, dict[str, np.ndarray]]:
     """Candidates, and their columns by name."""
     retriever = Retriever(behaviour, index)
-    candidates = retriever.find(context_of(index, HISTORY, ATTRIBUTES, "u1"), None)
+    candidates = retriever.find(context_of(index, HISTORY, ATTRIBUTES, "u1", CONTEXT), None)
     assert len(candidates.rows) >= 20
     return candidates, dict(zip(retriever.features.names, candidates.features.T, strict=True))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import test_autoencoder_scores
 import test_context
+import test_context_scores
 import test_features
 import test_index_kernels
 import test_merging
@@ -55,9 +56,10 @@ def test_a_kernel_is_compiled_for_one_set_of_types():
     asked with them is compiled once more: seconds, in the middle of a job. What only other kernels ask is compiled with
     them.
     """
-    answer = json.loads(python("tests/kernels.py", "300", "all-kinds", "rules", "thompson", "bounds"))
+    streams = "300", "all-kinds", "rules", "thompson", "bounds", "domains"
+    answer = json.loads(python("tests/kernels.py", *streams))
     if answer["misses"]:
-        answer = json.loads(python("tests/kernels.py", "300", "all-kinds", "rules", "thompson", "bounds"))
+        answer = json.loads(python("tests/kernels.py", *streams))
     types = {name: of for name, of in answer["signatures"].items() if name.startswith(("candidates.", "index."))}
     expected = {f"{folder.replace('/', '.')}.{name}" for folder in RETRIEVAL for name in kernels_of(folder)}
     assert answer["slates"] > 800 and answer["misses"] == 0
@@ -83,6 +85,7 @@ def test_kernels_read_and_write_within_their_arrays():
         (MODULES, ("merging", "reached", "selection")),
         (test_index_kernels.MODULES, ("apply_updates", "pool", "ranked_lists", "vocabulary")),
         ((test_autoencoder_scores,), ("autoencoder",)),
+        ((test_context_scores,), ("context",)),
         ((test_sources,), ("cohort", "content.wish", "covisit.reach", "covisit.str")),
     )
     asked = {"candidates/test_retrieval_kernels.py::test_an_access_out_of_bounds_is_an_error"}

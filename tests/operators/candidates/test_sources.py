@@ -7,13 +7,15 @@ import math
 import numpy as np
 import pytest
 import test_autoencoder_scores as told
+import test_context_scores
+import test_domains
 from hypothesis import given
 from hypothesis import strategies as st
 from kernels import missing_twins
+from made_lists import COUNTS, HISTORY, LISTS, ROW, ROWS, WEIGHT, reach, same, stats_of, tables
 from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import Context
 from riverrank.operators.candidates.query import Query
-from riverrank.operators.candidates.reached import Reached
 from riverrank.operators.candidates.source import Source
 from riverrank.operators.candidates.sources import (
     cohort,
@@ -28,58 +30,7 @@ from riverrank.operators.candidates.sources import (
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.sessions import MOST_GIVEN, Sessions, neighbours_of
-from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, STATS
-
-ROWS, WIDTH = 8, 4
-ROW = st.integers(0, ROWS - 1)
-WEIGHT = st.sampled_from([0.0, 0.25, 1.0, 3.0])
-CELL = st.tuples(st.integers(-1, ROWS - 1), WEIGHT, WEIGHT)  # a neighbour, -1 for a free place, and its weights
-LISTS = st.lists(
-    st.lists(CELL, min_size=WIDTH, max_size=WIDTH, unique_by=lambda cell: cell[0] if cell[0] >= 0 else object()),
-    min_size=ROWS,
-    max_size=ROWS,
-)
-HISTORY = st.lists(ROW, unique=True, max_size=5)
-COUNTS = st.lists(st.sampled_from([0.0, 1.0, 4.0, 100.0]), min_size=ROWS, max_size=ROWS)
-
-
-def tables(lists):
-    """Neighbours and weights as ItemTable has them; a free place has no weight."""
-    neighbours = np.array([[cell[0] for cell in row] for row in lists], np.int32)
-    weights = np.array([[cell[1:] for cell in row] for row in lists], np.float32)
-    weights[neighbours < 0] = 0
-    return neighbours, weights
-
-
-def stats_of(column, counts):
-    stats = np.zeros((ROWS, STATS), np.float32)
-    stats[:, column] = counts
-    return stats
-
-
-def reach(kernel, columns, *arguments):
-    """What a kernel that reaches rows gives them, by row, in columns 1 and following of a wider array, where row 0 was
-    reached before.
-    """
-    reached = Reached(columns + 2)
-    reached.fit(ROWS, ROWS + 1)
-    reached.add(np.zeros(1, np.int32), np.full(1, 5.0, np.float32), 0)
-    n = kernel(*arguments, 1, reached.slot, reached.rows, reached.scores, reached.n)
-    found = dict(zip(reached.rows[:n].tolist(), reached.scores[:n].tolist(), strict=True))
-    assert len(found) == n and [reached.slot[row] for row in found] == list(range(n))
-    assert all((given[0], given[-1]) == (5.0 if row == 0 else 0.0, 0.0) for row, given in found.items())
-    found = {row: given[1:-1] for row, given in found.items()}
-    if not any(found[0]):
-        del found[0]
-    return found
-
-
-def same(found, expected):
-    """The same rows with the same numbers; of those that get nothing it does not matter whether they are reached."""
-    assert found.keys() <= expected.keys()
-    assert np.ravel([found.get(row, np.zeros_like(given)) for row, given in expected.items()]) == pytest.approx(
-        np.ravel(list(expected.values())), rel=1e-5, abs=1e-7
-    )
+from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES
 
 
 @given(st.lists(ROW, unique=True, min_size=1, max_size=3), LISTS)
@@ -153,6 +104,8 @@ def test_a_repeat_counts_the_more_the_newer_and_the_oftener(again):
     query.begin(Context(nobody, np.zeros(0, np.float32), {}, (), np.array(again, np.int32)), None)
     source = repeat.Repeat()
     assert source.applies(query) is bool(again)
+    if not again:
+        return
     source.reach(query, 1)
     reached = query.reached
     expected: dict[int, list[float]] = {}
@@ -283,18 +236,16 @@ def test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known(rows, lik
 
 
 def test_sources_are_asked_in_this_order():
-    """The proposals of the first are taken first, so the last ones' are cut where there is no room: another order makes
-    other slates.
-    """
+    """The proposals of the last are cut where there is no room: another order makes other slates."""
     assert " ".join(source.name for source in registry.SOURCES) == (
-        "new trending popular cohort content repeat embedding autoencoder sessions covisit"
+        "new trending popular cohort context content repeat embedding autoencoder sessions covisit"
     )
 
 
 def test_quotas_leave_room_for_each_source():
     quotas = {source.name: source.quota for source in registry.SOURCES}
     assert {name for name, quota in quotas.items() if quota} == {
-        *("new", "trending", "popular", "cohort", "content"),
+        *("new", "trending", "popular", "cohort", "context", "content"),
         *("repeat", "embedding", "autoencoder", "sessions", "covisit"),
     }
     assert all(0.0 <= quota <= 0.35 for quota in quotas.values())
@@ -303,7 +254,14 @@ def test_quotas_leave_room_for_each_source():
         for source in registry.SOURCES
     )
     assert 1.0 < proposals < 3.0  # many propose the same; together they fill the room
-    first = ["new", "trending", "popular", "cohort", "content"]  # what needs no history, and must not crowd it out
+    first = [
+        "new",
+        "trending",
+        "popular",
+        "cohort",
+        "context",
+        "content",
+    ]  # what needs no history, and must not crowd it out
     assert sum(quotas[name] for name in first) < 0.5
 
 
@@ -344,4 +302,6 @@ TWINS = {
 
 
 def test_every_kernel_has_a_twin():
-    assert missing_twins("candidates/sources", TWINS | told.TWINS, globals(), vars(told)) == set()
+    others = told, test_context_scores, test_domains
+    twins = TWINS | told.TWINS | test_context_scores.TWINS | test_domains.TWINS
+    assert missing_twins("candidates/sources", twins, globals(), *map(vars, others)) == set()

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from riverrank.operators.catalogue.tokens import MAX_COHORTS, MAX_TOKENS, cohorts, preferences, tokens_of
+from riverrank.operators.catalogue.tokens import (
+    CONTEXT,
+    CONTEXT_BUCKETS,
+    MAX_COHORTS,
+    MAX_CONTEXTS,
+    MAX_TOKENS,
+    cohorts,
+    context_tokens,
+    contexts,
+    preferences,
+    tokens_of,
+)
 from riverrank.operators.catalogue.vectors import vector_of
 from riverrank.state.records.bounds import MAX_COMPONENTS, MAX_NUMBER
 from riverrank.state.records.incoming import Item
@@ -71,3 +82,29 @@ def test_whatever_an_item_says_its_tokens_are_few_and_its_vector_of_length_one(a
     vector = vector_of(item, found)
     assert np.isfinite(vector).all()
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_context_says_its_first_short_values_and_an_hour_is_one_of_six():
+    said = {"long": "x" * 257, "page": "home", "none": None, "list": ["a"], "price": 9.9, "empty": "", "app": False}
+    said |= {"hour": 23, "week": 7, "weather": "rain"}
+    assert context_tokens(said) == ["page=home", "app=False", "hour=20~", "week=7"]
+    assert [context_tokens({"hour": hour}) for hour in (0, 3, 4, 24, "4")] == [
+        [f"hour={value}"] for value in ("0~", "0~", "4~", "24", "4")
+    ]
+    assert context_tokens({}) == [] and contexts(None) == contexts({}) == ()
+
+
+@given(st.dictionaries(st.text(max_size=9), st.text(max_size=300) | st.integers() | st.booleans() | st.none()))
+def test_lists_of_contexts_are_few_and_named_by_no_value(context):
+    found = contexts(context)
+    assert len(found) == len(context_tokens(context)) <= MAX_CONTEXTS
+    for name in found:
+        bucket = name.rpartition("#")[2]
+        assert name.startswith(CONTEXT) and int(bucket) < CONTEXT_BUCKETS
+        assert len(name.encode("utf-8", "surrogatepass")) < 300
+
+
+def test_values_of_one_name_share_no_list_unless_they_are_many():
+    few, many = ({name for k in range(n) for name in contexts({"page": f"p{k}"})} for n in (30, 20_000))
+    assert len(few) == 30 and 4000 < len(many) <= CONTEXT_BUCKETS
+    assert contexts({"page": "p1"}) != contexts({"device": "p1"})

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from riverrank.operators.catalogue.tokens import contexts
 from riverrank.operators.session.session import LATE_IDS, Session
 from riverrank.operators.settings import Behaviour, HistorySettings, ImpressionSettings, SignalSettings
 from riverrank.state.hashing import hash32, hash64
@@ -250,12 +251,12 @@ def test_a_late_erasure_is_honoured():
 @pytest.mark.parametrize("kind", ["click", "dislike"])
 def test_feedback_goes_to_the_shards_of_its_items_and_where_it_is_positive_of_what_it_is_paired_with(kind):
     behaviour = Behaviour(signals=SignalSettings(shards=4096, window=2))
-    event = Event("e", kind, "u", 9, "now")
+    event = Event("e", kind, "u", 9, "now", context={"device": "tv"})
     past = [Seen("old", 1, 1.0), Seen("before", 2, 1.0), Seen("disliked", 3, -1.0)]
     outcomes = (Outcome("s", 8, ("shown", "again"), (0, 1)),)
     reward = 1.0 if kind == "click" else -1.0
     feedback = Feedback(event, reward, History.of(past), outcomes, {"band": "z", "likes": ["y"]})
-    names = ["now", "shown", "again", *(["before", "\0band=z"] if kind == "click" else [])]
+    names = ["now", "shown", "again", *(["before", "\0band=z", *contexts({"device": "tv"})] if kind == "click" else [])]
     shards = {hash32(name) % 4096 for name in names}
     assert Session(behaviour).routes(feedback) == tuple(sorted(shards)) and len(shards) == len(names)
 

@@ -5,13 +5,13 @@ import random
 import numpy as np
 import pytest
 from made_feedbacks import whole_and_restored
-from riverrank.operators.catalogue.tokens import COHORT, MAX_COHORTS
+from riverrank.operators.catalogue.tokens import COHORT, CONTEXT, MAX_COHORTS, MAX_CONTEXTS, cohorts, contexts
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
 from riverrank.operators.signals.changes import WHOLE_EVERY
-from riverrank.operators.signals.signals import COHORTS, Signals
+from riverrank.operators.signals.signals import COHORTS, MAX_MEMBERS, Signals
 from riverrank.state.hashing import hash32
-from riverrank.state.item_tables import ItemTable
+from riverrank.state.item_tables import AFTER, ItemTable
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback, Seen, decode_update
 from riverrank.state.records.incoming import Event
@@ -93,10 +93,12 @@ def test_cohorts_are_given_up_a_thirty_second_at_once():
 def test_a_user_of_many_cohorts_holds_them_all_where_there_is_room_for_no_more():
     signals = Signals(Behaviour(signals=SignalSettings(neighbours=4, items=1)), 0)
     for k in range(20):
-        stated = {f"a{j}": str(k // 4) for j in range(MAX_COHORTS)}
-        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, "i"), 1.0, (), attributes=stated))
+        stated, context = ({f"a{j}": str(k // 4) for j in range(most)} for most in (MAX_COHORTS, MAX_CONTEXTS))
+        event = Event(f"e{k}", "click", "u", k, "i", context=context)
+        signals.learn(Feedback(event, 1.0, (), attributes=stated))
         signals.settle()
-        assert cohorts_of(signals.table) == sorted(f"{COHORT}{name}={value}" for name, value in stated.items())
+        members = [*cohorts(stated), *contexts(context)]
+        assert cohorts_of(signals.table) == sorted(members) and len(members) == MAX_MEMBERS
 
 
 def test_restored_signals_give_up_the_same_cohorts_and_begin_the_same_rows():
@@ -130,14 +132,14 @@ def test_the_index_holds_the_cohorts_that_signals_hold_with_the_same_lists(items
 def test_a_cohort_that_comes_back_begins_anew_in_the_index_too():
     behaviour = Behaviour(signals=SignalSettings(neighbours=8, items=1))
     signals, index = Signals(behaviour, 0), ItemIndex(behaviour)
-    for k, value in enumerate([*"abcdefghij", *"abcdefghij"]):
+    for k, value in enumerate(2 * "abcdefghijklmn"):
         signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{k}"), 1.0, (), attributes={"a": value}))
         if k % 3:
             send(signals, index)
     send(signals, index)
-    assert cohorts_of(index.table) == [f"{COHORT}a={value}" for value in "cdefghij"] == cohorts_of(signals.table)
+    assert cohorts_of(index.table) == [f"{COHORT}a={value}" for value in "cdefghijklmn"] == cohorts_of(signals.table)
     row = index.table.rows[f"{COHORT}a=j"]
-    assert [index.table.ids[other] for other in index.table.neighbours[row] if other >= 0] == ["i19"]
+    assert [index.table.ids[other] for other in index.table.neighbours[row] if other >= 0] == ["i23"]
 
 
 def test_a_shard_holds_no_cohort_of_another():
@@ -149,6 +151,37 @@ def test_a_shard_holds_no_cohort_of_another():
         shard.settle()
     assert [{hash32(name) % 3 for name in cohorts_of(shard.table)} for shard in shards] == [{0}, {1}, {2}]
     assert sum(len(cohorts_of(shard.table)) for shard in shards) == 63
+
+
+def test_what_a_context_holds_names_no_user_and_no_value_and_is_bounded():
+    """Even where each context is of its own, as that of a session is."""
+    signals, index = Signals(SMALL, 0), ItemIndex(SMALL)
+    for k in range(3000):
+        event = Event(f"e{k}", "click", f"u{k}", k, f"i{k % 200}", context={"device": "tv", "session": f"secret-{k}"})
+        signals.learn(Feedback(event, 1.0, ()))
+        if signals.due():
+            send(signals, index)
+    send(signals, index)
+    held = cohorts_of(signals.table)
+    assert held == cohorts_of(index.table) and MOST - MOST // 32 < len(held) <= MOST
+    assert set(contexts({"device": "tv"})) < set(held)
+    assert all(name.startswith(CONTEXT) and "secret" not in name for name in held)
+    assert not any(index.servable[index.table.rows_of(held)])
+
+
+def test_a_list_of_a_context_remembers_longer_and_is_the_same_in_the_index():
+    signals, index = Signals(SMALL, 0), ItemIndex(SMALL)
+    for k in range(600):
+        event = Event(f"e{k}", "click", f"u{k}", k, f"i{k % 2}", context={"device": "tv"})
+        signals.learn(Feedback(event, 1.0, (), attributes={"age": "1"}))
+        if signals.due():
+            send(signals, index)
+    send(signals, index)
+    of_context, of_cohort = (*contexts({"device": "tv"}), *cohorts({"age": "1"}))
+    for table in (signals.table, index.table):
+        totals = [table.weights[table.rows[name], :, AFTER].sum() for name in (of_context, of_cohort)]
+        assert totals == pytest.approx([544, 190], abs=15)  # of 600, of which each update keeps .995 or its 16th root
+    assert same(lists_of(index.table, [of_context]), lists_of(signals.table, [of_context]))
 
 
 def test_a_list_that_signals_gave_up_and_began_anew_is_the_same_in_the_index():

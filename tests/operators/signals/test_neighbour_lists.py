@@ -12,8 +12,10 @@ from riverrank.operators.signals.neighbour_lists import (
     LEAST_LOOKED,
     LOOKS_KEPT,
     PLACES,
+    SLOWLY,
     SURE,
     count,
+    is_drawn,
     learn,
     looked_at,
     pair,
@@ -75,10 +77,12 @@ def changes_of(table: ItemTable) -> Changes:
     return changes
 
 
-def put_plainly(table: ItemTable, row: int, others: dict[int, float], order: int, cells: set[tuple[int, int]]) -> None:
+def put_plainly(
+    table: ItemTable, row: int, others: dict[int, float], order: int, cells: set[tuple[int, int]], forgets: bool = True
+) -> None:
     """Forget a little, add to the neighbours that are held, and let the others challenge the weakest of the rest."""
     neighbours, weights = table.neighbours[row].tolist(), table.weights[row].astype(float)
-    weights *= float(FORGETTING)
+    weights *= float(FORGETTING) if forgets else 1.0
     known = [neighbours.index(other) for other in others if other in neighbours]
     for other, amount in others.items():
         if other in neighbours and neighbours.index(other) in known:
@@ -99,28 +103,49 @@ def put_plainly(table: ItemTable, row: int, others: dict[int, float], order: int
     table.neighbours[row], table.weights[row] = neighbours, weights
 
 
-@given(tables(), st.permutations(range(ROWS)), st.integers(0, 6), st.integers(0, 3), st.data())
-def test_pairs_are_added_as_plain_python_adds_them(table, rows, taken, members, data):
+DRAWN, OTHERS = (next(now for now in range(99) if is_drawn(now) is each) for each in (True, False))
+
+
+def test_one_event_in_so_many_is_drawn_without_a_pattern():
+    drawn = [now for now in range(16_000) if is_drawn(now)]
+    assert len(drawn) == pytest.approx(16_000 / SLOWLY, rel=0.05)
+    for period in (2, 3, 7, SLOWLY):  # contexts may come in turns
+        parts = np.bincount([now % period for now in drawn], minlength=period)
+        assert parts.min() > 0.7 * len(drawn) / period
+
+
+@given(
+    tables(), st.permutations(range(ROWS)), st.integers(0, 6), st.integers(0, 3), st.integers(0, 3),
+    st.sampled_from([DRAWN, OTHERS]), st.data(),
+)  # fmt: skip
+def test_pairs_are_added_as_plain_python_adds_them(table, rows, taken, members, contexts, now, data):
     row, past = rows[0], np.array(rows[1 : 1 + taken + members], np.int32)
     own = np.array(data.draw(st.lists(st.booleans(), min_size=len(past) + 1, max_size=len(past) + 1)))
     amounts = (np.float32(0.5) ** np.arange(taken)).astype(np.float32)
     expected, changes = ItemTable(WIDTH), changes_of(table)
     expected.neighbours[:], expected.weights[:] = table.neighbours, table.weights
     cells: set[tuple[int, int]] = set()
+    stated = max(taken, len(past) - contexts)
+    forgets = [k < stated or now == DRAWN for k in range(len(past))]
     for k, of in enumerate(past.tolist()):
         if own[k]:
-            put_plainly(expected, of, {row: float(amounts[k]) if k < taken else 1.0}, AFTER, cells)
+            put_plainly(expected, of, {row: float(amounts[k]) if k < taken else 1.0}, AFTER, cells, forgets[k])
     if taken and own[-1]:
         before = dict(zip(past[:taken].tolist(), amounts.tolist(), strict=True))
         put_plainly(expected, row, before, BEFORE, cells)
-    changes.n = pair(table.neighbours, table.weights, FORGETTING, row, past, own, amounts, taken, *arrays_of(changes))
+    numbers = taken, stated, now
+    changes.n = pair(
+        table.neighbours, table.weights, FORGETTING, row, past, own, amounts, *numbers, *arrays_of(changes)
+    )
     assert table.neighbours.tolist() == expected.neighbours.tolist()
     assert table.weights == pytest.approx(expected.weights, rel=1e-5)
     found = {(int(changes.rows[e]), int(p)) for e, p in np.argwhere(changes.cells[: changes.n])}
     assert found == cells
     renewed = [int(of) for of in past[own[:-1]]] + [row] * bool(taken and own[-1])
     assert sorted(changes.rows[: changes.n].tolist()) == sorted(renewed)
-    assert (changes.renewals[: changes.n] == 1).all()
+    renewals = dict(zip(past.tolist(), map(int, forgets), strict=True)) | {row: 1}
+    for entry in range(changes.n):
+        assert changes.renewals[entry] == renewals[int(changes.rows[entry])]
 
 
 @given(
@@ -166,11 +191,13 @@ def test_a_block_is_learned_step_by_step(table, other, interactions):
         mine = amounts if owned else amounts[1:] if taken == 5 else amounts[:taken]
         parts = (own, mine) if not owned else (None, None)
         names = [f"i{of}" for of in rows[: 1 + taken]]
-        steps.pair(names[0], names[1:], [f"i{of}" for of in cohorts], owned, *parts, 2.0, 3.5, owned, 60 + k)
+        members, contexts = [f"i{of}" for of in cohorts], len(cohorts) // 2
+        steps.pair(names[0], names[1:], members, owned, *parts, 2.0, 3.5, owned, 60 + k, contexts=contexts)
         if owned:
             others.n = count(other.stats, other.at, decay, row, 2.0, 3.5, True, 1.0, 60 + k, *arrays_of(others))
         other.at[cohorts] = 60 + k
-        others.n = pair(other.neighbours, other.weights, FORGETTING, row, past, own, mine, taken, *arrays_of(others))
+        numbers = taken, len(past) - contexts, 60 + k
+        others.n = pair(other.neighbours, other.weights, FORGETTING, row, past, own, mine, *numbers, *arrays_of(others))
     if interactions:
         rows = np.array([table.rows[name] for name in steps.names], np.int32)
         columns = (table.stats, table.at, decay, table.neighbours, table.weights, FORGETTING, np.zeros((PLACES, 2)))

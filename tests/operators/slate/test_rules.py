@@ -93,7 +93,7 @@ def test_no_rules_say_nothing_and_look_at_no_token():
     index = ItemIndex(Behaviour())
     index.apply(CatalogueUpdate(Item("i", 1, categories=("a",))))
     rules = Rules(RulesSettings(), index)
-    assert added(rules, [0]).tolist() == [0.0] and rules.pinnable(None) is None
+    assert added(rules, [0]).tolist() == [0.0] and rules.pinnable(None, rules.index.servable) is None
     assert rules.pins(np.zeros(1, np.int32), np.zeros(1)).positions.tolist() == []
     assert [len(array) for array in rules.by_token] == [0, 0]
 
