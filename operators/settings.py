@@ -70,6 +70,13 @@ class HistorySettings(Section):
 
     size: Annotated[int, Meta(ge=1, le=MOST_HISTORY, description="interactions kept of a user")] = 100
     event_ids: Annotated[int, Meta(ge=16, le=100_000, description="event ids remembered of a user, at most")] = 4096
+    story: Annotated[
+        Milliseconds,
+        Meta(
+            description="how long after an interaction another with the same item, as a purchase after a click, goes "
+            "on with it: the two count as one; 0: none does"
+        ),
+    ] = 1_800_000
 
 
 class ImpressionSettings(Section):

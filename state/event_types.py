@@ -3,6 +3,7 @@ operators, which ask for it by name: SESSION for `impression`, `profile` and `er
 `impression`, SIGNALS and RECOMMEND for `erase`.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from operator import attrgetter
 
@@ -32,6 +33,15 @@ class EventType(msgspec.Struct, frozen=True):
     answered: bool = False
     reward: float | None = None
     verb: str = ""
+
+    @property
+    def stage(self) -> float:
+        """How far along it is on the way from a look to a verdict, whatever the settings say it is worth.
+
+        >>> sorted(("rate", "purchase", "click", "view", "cart"), key=lambda name: EVENT_TYPES[name].stage)
+        ['view', 'click', 'cart', 'purchase', 'rate']
+        """
+        return math.inf if self.reward is None else self.reward
 
     @property
     def is_rating(self) -> bool:
@@ -89,6 +99,15 @@ class Names(Collection[str]):
 
 INTERACTIONS = Names(attrgetter("interaction"))
 ANSWERED = Names(attrgetter("answered"))
+
+
+def stage_of(code: int) -> float:
+    """The stage of the type of that code, as histories have it; not a number where there is no such type any more.
+
+    >>> stage_of(5), stage_of(99)
+    (2.0, nan)
+    """
+    return next((entry.stage for entry in EVENT_TYPES.values() if entry.code == code), math.nan)
 
 
 def verbs() -> dict[int, str]:

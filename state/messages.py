@@ -167,7 +167,9 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
     `history` is the user's as it stood when this event came, newest last; any entries are taken. `reward` is 0 for an
     event that is no interaction. `attributes` is the user's profile as it stands after this event. `epoch` is the event
-    time of the user's last erasure, 0 for none. `outcomes` are the impressions that this event resolved.
+    time of the user's last erasure, 0 for none. `outcomes` are the impressions that this event resolved. `story_reward`
+    is the reward of the interaction that this one goes on with, as a purchase does with a click: the two are one story,
+    and this is no second choice. 0 where it begins a story.
     """
 
     event: Event
@@ -176,10 +178,21 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, tag=2):
     outcomes: tuple[Outcome, ...] = ()
     attributes: dict[str, Any] = {}
     epoch: int = 0
+    story_reward: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.history, History):
             msgspec.structs.force_setattr(self, "history", History.of(self.history))
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether the user took something by it, with which it begins a story."""
+        return self.reward > 0 and not self.story_reward
+
+    @property
+    def gain(self) -> float:
+        """Its reward, or where it goes on with a story by how much the story is worth more now."""
+        return max(0.0, self.reward - self.story_reward) if self.story_reward else self.reward
 
     @property
     def is_behind(self) -> bool:

@@ -32,6 +32,14 @@ def evaluate(
             help="The job again with another configuration, on the same events; again for more. Default: none.",
         ),
     ] = None,
+    by: Annotated[
+        str,
+        Option(
+            metavar="NAMES",
+            help="Segments of the tests, with commas between: type, history, popularity, user.NAME, item.NAME or "
+            "context.NAME. Default: none.",
+        ),
+    ] = "",
     picture: Annotated[
         Path | None, Option(metavar="FILE", help="Where to draw the learning curves, .svg. Default: nowhere.")
     ] = None,
@@ -50,7 +58,7 @@ def evaluate(
         other = load(path)
         preflight.check_behaviour(other)
         variants[f"{evaluating.AGAINST}{path}"] = other.behaviour
-    evaluating.run(config, _names(baselines), variants, picture, json)
+    evaluating.run(config, _names(baselines), variants, _names(by), picture, json)
 
 
 def _names(text: str) -> list[str]:

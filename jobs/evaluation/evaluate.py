@@ -7,8 +7,8 @@ latest earlier event, of each policy alike. Nothing is held back, and nothing is
 import sys
 import time
 from array import array
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,44 +19,52 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.jobs.local.reading import STANDARD, read, read_lines
 from riverrank.operators.candidates import registry
 from riverrank.operators.catalogue.vectors import DIMENSIONS
-from riverrank.operators.flink.arrivals import Arrival, event_of
+from riverrank.operators.flink.arrivals import Arrival, event_of, item_of
 from riverrank.operators.session.session import reward_of
 from riverrank.operators.settings import Behaviour, SourceSettings
+from riverrank.state.messages import Feedback
 from riverrank.state.outputs import PREDICTIONS
 from riverrank.state.records.decoding import Reject
-from riverrank.state.records.incoming import Event
+from riverrank.state.records.incoming import Event, Item
 from riverrank.state.records.outgoing import Prediction
 
 from . import report as evaluate_report
-from .baselines import Panel
-from .baselines_ledger import START, grown
-from .listed import listed
-from .metrics import MISS, NEW_USER, SHOWN, Shown, Tests, clicks_of, paired, ratings_of
+from .baselines.ledger import START, grown
+from .baselines.panel import Panel
+from .costs import Costs, peak_bytes
+from .job import Job
+from .metrics import MISS, NEW_USER, SHOWN, Shown, Tests, clicks_of, hits_of, ratings_of
 from .picture import drawn
-from .report import OWN, Against, PolicyReport, Report
+from .report import OWN, Against, PolicyReport, Report, Segment
+from .segments import Moment, Segments, Standing
 
 WITHOUT, AGAINST = "without ", "against "
 ALL, LEARNER = "all", "learner"  # of what can be left out, beside the names of sources
 
 
 def run(
-    config: Config, baselines: Sequence[str], variants: Mapping[str, Behaviour], picture: Path | None, as_json: bool
+    config: Config,
+    baselines: Sequence[str],
+    variants: Mapping[str, Behaviour],
+    by: Sequence[str],
+    picture: Path | None,
+    as_json: bool,
 ) -> None:
-    """Read it all, and print the report on standard output; `picture` is where the learning curves go, as SVG.
+    """Read it all, and print the report on standard output; `by` names segments, and `picture` is where the learning
+    curves go, as SVG.
 
     Raises:
-        UsageError: there is no such baseline or file.
+        UsageError: there is no such baseline, segmentation or file.
         Failure: nobody came back, so there is nothing to judge.
     """
     files = config.files
     if not files.events:
         raise UsageError("no events to read: give --events FILE (- is standard input)")
     drawing = _made(picture) if picture is not None else None
-    evaluation = Evaluation(config, baselines, variants)
+    evaluation = Evaluation(config, baselines, variants, by)
     for arrival in read(config, "items"):
         evaluation.item(arrival)
     with closing(_watched(files.events)) as arrivals:
@@ -74,16 +82,22 @@ class Evaluation:
     """
 
     def __init__(
-        self, config: Config, baselines: Sequence[str], variants: Mapping[str, Behaviour] = MappingProxyType({})
+        self,
+        config: Config,
+        baselines: Sequence[str],
+        variants: Mapping[str, Behaviour] = MappingProxyType({}),
+        by: Sequence[str] = (),
     ) -> None:
         self.started = time.monotonic()
         self.behaviour = config.behaviour
-        self.own = Pipeline(config.behaviour, {PREDICTIONS.name: self._predicted})
-        self.variants = {name: Pipeline(behaviour) for name, behaviour in variants.items()}
-        try:
+        self.job = Job(config.behaviour, {PREDICTIONS.name: self._predicted})
+        self.own = self.job.pipeline
+        self.variants = {name: Job(behaviour) for name, behaviour in variants.items()}
+        with _told_of("--baselines"):
             self.panel = Panel(baselines, config.behaviour, self._servable)
-        except ValueError as error:
-            raise UsageError(f"--baselines: {error}") from error
+        with _told_of("--by"):
+            self.segments = Segments(by)
+        self.standing = Standing()
         self.names = [OWN, *self.panel.baselines, *self.variants]
         self.tests = Tests(len(self.names))
         self.shown = Shown(len(self.names))
@@ -91,6 +105,7 @@ class Evaluation:
         self.events = self.unserved = 0
         self._known: set[str] = set()
         self._slates: dict[str, list[list[str]]] = {}  # of each policy, by user
+        self._stories: dict[tuple[str, str], int] = {}  # by user and item, the test that the last one began with
         self._positives: dict[str, int] = {}
         self._popularity = np.zeros(START)  # positive interactions by row of the panel's ledger
         self._interactions = 0
@@ -99,8 +114,11 @@ class Evaluation:
 
     def item(self, arrival: Arrival) -> None:
         """Take a record of the items stream; all of them come before the first event."""
-        for pipeline in (self.own, *self.variants.values()):
-            pipeline.item(arrival)
+        for job in (self.job, *self.variants.values()):
+            job.pipeline.item(arrival)
+        item = item_of(arrival, self.behaviour)
+        if isinstance(item, Item):
+            self.segments.item(item)
 
     def event(self, arrival: Arrival) -> None:
         """Test what an event is a test of, then let every policy learn from it and answer it."""
@@ -110,23 +128,28 @@ class Evaluation:
             self.own.event(arrival)
             return
         reward = reward_of(event, self.behaviour.reward)
-        liked = reward > 0
+        accepted = self.job.accept(event, arrival)
+        feedback = accepted if isinstance(accepted, Feedback) else None
+        choice = reward > 0 and not (feedback is not None and feedback.story_reward)
         if event.event_id not in self._known:
             self._known.add(event.event_id)
-            if liked:
-                self._test(event)
-        answer = self.own.take(event, arrival)
-        others = [pipeline.take(event, arrival) for pipeline in self.variants.values()]
+            if choice:
+                self._test(event, feedback)
+            elif reward > 0:
+                self._go_on(event)
+        answer = self.job.answer()
+        for job in self.variants.values():
+            job.accept(event, arrival)
+            job.answer()
         if answer is None:
             return
         if answer.erased:
             self.panel.forget(event.user_id)
         if answer.slate is not None:
-            baselines = self.panel.answer(event, reward, k=self.behaviour.slate.size)
-            own, *variants = (listed(a.slate).ids() if a and a.slate else [] for a in (answer, *others))
-            slates = [own, *baselines, *variants]
+            baselines = self.panel.answer(event, reward, k=self.behaviour.slate.size, choice=choice)
+            slates = [self.job.slate, *baselines, *(job.slate for job in self.variants.values())]
             self._slates[event.user_id] = slates
-            self._show(event, slates, liked)
+            self._show(event, slates, choice)
 
     def report(self) -> Report:
         """All figures. Raises Failure where there is no test."""
@@ -146,11 +169,9 @@ class Evaluation:
                 self.shown.of(number, servable), judged.curve(),
             )  # fmt: skip
             if number:
-                first, first_5 = (
-                    paired(own.hits[new], judged.hits[new], own.users[new]) for new in (own.nth < 1, own.nth < NEW_USER)
-                )
-                hits, gains = (paired(getattr(own, of), getattr(judged, of), own.users) for of in ("hits", "gains"))
-                differences[name] = Against(hits, gains, first, first_5)
+                first, first_5 = (own.less(judged, new).hr10 for new in (own.nth < 1, own.nth < NEW_USER))
+                less = own.less(judged)
+                differences[name] = Against(less.hr10, less.ndcg10, first, first_5)
         ratings, clicks = ((np.array(p), np.array(y)) for p, y in self.predictions.values())
         return Report(
             events=self.events,
@@ -164,19 +185,50 @@ class Evaluation:
             seconds=round(time.monotonic() - self.started, 1),
             policies=policies,
             differences=differences,
+            segments={name: self._segments(name) for name in self.segments.names},
             ratings=ratings_of(*ratings, self.behaviour.reward.rate_from),
             clicks=clicks_of(*clicks),
+            costs=self._costs(),
         )
 
-    def _test(self, event: Event) -> None:
-        user, item = event.user_id, event.item_id
+    def _segments(self, by: str) -> list[Segment]:
+        """The figures of each value of one segmentation."""
+        found: list[Segment] = []
+        judged = [self.tests.of(number) for number in range(len(self.names))]
+        for value, tests in self.segments.of(by):
+            hits = {name: hits_of(each.ranks[tests]) for name, each in zip(self.names, judged, strict=True)}
+            others = zip(self.names[1:], judged[1:], strict=True)
+            less = {name: judged[0].less(each, tests) for name, each in others}
+            found.append(Segment(value, len(tests), hits, less))
+        return found
+
+    def _costs(self) -> Costs:
+        variants = {name: job.cost() for name, job in self.variants.items()}
+        return Costs(peak_bytes(), {OWN: self.job.cost(), **self.panel.costs(), **variants})
+
+    def _test(self, event: Event, feedback: Feedback | None) -> None:
+        """Look for what was taken on the slates that the user saw last; `feedback` is None for what came too late."""
+        user, item = event.user_id, event.item_id or ""
         nth = self._positives.get(user, 0)
         self._positives[user] = nth + 1
+        self._stories.pop((user, item), None)
         slates = self._slates.get(user)
         if slates is None:
             self.unserved += 1
-        else:
-            self.tests.add(user, nth, [items.index(item) + 1 if item in items else MISS for items in slates])
+            return
+        self._stories[user, item] = len(self.tests)
+        self.tests.add(user, nth, [items.index(item) + 1 if item in items else MISS for items in slates])
+        if self.segments.names:
+            row = self.panel.ledger.rows.get(item, -1)
+            standing = self.standing.of(row, self._popularity, self._interactions)
+            attributes = feedback.attributes if feedback is not None else {}
+            self.segments.add(Moment(event, nth, attributes, standing))
+
+    def _go_on(self, event: Event) -> None:
+        """What goes on with a story is no second test, but the first is of how far it came."""
+        test = self._stories.get((event.user_id, event.item_id or ""))
+        if test is not None:
+            self.segments.retype(test, event.type)
 
     def _show(self, event: Event, slates: list[list[str]], liked: bool) -> None:
         """Count what is on the slates, once the event itself is counted."""
@@ -232,6 +284,15 @@ def without_each(behaviour: Behaviour, names: Sequence[str]) -> dict[str, Behavi
         )
         changed[WITHOUT + name] = msgspec.structs.replace(behaviour, **part)
     return changed
+
+
+@contextmanager
+def _told_of(flag: str) -> Iterator[None]:
+    """What is no such value is a fault of that flag."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from error
 
 
 def _made(picture: Path) -> Path:

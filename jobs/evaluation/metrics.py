@@ -13,6 +13,7 @@ MISS = 65_535  # the rank of what is not on the slate
 CURVE_POINTS = 20
 NEW_USER = 5  # positive interactions of a user, up to here it is new
 OLD_USER = 20  # and from here on old
+EVERY = slice(None)  # test
 SHOWN = 10  # places of a slate that count as shown
 AT = {"hr10": "hr@10", "hr20": "hr@20", "ndcg10": "ndcg@10", "mrr20": "mrr@20"}  # field names as JSON has them
 
@@ -37,6 +38,13 @@ class Difference(msgspec.Struct, frozen=True):
     def errors(self) -> float:
         """The difference in standard errors."""
         return self.mean / self.error if self.error else 0.0
+
+
+class Less(msgspec.Struct, frozen=True, rename=AT):
+    """The job's own policy less another, by test."""
+
+    hr10: Difference
+    ndcg10: Difference
 
 
 class Showing(msgspec.Struct, frozen=True):
@@ -116,6 +124,12 @@ class Judged:
         self.ranks, self.nth, self.users = ranks, nth, users
         self.hits = (ranks <= 10).astype(np.float64)
         self.gains = discounted(ranks, 10)
+
+    def less(self, other: "Judged", tests: np.ndarray | slice = EVERY) -> "Less":
+        """This policy less another, by `tests`: a mask, or their numbers; all of them unless given."""
+        users = self.users[tests]
+        hits, gains = (paired(getattr(self, of)[tests], getattr(other, of)[tests], users) for of in ("hits", "gains"))
+        return Less(hits, gains)
 
     def all(self) -> Hits:
         return hits_of(self.ranks)

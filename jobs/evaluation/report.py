@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from .metrics import AT, Clicks, Difference, Hits, Ratings, Showing
+from .costs import Costs
+from .metrics import AT, Clicks, Difference, Hits, Less, Ratings, Showing
 
 OWN = "riverrank"
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -30,8 +31,19 @@ class Against(msgspec.Struct, frozen=True, rename=AT):
     first_5: Difference
 
 
+class Segment(msgspec.Struct, frozen=True):
+    """The tests of one `value`: how many they are, each policy's figures, and the job's own less each other."""
+
+    value: str
+    tests: int
+    policies: dict[str, Hits]
+    differences: dict[str, Less]
+
+
 class Report(msgspec.Struct, frozen=True):
-    """All of it. `unserved` counts positive interactions before their user's first slate, which are no tests."""
+    """All of it; but for `seconds` and `costs` it is the same from run to run. `unserved` counts positive interactions
+    before their user's first slate, which are no tests.
+    """
 
     events: int
     dead_letters: int
@@ -44,8 +56,10 @@ class Report(msgspec.Struct, frozen=True):
     seconds: float
     policies: dict[str, PolicyReport]
     differences: dict[str, Against]
+    segments: dict[str, list[Segment]]
     ratings: Ratings | None
     clicks: Clicks | None
+    costs: Costs
 
 
 def text(report: Report) -> str:
@@ -55,7 +69,9 @@ def text(report: Report) -> str:
         f"({report.unserved} positive interactions came before any slate), {report.dead_letters} dead letters, "
         f"slate.hide [{', '.join(report.hide)}], {report.seconds:.0f} s"
     )
-    parts = [head, _quality(report), _differences(report), _curves(report), _predictions(report)]
+    parts = [head, _quality(report), _differences(report), _costs(report.costs), _curves(report)]
+    parts += [_segments(name, segments) for name, segments in report.segments.items()]
+    parts.append(_predictions(report))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -80,8 +96,7 @@ def _differences(report: Report) -> str:
     for name, against in report.differences.items():
         cells = [name]
         for difference in msgspec.structs.astuple(against):
-            told = f"{difference.mean:+.4f} ± {difference.error:.4f}", f"{difference.errors:+.1f}"
-            cells += told if difference.error else ("-", "-")
+            cells += _difference(difference)
         rows.append(cells)
     note = "paired by test, standard errors clustered by user; first, first_5: HR@10 of users' first and first five"
     return f"{_table(rows)}\n{note}"
@@ -103,6 +118,35 @@ def _predictions(report: Report) -> str:
         if figures is not None
     ]
     return "predictions, made before learning\n" + "\n".join(", ".join(row) for row in rows) if rows else ""
+
+
+def _segments(name: str, segments: Sequence[Segment]) -> str:
+    rows = [[f"by {name}", "tests", "policy", "HR@10", "NDCG@10", f"{OWN} less", "in errors", "NDCG@10", "in errors"]]
+    for segment in segments:
+        head = segment.value, str(segment.tests)
+        for policy, hits in segment.policies.items():
+            less = segment.differences.get(policy)
+            cells = [*_difference(less.hr10), *_difference(less.ndcg10)] if less else [""] * 4
+            rows.append([*head, policy, _figure(hits.hr10, 4), _figure(hits.ndcg10, 4), *cells])
+            head = "", ""
+    return _table(rows)
+
+
+def _costs(costs: Costs) -> str:
+    rows = [["cost", "us an answer", "99th percentile", "us to learn an event", "bytes a user", "MB of arrays"]]
+    for name, cost in costs.policies.items():
+        user = _figure(cost.user_bytes, 0)
+        times = (_figure(us, 0) for us in (cost.answer_us, cost.answer_p99_us, cost.learning_us))
+        rows.append([name, *times, user, f"{cost.array_bytes / 1e6:.1f}"])
+    note = "median and 99th percentile of all answers, each by its own call; arrays of what is kept of items"
+    return f"{_table(rows)}\n{note}; {costs.peak_bytes / 1e6:.0f} MB at most in all"
+
+
+def _difference(difference: Difference) -> tuple[str, str]:
+    """Mean and error, and how many errors it is; dashes where it never differs."""
+    if not difference.error:
+        return "-", "-"
+    return f"{difference.mean:+.4f} ± {difference.error:.4f}", f"{difference.errors:+.1f}"
 
 
 def sparkline(values: Sequence[float], highest: float) -> str:

@@ -52,6 +52,14 @@ class ShownList(NamedTuple):
         return len(self.known)
 
 
+class Choice(NamedTuple):
+    """What a user took: the candidate at `position`, in a segment of the context."""
+
+    segment: int
+    candidates: Candidates
+    position: int
+
+
 class Ranker:
     """The learner of one shard, over an index of all items. River's model, and the loss of a choice."""
 
@@ -65,6 +73,8 @@ class Ranker:
         self.hiding = Hiding(behaviour.slate)
         self.served: Recent[tuple[int, Candidates]] = Recent()
         self.shown: Shown[ShownList] = Shown()
+        self.chosen: Recent[Choice] = Recent()  # of each user the last
+        self.stories = False  # whether any choice was gone on with
         self.version = 0
         self.models, self.bias = prior.begun(behaviour, self.retriever.features)  # models by segment
         self.clicks = ClickModel()
@@ -162,22 +172,41 @@ class Ranker:
             self.served.put(user, self.index.releases, self._find(feedback, feedback.history))
         if feedback.reward <= 0:
             return
-        self.reward += (feedback.reward - self.reward) / min(self.version, AVERAGED)
-        weight = min(MOST_WEIGHT, feedback.reward / self.reward)
+        of_a_choice = 0.0 if feedback.story_reward else self.reward  # that of a story grows, and is no further one
+        self.reward += (feedback.gain - of_a_choice) / min(self.version, AVERAGED)
         # What was there after things that happened later says nothing of a choice from before them.
         served = None if feedback.is_behind else self.served.pop(user, self.index.releases)
         if served is None and sampled and not feedback.history:
             served = self._find(feedback, feedback.history)
-        if served is not None:
+        if feedback.story_reward:
+            self._raise(feedback, user)
+        elif served is not None:
             segment, candidates = served
             # What no source proposed was not there to be ordered: against candidates, which sources score high by
             # choice, it would only teach that a high score is bad.
             position = position_of(self.index.row(event.item_id or ""), candidates.rows)
+            self.chosen.forget(user)
             if position >= 0:
-                self.models[segment].choose(candidates.features, position, weight)
+                self.models[segment].choose(candidates.features, position, self._weight(feedback.reward))
+                if self.stories:
+                    self.chosen.put(user, (event.item_id, self.index.releases), Choice(segment, candidates, position))
         # As RECOMMEND finds them now: what is fresher later, it cannot go by, and would be taught to trust.
         if sampled:
             self.served.put(user, self.index.releases, self._find(feedback, feedback.history_after()))
+
+    def _raise(self, feedback: Feedback, user: str) -> None:
+        """Learn the choice that a story began with again, for what the story is worth more now."""
+        self.stories = True
+        of = feedback.event.item_id, self.index.releases
+        chosen = self.chosen.pop(user, of)
+        weight = self._weight(feedback.reward) - self._weight(feedback.story_reward)
+        if chosen is not None and weight > 0:
+            self.models[chosen.segment].choose(chosen.candidates.features, chosen.position, weight)
+            self.chosen.put(user, of, chosen)
+
+    def _weight(self, reward: float) -> float:
+        """How many of the usual choices one of `reward` counts as."""
+        return min(MOST_WEIGHT, reward / self.reward)
 
     def _find(self, feedback: Feedback, history: History) -> tuple[int, Candidates]:
         """What RECOMMEND, with this index, chooses from for the user with that history, and the segment."""

@@ -14,7 +14,7 @@ import numpy as np
 from riverrank.operators.recent import Recent
 from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
 from riverrank.operators.signals.pairs import paired_with
-from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
+from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS, stage_of
 from riverrank.state.hashing import hash32, hash64, shard_of, uniform
 from riverrank.state.messages import Feedback, History, Outcome, Seen
 from riverrank.state.records.bounds import MAX_PROFILE_BYTES
@@ -130,7 +130,8 @@ class Session:
         outcomes = self._resolve(session, event, reward)
         if event.type == "profile":
             session.attributes = _merged(session.attributes, event.attributes or {})
-        feedback = Feedback(event, reward, session.history, outcomes, session.attributes, session.epoch)
+        story = self._story_reward(session, event) if reward > 0 else 0.0
+        feedback = Feedback(event, reward, session.history, outcomes, session.attributes, session.epoch, story)
         entry = EVENT_TYPES[event.type]
         if entry.interaction and event.item_id is not None:
             self._extend(session, Seen(event.item_id, event.ts, reward, entry.code), event.slate_id)
@@ -218,6 +219,24 @@ class Session:
             order = np.argsort(times, kind="stable")
             hashes, times = hashes[order[-room:]], times[order[-room:]]
         session.hashes, session.times = hashes.tobytes(), times.tobytes()
+
+    def _story_reward(self, session: SessionState, event: Event) -> float:
+        """The reward of the interaction that a positive `event` goes on with: the last word on the same item before it,
+        if that was positive, of another type that stands no later on the way to a verdict, and either shortly before it
+        or an answer to the same slate. 0 where there is none.
+        """
+        entry, history, window = EVENT_TYPES[event.type], session.history, self.behaviour.history.story
+        if not window or event.item_id not in history.items or not history.kinds.translate(None, bytes([entry.code])):
+            return 0.0
+        own = _mark(event.slate_id)
+        for back, seen in enumerate(reversed(history), 1):
+            if seen.item_id != event.item_id or not seen.reward or seen.ts > event.ts:
+                continue
+            marked = session.marks[-4 * back :][:4] if 4 * back <= len(session.marks) else NO_MARK
+            is_near = seen.ts >= event.ts - window or (own != NO_MARK and own == marked)
+            before = seen.kind != entry.code and stage_of(seen.kind) <= entry.stage
+            return max(0.0, seen.reward) if is_near and before else 0.0
+        return 0.0
 
     def _extend(self, session: SessionState, seen: Seen, slate_id: str | None) -> None:
         """Put an interaction into the history by time, and the mark of the slate it answers beside it."""

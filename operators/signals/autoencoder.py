@@ -55,7 +55,7 @@ class Autoencoder:
     def take(self, feedback: Feedback) -> None:
         """Count a positive interaction together with what the user took before."""
         event = feedback.event
-        if feedback.reward <= 0 or event.item_id is None:
+        if not feedback.is_choice or event.item_id is None:
             return
         self.waits += 1
         self._newest = max(self._newest, event.ts)

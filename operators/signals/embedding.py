@@ -88,8 +88,8 @@ class Embedding:
         self._block = []
 
     def learn(self, block: Sequence[Feedback]) -> None:
-        """Learn from the positive interactions among `block`, all at once."""
-        positive = [f for f in block if f.reward > 0 and f.event.item_id is not None]
+        """Learn from the choices among `block`, all at once."""
+        positive = [f for f in block if f.is_choice and f.event.item_id is not None]
         window = self.behaviour.signals.window
         self._make_room(len(positive) * (window + 1))
         histories = [last_items(feedback.history_before(), window) for feedback in positive]

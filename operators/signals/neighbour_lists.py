@@ -8,7 +8,9 @@ import numpy as np
 from numba import njit
 from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES, RATING_SUM, RATINGS
 
-# Columns of a step: whether it counts, whether it is a rating, at which event, where it begins in the rows, how many
+# How an interaction counts: not at all, as one, or as more of one that was counted, to whose reward it adds.
+SKIP, COUNT, ADD = 0, 1, 2
+# Columns of a step: how it counts, whether it is a rating, at which event, where it begins in the rows, how many
 # were taken before it, where it ends in the rows, where its part of `own` and of `amounts` begins, the place on the
 # list that it was shown on, -1 for an interaction; and how many rows after the item, what was taken and the user's
 # cohorts, are not of the context that it happened in.
@@ -40,6 +42,8 @@ def learn(  # type: ignore[no-untyped-def]
             amount = looked_at(min(step[PLACE], PLACES - 1), not step[COUNTS], stats[row], looks)
         if step[COUNTS]:
             reward, value, rated = numbers[k, 0], numbers[k, 1], step[RATED]
+            if step[COUNTS] == ADD:
+                amount = 0.0
             n = count(
                 stats, at, decay, row, reward, value, rated, amount, now, entry_of, rows, counted, renewals, cells, n
             )
@@ -75,7 +79,8 @@ def looked_at(place, clicked, stats, looks):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def count(stats, at, decay, row, reward, value, rated, amount, now, entry_of, rows, counted, renewals, cells, n):  # type: ignore[no-untyped-def]
-    """Count one interaction of `reward` with `row` at event number `now`, in the like rate by `amount`.
+    """Count one interaction of `reward` with `row` at event number `now`, in the like rate by `amount`: 0 where it adds
+    to one that was counted.
 
     `decay` float64 (2,) is what popularity and trend keep over one event. `rated` says that `value` is a rating.
     """

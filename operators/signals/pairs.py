@@ -7,9 +7,9 @@ from riverrank.state.messages import Feedback
 def paired_with(feedback: Feedback, window: int) -> tuple[list[str], list[str]]:
     """The last `window` items that the user of a positive interaction took before it, newest first, each once and
     without its own, and the user's cohorts with the lists of the context that it happened in; nothing for one that is
-    not positive.
+    not positive, or that goes on with a story, whose beginning was paired.
     """
-    if feedback.reward <= 0:
+    if not feedback.is_choice:
         return [], []
     past = dict.fromkeys(feedback.history_before().taken(window))
     past.pop(feedback.event.item_id or "", None)

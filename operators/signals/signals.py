@@ -20,7 +20,7 @@ from riverrank.state.journal import Journal
 from riverrank.state.messages import Feedback, SignalUpdate, decode_feedback, encode, told_last
 
 from .changes import Changes
-from .neighbour_lists import PLACES, learn
+from .neighbour_lists import ADD, COUNT, PLACES, SKIP, learn
 from .pairs import paired_with
 from .steps import Steps
 
@@ -140,7 +140,7 @@ class Signals:
                         steps.show(shown, place, label > 0, self.counts.events)
             if item_id is not None and event.type in INTERACTIONS:
                 began = self._learn_interaction(item_id, feedback, steps)
-                if began >= 0 and feedback.reward > 0:
+                if began >= 0 and feedback.is_choice:
                     taken.append((session_key(event.user_id), began))
         rows = self._run(steps)
         self._taken += [(key, rows[began] if began >= 0 else -1) for key, began in taken]
@@ -169,8 +169,9 @@ class Signals:
         rated = counts and value is not None and EVENT_TYPES[event.type].is_rating
         if rated and value is not None:
             self.counts.ratings = (self.counts.ratings[0] + value, self.counts.ratings[1] + 1)
+        counted = (COUNT if not feedback.story_reward else ADD) if counts else SKIP
         began = steps.pair(
-            item_id, past, members, counts, owned, amounts, feedback.reward, value or 0.0, rated, now,
+            item_id, past, members, counted, owned, amounts, feedback.gain, value or 0.0, rated, now,
             contexts=sum([name.startswith(CONTEXT) for name in members]) if event.context else 0,
         )  # fmt: skip
         return began if own else -1

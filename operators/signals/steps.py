@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .neighbour_lists import COUNT, SKIP
+
 
 class Steps:
     """Steps in their order, of names of items and cohorts; their rows are looked up by whoever takes the steps.
 
     >>> steps = Steps(np.ones(9, np.bool_), np.array([1.0, 0.5], np.float32))
-    >>> steps.show("shown", 0, False, 7), steps.pair("taken", ["before"], [], True, None, None, 1.0, 0.0, False, 7)
+    >>> steps.show("shown", 0, False, 7), steps.pair("taken", ["before"], [], COUNT, None, None, 1.0, 0.0, False, 7)
     (None, 1)
     >>> steps.names, len(steps.arrays()[0])
     (['shown', 'taken', 'before'], 2)
@@ -27,14 +29,14 @@ class Steps:
         """Count `name` at event number `now` as shown at `place`, from 0 on, and not taken; where it was `taken`, that
         is counted with the interaction.
         """
-        self.pair(name, [], [], not taken, None, None, 0.0, 0.0, False, now, place)
+        self.pair(name, [], [], SKIP if taken else COUNT, None, None, 0.0, 0.0, False, now, place)
 
     def pair(
         self,
         name: str,
         past: Sequence[str],
         members: Sequence[str],
-        counts: bool,
+        counts: int,
         owned: np.ndarray | None,
         amounts: np.ndarray | None,
         reward: float,
@@ -44,8 +46,8 @@ class Steps:
         place: int = -1,
         contexts: int = 0,
     ) -> int:
-        """Count an interaction with `name` if it `counts`, and pair it with `past`, newest first, and `members`, the
-        last so many of which are `contexts`.
+        """Count an interaction with `name` as `counts` says: SKIP, COUNT or ADD; and pair it with `past`, newest first,
+        and `members`, the last so many of which are `contexts`.
 
         Returns where `names` goes on with it.
         """

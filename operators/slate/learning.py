@@ -18,7 +18,7 @@ from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.prior import rating_before
 from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
-from riverrank.operators.recent import Shown
+from riverrank.operators.recent import Recent, Shown
 from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
@@ -92,6 +92,8 @@ class Learning:
         self.impressions: Shown[ShownList] = Shown()  # by event id
         self.joins = False  # whether impressions come
         self._unrated = rating_before(behaviour)
+        self.preferred: Recent[tuple[Inputs, bool]] = Recent()  # of each user the last, and whether by content alone
+        self.stories = False  # whether any preference was gone on with
 
     def offer(self, slate_id: str, user_id: str, served: Served, rows: np.ndarray) -> None:
         """Keep what is on a slate, `rows` of what was served, for the impression that is to name it."""
@@ -114,6 +116,7 @@ class Learning:
 
     def forget(self, user_id: str) -> None:
         """Keep nothing of the user."""
+        self.preferred.forget(user_id)
         self.slates.forget_user(user_id)
         self.impressions.forget_user(user_id)
 
@@ -160,13 +163,15 @@ class Learning:
                 tried, at = self._described(np.array([row], np.int32), lesson), 0
             if asked:
                 chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
-            if label and feedback.history_before().items[-1:] != (event.item_id,):  # else it is one act
+            if feedback.is_choice and feedback.history_before().items[-1:] != (event.item_id,):  # else it is one act
                 lesson.losses.append(int(above >= self.behaviour.slate.size))
-            passed_over = self._above(lesson, row)
-            if served.size > (position >= 0):
+            passed_over = None if feedback.story_reward else self._above(lesson, row)
+            if feedback.story_reward:
+                self._raise(feedback, user.learner)
+            elif served.size > (position >= 0):
                 self._prefer(feedback, row, served, position, user.learner, len(passed_over or ()))
             else:
-                user.learner.learn(tried.inputs, at, label, _weight(feedback))
+                user.learner.learn(tried.inputs, at, label, _weight(feedback.reward))
         if event.value is not None and rated:
             ratings = Ratings(self.index, user.state, *self._unrated)
             rating = round(ratings.learn(row, event.value), 6)
@@ -200,7 +205,7 @@ class Learning:
         if shown is None:
             context, candidates = self.retriever.find_shown(rows, slate.ts + 1, feedback)
             shown = user.serve(self.index, candidates, context)
-        user.learner.prefer(shown.inputs, _weight(feedback), content_only=False)
+        user.learner.prefer(shown.inputs, _weight(feedback.reward), content_only=False)
         return shown.inputs.pick(np.arange(1, len(rows)))
 
     def _prefer(
@@ -214,7 +219,21 @@ class Learning:
             return
         draws = np.frombuffer(random_bits(self.behaviour.seed, f"against:{feedback.event.event_id}", n), _BITS)
         against, preferred = served.inputs.against(row, position, draws), feedback.reward > 0
-        learner.prefer(against, _weight(feedback), preferred=preferred, content_only=position < 0)
+        learner.prefer(against, _weight(feedback.reward), preferred=preferred, content_only=position < 0)
+        self.preferred.forget(feedback.event.user_id)
+        if self.stories and preferred and feedback.reward < 1.0:  # else it can weigh no more
+            of = feedback.event.item_id, self.index.releases
+            self.preferred.put(feedback.event.user_id, of, (against, position < 0))
+
+    def _raise(self, feedback: Feedback, learner: Learner) -> None:
+        """Learn the preference that a story began with again, for what it weighs more now."""
+        self.stories = True
+        of, user_id = (feedback.event.item_id, self.index.releases), feedback.event.user_id
+        weight = _weight(feedback.reward) - _weight(feedback.story_reward)
+        known = self.preferred.pop(user_id, of) if weight > 0 else None
+        if known is not None:
+            learner.prefer(known[0], weight, preferred=True, content_only=known[1])
+            self.preferred.put(user_id, of, known)
 
     def _served(self, lesson: Lesson) -> Served:
         """What the user was served last; where that is not known, what would be served now."""
@@ -272,8 +291,8 @@ class Learning:
         return lesson.context
 
 
-def _weight(feedback: Feedback) -> float:
-    return min(1.0, abs(feedback.reward))
+def _weight(reward: float) -> float:
+    return min(1.0, abs(reward))
 
 
 def _of_click(event_id: str, event: Event, item_id: str, chance: float, label: int) -> Prediction:

@@ -55,6 +55,8 @@ EVENTS = [
 ]
 OVER = Event("e-over", "cart", "u-1", NOW + 700_000, "i-2", slate_id="u-1:9", context={"device": "tv"})
 
+BOUGHT = Event("e-bought", "purchase", "u-1", NOW + 9_000_000, "i-2", slate_id="u-1:9")
+
 
 def session_of(events: list[Event]) -> Accepted:
     """What SESSION made of the last of `events`, with room for few event ids and a short history."""
@@ -132,6 +134,15 @@ FEEDBACK_2 = Feedback(
     {"age_band": "25-34", "likes": ["drama"]},
     NOW - 9_000_000,
 )
+FEEDBACK_2_STORY = Feedback(
+    BOUGHT,
+    2.0,
+    History.of([*HISTORY_2[1:], Seen("i-2", NOW + 700_000, 1.5, 4)]),
+    (),
+    {"age_band": "25-34", "likes": ["drama"]},
+    NOW - 9_000_000,
+    1.5,
+)
 FEEDBACK_1 = Feedback(
     Event("e-1", "rate", "u-1", 5, "i-1", 4.0, None, "u-1:3", {"device": "tv"}, None),
     1.0,
@@ -142,7 +153,7 @@ FEEDBACK_1 = Feedback(
 )
 WRITERS = {
     "session-3": lambda: session_of(EVENTS).state,
-    "feedback-2": lambda: encode(session_of([*EVENTS, OVER]).feedback),
+    "feedback-2-story": lambda: encode(session_of([*EVENTS, OVER, BOUGHT]).feedback),
 }
 MEANT = {  # name: (value, encode, decode)
     "session-1": (SESSION_1, encode_session, decode_session),
@@ -150,6 +161,7 @@ MEANT = {  # name: (value, encode, decode)
     "session-3": (session_3(), encode_session, decode_session),
     "feedback": (FEEDBACK_1, encode, decode_feedback),
     "feedback-2": (FEEDBACK_2, encode, decode_feedback),
+    "feedback-2-story": (FEEDBACK_2_STORY, encode, decode_feedback),
 }
 NAMES = frozenset(MEANT)
 

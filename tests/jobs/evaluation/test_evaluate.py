@@ -5,92 +5,36 @@ import json
 import math
 import os
 import pty
-import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from xml.etree import ElementTree
 
 import msgspec
 import numpy as np
 import pytest
-from riverrank.jobs.config.schema import Config, load
+from evaluated import EACH_IS_A_TEST, POSITIVE, T0, evaluated, made_files, records, settings
+from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation import evaluate, metrics
-from riverrank.jobs.evaluation.baselines import NAMES
+from riverrank.jobs.evaluation.baselines.panel import NAMES
 from riverrank.jobs.evaluation.metrics import MISS, Judged, Shown, auc, clicks_of, gini, paired, ratings_of
 from riverrank.jobs.evaluation.report import Report
 from riverrank.jobs.local import replay
-from riverrank.jobs.local.reading import read_lines
 from riverrank.operators.candidates import registry
-from riverrank.operators.settings import Behaviour, SourceSettings
+from riverrank.operators.settings import SourceSettings
 from riverrank.state.event_types import INTERACTIONS
 
 SCRIPT = Path(sys.executable).with_name("riverrank")
-T0 = 1_764_000_000_000
-POSITIVE = ("view", "click", "like", "cart", "purchase", "rate")
-
-
-def records(seed: int = 5, events: int = 700) -> list[dict[str, Any]]:
-    """Events of 15 users on 60 items, of every type, among them redeliveries, late ones and erasures."""
-    rng, found = random.Random(seed), []
-    kinds = ["click"] * 5 + ["rate"] * 5 + ["view", "like", "dislike", "cart", "purchase", "request", "impression"]
-    for number in range(events):
-        user, kind = rng.randrange(15), rng.choice(kinds)
-        event: dict[str, Any] = {
-            "event_id": f"e{number}",
-            "type": kind,
-            "user_id": f"u{user}",
-            "ts": T0 + 60_000 * number,
-        }
-        item = min(rng.randrange(60), rng.randrange(60)) // 3 * 3 + user % 3
-        if kind == "impression":
-            event["items"] = [f"i{item}", f"i{(item + 1) % 60}"]
-        elif kind != "request":
-            event["item_id"] = f"i{item}"
-        if kind == "rate":
-            event["value"] = float(rng.randrange(1, 6))
-        if number % 150 == 149:
-            event = {"event_id": f"x{number}", "type": "erase", "user_id": f"u{user}", "ts": T0 + 60_000 * number}
-        found.append(event)
-        if number % 90 == 89 and "item_id" in event:
-            found += [event, {**event, "event_id": f"late{number}", "ts": T0 - 86_400_000}]
-    return found
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with events.jsonl and items.jsonl; one item is not available, one is deleted."""
-    folder = tmp_path_factory.mktemp("evaluate")
-    items: list[dict[str, Any]] = [
-        {"item_id": f"i{k}", "ts": T0, "categories": [f"c{k % 3}"], "attributes": {"brand": f"b{k % 7}"}}
-        for k in range(50)  # the last ten are not in the catalogue
-    ]
-    items[4]["available"] = False
-    items[7]["deleted"] = True
-    for name, lines in (("items", items), ("events", records())):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    return folder
-
-
-def settings(files: Path, **over: Any) -> Config:
-    return load(None, {"files.events": str(files / "events.jsonl"), "files.items": str(files / "items.jsonl")} | over)
-
-
-def evaluated(
-    config: Config, baselines: tuple[str, ...] = (), variants: Mapping[str, Behaviour] = MappingProxyType({})
-) -> evaluate.Evaluation:
-    evaluation = evaluate.Evaluation(config, baselines, variants)
-    for arrival in read_lines(config.files.items):
-        evaluation.item(arrival)
-    for arrival in read_lines(config.files.events):
-        evaluation.event(arrival)
-    return evaluation
+    return made_files(tmp_path_factory.mktemp("evaluate"))
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -110,7 +54,7 @@ def replayed(config: Config, files: Path, tmp_path: Path) -> tuple[Path, Path]:
 def test_the_figures_of_slates_and_predictions_are_those_of_the_judges(
     files: Path, tmp_path: Path, needs_shared: Callable[[str], Path], repeat: bool
 ) -> None:
-    config = settings(files, **{"slate.hide": () if repeat else tuple(INTERACTIONS)})
+    config = settings(files, **{"slate.hide": () if repeat else tuple(INTERACTIONS)}, **EACH_IS_A_TEST)
     slates, predictions = replayed(config, files, tmp_path)
     judge = [sys.executable, needs_shared("tools/score_slates.py"), files / "events.jsonl", slates, "--min-value", "4"]
     expected = json.loads(subprocess.check_output(judge, text=True))
@@ -135,7 +79,7 @@ def test_the_figures_of_slates_and_predictions_are_those_of_the_judges(
 
 
 def test_a_hit_is_on_the_slate_that_answered_the_users_latest_event(files: Path, tmp_path: Path) -> None:
-    config = settings(files)
+    config = settings(files, **EACH_IS_A_TEST)
     slates, _ = replayed(config, files, tmp_path)
     answers = {}
     for line in slates.read_text().splitlines():
@@ -321,7 +265,7 @@ def test_the_command_prints_tables_and_draws_every_policy(files: Path, tmp_path:
         line.split()[0]: line.split() for line in done.stdout.splitlines() if line.startswith(("riverrank ", "cov"))
     }
     words = Counter(line.split()[0] for line in done.stdout.splitlines() if line)
-    assert [words[name] for name in ("riverrank", "popular", "covisit", "ratings,", "clicks,")] == [3, 3, 3, 1, 1]
+    assert [words[name] for name in ("riverrank", "popular", "covisit", "ratings,", "clicks,")] == [4, 4, 4, 1, 1]
     assert set(rows["covisit"][1]) <= set("▁▂▃▄▅▆▇█")
     drawn = ElementTree.fromstring(picture.read_text("utf-8"))
     svg = "{http://www.w3.org/2000/svg}"
@@ -339,7 +283,8 @@ def test_the_command_prints_json_for_a_program(files: Path) -> None:
     done = riverrank(*arguments, "--json")
     document = json.loads(done.stdout)
     expected = as_json(evaluated(settings(files), ("popular",)).report())
-    assert document | {"seconds": 0} == expected | {"seconds": 0}
+    machine = {"seconds": 0, "costs": None}
+    assert document | machine == expected | machine
     assert document["differences"]["popular"]["hr@10"].keys() == {"mean", "error"}
     assert document["policies"]["popular"]["all"]["hr@10"] > 0
     assert document["dead_letters"] == sum(e["event_id"].startswith("late") for e in records()) > 0
@@ -368,6 +313,11 @@ def test_a_bar_of_progress_is_on_a_terminal_alone(files: Path) -> None:
             ("--events", "-", "--baselines", "popular,nothing"),
             2,
             "--baselines: no baseline 'nothing'; there are popular,",
+        ),
+        (
+            ("--events", "-", "--by", "history,age"),
+            2,
+            "--by: no segments by 'age'; expected some of type, history, popularity, user.NAME, item.NAME, context",
         ),
         (("--events", "-", "--picture", "curve.png"), 2, "--picture: expected a file that ends in .svg, got curve.png"),
         (("--events", "-", "--picture", "absent/c.svg"), 2, "--picture: cannot write absent/c.svg"),

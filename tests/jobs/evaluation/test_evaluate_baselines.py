@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from riverrank.jobs.data import datasets
 from riverrank.jobs.data.convert import Collector
-from riverrank.jobs.evaluation.baselines import HALF_LIFE_EVENTS, NAMES, Panel
-from riverrank.jobs.evaluation.baselines_factors import BPRMF, IncrementalMF
-from riverrank.jobs.evaluation.baselines_items import CoVisitation, ItemCosine, Neighbours, Popular
-from riverrank.jobs.evaluation.baselines_ledger import Ledger
+from riverrank.jobs.evaluation.baselines.factors import BPRMF, IncrementalMF
+from riverrank.jobs.evaluation.baselines.items import CoVisitation, ItemCosine, Neighbours, Popular
+from riverrank.jobs.evaluation.baselines.ledger import Ledger
+from riverrank.jobs.evaluation.baselines.panel import HALF_LIFE_EVENTS, NAMES, Panel
 from riverrank.operators.settings import Behaviour, SlateSettings
 from riverrank.state.event_types import INTERACTIONS
 from riverrank.state.records.decoding import decode_event

@@ -7,11 +7,14 @@ from hypothesis import strategies as st
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.changes import Changes
 from riverrank.operators.signals.neighbour_lists import (
+    ADD,
     CLICKED,
+    COUNT,
     EXPECTED,
     LEAST_LOOKED,
     LOOKS_KEPT,
     PLACES,
+    SKIP,
     SLOWLY,
     SURE,
     count,
@@ -153,7 +156,7 @@ def test_pairs_are_added_as_plain_python_adds_them(table, rows, taken, members, 
     st.lists(st.integers(0, ROWS - 1), max_size=6),
     st.sampled_from([-1.0, 0.0, 0.3, 2.0]),
     st.booleans(),
-    st.sampled_from([1.0, 0.25]),
+    st.sampled_from([1.0, 0.25, 0.0]),
     st.integers(5, 50),
 )
 def test_interactions_are_counted_as_plain_python_counts_them(table, rows, reward, rated, amount, now):
@@ -190,11 +193,12 @@ def test_a_block_is_learned_step_by_step(table, other, interactions):
         own = np.array([True] * len(past) + [owned])
         mine = amounts if owned else amounts[1:] if taken == 5 else amounts[:taken]
         parts = (own, mine) if not owned else (None, None)
-        names = [f"i{of}" for of in rows[: 1 + taken]]
+        names, counts = [f"i{of}" for of in rows[: 1 + taken]], (ADD if k % 2 else COUNT) if owned else SKIP
         members, contexts = [f"i{of}" for of in cohorts], len(cohorts) // 2
-        steps.pair(names[0], names[1:], members, owned, *parts, 2.0, 3.5, owned, 60 + k, contexts=contexts)
+        steps.pair(names[0], names[1:], members, counts, *parts, 2.0, 3.5, owned, 60 + k, contexts=contexts)
         if owned:
-            others.n = count(other.stats, other.at, decay, row, 2.0, 3.5, True, 1.0, 60 + k, *arrays_of(others))
+            amount = 0.0 if counts == ADD else 1.0
+            others.n = count(other.stats, other.at, decay, row, 2.0, 3.5, True, amount, 60 + k, *arrays_of(others))
         other.at[cohorts] = 60 + k
         numbers = taken, len(past) - contexts, 60 + k
         others.n = pair(other.neighbours, other.weights, FORGETTING, row, past, own, mine, *numbers, *arrays_of(others))

@@ -5,7 +5,7 @@ from array import array
 import numpy as np
 from riverrank.state.records.incoming import Event
 
-from .baselines_ledger import NONE, START, Ledger, grown, summed, top
+from .ledger import NONE, START, Ledger, grown, summed, top
 
 
 class Popular:

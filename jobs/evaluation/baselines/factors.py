@@ -7,8 +7,8 @@ from river import optim, reco
 from riverrank.state.hashing import uniforms
 from riverrank.state.records.incoming import Event
 
-from .baselines_items import Popular, Scored
-from .baselines_ledger import START, Ledger, grown
+from .items import Popular, Scored
+from .ledger import START, Ledger, grown
 
 
 class IncrementalMF(Scored):

@@ -1,5 +1,5 @@
-"""The policies that `riverrank evaluate` puts beside the job's own: each of one idea, learning as the stream goes, and
-as strong as that idea allows. None of them is part of the job.
+"""The baselines together: each learns as the stream goes, and is as strong as its idea allows. None of them is part of
+the job.
 """
 
 from collections.abc import Callable, Iterable
@@ -8,9 +8,10 @@ from typing import Protocol
 from riverrank.operators.settings import Behaviour
 from riverrank.state.records.incoming import Event
 
-from .baselines_factors import BPRMF, IncrementalMF
-from .baselines_items import CoVisitation, ItemCosine, Popular
-from .baselines_ledger import Ledger
+from ..costs import Clock, Cost, array_bytes, now
+from .factors import BPRMF, IncrementalMF
+from .items import CoVisitation, ItemCosine, Popular
+from .ledger import Ledger
 
 NAMES = ("popular", "decayed", "cosine", "covisit", "mf", "bpr")
 HALF_LIFE_EVENTS = 5_000  # of decayed popularity
@@ -58,20 +59,43 @@ class Panel:
             if name not in makers:
                 raise ValueError(f"no baseline {name!r}; there are {', '.join(NAMES)}")
             self.baselines[name] = makers[name]()
-        self._learners = [self.popular, *(b for b in self.baselines.values() if b is not self.popular)]
+        self.clocks = {name: Clock() for name in self.baselines}
+        alone = self.popular not in self.baselines.values()  # which others fall back on
+        self._learners = [*self.baselines.items(), *([("", self.popular)] if alone else [])]
+        self._learners.sort(key=lambda learner: learner[1] is not self.popular)
 
-    def answer(self, event: Event, reward: float, *, k: int) -> list[list[str]]:
-        """Learn from `event`, an interaction worth `reward` or a request; each baseline's list of up to `k` items."""
+    def answer(self, event: Event, reward: float, *, k: int, choice: bool | None = None) -> list[list[str]]:
+        """Learn from `event`, an interaction worth `reward` or a request, if it is a `choice`, which it is unless said
+        where the reward is above 0; each baseline's list of up to `k` items.
+        """
         self.ledger.ts = event.ts
         if event.item_id is not None:
             row = self.ledger.row(event.item_id)
-            for baseline in self._learners if reward > 0 else ():
+            for name, baseline in self._learners if (reward > 0 if choice is None else choice) else ():
+                began = now()
                 baseline.learn(event, row)
+                if name:
+                    self.clocks[name].learned(began, now())
             self.ledger.note(event, row, reward)
-        return [baseline.recommend(event.user_id, k) for baseline in self.baselines.values()]
+        lists = []
+        for name, baseline in self.baselines.items():
+            began = now()
+            lists.append(baseline.recommend(event.user_id, k))
+            self.clocks[name].answered(began, now())
+        return lists
+
+    def costs(self) -> dict[str, Cost]:
+        """What each baseline cost. What all share, and popularity, which others fall back on, is counted for none but
+        itself.
+        """
+        costs: dict[str, Cost] = {}
+        for name, baseline in self.baselines.items():
+            apart = [self.ledger, *([self.popular] if baseline is not self.popular else [])]
+            costs[name] = self.clocks[name].cost(None, array_bytes(baseline, apart))
+        return costs
 
     def forget(self, user_id: str) -> None:
         """Forget the user."""
         self.ledger.forget(user_id)
-        for baseline in self._learners:
+        for _, baseline in self._learners:
             baseline.forget(user_id)

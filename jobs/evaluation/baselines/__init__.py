@@ -1,0 +1,1 @@
+"""What `riverrank evaluate` puts beside the job: policies of one idea each."""

@@ -1,0 +1,158 @@
+"""Tests by segment: by what was known before each of the user, of the item and of the moment. Knows nothing of policies
+but their number.
+"""
+
+from array import array
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from riverrank.state.records.incoming import Event, Item
+
+TOP = 10  # values of a segmentation that are told apart in a report, those with the most tests
+MOST_VALUES = 10_000  # values of one that are told apart at all
+OTHER, NONE = "other", "none"
+HISTORY = (1, 5, 20, 100)  # interactions with which the next class begins
+TYPE, LENGTH, POPULARITY = "type", "history", "popularity"
+FIELDS = "user", "item", "context"
+SHARES = {"head": 0.5, "middle": 0.8}  # of all positive interactions, that the items up to there have; the rest is tail
+EVERY = 500  # positive interactions after which the classes of popularity are drawn anew
+
+
+class Moment(NamedTuple):
+    """What was known when a test came: its `event`, how many positive interactions the user had, what the user stated,
+    and how popular the item was (see `Standing`).
+    """
+
+    event: Event
+    nth: int
+    attributes: dict[str, Any]
+    standing: str
+
+
+class Segments:
+    """The tests by each of `names`.
+
+    >>> segments = Segments(["history", "user.band"])
+    >>> segments.add(Moment(Event("e", "click", "u", 1, "i"), 7, {"band": "18-24"}, "new"))
+    >>> {name: [(value, tests.tolist()) for value, tests in segments.of(name)] for name in segments.names}
+    {'history': [('5-19', [0])], 'user.band': [('18-24', [0])]}
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Raises ValueError, with the mend, where there is no such segmentation."""
+        self.names = tuple(dict.fromkeys(names))
+        self._values = {name: self._reader(name) for name in self.names}
+        self._codes: dict[str, dict[str, int]] = {name: {} for name in self.names}
+        self._tests = {name: array("i") for name in self.names}
+        self._items: dict[str, dict[str, str]] = {}  # by name of a field, the value of each item that has one
+        for name in self.names:
+            if name.startswith("item."):
+                self._items[name.partition(".")[2]] = {}
+
+    def item(self, item: Item) -> None:
+        """Take an item of the catalogue."""
+        for field, values in self._items.items():
+            value = item.categories if field == "category" else item.attributes.get(field)
+            values[item.item_id] = _text(value)
+
+    def add(self, moment: Moment) -> None:
+        """A test, the next one."""
+        for name, value_of in self._values.items():
+            self._tests[name].append(self._code(name, value_of(moment)))
+
+    def retype(self, test: int, type_: str) -> None:
+        """What began with a test, by its number, went on as far as an event of that type."""
+        if TYPE in self._tests:
+            self._tests[TYPE][test] = self._code(TYPE, type_)
+
+    def of(self, name: str) -> list[tuple[str, np.ndarray]]:
+        """The values, and the numbers of their tests, int64: classes in their order, others by how many tests they
+        have, all beyond TOP as OTHER.
+        """
+        codes = np.array(self._tests[name], np.int64)
+        values = [*self._codes[name]]
+        counts = Counter(dict(zip(values, np.bincount(codes, minlength=len(values)).tolist(), strict=True)))
+        common = [value for value, tests in counts.most_common() if tests and value != OTHER]
+        if name in _CLASSES:
+            common.sort(key=_CLASSES[name].index)
+        told = [(value, np.flatnonzero(codes == self._codes[name][value])) for value in common[:TOP]]
+        rest = np.flatnonzero(~np.isin(codes, [self._codes[name][value] for value in common[:TOP]]))
+        return [*told, (OTHER, rest)] if len(rest) else told
+
+    def _code(self, name: str, value: str) -> int:
+        codes = self._codes[name]
+        if value not in codes and len(codes) >= MOST_VALUES:
+            value = OTHER
+        return codes.setdefault(value, len(codes))
+
+    def _reader(self, name: str) -> Callable[[Moment], str]:
+        """What tells the value of a test."""
+        of, _, field = name.partition(".")
+        readers: dict[str, Callable[[Moment], str]] = {
+            TYPE: lambda moment: moment.event.type,
+            LENGTH: lambda moment: LENGTHS[bisect_right(HISTORY, moment.nth)],
+            POPULARITY: lambda moment: moment.standing,
+        }
+        fields: dict[str, Callable[[Moment], str]] = {
+            "user": lambda moment: _text(moment.attributes.get(field)),
+            "item": lambda moment: self._items[field].get(moment.event.item_id or "", NONE),
+            "context": lambda moment: _text((moment.event.context or {}).get(field)),
+        }
+        if name in readers:
+            return readers[name]
+        if field and of in fields:
+            return fields[of]
+        known = ", ".join((*readers, *(f"{each}.NAME" for each in FIELDS)))
+        raise ValueError(f"no segments by {name!r}; expected some of {known}")
+
+
+class Standing:
+    """How popular an item is beside the others: `head`, those most taken, which have half of all positive interactions
+    so far; `middle`, up to eight tenths; `tail`, all others that were taken; `new`, what nobody took.
+
+    >>> standing = Standing()
+    >>> counts = np.array([8.0, 3.0, 1.0, 1.0, 0.0])
+    >>> [standing.of(row, counts, 13) for row in range(5)]
+    ['head', 'middle', 'tail', 'tail', 'new']
+    """
+
+    def __init__(self) -> None:
+        self._least = [0.0] * len(SHARES)  # counts from which on an item is in the class
+        self._due = 0
+
+    def of(self, row: int, counts: np.ndarray, total: int) -> str:
+        """The class of the item of `row`, -1 for one that nobody met, where `counts`, float (n,), are the positive
+        interactions of all, `total` in sum. Between changes of the classes EVERY interactions pass at most.
+        """
+        if row < 0 or row >= len(counts) or not counts[row]:
+            return "new"
+        if total >= self._due:
+            ordered = -np.sort(-counts[counts > 0])
+            before = np.cumsum(ordered) - ordered  # what the items above have
+            self._least = [float(ordered[before < share * total].min(initial=np.inf)) for share in SHARES.values()]
+            self._due = total + min(EVERY, 1 + total // 8)
+        for name, least in zip(SHARES, self._least, strict=True):
+            if counts[row] >= least:
+                return name
+        return "tail"
+
+
+def _text(value: object) -> str:
+    """A value as text: of a list the first, NONE where there is none.
+
+    >>> _text(["drama", "crime"]), _text(None), _text(21), _text(True)
+    ('drama', 'none', '21', 'true')
+    """
+    while isinstance(value, (list, tuple)):
+        value = value[0] if value else None
+    if value is None or value == "":
+        return NONE
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+LENGTHS = ("0", *(f"{a}-{b - 1}" for a, b in pairwise(HISTORY)), f"{HISTORY[-1]}+")
+_CLASSES = {LENGTH: LENGTHS, POPULARITY: (*SHARES, "tail", "new")}
