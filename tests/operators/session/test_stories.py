@@ -78,7 +78,7 @@ def test_a_purchase_after_a_click_counts_as_one_like_of_a_purchases_reward_and_p
         signals.learn(accepted.feedback)
     signals.settle()
     stats = signals.table.stats[signals.table.rows["b"]]
-    assert (stats[POSITIVES], stats[NEGATIVES], stats[RATINGS]) == (1.0, 0.0)
+    assert (stats[POSITIVES], stats[NEGATIVES], stats[RATINGS]) == (1.0, 0.0, 1.0)
     assert stats[POPULARITY] == pytest.approx(2.0, rel=1e-3)
     assert lists_of(signals.table) == {"a": {"b": (1.0, 0.0)}, "b": {"a": (0.0, 1.0)}}
     assert len(signals.updates()[0].keys) == 2 * 4  # one of a, one of b
