@@ -1,9 +1,13 @@
 """Stable numbers from strings: the same in every process, run and version."""
 
+from __future__ import annotations
+
 import hashlib
 import zlib
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 try:  # Python's own: OpenSSL's, which hashlib prefers, costs 10 us more where caches are cold
     from _sha3 import shake_128  # type: ignore[import-not-found]
@@ -46,6 +50,8 @@ def uniform(seed: int, text: str) -> float:
 
 def uniforms(seed: int, text: str, n: int) -> np.ndarray:
     """`n` numbers in [0, 1) that depend on `seed` and `text` alone: float64 (n,), 32 random bits each."""
+    import numpy as np  # noqa: PLC0415  `riverrank --help` needs none
+
     return np.frombuffer(random_bits(seed, text, n), "<u4") * 2.0**-32
 
 

@@ -327,13 +327,14 @@ decode_feedback = FEEDBACK.decode
 class _SignalUpdate5(SignalUpdate, frozen=True, array_like=True, tag=5):
     """A SignalUpdate as it was: with a third weight in each cell, that nothing reads any more."""
 
-    def of_two_weights(self) -> SignalUpdate:
+    def of_now(self) -> SignalUpdate:
         """The same as it is now."""
-        return SignalUpdate(**{**msgspec.structs.asdict(self), "weights": _two_of_three(self.weights)})
+        weights = np.frombuffer(self.weights, "<f4").reshape(-1, 3)[:, :2]
+        return SignalUpdate(**{**msgspec.structs.asdict(self), "weights": weights.tobytes()})
 
 
 class _SignalUpdate1(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """A SignalUpdate as it was: `rows` int32 (r,) are the lists that changed, each `renewals` int32 (r,) times, and
+    """A SignalUpdate before that: `rows` int32 (r,) are the lists that changed, each `renewals` int32 (r,) times, and
     `cells` int32 (c, 3) hold list, position and the neighbour now there.
     """
 
@@ -351,10 +352,9 @@ class _SignalUpdate1(msgspec.Struct, frozen=True, array_like=True, tag=1):
     keys: bytes = b""
     taken: bytes = b""
 
-    def by_lists(self) -> SignalUpdate:
+    def of_now(self) -> SignalUpdate:
         """The same as it is now: items with lists stand first, and cells in the order of the lists."""
-        cells = np.frombuffer(self.cells, "<i4").reshape(-1, 3)
-        rows = np.frombuffer(self.rows, "<i4")
+        rows, cells = np.frombuffer(self.rows, "<i4"), np.frombuffer(self.cells, "<i4").reshape(-1, 3)
         listed = [*dict.fromkeys([*rows.tolist(), *cells[:, 0].tolist()])]
         order = [*dict.fromkeys([*listed, *range(len(self.ids))])]
         now = np.full(len(order) + 1, -1, "<i4")  # by item; the last is -1's
@@ -363,7 +363,7 @@ class _SignalUpdate1(msgspec.Struct, frozen=True, array_like=True, tag=1):
         lists[now[rows], 0] = np.frombuffer(self.renewals, "<i4")
         lists[:, 1] = np.bincount(now[cells[:, 0]], minlength=len(listed))
         by_list = np.argsort(now[cells[:, 0]], kind="stable")
-        return SignalUpdate(
+        return _SignalUpdate5(
             shard=self.shard,
             ids=tuple(self.ids[item] for item in order),
             counted=now[np.frombuffer(self.counted, "<i4")].tobytes(),
@@ -371,18 +371,13 @@ class _SignalUpdate1(msgspec.Struct, frozen=True, array_like=True, tag=1):
             lists=lists.tobytes(),
             positions=cells[by_list, 1].astype("<u2").tobytes(),
             neighbours=now[cells[by_list, 2]].tobytes(),
-            weights=_two_of_three(np.frombuffer(self.weights, "<f4").reshape(-1, 3)[by_list].tobytes()),
+            weights=np.frombuffer(self.weights, "<f4").reshape(-1, 3)[by_list].tobytes(),
             events=self.events,
             ts=self.ts,
             ratings=self.ratings,
             keys=self.keys,
             taken=now[np.frombuffer(self.taken, "<i4")].tobytes(),
-        )
-
-
-def _two_of_three(weights: bytes) -> bytes:
-    """The first two of each three float32."""
-    return np.frombuffer(weights, "<f4").reshape(-1, 3)[:, :2].tobytes()
+        ).of_now()
 
 
 Learned = SignalUpdate | VectorUpdate | AutoencoderUpdate  # what was learned from events up to a time
@@ -399,10 +394,7 @@ def told_last(update: Update) -> Update:
 def decode_update(raw: bytes) -> Update:
     """The update that `raw` holds, as it is now or was before."""
     update = _decode_update(raw)
-    if isinstance(update, _SignalUpdate1):
-        return update.by_lists()
-    return update.of_two_weights() if isinstance(update, _SignalUpdate5) else update
+    return update.of_now() if isinstance(update, _SignalUpdate1 | _SignalUpdate5) else update
 
 
-_ENCODER = msgspec.msgpack.Encoder()
-encode = _ENCODER.encode
+encode = msgspec.msgpack.Encoder().encode

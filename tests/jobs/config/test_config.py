@@ -39,6 +39,7 @@ DURATION_KEYS = {
     "job.checkpoint_every",
     "job.state_ttl",
     "prior.every",
+    "history.story",
 }
 
 
