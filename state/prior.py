@@ -51,7 +51,7 @@ def from_file(raw: bytes) -> Prior:
     Traceback (most recent call last):
     ValueError: damaged: its checksum is of other bytes
     """
-    if not raw.startswith(MAGIC):
+    if not is_prior(raw):
         raise ValueError("no file that `riverrank prior` wrote")
     if len(raw) > MOST_BYTES:
         raise ValueError(f"of {len(raw)} bytes: expected {MOST_BYTES} at most")
@@ -60,6 +60,11 @@ def from_file(raw: bytes) -> Prior:
     if crc32(stored).to_bytes(_SUM_BYTES, "little") != raw[len(MAGIC) : start]:
         raise ValueError("damaged: its checksum is of other bytes")
     return PRIOR.decode(stored)
+
+
+def is_prior(raw: bytes) -> bool:
+    """Whether the bytes begin as those of such a file do."""
+    return raw.startswith(MAGIC)
 
 
 def read_file(path: str) -> bytes:

@@ -14,6 +14,7 @@ import msgspec
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.urls import masked
 from riverrank.operators.settings import Behaviour, LearnerSettings
+from riverrank.state.prior import is_prior, read_file
 
 from .schema import Config, KafkaSettings, RedisSettings, topics_of
 
@@ -83,7 +84,7 @@ def check_prior(config: Config) -> None:
     """What `prior.file` holds is what a ranker of this version can start from, and `prior.out` can be written."""
     prior = config.behaviour.prior
     if prior.out:
-        _check_writable("prior.out", Path(prior.out))
+        _check_prior_out(config)
     if prior.file:
         from riverrank.operators.models.prior import check  # noqa: PLC0415  numba, which few runs need here
 
@@ -94,6 +95,19 @@ def check_prior(config: Config) -> None:
                 f"prior.file: {prior.file} can't be started from: {error}; write it anew with `riverrank prior`, or "
                 "leave it out"
             ) from error
+
+
+def _check_prior_out(config: Config) -> None:
+    """It is a file of its own: one that is not there yet, or another prior, which it replaces."""
+    out = Path(config.behaviour.prior.out)
+    if str(out) == "-" or (out.exists() and not out.is_file()):
+        raise UsageError(f"prior.out: expected the path of a file, got {out}")
+    for name, path in msgspec.structs.asdict(config.files).items():
+        if path and path != "-" and os.path.realpath(path) == os.path.realpath(out):
+            raise UsageError(f"prior.out: {out} is taken by {_flag(name)}; give each one of its own")
+    _check_writable("prior.out", out)
+    if out.exists() and out.stat().st_size and not is_prior(read_file(str(out))):
+        raise UsageError(f"prior.out: {out} is no prior, and would be replaced; name another file, or remove it")
 
 
 def _try_learner(behaviour: Behaviour) -> None:

@@ -266,7 +266,7 @@ def without_each(behaviour: Behaviour, names: Sequence[str]) -> dict[str, Behavi
     UsageError where there is none of that name, or nothing would be left.
     """
     off = behaviour.sources.off
-    on = [source.name for source in registry.SOURCES if source.name not in off]
+    on = [source.name for source in registry.sources_of(behaviour) if source.name not in off]
     if ALL in names:
         names = [*on, *([LEARNER] if behaviour.learner.rate else [])]
     changed = {}

@@ -31,18 +31,19 @@ class Job:
         self.slate: list[str] = []  # that answered the last event, best first
         self._messages: Iterator[Message] = iter(())
         self._first: Message | None = None
-        self._began = 0
+        self._accepting = 0  # nanoseconds that it took to accept the event
 
     def accept(self, event: Event | Reject, arrival: Arrival) -> Message:
         """What SESSION makes of an event, before anyone learns from it."""
-        self._began = now()
+        began = now()
         self._messages = self.pipeline.messages(event, arrival)
         self._first = next(self._messages)
+        self._accepting = now() - began
         return self._first
 
     def answer(self) -> Answer | None:
         """Learn from the event that was accepted, and answer it; None where there is no answer to it."""
-        answer, message, answering = None, self._first, 0
+        answer, message, answering, resumed = None, self._first, 0, now()
         self.slate = []
         while message is not None:
             began = now()
@@ -53,7 +54,7 @@ class Job:
                 if answer is not None and answer.slate is not None:
                     self.clock.answered(began, ended)
             message = next(self._messages, None)
-        self.clock.learned(self._began, now(), without=answering)
+        self.clock.learned(resumed - self._accepting, now(), without=answering)
         if answer is not None and answer.slate is not None:
             self.slate = listed(answer.slate).ids()
         return answer

@@ -49,12 +49,16 @@ class Segments:
         self._codes: dict[str, dict[str, int]] = {name: {} for name in self.names}
         self._tests = {name: array("i") for name in self.names}
         self._items: dict[str, dict[str, str]] = {}  # by name of a field, the value of each item that has one
+        self._told: dict[str, int] = {}  # the time of the newest record of each item
         for name in self.names:
             if name.startswith("item."):
                 self._items[name.partition(".")[2]] = {}
 
     def item(self, item: Item) -> None:
-        """Take an item of the catalogue."""
+        """Take an item of the catalogue; the newest record of one stands."""
+        if item.ts < self._told.get(item.item_id, item.ts):
+            return
+        self._told[item.item_id] = item.ts
         for field, values in self._items.items():
             value = item.categories if field == "category" else item.attributes.get(field)
             values[item.item_id] = _text(value)

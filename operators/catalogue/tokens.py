@@ -45,13 +45,24 @@ def _tokens(item: Item) -> Iterator[str]:
                 yield f"{name}={_bucket(single)}"
 
 
-def first_value(item: Item, prefix: str) -> str | None:
-    """The first value of the item's tokens that begin with `prefix`, `name=`; None where there is none.
+def first_value(item: Item, name: str) -> str | None:
+    """The first text or whole number that the attribute `name` holds, or "category"; None where there is none.
 
-    >>> first_value(Item("i", 1, categories=("books", "crime")), "category=")
+    >>> first_value(Item("i", 1, categories=("books", "crime")), "category")
     'books'
+    >>> first_value(Item("i", 1, attributes={"store": [17, 18]}), "store")
+    '17'
     """
-    return next((token[len(prefix) :] for token in _tokens(item) if token.startswith(prefix)), None)
+    held = item.attributes.get(name)
+    values = item.categories if name == "category" else held if isinstance(held, list) else (held,)
+    return next(filter(None, map(name_of, values)), None)
+
+
+def name_of(value: object) -> str | None:
+    """What a value names: a short text as it is, a whole number by its digits; None for what names nothing."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and names(value) else None
 
 
 def names(text: str) -> bool:

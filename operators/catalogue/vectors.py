@@ -13,6 +13,7 @@ from riverrank.state.records.incoming import Item
 DIMENSIONS = 48
 SHORTEST_WORD = 4  # letters; shorter ones say little in most languages
 MOST_WORDS = 64
+MOST_TEXT = 4096  # characters that words are looked for in
 WORDS = 0.3  # length of all words together beside that of all tokens
 _words_of = feature_extraction.BagOfWords().process_text  # lower case, without accents
 
@@ -36,7 +37,9 @@ def vector_of(item: Item, tokens: Sequence[str]) -> np.ndarray:
     if item.embedding:
         given = np.asarray(item.embedding, np.float32)
         vector += length * _unit(given @ _projection(len(given)))
-    words = [word for word in _words_of(f"{item.title or ''} {item.text or ''}") if len(word) >= SHORTEST_WORD]
+    words = [
+        word for word in _words_of(f"{item.title or ''} {item.text or ''}"[:MOST_TEXT]) if len(word) >= SHORTEST_WORD
+    ]
     vector += WORDS * length * _unit(_sum_of([f"\x00word={word}" for word in words[:MOST_WORDS]]))
     return _unit(vector)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from riverrank.operators.catalogue.tokens import name_of
 
 ASKED = "domain"  # of an event's context: the name of the domain that its slate is to be of
 ANY, NOWHERE = -1, -2  # asked for none, and for one that no item is in; the domain of a row is ANY where it has none
@@ -12,8 +13,7 @@ MAX_MASKS = 32
 
 
 class Domains:
-    """`of` int16, by row: the number of the domain, which `names` its position. Without an `attribute` there are none,
-    and nothing is kept.
+    """`of` int16, by row: the number of the domain. Without an `attribute` there are none, and nothing is kept.
 
     >>> domains = Domains("department")
     >>> domains.fit(2)
@@ -24,42 +24,68 @@ class Domains:
     """
 
     def __init__(self, attribute: str) -> None:
-        self.prefix = f"{attribute}=" if attribute else ""  # of the tokens that name an item's domain
-        self.names: list[str] = []
+        self.attribute = attribute  # of items, that names their domain
         self.of = np.zeros(0, np.int16)
         self._numbers: dict[str, int] = {}
+        self._names: list[str] = []  # by number
+        self._sizes: list[int] = []  # by number, how many rows are in it
+        self._free: list[int] = []  # numbers of domains that no item is in any more
         self._masks: dict[int, np.ndarray] = {}
 
     def fit(self, capacity: int) -> None:
         """Make room for rows below `capacity`."""
-        if self.prefix:
+        if self.attribute:
             self.of = np.append(self.of, np.full(capacity - len(self.of), ANY, np.int16))
             self._masks.clear()
 
     def asked(self, context: Mapping[str, Any] | None) -> int:
         """The number of the domain that an event asks for by its context, or ANY, or NOWHERE."""
-        name = context.get(ASKED) if context and self.prefix else None
-        return self._numbers.get(name, NOWHERE) if name and isinstance(name, str) else ANY
+        name = name_of(context.get(ASKED)) if context and self.attribute else None
+        return ANY if name is None else self._numbers.get(name, NOWHERE)
 
     def put(self, row: int, name: str | None, servable: bool) -> None:
         """Note that the item of `row` is in the domain of that name, None for none, and whether it may be served.
         Beyond MAX_DOMAINS a new name is none.
         """
-        if not self.prefix:
+        if not self.attribute:
             return
-        if name is not None and name not in self._numbers and len(self.names) < MAX_DOMAINS:
-            self._numbers[name] = len(self.names)
-            self.names.append(name)
-        self.of[row] = self._numbers.get(name, ANY) if name is not None else ANY
+        number = ANY if name is None else self._number(name)
+        if number != ANY:
+            self._sizes[number] += 1
+        before, self.of[row] = int(self.of[row]), number
+        self._leave(before)
         for number, mask in self._masks.items():
             mask[row] = servable and self.of[row] == number
 
     def release(self, rows: np.ndarray) -> None:
         """Forget the domain of `rows`."""
-        if self.prefix:
+        if self.attribute:
+            for number in self.of[rows].tolist():
+                self._leave(number)
             self.of[rows] = ANY
             for mask in self._masks.values():
                 mask[rows] = False
+
+    def _number(self, name: str) -> int:
+        """That of the domain of that name, ANY for a new one where there are as many as there may be."""
+        number = self._numbers.get(name, ANY)
+        if number == ANY and len(self._numbers) < MAX_DOMAINS:
+            number = self._free.pop() if self._free else len(self._names)
+            if number == len(self._names):
+                self._names.append(name)
+                self._sizes.append(0)
+            self._names[number], self._numbers[name] = name, number
+        return number
+
+    def _leave(self, number: int) -> None:
+        """One row is in the domain no more; the last one frees its number."""
+        if number == ANY:
+            return
+        self._sizes[number] -= 1
+        if not self._sizes[number]:
+            del self._numbers[self._names[number]]
+            self._free.append(number)
+            self._masks.pop(number, None)
 
     def mask(self, number: int, servable: np.ndarray) -> np.ndarray:
         """The rows that may be served in a domain, of those that are `servable`, bool: bool by row, not to be written

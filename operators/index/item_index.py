@@ -352,8 +352,8 @@ class ItemIndex:
         self.available[row] = item.available and not item.deleted
         allowed = self._excluded.isdisjoint(names) and not item.item_id.startswith(COHORT)
         self.servable[row] = self.available[row] and allowed
-        if self.domains.prefix:
-            self.domains.put(row, first_value(item, self.domains.prefix), self.servable[row])
+        if self.domains.attribute:
+            self.domains.put(row, first_value(item, self.domains.attribute), self.servable[row])
         self.born[row] = item.published_ts if item.published_ts is not None else item.ts
         self.lists.change(row, np.append(before, self.tokens[row]))
         self._pool.catalogue_changed()

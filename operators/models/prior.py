@@ -155,7 +155,10 @@ class PriorFile:
         self._next = self.clock_ms() + self.settings.every
         if not self.settings.out:
             return
+        made = make()
+        if not made.learned_from:  # what is there may be worth something
+            return
         try:
-            write_file(self.settings.out, make())
+            write_file(self.settings.out, made)
         except OSError as error:
             log.warning("prior.out: cannot write %s (%s)", self.settings.out, error.strerror)

@@ -7,7 +7,7 @@ an item's id is never a feature.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from riverrank.operators.candidates.context import context_of
@@ -163,20 +163,20 @@ class Ranker:
         """Learn to order candidates from one feedback, and keep those that the next may be a choice from."""
         event = feedback.event
         sampled = drawn(self.settings, self.version, self.behaviour.seed, f"ranked:{event.event_id}")
-        if feedback.outcomes and sampled:
+        if feedback.outcomes:
             self._learn_shown(feedback)
         if event.type == "impression" and sampled:
             self._show(feedback)
         user = f"{event.user_id}:{feedback.epoch}"  # who was erased has chosen from nothing
         if event.type == "request" and event.context and sampled:  # what is chosen next is chosen from its answer
-            self.served.put(user, self.index.releases, self._find(feedback, feedback.history))
+            self.served.put(user, self.index.releases, self._find(feedback, feedback.history, event.context))
         if feedback.reward <= 0:
             return
         of_a_choice = 0.0 if feedback.story_reward else self.reward  # that of a story grows, and is no further one
         self.reward += (feedback.gain - of_a_choice) / min(self.version, AVERAGED)
         # What was there after things that happened later says nothing of a choice from before them.
         served = None if feedback.is_behind else self.served.pop(user, self.index.releases)
-        if served is None and sampled and not feedback.history:
+        if served is None and sampled and not feedback.history:  # with no context: its own came with the choice
             served = self._find(feedback, feedback.history)
         if feedback.story_reward:
             self._raise(feedback, user)
@@ -192,7 +192,7 @@ class Ranker:
                     self.chosen.put(user, (event.item_id, self.index.releases), Choice(segment, candidates, position))
         # As RECOMMEND finds them now: what is fresher later, it cannot go by, and would be taught to trust.
         if sampled:
-            self.served.put(user, self.index.releases, self._find(feedback, feedback.history_after()))
+            self.served.put(user, self.index.releases, self._find(feedback, feedback.history_after(), event.context))
 
     def _raise(self, feedback: Feedback, user: str) -> None:
         """Learn the choice that a story began with again, for what the story is worth more now."""
@@ -208,20 +208,26 @@ class Ranker:
         """How many of the usual choices one of `reward` counts as."""
         return min(MOST_WEIGHT, reward / self.reward)
 
-    def _find(self, feedback: Feedback, history: History) -> tuple[int, Candidates]:
-        """What RECOMMEND, with this index, chooses from for the user with that history, and the segment."""
+    def _find(
+        self, feedback: Feedback, history: History, event_context: dict[str, Any] | None = None
+    ) -> tuple[int, Candidates]:
+        """What RECOMMEND, with this index, chooses from for the user with that history, asked in that context of an
+        event, and the segment.
+        """
         event = feedback.event
-        context = context_of(self.index, history, feedback.attributes, event.user_id, event.context)
+        context = context_of(self.index, history, feedback.attributes, event.user_id, event_context)
         hidden = self.index.table.rows_of(self.hiding.among(history, event.ts))
         return context.segment, self.retriever.find(context, self.index.hash[hidden])
 
     def _learn_shown(self, feedback: Feedback) -> None:
-        """Learn from the impressions that the feedback resolved."""
+        """Learn from the impressions that the feedback resolved, of those that were drawn when they came: as they look
+        now, they know what followed.
+        """
         user_id = feedback.event.user_id
         for outcome in feedback.outcomes:
             shown = self.shown.get(user_id, outcome.event_id, self.index.releases)
             if shown is None:
-                shown = self._as_shown(outcome.items, outcome.ts, feedback)
+                continue
             self.shown.forget(user_id, outcome.event_id)
             clicked = np.array(outcome.labels) > 0
             self.clicks.learn(shown.described, clicked)

@@ -226,7 +226,7 @@ class Session:
         or an answer to the same slate. 0 where there is none.
         """
         entry, history, window = EVENT_TYPES[event.type], session.history, self.behaviour.history.story
-        if not window or event.item_id not in history.items or not history.kinds.translate(None, bytes([entry.code])):
+        if not window or not history.kinds.translate(None, bytes([entry.code])) or event.item_id not in history.items:
             return 0.0
         own = _mark(event.slate_id)
         for back, seen in enumerate(reversed(history), 1):

@@ -63,7 +63,8 @@ def looked_at(place, clicked, stats, looks):  # type: ignore[no-untyped-def]
     share of looks that the place gets beside the first: the clicks there over those that its items would get at any
     place (position-based model; Chen and Yan, Position-normalized click prediction in search advertising, 2012).
     """
-    liked = (stats[POSITIVES] + 1.0) / (stats[POSITIVES] + stats[NEGATIVES] + 10.0)
+    before = max(stats[POSITIVES] - clicked, 0.0)  # its click was counted when it came
+    liked = (before + 1.0) / (before + stats[NEGATIVES] + 10.0)
     looks[place] *= LOOKS_KEPT
     looks[place, CLICKED] += clicked
     looks[place, EXPECTED] += liked

@@ -47,14 +47,11 @@ def keep(state: LearnerState, index: ItemIndex, version: int, ts: int, rows: np.
 
 def find(state: LearnerState, user_id: str, slate_id: str | None) -> KeptSlate | None:
     """The slate of that id, if it is one of the user's last."""
-    owner, _, number = (slate_id or "").rpartition(":")
-    if owner != user_id or not number.isdecimal():
-        return None
-    version, at = int(number), 0
-    while at < len(state.slates):
-        found, ts, taught, n = _HEAD.unpack_from(state.slates, at)
-        if found == version:
-            return KeptSlate(at, found, ts, taught, np.frombuffer(state.slates, _ITEM, n, at + _HEAD.size))
+    at = 0
+    while slate_id is not None and at < len(state.slates):
+        version, ts, taught, n = _HEAD.unpack_from(state.slates, at)
+        if slate_id == f"{user_id}:{version}":
+            return KeptSlate(at, version, ts, taught, np.frombuffer(state.slates, _ITEM, n, at + _HEAD.size))
         at += _HEAD.size + _ITEM.itemsize * n
     return None
 

@@ -12,7 +12,7 @@ from riverrank.operators.candidates.sources.content import Content
 from riverrank.operators.candidates.sources.context import EventContext
 from riverrank.operators.candidates.sources.covisit import Covisit
 from riverrank.operators.candidates.sources.popular import Popular
-from riverrank.operators.catalogue.tokens import cohorts, context_tokens
+from riverrank.operators.catalogue.tokens import cohorts, context_tokens, contexts
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.index.text_arena import TextArena
 from riverrank.operators.models.inputs import Inputs
@@ -173,8 +173,7 @@ class Explainer:
 
     def _phrases_for(self, context: Context) -> np.ndarray:
         """The phrase of each code for this user: int32."""
-        cohort = next((text[1:] for text in cohorts(context.attributes)), None) if context.attributes else None
-        within = next(iter(context_tokens(context.event_context)), None) if context.event_context else None
+        cohort, within = self._cohort_of(context), self._context_of(context)
         if cohort is None and within is None and len(context.rows):
             return self._by_code
         by_code = self._by_code.copy()
@@ -187,6 +186,17 @@ class Explainer:
         if not len(context.rows) and self._content != NONE:
             by_code[self._content] = self._stated
         return by_code
+
+    def _cohort_of(self, context: Context) -> str | None:
+        """The first of the user's cohorts that anything was learned of."""
+        names = cohorts(context.attributes) if context.attributes else ()
+        return next((name[1:] for name in names if self.index.row(name) >= 0), None)
+
+    def _context_of(self, context: Context) -> str | None:
+        """The first of what the answered event says of its context that anything was learned of."""
+        said = context.event_context
+        lists = zip(context_tokens(said), contexts(said), strict=True) if said else ()
+        return next((token for token, name in lists if self.index.row(name) >= 0), None)
 
 
 @njit(cache=True)

@@ -18,7 +18,7 @@ from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.prior import rating_before
 from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
-from riverrank.operators.recent import Recent, Shown
+from riverrank.operators.recent import Shown
 from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
@@ -92,8 +92,6 @@ class Learning:
         self.impressions: Shown[ShownList] = Shown()  # by event id
         self.joins = False  # whether impressions come
         self._unrated = rating_before(behaviour)
-        self.preferred: Recent[tuple[Inputs, bool]] = Recent()  # of each user the last, and whether by content alone
-        self.stories = False  # whether any preference was gone on with
 
     def offer(self, slate_id: str, user_id: str, served: Served, rows: np.ndarray) -> None:
         """Keep what is on a slate, `rows` of what was served, for the impression that is to name it."""
@@ -116,7 +114,6 @@ class Learning:
 
     def forget(self, user_id: str) -> None:
         """Keep nothing of the user."""
-        self.preferred.forget(user_id)
         self.slates.forget_user(user_id)
         self.impressions.forget_user(user_id)
 
@@ -165,16 +162,17 @@ class Learning:
                 chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
             if feedback.is_choice and feedback.history_before().items[-1:] != (event.item_id,):  # else it is one act
                 lesson.losses.append(int(above >= self.behaviour.slate.size))
-            passed_over = None if feedback.story_reward else self._above(lesson, row)
             if feedback.story_reward:
-                self._raise(feedback, user.learner)
+                self._go_on(feedback, row, served, user.learner)
             elif served.size > (position >= 0):
-                self._prefer(feedback, row, served, position, user.learner, len(passed_over or ()))
+                passed_over = self._above(lesson, row)
+                self._prefer(feedback, row, served, position, user.learner, passed_over)
             else:
                 user.learner.learn(tried.inputs, at, label, _weight(feedback.reward))
         if event.value is not None and rated:
             ratings = Ratings(self.index, user.state, *self._unrated)
-            rating = round(ratings.learn(row, event.value), 6)
+            scale = self.behaviour.reward
+            rating = round(min(max(ratings.learn(row, event.value), scale.rate_least), scale.rate_most), 6)
             ratings.store(user.state)
             lesson.predictions.append(
                 Prediction(event.event_id, event.user_id, event.item_id or "", rating, event.value, "rating")
@@ -182,23 +180,23 @@ class Learning:
         elif self.predict:
             lesson.predictions.append(_of_click(event.event_id, event, event.item_id or "", chance, label))
 
-    def _above(self, lesson: Lesson, row: int) -> Inputs | None:
+    def _above(self, lesson: Lesson, row: int) -> int:
         """Where the interaction names a slate of the user's last, and its item was taken: learn that the item of `row`
-        was preferred to those above it that were passed over; these are returned. Users read from the top (Joachims,
+        was preferred to those above it that were passed over, and say how many. Users read from the top (Joachims,
         Optimizing search engines using clickthrough data, 2002), and what stands higher had the better place.
         """
         feedback, user = lesson.feedback, lesson.user
         event = feedback.event
         slate = attribution.find(user.state, event.user_id, event.slate_id)
         if slate is None or feedback.reward <= 0:
-            return None
+            return 0
         self.joins = True
         above = attribution.passed_over(user.state, self.index, slate, row)
         since = feedback.history.since(slate.ts)
         above = above[~np.isin(above, self.index.table.rows.find(since.items))]
         above = above[above != row][: self.behaviour.learner.negatives]
         if not len(above):
-            return None
+            return 0
         rows = np.append(np.int32(row), above)
         held = self.slates.get(event.user_id, event.slate_id or "", self.index.releases)
         shown = held.of(rows) if held is not None else None
@@ -206,7 +204,7 @@ class Learning:
             context, candidates = self.retriever.find_shown(rows, slate.ts + 1, feedback)
             shown = user.serve(self.index, candidates, context)
         user.learner.prefer(shown.inputs, _weight(feedback.reward), content_only=False)
-        return shown.inputs.pick(np.arange(1, len(rows)))
+        return len(above)
 
     def _prefer(
         self, feedback: Feedback, row: int, served: Served, position: int, learner: Learner, fewer: int = 0
@@ -214,26 +212,23 @@ class Learning:
         """Learn that the item of `row`, at `position` in what was served (-1: not in it), was preferred to a few,
         `fewer` than are set, or each of these to it where the feedback is negative.
         """
-        n = max(0, self.behaviour.learner.negatives - fewer)
-        if not n:
-            return
-        draws = np.frombuffer(random_bits(self.behaviour.seed, f"against:{feedback.event.event_id}", n), _BITS)
-        against, preferred = served.inputs.against(row, position, draws), feedback.reward > 0
-        learner.prefer(against, _weight(feedback.reward), preferred=preferred, content_only=position < 0)
-        self.preferred.forget(feedback.event.user_id)
-        if self.stories and preferred and feedback.reward < 1.0:  # else it can weigh no more
-            of = feedback.event.item_id, self.index.releases
-            self.preferred.put(feedback.event.user_id, of, (against, position < 0))
+        n = self.behaviour.learner.negatives - fewer
+        if n > 0:
+            against, preferred = self._against(feedback, row, served, position, n), feedback.reward > 0
+            learner.prefer(against, _weight(feedback.reward), preferred=preferred, content_only=position < 0)
 
-    def _raise(self, feedback: Feedback, learner: Learner) -> None:
-        """Learn the preference that a story began with again, for what it weighs more now."""
-        self.stories = True
-        of, user_id = (feedback.event.item_id, self.index.releases), feedback.event.user_id
+    def _go_on(self, feedback: Feedback, row: int, served: Served, learner: Learner) -> None:
+        """Learn what a story is worth more now, by content alone: what was served last knows what was taken."""
         weight = _weight(feedback.reward) - _weight(feedback.story_reward)
-        known = self.preferred.pop(user_id, of) if weight > 0 else None
-        if known is not None:
-            learner.prefer(known[0], weight, preferred=True, content_only=known[1])
-            self.preferred.put(user_id, of, known)
+        if weight > 0 and served.size > 1:
+            position = served.standing(row)[0]
+            against = self._against(feedback, row, served, position, self.behaviour.learner.negatives)
+            learner.prefer(against, weight, preferred=True, content_only=True)
+
+    def _against(self, feedback: Feedback, row: int, served: Served, position: int, n: int) -> Inputs:
+        """The item of `row`, at `position` in what was served, and `n` others that are drawn from it."""
+        draws = np.frombuffer(random_bits(self.behaviour.seed, f"against:{feedback.event.event_id}", n), _BITS)
+        return served.inputs.against(row, position, draws)
 
     def _served(self, lesson: Lesson) -> Served:
         """What the user was served last; where that is not known, what would be served now."""
@@ -285,9 +280,9 @@ class Learning:
 
     def _context(self, lesson: Lesson) -> Context:
         if lesson.context is None:
-            feedback, event = lesson.feedback, lesson.feedback.event
+            feedback = lesson.feedback  # with no context of an event: its own came with the choice
             history = feedback.history_before()
-            lesson.context = context_of(self.index, history, feedback.attributes, event.user_id, event.context)
+            lesson.context = context_of(self.index, history, feedback.attributes, feedback.event.user_id)
         return lesson.context
 
 

@@ -172,7 +172,8 @@ class Recommend:
         self.served.put(event.user_id, self.index.releases, served if pinnable is None else served.proposed())
         slots, reasons = self._slots(event.event_id, served, context, user)
         self.learning.offer(slate.slate_id, event.user_id, served, slots.rows)
-        attribution.keep(state, self.index, state.version, event.ts, slots.rows)
+        if self.behaviour.learner.rate:  # else nothing is learned from it
+            attribution.keep(state, self.index, state.version, event.ts, slots.rows)
         return self.writer.write(slots, reasons, empty[: -len(NO_ITEMS)], b"}")
 
     def _without_oldest(self, state: LearnerState, ts: int, hidden: np.ndarray, popular: np.ndarray) -> np.ndarray:

@@ -17,6 +17,9 @@ class Domain(Source):
     def __init__(self) -> None:
         self.features = (Feature("domain_last", _fill_last), Feature("domain_share", _fill_share))
 
+    def applies(self, query: Query) -> bool:
+        return len(query.context.rows) > 0
+
 
 def _fill_last(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
     share_in(rows, query.context.rows[:1], _ONE, query.index.domains.of, features, column)

@@ -117,6 +117,17 @@ def test_a_file_that_cannot_be_written_and_an_input_that_teaches_nothing_are_tol
     assert "prior.out: no file to write; give --out FILE" in capsys.readouterr().err
     assert cli.main(["prior", *inputs(shops, "new"), "--out", str(tmp_path / "no" / "file")]) == 2
     assert "prior.out: the folder" in capsys.readouterr().err
+    events = Path(inputs(shops, "new")[1])
+    (tmp_path / "c.toml").write_text(events.read_text())
+    for taken, told in (
+        (events, "is taken by"),
+        (tmp_path / "c.toml", "is no prior"),
+        (tmp_path, "the path of a file"),
+    ):
+        before = taken.read_bytes() if taken.is_file() else b""
+        assert cli.main(["prior", *inputs(shops, "new"), "--out", str(taken)]) == 2
+        assert told in capsys.readouterr().err
+        assert not taken.is_file() or taken.read_bytes() == before != b""
     (tmp_path / "nothing.jsonl").write_text("{}\n")
     out = tmp_path / "none.prior"
     assert cli.main(["prior", "--events", str(tmp_path / "nothing.jsonl"), "--out", str(out)]) == 1

@@ -87,7 +87,7 @@ def test_a_domain_far_from_what_is_popular_has_a_slate_of_its_own_best():
     assert ids(shop.send("u", "request", context={"domain": "rare"}))[:2] == ["r3", "r9"]
 
 
-@pytest.mark.parametrize("asked", [{"domain": "b1"}, {"domain": ""}, {"domain": ["b1"]}, {"domain": 1}])
+@pytest.mark.parametrize("asked", [{"domain": "b1"}, {"domain": ""}, {"domain": ["b1"]}, {"domain": 1.5}])
 def test_where_no_attribute_is_named_or_no_name_is_asked_for_nothing_is_left_out(asked):
     behaviour = PLAIN if asked == {"domain": "b1"} else OF_BRANDS
     slate = shop_of(behaviour).send("u", "request", context=asked)
@@ -98,7 +98,7 @@ def test_without_an_attribute_there_is_no_feature_and_nothing_is_kept():
     index = shop_of(PLAIN).index
     plain, of_brands = (set(Retriever(behaviour, index).features.names) for behaviour in (PLAIN, OF_BRANDS))
     assert of_brands - plain == {"domain_last", "domain_share"} and plain < of_brands
-    assert len(index.domains.of) == 0 and index.domains.names == []
+    assert len(index.domains.of) == 0 and not index.domains._numbers
 
 
 def test_a_category_is_a_domain_too_by_the_first_an_item_has():
@@ -115,17 +115,17 @@ CHANGES = st.tuples(ROW, st.none() | st.sampled_from("abc"), st.booleans())
 def test_a_mask_that_is_kept_is_as_one_that_is_made(before, after, gone):
     domains, servable = Domains("x"), np.zeros(12, bool)
     domains.fit(12)
-    masks = []
     for changes in (before, after):
         for row, name, may in changes:
             servable[row] = may
             domains.put(row, name, may)
-        masks = [domains.mask(number, servable) for number in (0, 1, NOWHERE)]
+        for number in (0, 1, NOWHERE):
+            domains.mask(number, servable)
     servable[[*gone]] = False
     domains.release(np.array([*gone], np.int64))
-    for number, mask in zip((0, 1), masks, strict=False):
-        assert mask.tolist() == (servable & (domains.of == number)).tolist()
-    assert not masks[2].any()
+    for number in (0, 1):
+        assert domains.mask(number, servable).tolist() == (servable & (domains.of == number)).tolist()
+    assert not domains.mask(NOWHERE, servable).any()
 
 
 def test_domains_and_masks_are_bounded():
@@ -151,3 +151,24 @@ def test_the_share_of_a_domain_is_the_weight_of_the_history_in_it(rows, history,
 
 
 TWINS = {"domain.share_in": test_the_share_of_a_domain_is_the_weight_of_the_history_in_it}
+
+
+def test_a_domain_is_named_by_a_text_or_a_whole_number():
+    shop = Shop(msgspec.structs.replace(PLAIN, domain=DomainSettings(attribute="store")))
+    for k, store in enumerate((16, 21, 16, 21, "16")):
+        shop.item(f"s{k}", attributes={"store": store})
+    for asked, there in ((16, {"s0", "s2", "s4"}), ("21", {"s1", "s3"}), (17, set())):
+        assert {*ids(shop.send("u", "request", context={"domain": asked}))} == there
+
+
+def test_a_domain_that_its_last_item_left_makes_room_for_another():
+    domains = Domains("store")
+    domains.fit(2)
+    domains.put(0, "first", True)
+    for k in range(3 * MAX_DOMAINS):
+        domains.put(1, f"s{k}", True)
+    last = {"domain": f"s{3 * MAX_DOMAINS - 1}"}
+    assert domains.mask(domains.asked(last), np.ones(2, bool)).tolist() == [False, True]
+    assert domains.asked({"domain": "s0"}) == NOWHERE != domains.asked({"domain": "first"})
+    domains.release(np.array([1]))
+    assert domains.asked(last) == NOWHERE

@@ -32,6 +32,9 @@ def taught(index: ItemIndex, events: int = 60, behaviour: Behaviour = PLAIN) -> 
     for k in range(events):
         history = (Seen("i0", k, 1.0), Seen("i4", k, 1.0)) if k % 3 else ()
         outcomes = (Outcome(f"s{k}", k, ("i8", "i1"), (1, 0)),) if k % 5 == 0 else ()
+        for outcome in outcomes:
+            shown = Event(outcome.event_id, "impression", f"u{k % 7}", k, items=outcome.items)
+            ranker.learn(Feedback(shown, 0.0, history))
         event = Event(f"e{k}", "click", f"u{k % 7}", k, f"i{8 + k % 8 * 4}")
         ranker.learn(Feedback(event, 1.0, history, outcomes))
     return ranker
@@ -194,16 +197,21 @@ def test_ratings_are_expected_to_be_as_another_shop_has_them_on_the_scale_of_thi
 
 def test_a_job_writes_its_prior_every_so_often_and_at_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, now = tmp_path / "shop.prior", [1000]
+
+    def learned(ranker: bytes) -> Prior:
+        return Prior(ranker, learned_from=1)
+
     file = PriorFile(PriorSettings(out=str(path), every=500), lambda: now[0])
-    file.write_if_due(lambda: Prior(b"early"))
+    file.write_if_due(lambda: learned(b"early"))
     assert not path.exists()
     now[0] = 1500
-    file.write_if_due(lambda: Prior(b"due"))
-    file.write_if_due(lambda: Prior(b"too soon"))
+    file.write_if_due(lambda: learned(b"due"))
+    file.write_if_due(lambda: learned(b"too soon"))
     assert from_file(read_file(str(path))).ranker == b"due"
-    file.write(lambda: Prior(b"last"))
+    file.write(lambda: learned(b"last"))
+    file.write(lambda: Prior(b"of nothing"))
     assert from_file(read_file(str(path))).ranker == b"last"
     with caplog.at_level(logging.WARNING):
-        PriorFile(PriorSettings(out=str(tmp_path / "no" / "folder")), lambda: 0).write(lambda: Prior(b""))
+        PriorFile(PriorSettings(out=str(tmp_path / "no" / "folder")), lambda: 0).write(lambda: learned(b""))
     assert "prior.out: cannot write" in caplog.text
-    PriorFile(PriorSettings(), lambda: 0).write(lambda: Prior(b"nowhere"))
+    PriorFile(PriorSettings(), lambda: 0).write(lambda: learned(b"nowhere"))

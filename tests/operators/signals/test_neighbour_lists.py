@@ -231,7 +231,7 @@ def test_the_looks_that_a_place_gets_are_its_clicks_beside_what_its_items_would_
     for place, taken in shown:
         stats = (rng.random(6) * 40).astype(np.float32)
         clicked[place] = clicked[place] * LOOKS_KEPT + taken
-        liked, passed = float(stats[POSITIVES]), float(stats[NEGATIVES])
+        liked, passed = max(float(stats[POSITIVES]) - taken, 0.0), float(stats[NEGATIVES])
         expected[place] = expected[place] * LOOKS_KEPT + (liked + 1) / (liked + passed + 10)
         usual = (clicked.sum() + 1) / (expected.sum() + 1)
         ratio = (clicked + SURE) / (expected + SURE / usual)

@@ -115,8 +115,10 @@ def test_a_click_that_names_its_slate_teaches_that_what_stood_above_was_passed_o
 
 
 def test_without_its_slate_or_with_one_that_is_not_known_it_teaches_as_ever() -> None:
-    plain, other, named = Visitor().click(None), Visitor().click("elsewhere:9"), Visitor().click("u:1")
-    assert (plain.weights, plain.token_weights) == (other.weights, other.token_weights)
+    plain, named = Visitor().click(None), Visitor().click("u:1")
+    for slate_id in ("elsewhere:9", "u:01", "u:\uff11", "u:-1", "u:", "1", f"u:{1 << 70}"):
+        other = Visitor().click(slate_id)
+        assert (plain.weights, plain.token_weights) == (other.weights, other.token_weights), slate_id
     assert (plain.weights, plain.token_weights) != (named.weights, named.token_weights)
 
 

@@ -11,6 +11,7 @@ from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import SEGMENTS, Context
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.candidates.source import Score, Source
+from riverrank.operators.catalogue.tokens import cohorts
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import Inputs, Learner, Learners
 from riverrank.operators.models.net import WIDTH
@@ -140,8 +141,9 @@ def plain_causes(
                 item = INDEX.table.ids[context.rows[nearest[p]]]
             elif code == "like_your_history" and not len(context.rows):
                 code = "stated_preference"
-            elif code == "cohort" and "age" in context.attributes:
-                value = f"age={context.attributes['age']}"
+            elif code == "cohort":
+                named = [name for name in cohorts(context.attributes) if INDEX.row(name) >= 0]
+                value = named[0][1:] if named else None
             causes.append(Cause(code, item, value, weight))
         found.append(tuple(causes))
     return found
