@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from riverrank.state.hashing import hash32
 from riverrank.state.records.bounds import fits
@@ -118,37 +118,45 @@ def token_of(rule: str) -> str:
     return rule
 
 
-def context_tokens(context: Mapping[str, Any]) -> list[str]:
-    """What an event's context says, as `name=value`: the first MAX_CONTEXTS names with a single value. An hour of the
-    day is the block of HOURS that it lies in.
+class ContextValue(NamedTuple):
+    """What an event's context says, as the `token` name=value, and the name of the list of what is taken there."""
 
-    >>> context_tokens({"device": "mobile", "hour": 22, "app": True, "size": [3, 4], "price": 9.9, "store": 17})
+    token: str
+    list_name: str
+
+
+def context_values(context: Mapping[str, Any] | None) -> tuple[ContextValue, ...]:
+    """The first MAX_CONTEXTS names of a context with a single value. An hour of the day is the block of HOURS that it
+    lies in; values beyond CONTEXT_BUCKETS of one name share lists. 1 us where it was said lately.
+
+    >>> said = {"device": "mobile", "hour": 22, "app": True, "size": [3, 4], "price": 9.9, "store": 17}
+    >>> [value.token for value in context_values(said)]
     ['device=mobile', 'hour=20~', 'app=True', 'store=17']
     """
+    if not context:
+        return ()
+    return _context_values(tuple([(k, v, type(v)) for k, v in context.items() if isinstance(v, str | int)]))
+
+
+@lru_cache(maxsize=4096)
+def _context_values(said: tuple[tuple[str, str | int, type], ...]) -> tuple[ContextValue, ...]:
+    """Their types tell 1 and True apart, which are equal."""
     found = []
-    for name, value in context.items():
-        if isinstance(value, str | int) and value != "":
+    for name, value, _ in said:
+        if value != "":
             token = f"{name}={value}"
             if name == HOUR and isinstance(value, int) and 0 <= value < 24:
                 token = f"{name}={value // HOURS * HOURS}~"
             if names(token):
-                found.append(token)
+                found.append(ContextValue(token, f"{CONTEXT}{name}#{hash32(token) % CONTEXT_BUCKETS}"))
                 if len(found) == MAX_CONTEXTS:
                     break
-    return found
+    return tuple(found)
 
 
 def contexts(context: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The names of the lists of what is taken in a context: one for each of its tokens. Values beyond CONTEXT_BUCKETS
-    of one name share lists.
-    """
-    return tuple(map(_context_name, context_tokens(context))) if context else ()
-
-
-@lru_cache(maxsize=65_536)
-def _context_name(token: str) -> str:
-    name, _, _ = token.partition("=")
-    return f"{CONTEXT}{name}#{hash32(token) % CONTEXT_BUCKETS}"
+    """The names of the lists of what is taken in a context."""
+    return tuple([value.list_name for value in context_values(context)]) if context else ()
 
 
 def cohorts(attributes: Mapping[str, Any]) -> list[str]:

@@ -228,9 +228,11 @@ class Session:
         entry, history, window = EVENT_TYPES[event.type], session.history, self.behaviour.history.story
         if not window or not history.kinds.translate(None, bytes([entry.code])) or event.item_id not in history.items:
             return 0.0
-        own = _mark(event.slate_id)
-        for back, seen in enumerate(reversed(history), 1):
-            if seen.item_id != event.item_id or not seen.reward or seen.ts > event.ts:
+        own, items, back = _mark(event.slate_id), history.items[::-1], 0
+        for _ in range(items.count(event.item_id)):
+            back = items.index(event.item_id, back) + 1
+            seen = history[-back]
+            if not seen.reward or seen.ts > event.ts:
                 continue
             marked = session.marks[-4 * back :][:4] if 4 * back <= len(session.marks) else NO_MARK
             is_near = seen.ts >= event.ts - window or (own != NO_MARK and own == marked)

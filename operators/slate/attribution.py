@@ -34,8 +34,8 @@ class KeptSlate(NamedTuple):
 
 def keep(state: LearnerState, index: ItemIndex, version: int, ts: int, rows: np.ndarray) -> None:
     """Keep the slate of that version, with the items of `rows`, int32 (n,), best first, in place of the oldest."""
-    items = np.empty(len(rows), _ITEM)
-    items["row"], items["hash"] = rows, index.hash[rows]
+    items = np.empty((len(rows), 2), np.int32)
+    items[:, 0], items[:, 1] = rows, index.hash[rows].view(np.int32)
     kept, at, starts = state.slates, 0, []
     while at < len(kept):
         starts.append(at)

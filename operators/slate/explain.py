@@ -1,5 +1,6 @@
 """Why a slot is on a slate: the largest contributions to its logit, each with what it comes from."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from riverrank.operators.candidates.sources.content import Content
 from riverrank.operators.candidates.sources.context import EventContext
 from riverrank.operators.candidates.sources.covisit import Covisit
 from riverrank.operators.candidates.sources.popular import Popular
-from riverrank.operators.catalogue.tokens import cohorts, context_tokens, contexts
+from riverrank.operators.catalogue.tokens import cohorts, context_values
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.index.text_arena import TextArena
 from riverrank.operators.models.inputs import Inputs
@@ -81,7 +82,12 @@ class Phrases:
 
     def put(self, number: int, code: str, value: str | None = None) -> None:
         """Make the phrase of `number` another."""
-        self.texts.put(number, to_json(Cause(code, None, value))[1:-1])
+        self.texts.put(number, _phrase(code, value))
+
+
+@lru_cache(maxsize=4096)
+def _phrase(code: str, value: str | None) -> bytes:
+    return to_json(Cause(code, None, value))[1:-1]
 
 
 class Explainer:
@@ -194,9 +200,8 @@ class Explainer:
 
     def _context_of(self, context: Context) -> str | None:
         """The first of what the answered event says of its context that anything was learned of."""
-        said = context.event_context
-        lists = zip(context_tokens(said), contexts(said), strict=True) if said else ()
-        return next((token for token, name in lists if self.index.row(name) >= 0), None)
+        said = context_values(context.event_context)
+        return next((value.token for value in said if self.index.row(value.list_name) >= 0), None)
 
 
 @njit(cache=True)

@@ -13,7 +13,7 @@ from riverrank.operators.catalogue.tokens import (
     MAX_CONTEXTS,
     MAX_TOKENS,
     cohorts,
-    context_tokens,
+    context_values,
     contexts,
     preferences,
     tokens_of,
@@ -84,6 +84,10 @@ def test_whatever_an_item_says_its_tokens_are_few_and_its_vector_of_length_one(a
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-3)
 
 
+def context_tokens(context):
+    return [value.token for value in context_values(context)]
+
+
 def test_a_context_says_its_first_short_values_and_an_hour_is_one_of_six():
     said = {"long": "x" * 257, "page": "home", "none": None, "list": ["a"], "price": 9.9, "empty": "", "app": False}
     said |= {"hour": 23, "week": 7, "weather": "rain"}
@@ -92,6 +96,7 @@ def test_a_context_says_its_first_short_values_and_an_hour_is_one_of_six():
         [f"hour={value}"] for value in ("0~", "0~", "4~", "24", "4")
     ]
     assert context_tokens({}) == [] and contexts(None) == contexts({}) == ()
+    assert [context_tokens({"a": value}) for value in (True, 1, "1", 1.0)] == [["a=True"], ["a=1"], ["a=1"], []]
 
 
 @given(st.dictionaries(st.text(max_size=9), st.text(max_size=300) | st.integers() | st.booleans() | st.none()))
