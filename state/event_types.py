@@ -101,13 +101,16 @@ INTERACTIONS = Names(attrgetter("interaction"))
 ANSWERED = Names(attrgetter("answered"))
 
 
+_STAGES = {entry.code: entry.stage for entry in EVENT_TYPES.values()}
+
+
 def stage_of(code: int) -> float:
     """The stage of the type of that code, as histories have it; not a number where there is no such type any more.
 
     >>> stage_of(5), stage_of(99)
     (2.0, nan)
     """
-    return next((entry.stage for entry in EVENT_TYPES.values() if entry.code == code), math.nan)
+    return _STAGES.get(code, math.nan)
 
 
 def verbs() -> dict[int, str]:

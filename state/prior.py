@@ -3,14 +3,13 @@
 A file is MAGIC, the CRC-32 of what follows (uint32, little-endian), and a `Prior` as `state.codec` stores it.
 """
 
-import os
-import tempfile
 from pathlib import Path
 from zlib import crc32
 
 import msgspec
 
 from .codec import Layout
+from .runtime.files import write_whole
 
 MAGIC = b"riverrank prior\n"
 MOST_BYTES = 1 << 24  # of a file: one of a ranker of 100 features has a hundredth
@@ -75,15 +74,4 @@ def read_file(path: str) -> bytes:
 
 def write_file(path: str, prior: Prior) -> None:
     """Write the file whole, or leave what is there as it was. Raises OSError."""
-    target = Path(path)
-    number, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(to_file(prior))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(Path(path), to_file(prior))

@@ -7,14 +7,11 @@ import msgspec
 import numpy as np
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.jobs.local.pipeline import Intake, Lessons
-from riverrank.jobs.local.reading import read
+from riverrank.jobs.local.lessons import catalogue, taught
 from riverrank.operators.catalogue.starters import choose, together
-from riverrank.operators.flink.arrivals import event_of, item_of
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.state.item_tables import POSITIVES, RATINGS
-from riverrank.state.records.incoming import Event, Item
 
 NEVER = 1 << 62  # events
 CONSIDERED = 2000  # items, those that most people know
@@ -40,22 +37,9 @@ def run(config: Config, number: int, *, as_json: bool) -> None:
     """
     if not config.files.events:
         raise UsageError("no events to read: give --events FILE (- is standard input)")
-    behaviour = items_alone(config.behaviour)
-    intake = Intake(behaviour)
-    lessons = Lessons(behaviour, intake.session)
-    titles = {}
-    for arrival in read(config, "items"):
-        item = item_of(arrival, behaviour)
-        if isinstance(item, Item):
-            titles[item.item_id] = item.title
-            lessons.item(item)
-    for arrival in read(config, "events"):
-        event = event_of(arrival, behaviour)
-        feedback = intake.accept(event).feedback if isinstance(event, Event) else None
-        if feedback is not None:
-            lessons.learn(feedback)
-    for _ in lessons.finish():
-        pass  # it is in the index
+    items = [*catalogue(config)]
+    lessons = taught(config, items_alone(config.behaviour), items)
+    titles = {item.item_id: item.title for item in items}
     starters = choice(lessons.index, titles, number)
     if not starters:
         raise Failure("no item that may be served had a positive interaction; `riverrank check` says what there is")

@@ -116,9 +116,10 @@ class Evaluation:
         """Take a record of the items stream; all of them come before the first event."""
         for job in (self.job, *self.variants.values()):
             job.pipeline.item(arrival)
-        item = item_of(arrival, self.behaviour)
-        if isinstance(item, Item):
-            self.segments.item(item)
+        if self.segments.names:
+            item = item_of(arrival, self.behaviour)
+            if isinstance(item, Item):
+                self.segments.item(item)
 
     def event(self, arrival: Arrival) -> None:
         """Test what an event is a test of, then let every policy learn from it and answer it."""
@@ -130,7 +131,7 @@ class Evaluation:
         reward = reward_of(event, self.behaviour.reward)
         accepted = self.job.accept(event, arrival)
         feedback = accepted if isinstance(accepted, Feedback) else None
-        choice = reward > 0 and not (feedback is not None and feedback.story_reward)
+        choice = reward > 0 if feedback is None else feedback.is_choice
         if event.event_id not in self._known:
             self._known.add(event.event_id)
             if choice:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 from riverrank.jobs.errors import UsageError
+from riverrank.state.runtime.files import write_whole
 
 METADATA = "_metadata"  # what Flink writes last of a checkpoint or a savepoint
 OURS = "riverrank"  # the folder within DIR
@@ -51,9 +52,7 @@ class Keeping:
                         f"job.state: {self.folder} is of a run that read kafka.{stream} {before[stream]!r}, and now it "
                         f"is {topic!r}; give that, or another --state DIR"
                     )
-        written = noted.with_suffix(".new")
-        written.write_bytes(msgspec.json.encode(topics))
-        written.replace(noted)  # whole, or as it was
+        write_whole(noted, msgspec.json.encode(topics))
 
     def forget_older(self) -> None:
         """Remove all but `last`: what goes on from it needs nothing else."""

@@ -53,4 +53,4 @@ def switched_on(off: Collection[str], sources: Sequence[Source] | None = None) -
     for name in off:
         if name not in names:
             raise ValueError(f"there is no source {name!r}; expected some of {', '.join(names)}")
-    return [source.name not in off for source in sources or SOURCES]
+    return [source.name not in off for source in (SOURCES if sources is None else sources)]

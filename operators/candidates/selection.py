@@ -6,6 +6,7 @@ from numba import njit
 EMPTY = -1
 FEW = 256  # seen items, for which a table may be so sparse that its first place tells nearly always
 LEAST = np.iinfo(np.int64).min  # below every key
+OF_NOTHING = 0x7FFFFFFF  # the key of a 0 that stands first: those of all values above 0 are higher
 SPARSE, DENSE = 8, 2  # places of a table for one that was seen, at least
 
 

@@ -48,12 +48,13 @@ class Source:
     scores: tuple[Score, ...] = ()
     features: tuple[Feature, ...] = ()
     reaches = ranks = describes = False  # which of the three methods it has
+    needs_history = False  # whether it has nothing to say of a user who took nothing
 
     def applies(self, query: Query) -> bool:
         """Whether the source has anything to say of this user. It is asked once for all users of a kind: it may go by
         whether the context has `rows`, `attributes`, `again` and `event_context`, and by nothing else.
         """
-        return True
+        return not self.needs_history or len(query.context.rows) > 0
 
     def reach(self, query: Query, column: int) -> None:
         """Add to the scores of what is reached: columns `column` and following of `query.reached.scores`."""

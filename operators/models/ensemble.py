@@ -59,16 +59,16 @@ class Ensemble:
         n = len(inputs)
         self._choose(inputs, _EVERY[:n] if n <= len(_EVERY) else np.arange(n), position, w)
 
-    def learn_shown(self, inputs: np.ndarray, labels: np.ndarray, bias: float, ws: np.ndarray | None = None) -> float:
+    def learn_shown(self, inputs: np.ndarray, labels: np.ndarray, bias: float, worth: np.ndarray) -> float:
         """Learn that, of what was shown together, the rows of `inputs`, float64 (n, d), those with a label, bool (n,),
-        were each chosen among those without, which counts as so many of `ws`, float64 (n,), choices, 1 unless said.
+        were each chosen among those without, which counts as so many choices as it is `worth`, float64 (n,).
         Returns the new `bias`: a logit and it are that of a label.
         """
         for logit, label in zip(self.logits(inputs).tolist(), labels.tolist(), strict=True):
             bias += BIAS_RATE * (label - probability(logit + bias))
         refused = np.flatnonzero(~labels)
         for position in np.flatnonzero(labels).tolist():
-            self._choose(inputs, np.append(position, refused), 0, 1.0 if ws is None else float(ws[position]))
+            self._choose(inputs, np.append(position, refused), 0, float(worth[position]))
         return bias
 
     def publish(self) -> tuple[np.ndarray, np.ndarray]:

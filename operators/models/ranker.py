@@ -6,7 +6,6 @@ an item's id is never a feature.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -239,17 +238,15 @@ class Ranker:
     def _show(self, feedback: Feedback) -> None:
         """Keep what the items of an impression look like now, for when it is resolved."""
         event = feedback.event
-        shown = self._as_shown(tuple(dict.fromkeys(event.items or ())), event.ts, feedback)
-        self.shown.put(event.user_id, event.event_id, self.index.releases, shown)
-
-    def _as_shown(self, items: Sequence[str], ts: int, feedback: Feedback) -> ShownList:
-        """Items, distinct, as candidates of now for the user as of `ts`."""
+        items = tuple(dict.fromkeys(event.items or ()))
         rows = self.index.table.rows.find(items)
         known, logits = rows >= 0, np.zeros(len(rows))
-        context, candidates = self.retriever.find_shown(rows[known], ts, feedback)
+        context, candidates = self.retriever.find_shown(rows[known], event.ts, feedback)
         logits[known] = self.models[context.segment].logits(candidates.features) + self.bias
-        described = describe_list(items, rows, logits, self.index, feedback.history.before(ts), ts)
-        return ShownList(context.segment, candidates, known, described)
+        history = feedback.history.before(event.ts)
+        described = describe_list(items, rows, logits, self.index, history, event.ts)
+        shown = ShownList(context.segment, candidates, known, described)
+        self.shown.put(event.user_id, event.event_id, self.index.releases, shown)
 
     def _state(self) -> RankerState:
         weights, losses, nets = zip(*(model.dump() for model in self.models), strict=True)

@@ -162,13 +162,16 @@ class Learning:
                 chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
             if feedback.is_choice and feedback.history_before().items[-1:] != (event.item_id,):  # else it is one act
                 lesson.losses.append(int(above >= self.behaviour.slate.size))
-            if feedback.story_reward:
-                self._go_on(feedback, row, served, user.learner)
+            weight, n = _weight(feedback.reward), self.behaviour.learner.negatives
+            if feedback.story_reward:  # for what it is worth more now; what was served knows what was taken
+                weight -= _weight(feedback.story_reward)
+                if weight > 0 and served.size > 1:
+                    self._prefer(lesson, row, position, weight, n, content_only=True)
             elif served.size > (position >= 0):
-                passed_over = self._above(lesson, row)
-                self._prefer(feedback, row, served, position, user.learner, passed_over)
+                n -= self._above(lesson, row)
+                self._prefer(lesson, row, position, weight, n, content_only=position < 0)
             else:
-                user.learner.learn(tried.inputs, at, label, _weight(feedback.reward))
+                user.learner.learn(tried.inputs, at, label, weight)
         if event.value is not None and rated:
             ratings = Ratings(self.index, user.state, *self._unrated)
             scale = self.behaviour.reward
@@ -206,29 +209,16 @@ class Learning:
         user.learner.prefer(shown.inputs, _weight(feedback.reward), content_only=False)
         return len(above)
 
-    def _prefer(
-        self, feedback: Feedback, row: int, served: Served, position: int, learner: Learner, fewer: int = 0
-    ) -> None:
-        """Learn that the item of `row`, at `position` in what was served (-1: not in it), was preferred to a few,
-        `fewer` than are set, or each of these to it where the feedback is negative.
+    def _prefer(self, lesson: Lesson, row: int, position: int, weight: float, n: int, *, content_only: bool) -> None:
+        """Learn that the item of `row`, at `position` in what was served (-1: not in it), was preferred to `n` others
+        that are drawn from it, or each of these to it where the feedback is negative.
         """
-        n = self.behaviour.learner.negatives - fewer
         if n > 0:
-            against, preferred = self._against(feedback, row, served, position, n), feedback.reward > 0
-            learner.prefer(against, _weight(feedback.reward), preferred=preferred, content_only=position < 0)
-
-    def _go_on(self, feedback: Feedback, row: int, served: Served, learner: Learner) -> None:
-        """Learn what a story is worth more now, by content alone: what was served last knows what was taken."""
-        weight = _weight(feedback.reward) - _weight(feedback.story_reward)
-        if weight > 0 and served.size > 1:
-            position = served.standing(row)[0]
-            against = self._against(feedback, row, served, position, self.behaviour.learner.negatives)
-            learner.prefer(against, weight, preferred=True, content_only=True)
-
-    def _against(self, feedback: Feedback, row: int, served: Served, position: int, n: int) -> Inputs:
-        """The item of `row`, at `position` in what was served, and `n` others that are drawn from it."""
-        draws = np.frombuffer(random_bits(self.behaviour.seed, f"against:{feedback.event.event_id}", n), _BITS)
-        return served.inputs.against(row, position, draws)
+            feedback = lesson.feedback
+            draws = np.frombuffer(random_bits(self.behaviour.seed, f"against:{feedback.event.event_id}", n), _BITS)
+            against = self._served(lesson).inputs.against(row, position, draws)
+            preferred = feedback.reward > 0
+            lesson.user.learner.prefer(against, weight, preferred=preferred, content_only=content_only)
 
     def _served(self, lesson: Lesson) -> Served:
         """What the user was served last; where that is not known, what would be served now."""

@@ -6,7 +6,7 @@ from riverrank.state.item_tables import from_bfloat16
 
 from ..context import NONE
 from ..query import Query
-from ..selection import key_of
+from ..selection import OF_NOTHING
 from ..source import Feature, Score, Source
 
 RECENCY, LATELY = 0.97, 0.7  # weight of an interaction beside the next newer one
@@ -24,18 +24,16 @@ class Autoencoder(Source):
     quota = 0.2
     scores = (Score("autoencoder", prior=1.0), Score("autoencoder_lately"))
     ranks = describes = True
+    needs_history = True
 
     def __init__(self) -> None:
         self.features = (Feature("brevity", _fill_brevity),)
-
-    def applies(self, query: Query) -> bool:
-        return len(query.context.rows) > 0
 
     def rank(self, query: Query) -> np.ndarray:
         weights = query.index.item_weights
         if not len(weights.rows):
             return NONE
-        return query.best(weights.rows, self._told(query)[0], key_of(0, 0), self.quota)
+        return query.best(weights.rows, self._told(query)[0], OF_NOTHING, self.quota)
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
         weights = query.index.item_weights

@@ -20,9 +20,7 @@ class Covisit(Source):
     quota = 0.35  # of what came after, and as much again of what came before
     scores = (Score("after", prior=2.0), Score("before", prior=1.0), Score("next", proposes=False))
     reaches = True
-
-    def applies(self, query: Query) -> bool:
-        return len(query.context.rows) > 0
+    needs_history = True
 
     def reach(self, query: Query, column: int) -> None:
         history, table, reached = query.context.rows, query.index.table, query.reached

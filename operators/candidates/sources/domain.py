@@ -13,12 +13,10 @@ class Domain(Source):
     name = "domain"
     meaning = "no candidates of its own: orders by the domains of what the user took, where `domain.attribute` is set"
     reason = "like_your_history"
+    needs_history = True
 
     def __init__(self) -> None:
         self.features = (Feature("domain_last", _fill_last), Feature("domain_share", _fill_share))
-
-    def applies(self, query: Query) -> bool:
-        return len(query.context.rows) > 0
 
 
 def _fill_last(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:

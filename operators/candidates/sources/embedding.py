@@ -25,9 +25,7 @@ class Embedding(Source):
     quota = 0.35
     scores = (Score("embedding", prior=1.0), Score("embedding_whole"))
     ranks = describes = True
-
-    def applies(self, query: Query) -> bool:
-        return len(query.context.rows) > 0
+    needs_history = True
 
     def rank(self, query: Query) -> np.ndarray:
         pool = query.index.pool()

@@ -19,9 +19,7 @@ class SessionNeighbours(Source):
     quota = 0.2
     scores = (Score("sessions", prior=0.5),)
     reaches = True
-
-    def applies(self, query: Query) -> bool:
-        return len(query.context.rows) > 0
+    needs_history = True
 
     def reach(self, query: Query, column: int) -> None:
         context, index, reached = query.context, query.index, query.reached

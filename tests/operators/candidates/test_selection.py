@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.operators.candidates.selection import (
     LEAST,
+    OF_NOTHING,
     Allowed,
     best_allowed,
     is_allowed,
@@ -71,6 +72,12 @@ def test_the_best_allowed_are_those_with_the_highest_values_of_equals_the_first(
     n = best_allowed(rows, values, key_of(0, 0) if some else LEAST, *allowed.arrays, found)
     may = [(row, value) for row, value in pairs if row not in unservable | seen and (value > 0 or not some)]
     assert found[:n].tolist() == [row for row, _ in sorted(may, key=lambda pair: -pair[1])][:most]
+
+
+def test_the_key_of_nothing_is_below_those_of_all_values_above_nothing():
+    least, most = (np.array([value], np.float32).view(np.int32)[0] for value in (1e-45, 3e38))
+    assert key_of(0, 0) == OF_NOTHING < key_of(least, 4095) < key_of(most, 4095)
+    assert key_of(0, 1) < OF_NOTHING
 
 
 TWINS = {
