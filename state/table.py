@@ -17,6 +17,7 @@ from .codec import Fields, Layout
 HASH, ROW = range(2)  # columns of the places
 FREE, GONE = -2, -1  # rows of a place that is free, and of an id that is no longer there
 FEW = 8192  # rows whose dict caches hold, which is faster then
+MANY = 8  # ids, from which on it pays to look all up at once
 
 
 class Column(NamedTuple):
@@ -149,7 +150,11 @@ class Table:
 
     def rows_of(self, item_ids: Iterable[str]) -> np.ndarray:
         """The rows of `item_ids`, int32; unknown ids are left out."""
-        found = self.rows.find(tuple(item_ids))
+        ids = tuple(item_ids)
+        if len(ids) < MANY:
+            get = self.rows.get
+            return np.array([row for item_id in ids if (row := get(item_id)) is not None], np.int32)
+        found = self.rows.find(ids)
         return found[found >= 0]
 
     def rows_of_each(self, item_ids: Sequence[str], begin: Callable[[str], int]) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from riverrank.operators.catalogue.tokens import ContextValue, context_values
 from riverrank.operators.index.domains import ANY
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.state.messages import History, Seen
@@ -23,8 +24,8 @@ class Context(NamedTuple):
     `whole` int32 are the rows of the whole history, distinct, newest first, of which `rows` are the first.
     `again` int32 are the rows of the whole history, newest first, with repetitions, where those may be recommended.
     `own` is the slot of the user's own session, -1 where there is none.
-    `event_context` is the context of the event that is answered, None where it has none, and `domain` the domain that
-    it asks for (see index.domains).
+    `said` is what the event that is answered says of where and when it is, and `domain` the domain that it asks for
+    (see index.domains).
     """
 
     rows: np.ndarray
@@ -34,7 +35,7 @@ class Context(NamedTuple):
     again: np.ndarray = NONE
     own: int = -1
     whole: np.ndarray = NONE
-    event_context: Mapping[str, Any] | None = None
+    said: tuple[ContextValue, ...] = ()
     domain: int = ANY
 
     @property
@@ -63,9 +64,8 @@ def context_of(
     again = again[:m] if entries.kinds.translate(None, index.hidden_for_ever) else NONE
     own = index.sessions.slot(user_id)
     domain = index.domains.asked(event_context)
-    return Context(
-        whole[:n], recency_weights(n), attributes, kinds[:n], again, own, whole[:h], event_context or None, domain
-    )
+    said = context_values(event_context)
+    return Context(whole[:n], recency_weights(n), attributes, kinds[:n], again, own, whole[:h], said, domain)
 
 
 @njit(cache=True)

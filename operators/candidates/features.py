@@ -42,7 +42,7 @@ def feature_space(sources: Sequence[Source]) -> FeatureSpace:
         for score in source.scores:
             found += [(f"{score.name}:{shape}", score.prior if shape == "root" else 0.0, number) for shape in SHAPES]
     for number, source in enumerate(sources):
-        found += [(feature.name, feature.prior, number) for feature in source.features]
+        found += [(name, feature.prior, number) for feature in source.features for name in feature.names]
     names, priors, numbers = zip(*found, strict=True)
     if len(set(names)) < len(names):
         raise ValueError(f"two features have one name: {sorted(name for name in names if names.count(name) > 1)}")
@@ -67,7 +67,7 @@ def best_of(scores, proposed, best):  # type: ignore[no-untyped-def]
             best[s] = max(best[s], np.float64(scores[c, s]))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def shape(scores, best, relative, features):  # type: ignore[no-untyped-def]
     """Write the SHAPES of `scores`, float32 (c, S), beside the `best`, float64 (S,), to the first columns of
     `features`, float64 (c, F). Of a `relative` score, bool (S,), the root is that of its share. A share is 1 at most: a
@@ -75,15 +75,10 @@ def shape(scores, best, relative, features):  # type: ignore[no-untyped-def]
     """
     for c in range(len(scores)):
         for s in range(scores.shape[1]):
-            score = np.float64(scores[c, s])
-            column = len(SHAPES) * s
-            if score <= 0.0:
-                features[c, column] = 0.0
-                features[c, column + 1] = 0.0
-                continue
+            score = max(np.float64(scores[c, s]), 0.0)
             share = min(score / best[s], 1.0)
-            features[c, column] = math.sqrt(share if relative[s] else score)
-            features[c, column + 1] = share
+            features[c, len(SHAPES) * s] = math.sqrt(share if relative[s] else score)
+            features[c, len(SHAPES) * s + 1] = share
 
 
 @njit(cache=True)

@@ -58,15 +58,16 @@ def plan_of(sources: Sequence[Source], asked: Sequence[bool], query: Query) -> P
         if source.reaches:
             if applies:
                 reaching.append((source.reach, column))
-            for own, score in enumerate(source.scores, column):
+            for at, score in enumerate(source.scores, column):
                 if applies and quota and score.proposes:
-                    proposals.append((own, quota, bit))
+                    proposals.append((at, quota, bit))
             column += len(source.scores)
         if source.describes and applies:
             describing.append((source.describe, start))
-        if applies:
-            fills += [(own.fill, at) for at, own in enumerate(source.features, feature)]
-        feature += len(source.features)
+        for own in source.features:
+            if applies:
+                fills.append((own.fill, feature))
+            feature += len(own.names)
     proposals += fillers
     columns, quotas, bits = np.array(proposals, np.int64).reshape(-1, 3).T.copy()
     ways = tuple(reaching), tuple(ranking), tuple(describing), tuple(fills)

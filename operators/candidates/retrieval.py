@@ -125,7 +125,7 @@ class Retriever:
 
     def _plan(self, context: Context) -> Plan:
         """What is asked for a context of this kind."""
-        within = context.event_context is not None
+        within = bool(context.said)
         kind = len(context.rows) > 0, bool(context.attributes), len(context.again) > 0, within
         plan = self._plans.get(kind)
         if plan is None:

@@ -24,12 +24,19 @@ class Score(NamedTuple):
 class Feature(NamedTuple):
     """A feature that is no shape of a score: `fill(query, rows, features, column)` writes its values for `rows`, int32
     (c,), to the column of `features`, float64 (c, F), where the source applies; else they are 0. `prior` is the
-    ranker's weight before anything is learned.
+    ranker's weight before anything is learned. One with `numbers` has as many columns, from that one on, which are
+    called by its name and their number.
     """
 
     name: str
     fill: Callable[[Query, np.ndarray, np.ndarray, int], None]
     prior: float = 0.0
+    numbers: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its columns."""
+        return tuple(f"{self.name}_{k}" for k in range(self.numbers)) if self.numbers else (self.name,)
 
 
 class Source:
@@ -52,7 +59,7 @@ class Source:
 
     def applies(self, query: Query) -> bool:
         """Whether the source has anything to say of this user. It is asked once for all users of a kind: it may go by
-        whether the context has `rows`, `attributes`, `again` and `event_context`, and by nothing else.
+        whether the context has `rows`, `attributes`, `again` and `said`, and by nothing else.
         """
         return not self.needs_history or len(query.context.rows) > 0
 

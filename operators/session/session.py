@@ -6,6 +6,7 @@ users who do not come back.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -226,7 +227,9 @@ class Session:
         or an answer to the same slate. 0 where there is none.
         """
         entry, history, window = EVENT_TYPES[event.type], session.history, self.behaviour.history.story
-        if not window or not history.kinds.translate(None, bytes([entry.code])) or event.item_id not in history.items:
+        if not window or not history.kinds.translate(None, _not_before(entry.code, entry.stage)):
+            return 0.0
+        if event.item_id not in history.items:
             return 0.0
         own, items, back = _mark(event.slate_id), history.items[::-1], 0
         for _ in range(items.count(event.item_id)):
@@ -295,6 +298,12 @@ def _answer(impression: OpenImpression, item_id: str, ts: int, reward: float) ->
         position = impression.items.index(item_id)
         if ts >= impression.answers.get(position, (ts, 0))[0]:
             impression.answers[position] = (ts, int(reward > 0))
+
+
+@lru_cache(maxsize=256)
+def _not_before(code: int, stage: float) -> bytes:
+    """The codes of what no story begins with that an interaction of that code and stage goes on with."""
+    return bytes(kind for kind in range(256) if kind == code or not stage_of(kind) <= stage)
 
 
 def _mark(slate_id: str | None) -> bytes:

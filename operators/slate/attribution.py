@@ -9,6 +9,7 @@ from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.state.learners import LearnerState
 
@@ -34,15 +35,22 @@ class KeptSlate(NamedTuple):
 
 def keep(state: LearnerState, index: ItemIndex, version: int, ts: int, rows: np.ndarray) -> None:
     """Keep the slate of that version, with the items of `rows`, int32 (n,), best first, in place of the oldest."""
-    items = np.empty((len(rows), 2), np.int32)
-    items[:, 0], items[:, 1] = rows, index.hash[rows].view(np.int32)
     kept, at, starts = state.slates, 0, []
     while at < len(kept):
         starts.append(at)
         at += _HEAD.size + _ITEM.itemsize * _HEAD.unpack_from(kept, at)[3]
     if len(starts) >= KEPT:
         kept = kept[starts[len(starts) + 1 - KEPT] :]
-    state.slates = kept + _HEAD.pack(version, ts, 0, len(items)) + items.tobytes()
+    state.slates = kept + _HEAD.pack(version, ts, 0, len(rows)) + named(rows, index.hash).tobytes()
+
+
+@njit(cache=True)
+def named(rows, hashes):  # type: ignore[no-untyped-def]
+    """Each of `rows`, int32 (n,), and its hash beside it, as a kept slate holds them: int32 (n, 2)."""
+    items = np.empty((len(rows), 2), np.int32)
+    for k in range(len(rows)):
+        items[k, 0], items[k, 1] = rows[k], np.int32(hashes[rows[k]])
+    return items
 
 
 def find(state: LearnerState, user_id: str, slate_id: str | None) -> KeptSlate | None:

@@ -1,6 +1,5 @@
 """Why a slot is on a slate: the largest contributions to its logit, each with what it comes from."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from riverrank.operators.candidates.sources.content import Content
 from riverrank.operators.candidates.sources.context import EventContext
 from riverrank.operators.candidates.sources.covisit import Covisit
 from riverrank.operators.candidates.sources.popular import Popular
-from riverrank.operators.catalogue.tokens import cohorts, context_values
+from riverrank.operators.catalogue.tokens import cohorts
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.index.text_arena import TextArena
 from riverrank.operators.models.inputs import Inputs
@@ -23,6 +22,7 @@ from riverrank.state.records.outgoing import Cause, to_json
 from .rules import Rules, strongest_token
 
 MOST = 3
+MOST_PHRASED = 1024  # kinds of users, by what reasons are said with, that are known at a time
 POPULARITY, HISTORY, CONTENT = Popular.reason, Covisit.reason, Content.reason
 COHORT, CONTEXT = Cohort.reason, EventContext.reason
 STATED, EXPLORATION = "stated_preference", "exploration"
@@ -75,19 +75,10 @@ class Phrases:
         self.count = 0
 
     def add(self, code: str, value: str | None = None) -> int:
-        """The number of a new phrase."""
-        self.put(self.count, code, value)
+        """The number of a new phrase, the `count` so far."""
+        self.texts.put(self.count, to_json(Cause(code, None, value))[1:-1])
         self.count += 1
         return self.count - 1
-
-    def put(self, number: int, code: str, value: str | None = None) -> None:
-        """Make the phrase of `number` another."""
-        self.texts.put(number, _phrase(code, value))
-
-
-@lru_cache(maxsize=4096)
-def _phrase(code: str, value: str | None) -> bytes:
-    return to_json(Cause(code, None, value))[1:-1]
 
 
 class Explainer:
@@ -110,12 +101,12 @@ class Explainer:
         self.phrases = Phrases()
         self._by_code = np.array([self.phrases.add(code) for code in self.codes], np.int32)
         self._stated, self._exploration = self.phrases.add(STATED), self.phrases.add(EXPLORATION)
-        self._own_cohort = self.phrases.add(COHORT)  # its value is the user's
-        self._own_context = self.phrases.add(CONTEXT)  # its value is that of the event that is answered
         self._because = np.full(256, self.phrases.add(HISTORY), np.int32)  # by the code of the interaction's type
         for code, verb in verbs().items():
             self._because[code] = self.phrases.add(f"because_you_{verb}")
         self._by_rule = np.array([self.phrases.add(RULE, token) for token in rules.tokens], np.int32)
+        self._of_all = self.phrases.count  # beyond these are those with a user's own value
+        self._phrased: dict[tuple[str | None, str | None, bool], np.ndarray] = {}
         self._reasons = Reasons.room(index.behaviour.slate.size)
 
     def parts(
@@ -165,12 +156,11 @@ class Explainer:
         if len(rows) > len(self._reasons.counts):
             self._reasons = Reasons.room(2 * len(rows))
         nearest = self.retriever.strongest_history(context, rows)
-        kinds = np.frombuffer(bytes(context.kinds), np.uint8)
         name(
             weights,
             *(explored, self._exploration),
             self._phrases_for(context),
-            *(self._history, nearest, kinds, self._because, context.rows),
+            *(self._history, nearest, context.kinds, self._because, context.rows),
             *(self._rule, *self.rules.by_token, self._by_rule, pins),
             *(self.index.tokens, rows),
             *self._reasons,
@@ -178,30 +168,35 @@ class Explainer:
         return self._reasons
 
     def _phrases_for(self, context: Context) -> np.ndarray:
-        """The phrase of each code for this user: int32."""
-        cohort, within = self._cohort_of(context), self._context_of(context)
-        if cohort is None and within is None and len(context.rows):
-            return self._by_code
+        """The phrase of each code for this user: int32, not to be written to."""
+        cohort = self._cohort_of(context) if context.attributes else None
+        within = self._context_of(context) if context.said else None
+        kind = cohort, within, len(context.rows) > 0
+        by_code = self._phrased.get(kind)
+        if by_code is None:
+            if len(self._phrased) >= MOST_PHRASED:
+                self._phrased.clear()
+                self.phrases.count = self._of_all
+            by_code = self._phrased[kind] = self._phrases_by_code(*kind)
+        return by_code
+
+    def _phrases_by_code(self, cohort: str | None, within: str | None, has_history: bool) -> np.ndarray:
         by_code = self._by_code.copy()
         if within is not None and self._context != NONE:
-            self.phrases.put(self._own_context, CONTEXT, within)
-            by_code[self._context] = self._own_context
+            by_code[self._context] = self.phrases.add(CONTEXT, within)
         if cohort is not None and self._cohort != NONE:
-            self.phrases.put(self._own_cohort, COHORT, cohort)
-            by_code[self._cohort] = self._own_cohort
-        if not len(context.rows) and self._content != NONE:
+            by_code[self._cohort] = self.phrases.add(COHORT, cohort)
+        if not has_history and self._content != NONE:
             by_code[self._content] = self._stated
         return by_code
 
     def _cohort_of(self, context: Context) -> str | None:
         """The first of the user's cohorts that anything was learned of."""
-        names = cohorts(context.attributes) if context.attributes else ()
-        return next((name[1:] for name in names if self.index.row(name) >= 0), None)
+        return next((name[1:] for name in cohorts(context.attributes) if self.index.row(name) >= 0), None)
 
     def _context_of(self, context: Context) -> str | None:
         """The first of what the answered event says of its context that anything was learned of."""
-        said = context_values(context.event_context)
-        return next((value.token for value in said if self.index.row(value.list_name) >= 0), None)
+        return next((value.token for value in context.said if self.index.row(value.list_name) >= 0), None)
 
 
 @njit(cache=True)

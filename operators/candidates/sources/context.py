@@ -1,10 +1,7 @@
 """The context of the event that is answered: what is taken on that device, at that hour, on that page."""
 
-from functools import partial
-
 import numpy as np
 from numba import njit
-from riverrank.operators.catalogue.tokens import contexts
 from riverrank.state.item_tables import AFTER, POSITIVES
 
 from ..query import Query
@@ -30,15 +27,15 @@ class EventContext(Source):
     reaches = True
 
     def __init__(self) -> None:
-        self.features = tuple(Feature(f"context_{sign}", partial(_fill_sign, sign)) for sign in range(SIGNS))
+        self.features = (Feature("context", _fill_signs, numbers=SIGNS),)
 
     def applies(self, query: Query) -> bool:
-        return bool(query.context.event_context)
+        return bool(query.context.said)
 
     def reach(self, query: Query, column: int) -> None:
         index, reached = query.index, query.reached
         table = index.table
-        members = table.rows_of(contexts(query.context.event_context))
+        members = table.rows_of([value.list_name for value in query.context.said])
         if len(members):
             signs = query.memo[self.name] = np.zeros(SIGNS)
             reached.fit(0, len(members) * table.width)
@@ -47,9 +44,10 @@ class EventContext(Source):
             )
 
 
-def _fill_sign(sign: int, query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
+def _fill_signs(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
     signs = query.memo.get(EventContext.name)
-    features[:, column] = 0.0 if signs is None else signs[sign]
+    if signs is not None:
+        features[:, column : column + SIGNS] = signs
 
 
 @njit(cache=True)

@@ -64,7 +64,7 @@ def test_the_columns_of_a_source_that_is_not_asked_are_those_that_are_empty(inde
     _, fewer = found(index, msgspec.structs.replace(BEHAVIOUR, sources=without))
     empty = {name for name in columns if columns[name].any() and not fewer[name].any()}
     shapes = {f"{score.name}:{shape}" for score in source.scores for shape in ("root", "share")}
-    assert empty == shapes | {feature.name for feature in source.features}
+    assert empty == shapes | {name for feature in source.features for name in feature.names}
 
 
 def test_the_shapes_of_a_score_are_its_root_and_its_share(index: ItemIndex) -> None:

@@ -161,7 +161,7 @@ def test_the_reasons_are_the_largest_parts(seed, scale):
     weights[~ruled, EXPLAINER.codes.index("rule")] = 0.0
     explored, pins = rng.random(slots) < 0.3, np.zeros(rng.integers(0, 2), np.int64)
     history = rng.permutation(BARE)[: rng.integers(0, 4)].astype(np.int32)
-    kinds = tuple(rng.integers(0, len(verbs()), len(history)).tolist())
+    kinds = rng.integers(0, len(verbs()), len(history)).astype(np.uint8)
     context = Context(history, np.ones(len(history), np.float32), {"age": f"{seed % 7}"} if seed % 2 else {}, kinds)
     reasons = EXPLAINER.reasons(context, rows, weights, explored, pins)
     assert causes_of(EXPLAINER, reasons, slots) == plain_causes(context, rows, weights, explored, pins)
