@@ -21,20 +21,19 @@ _MOMENTUM, _MEMORY, _TINY, _FARTHEST = 0.9, 0.999, 1e-8, 500.0
 
 class ClickWeights(NamedTuple):
     """What a click is foretold by: `weights` float64 (d,), and how much the items of a list take from each other,
-    `competition`, 0 to 1, with the `intercept` that goes with it. Where nothing `is_learned` yet, all are as at first.
+    `competition`, 0 to 1, with the `intercept` that goes with it. Where nothing is learned yet, all are as at first.
     """
 
     weights: np.ndarray
     competition: float = COMPETITION
     intercept: float = 0.0
-    is_learned: bool = True
 
     @classmethod
     def of(cls, told: Sequence[tuple[tuple[str, ...], bytes]]) -> "ClickWeights":
         """The mean of what shards told, names and values, where they told something; of an unknown one the prior."""
         values = [named(names, raw) for names, raw in told if len(raw) == 8 * (len(names) + 2) and names]
         if not values:
-            return cls(PRIOR, is_learned=False)
+            return cls(PRIOR)
         mean = np.mean(values, axis=0)
         return cls(mean[:-2], float(mean[-2]), float(mean[-1]))
 

@@ -28,6 +28,7 @@ from .river_learner import RiverLearner
 from .weights import RankerWeights
 
 _FLOAT, _MARK, _DOUBLE = np.dtype("<f4"), np.dtype("<u4"), np.dtype("<f8")
+NO_OFFSET = np.zeros(1)
 
 
 class Learner(Protocol):
@@ -38,7 +39,9 @@ class Learner(Protocol):
     ) -> tuple[Inputs, np.ndarray]: ...
     def logits(self, inputs: Inputs) -> np.ndarray: ...
     def learn(self, inputs: Inputs, position: int, label: bool, weight: float) -> None: ...
-    def learn_each(self, inputs: Inputs, labels: Sequence[bool], weight: float) -> None: ...
+    def learn_each(
+        self, inputs: Inputs, labels: Sequence[bool], weight: float, offsets: np.ndarray = NO_OFFSET
+    ) -> None: ...
     def prefer(self, inputs: Inputs, weight: float, *, preferred: bool = True, content_only: bool) -> None: ...
     def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
     def store(self, state: LearnerState) -> None: ...
@@ -183,15 +186,22 @@ class LinearLearner:
         """One step on the candidate at `position`; where the label is positive its tokens become coordinates."""
         self.learn_each(inputs.pick([position]), [label], weight)
 
-    def learn_each(self, inputs: Inputs, labels: Sequence[bool], weight: float) -> None:
-        """A step on each of `inputs`, in their order, as `learn`."""
+    def learn_each(
+        self, inputs: Inputs, labels: Sequence[bool], weight: float, offsets: np.ndarray = NO_OFFSET
+    ) -> None:
+        """A step on each of `inputs`, in their order, as `learn`. `offsets` float64 (n,) are what others add to the
+        logits, or one that they add to all: what is learned is what these leave open.
+        """
         self._changed = True
         if not self._by.plain:
             for position, label in enumerate(labels):
                 one = inputs.pick([position])
                 if label:
                     self._meet(one)
+                offset = float(offsets[min(position, len(offsets) - 1)])
+                self.intercept += offset
                 self._river_steps(self._vectors(one), label, weight)
+                self.intercept -= offset
             return
         rates, intercept_rates = self._rates(len(labels))
         self.intercept, self._held = kernels.learn(
@@ -207,6 +217,7 @@ class LinearLearner:
             self._by.clip,
             rates,
             intercept_rates,
+            offsets,
         )
         self.steps += len(labels)
 

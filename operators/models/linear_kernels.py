@@ -234,9 +234,11 @@ def learn(  # type: ignore[no-untyped-def]
     clip,
     rates,
     intercept_rates,
+    offsets,
 ):
     """A step on each of the candidates at `picks`, of `labels` bool (n,); the tokens of a positive one are met first.
 
+    `offsets` float64 (n,) are what others add to the logit of each, or one that they add to all.
     `rates` and `intercept_rates` are those of each step, or one for all. The new intercept and number of tokens held:
     2 us for one candidate.
     """
@@ -247,7 +249,9 @@ def learn(  # type: ignore[no-untyped-def]
             held = meet(row, item_tokens, token_hashes, values, tokens, held, limit, measured)
         x = vectors(features, ranker, rows, picks[k : k + 1], extra, item_tokens, token_hashes, tokens, held)[0]
         rate, intercept_rate = rates[min(k, len(rates) - 1)], intercept_rates[min(k, len(intercept_rates) - 1)]
-        intercept = _step(x, values, dense + held, measured, intercept, labels[k], weight, clip, rate, intercept_rate)
+        at, offset = dense + held, offsets[min(k, len(offsets) - 1)]
+        moved = _step(x, values, at, measured, intercept + offset, labels[k], weight, clip, rate, intercept_rate)
+        intercept = moved - offset
     return intercept, held
 
 

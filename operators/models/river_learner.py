@@ -47,7 +47,10 @@ class RiverLearner:
         self._changed = True
         self.model.learn_one(self._named(inputs, position), label)
 
-    def learn_each(self, inputs: Inputs, labels: Sequence[bool], weight: float) -> None:
+    def learn_each(
+        self, inputs: Inputs, labels: Sequence[bool], weight: float, offsets: np.ndarray | None = None
+    ) -> None:
+        """`learn` each; not every River class can leave `offsets` out of what it learns."""
         for position, label in enumerate(labels):
             self.learn(inputs, position, label, weight)
 

@@ -12,8 +12,7 @@ from riverrank.operators.candidates.context import NONE, Context, context_of
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.clicks.features import describe_list
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.models.inputs import Inputs
-from riverrank.operators.models.learner import Learner
+from riverrank.operators.models.learner import NO_OFFSET, Learner
 from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.prior import rating_before
 from riverrank.operators.models.ratings import Ratings
@@ -63,12 +62,14 @@ class Lesson:
 
 class ShownList(NamedTuple):
     """The items of an impression: those that are `known`, bool (n,), as they look to the learner, None where none is;
-    the `logits` of clicks on all of them, float64 (n,); and the rows that clicks on its slate `taught` already.
+    the `logits` of clicks on all of them, float64 (n,); the `offsets`, float64 (k,), that their places add to the
+    learner's logits of the k known ones; and the rows that clicks on its slate `taught` already.
     """
 
     served: Served | None
     known: np.ndarray
     logits: np.ndarray
+    offsets: np.ndarray
     taught: np.ndarray = NONE
 
     @property
@@ -134,7 +135,8 @@ class Learning:
         if shown.served is not None:
             known = np.array(labels)[shown.known]
             new = np.flatnonzero(~np.isin(shown.served.candidates.rows, shown.taught))
-            lesson.user.learner.learn_each(shown.served.inputs.pick(new), known[new].tolist(), 1.0)
+            inputs = shown.served.inputs.pick(new)
+            lesson.user.learner.learn_each(inputs, known[new].tolist(), 1.0, shown.offsets[new])
         for item_id, logit, label in zip(outcome.items, shown.logits.tolist(), outcome.labels, strict=True):
             lesson.losses.append(1 - label)
             if self.predict:
@@ -241,12 +243,14 @@ class Learning:
 
     def _shown(self, items: Sequence[str], lesson: Lesson, ts: int, slate: Served | None) -> ShownList:
         """`items`, distinct, shown at `ts`, as they were on `slate`; what was not on it, beside all that there are now.
-        The learner sees the logit of a click where it sees the ranker's of others: the place is in it, and is not the
-        item's merit.
+        The learner sees the ranker's logit, as where it orders a slate. What the place makes of it beside the others of
+        the list is an offset, and no merit of the item; how often the user clicks at all is left to the learner, which
+        begins at even odds and so learns most from the first lists. A click is foretold by the model of clicks, and by
+        what the learner says of an item beside the others.
         """
         user, history = lesson.user, lesson.feedback.history.before(ts)
         rows = self.index.table.rows.find(items)
-        known, logits = rows >= 0, np.zeros(len(rows))
+        known, logits, offsets = rows >= 0, np.zeros(len(rows)), NO_OFFSET
         served = slate.of(rows[known]) if slate is not None and known.any() else None
         if served is None and known.any():
             context, candidates = self.retriever.find_shown(rows[known], ts, lesson.feedback)
@@ -255,12 +259,9 @@ class Learning:
             logits[known] = served.inputs.ranker
         clicks = user.ranker.clicks.logits(describe_list(items, rows, logits, self.index, history, ts))
         if served is not None:
-            seen = clicks[known] if user.ranker.clicks.is_learned else logits[known]
-            inputs = Inputs(self.index, served.candidates, seen)
-            own = user.learner.logits(inputs)
-            clicks[known] += own - seen
-            served = Served(served.candidates, inputs, own)
-        return ShownList(served, known, clicks)
+            offsets = _beside_mean(clicks[known] - logits[known])
+            clicks[known] += _beside_mean(user.learner.logits(served.inputs) - logits[known])
+        return ShownList(served, known, clicks, offsets)
 
     def _described(self, rows: np.ndarray, lesson: Lesson) -> Served:
         """`rows`, distinct, int32, as candidates beside what was served."""
@@ -274,6 +275,11 @@ class Learning:
             history = feedback.history_before()
             lesson.context = context_of(self.index, history, feedback.attributes, feedback.event.user_id)
         return lesson.context
+
+
+def _beside_mean(logits: np.ndarray) -> np.ndarray:
+    """What each of one list, float64 (n,) of one at least, is more than their mean."""
+    return logits - logits.mean()
 
 
 def _weight(reward: float) -> float:

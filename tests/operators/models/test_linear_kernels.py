@@ -149,7 +149,7 @@ def test_learning_meets_tokens_and_steps(m: Made, label: bool, w: float, measure
     was = m.values[1].copy()
     values, tokens = m.values if measured else m.values[:1], m.tokens
     state = values, tokens, m.held, limit, measured, -0.5
-    intercept, count = kernels.learn(*one.inputs, *state, np.array([label]), w, 0.4, *RATES)
+    intercept, count = kernels.learn(*one.inputs, *state, np.array([label]), w, 0.4, *RATES, np.zeros(1))
     assert intercept == pytest.approx(expected)
     assert tokens[:count].tolist() == list(held[0])
     assert values[0, : len(weights)] == pytest.approx(weights, abs=1e-12)
@@ -184,7 +184,7 @@ def test_each_step_has_its_own_rate() -> None:
     rates, never = np.array([1.0, 0.1, 0.01]), np.zeros(1)
     values = np.zeros((1, 4))
     state = values, np.zeros(0, np.uint32), 0, 0, False, 0.0
-    kernels.learn(*inputs, *state, np.ones(3, np.bool_), 1.0, 10.0, rates, never)
+    kernels.learn(*inputs, *state, np.ones(3, np.bool_), 1.0, 10.0, rates, never, np.zeros(1))
     assert values[0] == pytest.approx([0.0, 0.5, 0.05, 0.005])
     values[:] = 0.0
     kernels.prefer(*inputs, *state, False, True, 1.0, 10.0, rates[:2], never)
@@ -198,7 +198,7 @@ def test_a_step_is_finite_however_sure_the_learner_is(logit: float) -> None:
     for label in (False, True):
         values = np.array([[1.0, 0.0], [1.0, 1.0]])
         state = values, np.zeros(0, np.uint32), 0, 0, True, 0.0
-        intercept, _ = kernels.learn(*inputs, *index, *state, np.array([label]), 1.0, 1e12, *RATES)
+        intercept, _ = kernels.learn(*inputs, *index, *state, np.array([label]), 1.0, 1e12, *RATES, np.zeros(1))
         assert np.isfinite(values).all()
         assert intercept == pytest.approx(0.05 * (label - probability(logit)), abs=1e-8)
 

@@ -136,7 +136,7 @@ def test_an_impression_that_comes_after_a_click_on_its_slate_teaches_the_rest(mo
     visitor.click("u:1")
     visitor.see("u:1", visitor.shown)
     monkeypatch.setattr(
-        LinearLearner, "learn_each", lambda self, inputs, labels, weight: taught.append((inputs, labels))
+        LinearLearner, "learn_each", lambda self, inputs, labels, weight, offsets: taught.append((inputs, labels))
     )
     outcome = Outcome("i", 6, tuple(visitor.shown), (0, 0, 0, 0, 1, *(0 for _ in visitor.shown[5:])), "u:1")
     feedback = Feedback(Event("r", "profile", "u", 10**7), 0.0, visitor.history, (outcome,))
