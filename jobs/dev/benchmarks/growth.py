@@ -35,7 +35,7 @@ class Size:
     items: int = 10_000
     users: int = 1_000
     history: int = 50
-    candidates: int = 100
+    candidates: int = 120
     visit: int = 4  # interactions of a user among the next thousand
 
 
@@ -45,7 +45,7 @@ AXES: Mapping[str, Sequence[int]] = {
     "users": (1_000, 10_000, 100_000, 200_000),
     STRANGERS: (1_000, 200_000),
     "history": (1, 10, 50, 200),
-    "candidates": (30, 100, 250, 500),
+    "candidates": (30, 120, 250, 500),
 }
 
 
