@@ -75,7 +75,8 @@ def shape(scores, best, relative, features):  # type: ignore[no-untyped-def]
     """
     for c in range(len(scores)):
         for s in range(scores.shape[1]):
-            score = max(np.float64(scores[c, s]), 0.0)
+            held = np.float64(scores[c, s])
+            score = held if held > 0.0 else 0.0
             share = min(score / best[s], 1.0)
             features[c, len(SHAPES) * s] = math.sqrt(share if relative[s] else score)
             features[c, len(SHAPES) * s + 1] = share
