@@ -167,3 +167,18 @@ def test_all_at_once_are_learned_as_one_by_one():
         assert together.weights.tolist() == apart.weights.tolist()
         assert together.intercept == apart.intercept
         assert together.weights[1:].any()
+
+
+def test_what_others_add_to_a_logit_is_left_out_of_what_is_learned():
+    inputs, labels, offsets = inputs_of(shop()).pick([3, 9, 4]), [True, False, True], [0.5, -2.0, 1.25]
+    for settings in SETTINGS:
+        beside, apart, without = (Learners(LearnerSettings(**settings)).of(LearnerState()) for _ in range(3))
+        beside.learn_each(inputs, labels, 1.0, np.array(offsets))
+        for position, offset in enumerate(offsets):
+            apart.intercept += offset
+            apart.learn(inputs, position, labels[position], 1.0)
+            apart.intercept -= offset
+            without.learn(inputs, position, labels[position], 1.0)
+        assert beside.weights == pytest.approx(apart.weights, rel=1e-12, abs=1e-15)
+        assert beside.intercept == pytest.approx(apart.intercept, rel=1e-12, abs=1e-15)
+        assert np.abs(beside.weights - without.weights).max() > 1e-6

@@ -145,3 +145,23 @@ def test_an_impression_that_comes_after_a_click_on_its_slate_teaches_the_rest(mo
     assert [visitor.index.table.ids[row] for row in inputs.rows[inputs.picks].tolist()] == visitor.shown[5:]
     assert labels == [False] * len(visitor.shown[5:])
     assert len(answer.predictions) == len(visitor.shown)
+
+
+def test_a_learner_sees_what_was_shown_as_where_it_orders_a_slate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place is an offset beside those of the others, and changes no coordinate."""
+    visitor, taught = Visitor(), []
+    served = visitor.recommend.served._by_user["u"][1]
+    visitor.see("u:1", visitor.shown)
+    monkeypatch.setattr(
+        LinearLearner, "learn_each", lambda self, inputs, labels, weight, offsets: taught.append((inputs, offsets))
+    )
+    outcome = Outcome("i", 6, tuple(visitor.shown), tuple(0 for _ in visitor.shown), "u:1")
+    visitor.recommend.answer(
+        Feedback(Event("r", "profile", "u", 10**7), 0.0, visitor.history, (outcome,)), visitor.state
+    )
+    ((inputs, offsets),) = taught
+    ranker = dict(zip(served.candidates.rows.tolist(), served.inputs.ranker.tolist(), strict=True))
+    picked = inputs.rows[inputs.picks].tolist()
+    assert inputs.ranker[inputs.picks].tolist() == [ranker[row] for row in picked]
+    assert len(offsets) == len(picked) == len(visitor.shown)
+    assert offsets.mean() == pytest.approx(0.0, abs=1e-9) and offsets[0] > offsets[-1]
