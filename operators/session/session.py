@@ -229,8 +229,6 @@ class Session:
         entry, history, window = EVENT_TYPES[event.type], session.history, self.behaviour.history.story
         if not window or not history.kinds.translate(None, _not_before(entry.code, entry.stage)):
             return 0.0
-        if event.item_id not in history.items:
-            return 0.0
         own, items, back = _mark(event.slate_id), history.items[::-1], 0
         for _ in range(items.count(event.item_id)):
             back = items.index(event.item_id, back) + 1

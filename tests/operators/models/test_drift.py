@@ -181,11 +181,9 @@ class Life:
             self.pipeline.lessons.item(Item(f"i{number}", 1, categories=(f"c{number % 8}",)))
         for number in range(800):
             self.send(f"crowd{number % 40}", "click", item_id=f"i{number % 8 + 8 * (number * 7 // 40 % 200)}")
-        turn = 0
-        while turn < TURNS or self.shown_of(2) < 8:  # it comes and goes, since who takes two of ten passes others over
+        for turn in range(TURNS):
             self.visit(2, turn)
-            turn += 1
-        assert turn < 2 * TURNS
+        assert self.shown_of(2) >= 8
         self.flipped_at, self.visits = HOUR * self.sent, 0
         while self.shown_of(5) < 8:
             self.visit(5, self.visits)
@@ -219,9 +217,7 @@ def test_after_a_change_of_taste_the_old_one_counts_no_more_and_slates_follow_so
     ignored = decode_learner(without.pipeline.users["u"])
     assert 3 * life.visits < without.visits
     assert (ignored.since, ignored.losses) == (0, b"")
-    assert (
-        life.flipped_at - 5 * HOUR < state.since < HOUR * life.sent
-    )  # a visit is five events at most: to that, it is known
+    assert life.flipped_at < state.since < HOUR * life.sent
     assert ignored.memory["n_iterations"] > 300 > 2 * state.memory["n_iterations"]  # the learner began anew ...
     assert (slate.version, slate.strategy) == (state.version, "warm")  # ... and nothing else did
     assert slate.model.examples == state.examples > 150

@@ -11,7 +11,7 @@ from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import SEGMENTS, Context
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.candidates.source import Score, Source
-from riverrank.operators.catalogue.tokens import cohorts
+from riverrank.operators.catalogue.tokens import COHORT, cohorts
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import Inputs, Learner, Learners
 from riverrank.operators.models.net import WIDTH
@@ -23,6 +23,7 @@ from riverrank.operators.settings import (
     RulesSettings,
     SlateSettings,
 )
+from riverrank.operators.slate import explain
 from riverrank.operators.slate.explain import MOST, NONE, Explainer, Parts, Reasons
 from riverrank.operators.slate.rules import Rules
 from riverrank.state.event_types import verbs
@@ -166,6 +167,22 @@ def test_the_reasons_are_the_largest_parts(seed, scale):
     reasons = EXPLAINER.reasons(context, rows, weights, explored, pins)
     assert causes_of(EXPLAINER, reasons, slots) == plain_causes(context, rows, weights, explored, pins)
     assert reasons.counts[:slots].min() >= 1
+
+
+def test_a_cohort_is_named_by_its_own_value_however_many_were_named_before(monkeypatch):
+    monkeypatch.setattr(explain, "MOST_PHRASED", 2)
+    index = index_of(3)
+    for age in range(5):
+        index._row(f"{COHORT}age={age}")
+    explainer = Explainer(index, Retriever(PLAIN, index), Rules(RULES, index))
+    weights = np.zeros((1, len(explainer.codes) + index.tokens.shape[1]))
+    weights[0, explainer.codes.index("cohort")] = 1.0
+    nobody = np.zeros(0, np.int32)
+    for age in (0, 1, 2, 1, 0, 3, 4, 4, 0):
+        context = Context(nobody, np.zeros(0, np.float32), {"age": age})
+        reasons = explainer.reasons(context, index.table.rows_of(["i0"]), weights, np.zeros(1, bool), np.zeros(0, int))
+        assert causes_of(explainer, reasons, 1)[0][0] == Cause("cohort", None, f"age={age}", 1.0)
+    assert explainer.phrases.count <= explainer._of_all + 2
 
 
 def test_each_part_is_what_its_feature_adds():
