@@ -1,4 +1,4 @@
-"""The features that candidates are ordered by: each score of a source in several shapes, and what sources add."""
+"""The features that candidates are ordered by: each score of a source in several shapes, or as it stands."""
 
 import math
 from collections.abc import Sequence
@@ -9,9 +9,8 @@ from numba import njit
 from riverrank.state.hashing import hash32
 
 from .context import SEGMENTS
-from .source import Source
+from .source import SHAPES, Score, Source
 
-SHAPES = ("root", "share")  # of a score: its root, and its share of the best candidate's
 LEAST = 1e-9  # a best score below counts as this much
 
 
@@ -36,13 +35,14 @@ class FeatureSpace(NamedTuple):
 
 
 def feature_space(sources: Sequence[Source]) -> FeatureSpace:
-    """The features of `sources`: first the shapes of all scores, score by score, then the others."""
+    """The features of `sources`: first the shapes of all scores, score by score, then those that are plain."""
     found: list[tuple[str, float, int]] = []  # name, prior, source
-    for number, source in enumerate(sources):
-        for score in source.scores:
-            found += [(f"{score.name}:{shape}", score.prior if shape == "root" else 0.0, number) for shape in SHAPES]
-    for number, source in enumerate(sources):
-        found += [(name, feature.prior, number) for feature in source.features for name in feature.names]
+    for plain in (False, True):
+        for number, source in enumerate(sources):
+            for score in source.scores:
+                if score.plain is plain:
+                    first, *others = score.names
+                    found += [(first, score.prior, number), *((name, 0.0, number) for name in others)]
     names, priors, numbers = zip(*found, strict=True)
     if len(set(names)) < len(names):
         raise ValueError(f"two features have one name: {sorted(name for name in names if names.count(name) > 1)}")
@@ -56,34 +56,56 @@ def feature_space(sources: Sequence[Source]) -> FeatureSpace:
     )
 
 
+class Shaping(NamedTuple):
+    """How scores become features: the numbers of those that are `shaped` and of those that are `plain`, int32; and of
+    each shaped one whether only its share has a meaning, `relative` bool.
+    """
+
+    shaped: np.ndarray
+    plain: np.ndarray
+    relative: np.ndarray
+
+    @classmethod
+    def of(cls, scores: Sequence[Score]) -> "Shaping":
+        """That of all scores of all sources, in their order."""
+        shaped, plain = ([k for k, score in enumerate(scores) if score.plain is is_plain] for is_plain in (False, True))
+        return cls(
+            np.array(shaped, np.int32), np.array(plain, np.int32), np.array([scores[k].relative for k in shaped], bool)
+        )
+
+
 @njit(cache=True)
-def best_of(scores, proposed, best):  # type: ignore[no-untyped-def]
-    """Write the highest of each score, float32 (c, S), among the first `proposed` to `best`, float64 (S,), LEAST at
-    least.
+def best_of(scores, proposed, shaped, best):  # type: ignore[no-untyped-def]
+    """Write the highest of each of the scores `shaped`, int32 (s,), of `scores`, float32 (c, S), among the first
+    `proposed` to `best`, float64 (s,), LEAST at least.
     """
     best[:] = LEAST
     for c in range(proposed):
-        for s in range(scores.shape[1]):
-            best[s] = max(best[s], np.float64(scores[c, s]))
+        for s in range(len(shaped)):
+            best[s] = max(best[s], np.float64(scores[c, shaped[s]]))
 
 
 @njit(cache=True, error_model="numpy")
-def shape(scores, best, relative, features):  # type: ignore[no-untyped-def]
-    """Write the SHAPES of `scores`, float32 (c, S), beside the `best`, float64 (S,), to the first columns of
-    `features`, float64 (c, F). Of a `relative` score, bool (S,), the root is that of its share. A share is 1 at most: a
-    row that nobody proposed may have a higher score than the best.
+def shape(scores, best, shaped, plain, relative, features):  # type: ignore[no-untyped-def]
+    """Write to `features`, float32 (c, F), the SHAPES of those of `scores`, float32 (c, S), that are `shaped`, int32
+    (s,), beside the `best`, float64 (s,), and then those that are `plain`, int32, as they stand. Of a `relative` one,
+    bool (s,), the root is that of its share. A share is 1 at most: a row that nobody proposed may have a higher score
+    than the best.
     """
+    begin = len(SHAPES) * len(shaped)
     for c in range(len(scores)):
-        for s in range(scores.shape[1]):
-            held = np.float64(scores[c, s])
+        for s in range(len(shaped)):
+            held = np.float64(scores[c, shaped[s]])
             score = held if held > 0.0 else 0.0
             share = min(score / best[s], 1.0)
             features[c, len(SHAPES) * s] = math.sqrt(share if relative[s] else score)
             features[c, len(SHAPES) * s + 1] = share
+        for k in range(len(plain)):
+            features[c, begin + k] = scores[c, plain[k]]
 
 
 @njit(cache=True)
-def shape_found(scores, proposed, relative, best, features):  # type: ignore[no-untyped-def]
+def shape_found(scores, proposed, shaped, plain, relative, best, features):  # type: ignore[no-untyped-def]
     """`shape` beside the `best_of` the first `proposed`: one call for two."""
-    best_of(scores, proposed, best)
-    shape(scores, best, relative, features)
+    best_of(scores, proposed, shaped, best)
+    shape(scores, best, shaped, plain, relative, features)

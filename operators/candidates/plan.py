@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from .context import NONE
-from .features import SHAPES
 from .query import Query
 from .source import Source
 from .sources.popular import Popular
@@ -18,9 +17,8 @@ FILL = "filler"  # what stands for it on a slate, where it is off
 
 class Plan(NamedTuple):
     """`reaching` are the methods `reach` of the sources that apply and reach, each with its first column of what is
-    reached; `describing` the methods `describe`, with the first column of all scores; `filling` those that fill the
-    features that are no shapes of scores, with the column; `ranking` a function for each source that ranks, whether it
-    applies or not, which gives its list.
+    reached; `describing` the methods `describe`, with the first of the columns of all scores that they write; `ranking`
+    a function for each source that ranks, whether it applies or not, which gives its list.
 
     A proposal p is the best `quotas[p]` of column `columns[p]` of what is reached or, where that is below 0, the first
     of list -1 - `columns[p]`; `bits[p]` is that of the source.
@@ -29,7 +27,6 @@ class Plan(NamedTuple):
     reaching: tuple[tuple[Callable[[Query, int], None], int], ...]
     ranking: tuple[Callable[[Query], np.ndarray], ...]
     describing: tuple[tuple[Callable[[Query, np.ndarray, int, np.ndarray, int], None], int], ...]
-    filling: tuple[tuple[Callable[[Query, np.ndarray, np.ndarray, int], None], int], ...]
     columns: np.ndarray
     quotas: np.ndarray
     bits: np.ndarray
@@ -42,10 +39,10 @@ def starts_of(sources: Sequence[Source]) -> list[int]:
 
 def plan_of(sources: Sequence[Source], asked: Sequence[bool], query: Query) -> Plan:
     """The plan for whoever `query` is of, and all of the same kind; whether each of `sources` is `asked`."""
-    reaching, describing, fills, ranking = [], [], [], [_nothing]
+    reaching, describing, ranking = [], [], [_nothing]
     proposals: list[tuple[int, int, int]] = []  # column, quota, bit
     fillers: list[tuple[int, int, int]] = []
-    column, feature = 0, len(SHAPES) * sum(len(source.scores) for source in sources)
+    column = 0
     for number, (source, start) in enumerate(zip(sources, starts_of(sources), strict=True)):
         applies = asked[number] and source.applies(query)
         quota, bit = query.most(source.quota) if source.quota else 0, 1 << number
@@ -58,19 +55,15 @@ def plan_of(sources: Sequence[Source], asked: Sequence[bool], query: Query) -> P
         if source.reaches:
             if applies:
                 reaching.append((source.reach, column))
-            for at, score in enumerate(source.scores, column):
-                if applies and quota and score.proposes:
+            for at, score in enumerate(source.reached, column):
+                if applies and quota and score.proposes and not score.plain:
                     proposals.append((at, quota, bit))
-            column += len(source.scores)
+            column += len(source.reached)
         if source.describes and applies:
-            describing.append((source.describe, start))
-        for own in source.features:
-            if applies:
-                fills.append((own.fill, feature))
-            feature += len(own.names)
+            describing.append((source.describe, start + len(source.reached)))
     proposals += fillers
     columns, quotas, bits = np.array(proposals, np.int64).reshape(-1, 3).T.copy()
-    ways = tuple(reaching), tuple(ranking), tuple(describing), tuple(fills)
+    ways = tuple(reaching), tuple(ranking), tuple(describing)
     return Plan(*ways, columns, quotas, bits.astype(np.uint32))
 
 

@@ -12,19 +12,18 @@ from riverrank.state.messages import Feedback
 
 from . import registry
 from .context import NONE, Context, context_of
-from .features import feature_space, shape, shape_found
+from .features import Shaping, feature_space, shape, shape_found
 from .merging import gather, merge
 from .plan import FILL, FILLER, Plan, plan_of, starts_of
 from .query import Query
-from .sources.covisit import Covisit
 
 NO_SCORES = np.zeros(0)
 NOWHERE = np.zeros(0, np.int64)
 
 
 class Candidates(NamedTuple):
-    """`rows` int32 (c,); `features` float64 (c, F); `proposed` uint32 (c,), bit s set by source s of
-    `Retriever.source_names`, 0 by none; `best` float64 (S,), the highest of each score.
+    """`rows` int32 (c,); `features` float32 (c, F); `proposed` uint32 (c,), bit s set by source s of
+    `Retriever.source_names`, 0 by none; `best` float64 (s,), the highest of each score that has shapes.
     """
 
     rows: np.ndarray
@@ -62,14 +61,12 @@ class Retriever:
         on = [name for name, asked in zip(self.features.sources, self._asked, strict=True) if asked]
         self._fill_bit = np.uint32(1 << self.source_names.index(FILLER if FILLER in on else FILL))
         scores = [score for source in sources for score in source.scores]
-        self._relative = np.array([score.relative for score in scores])
-        self._covisit = next((source for source in sources if isinstance(source, Covisit)), Covisit())
+        self._shaping = Shaping.of(scores)
         self._plans: dict[tuple[bool, bool, bool, bool], Plan] = {}  # by kind of context
         column_scores = [
             number
             for source, at in zip(sources, starts_of(sources), strict=True)
-            for number in range(at, at + len(source.scores))
-            if source.reaches
+            for number in range(at, at + len(source.reached))
         ]
         self._column_scores = np.array(column_scores, np.int32)
         self.query = Query(index, self.limit, len(column_scores))
@@ -86,9 +83,8 @@ class Retriever:
         rows, proposed, scores = self._merge(plan, NONE if always is None else always)
         count = int(np.count_nonzero(proposed)) if always is not None else len(rows)
         self._describe(plan, rows, count, scores)
-        features, best = np.zeros((len(rows), self.features.size)), np.empty(len(self._relative))
-        shape_found(scores, count, self._relative, best, features)
-        self._fill(plan, rows, features)
+        features, best = np.empty((len(rows), self.features.size), np.float32), np.empty(len(self._shaping.shaped))
+        shape_found(scores, count, *self._shaping, best, features)
         return Candidates(rows, features, proposed, best)
 
     def find_shown(self, rows: np.ndarray, ts: int, feedback: Feedback) -> tuple[Context, Candidates]:
@@ -103,25 +99,22 @@ class Retriever:
 
     def describe(self, context: Context, rows: np.ndarray, best: np.ndarray) -> np.ndarray:
         """The features of `rows`, int32 (n,), distinct, as candidates of `context` beside those with the `best` scores:
-        float64 (n, F).
+        float32 (n, F).
         """
         plan = self._reach(context, None)
         scores = self._room(len(rows))
         gather(rows, scores, self._column_scores, *self.query.reached.arrays)
         self.query.reached.n = 0
         self._describe(plan, rows, len(rows), scores)
-        features = np.zeros((len(rows), self.features.size))
-        shape(scores, best, self._relative, features)
-        self._fill(plan, rows, features)
+        features = np.empty((len(rows), self.features.size), np.float32)
+        shape(scores, best, *self._shaping, features)
         return features
 
-    def strongest_history(self, context: Context, rows: np.ndarray) -> np.ndarray:
-        """For each of `rows`, int32 (p,), distinct, the position in `context.rows` of the item whose list gives it the
-        most, -1 where none gives anything: int64 (p,).
-        """
-        if not len(context.rows):
-            return np.full(len(rows), -1, np.int64)
-        return self._covisit.strongest(context.rows, self.index.table, rows, self._slots())
+    def slots(self) -> np.ndarray:
+        """-1 by row: int32, and so it must be left."""
+        if len(self._marked) < self.index.table.capacity:
+            self._marked = np.full(self.index.table.capacity, -1, np.int32)
+        return self._marked
 
     def _plan(self, context: Context) -> Plan:
         """What is asked for a context of this kind."""
@@ -154,7 +147,7 @@ class Retriever:
             plan.bits,
             tuple([rank(query) for rank in plan.ranking]),
             *query.allowed.arrays,
-            self._slots(),
+            self.slots(),
             self.limit,
             query.popular(),
             self._fill_bit,
@@ -169,16 +162,10 @@ class Retriever:
         reached.n = 0
         return (rows, proposed, scores) if n == room else (rows[:n], proposed[:n], scores[:n])
 
-    def _slots(self) -> np.ndarray:
-        """-1 by row: int32, and so it must be left."""
-        if len(self._marked) < self.index.table.capacity:
-            self._marked = np.full(self.index.table.capacity, -1, np.int32)
-        return self._marked
-
     def _room(self, n: int) -> np.ndarray:
         """Room for the scores of `n` candidates: float32 (n, S), whatever they were before."""
         if len(self._scores) < n:
-            self._scores = np.zeros((n, len(self._relative)), np.float32)
+            self._scores = np.zeros((n, self._scores.shape[1]), np.float32)
         return self._scores[:n]
 
     def _describe(self, plan: Plan, rows: np.ndarray, proposed: int, scores: np.ndarray) -> None:
@@ -186,11 +173,3 @@ class Retriever:
         query = self.query
         for describe, column in plan.describing:
             describe(query, rows, proposed, scores, column)
-
-    def _fill(self, plan: Plan, rows: np.ndarray, features: np.ndarray) -> None:
-        """Write the features that are no shapes of scores, which are 0; those of a source that has nothing to say of
-        the user stay it.
-        """
-        query = self.query
-        for fill, column in plan.filling:
-            fill(query, rows, features, column)

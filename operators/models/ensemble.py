@@ -47,7 +47,7 @@ class Ensemble:
         self._publish()
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
-        """The logits of `inputs`, float64 (n, d), by the models last published and their shares now: float64 (n,)."""
+        """The logits of `inputs`, float (n, d), by the models last published and their shares now: float64 (n,)."""
         return logits_of(inputs, *self._mean(), 0.0)
 
     def shares(self) -> np.ndarray:
@@ -55,12 +55,12 @@ class Ensemble:
         return shares(self.losses)
 
     def choose(self, inputs: np.ndarray, position: int, w: float = 1.0) -> None:
-        """Learn that, of `inputs`, float64 (n, d), the one at `position` was chosen, which counts as `w` choices."""
+        """Learn that, of `inputs`, float (n, d), the one at `position` was chosen, which counts as `w` choices."""
         n = len(inputs)
         self._choose(inputs, _EVERY[:n] if n <= len(_EVERY) else np.arange(n), position, w)
 
     def learn_shown(self, inputs: np.ndarray, labels: np.ndarray, bias: float, worth: np.ndarray) -> float:
-        """Learn that, of what was shown together, the rows of `inputs`, float64 (n, d), those with a label, bool (n,),
+        """Learn that, of what was shown together, the rows of `inputs`, float (n, d), those with a label, bool (n,),
         were each chosen among those without, which counts as so many choices as it is `worth`, float64 (n,).
         Returns the new `bias`: a logit and it are that of a label.
         """
@@ -151,7 +151,7 @@ def _logits(columns, weights, logits):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def choose(inputs, picks, chosen, w, published, weights, losses, rates):  # type: ignore[no-untyped-def]
-    """Learn that, of the rows of `inputs`, float64 (n, d), at `picks`, int64 (m,), that at `picks[chosen]` was chosen.
+    """Learn that, of the rows of `inputs`, float (n, d), at `picks`, int64 (m,), that at `picks[chosen]` was chosen.
 
     `published` and `weights` are float64 (k, d), `losses` and `rates` float64 (k,). 15 us for 120 of 38, three models.
     """

@@ -14,7 +14,7 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, np.ndarray, 
 
 
 class Inputs:
-    """Candidates as a learner sees them: `features` float64 (c, F), `ranker` float64 (c,), the ranker's logits, and
+    """Candidates as a learner sees them: `features` float32 (c, F), `ranker` float64 (c,), the ranker's logits, and
     `rows` int32 (c,), by which the index knows their tokens. `picks` int64 (n,) are those of them that are meant.
     """
 

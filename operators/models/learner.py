@@ -259,7 +259,7 @@ class LinearLearner:
 
     def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What each coordinate adds to the logit of the candidates at `positions`: (p, D), and by token (p, t)."""
-        index, picks = inputs.index, inputs.picks[positions]
+        index, picks = inputs.index, inputs.picks.take(positions)
         arrays = index.tokens, index.token_hashes, self._values, self._tokens
         return kernels.contributions(
             inputs.features, inputs.ranker, inputs.rows, picks, inputs.extra, *arrays, self._held

@@ -1,7 +1,7 @@
 """The arithmetic of a user's linear learner over candidates, compiled. Knows coordinates by position, never by name.
 
 A candidate's coordinates are the ranker's logit, its F features, and one for each content token that the user has met.
-Candidates are `features` float64 (c, F), the ranker's logits `ranker` float64 (c,) and `rows` int32 (c,); `picks` int64
+Candidates are `features` float32 (c, F), the ranker's logits `ranker` float64 (c,) and `rows` int32 (c,); `picks` int64
 (n,) are those that are meant, where -1 is the item of row `extra`, of which nothing but its content counts. The index
 says what an item's tokens are: `item_tokens` int32 (items, t), -1 after the last, and `token_hashes` uint32.
 A learner is `values` float64 (k, D + room) with D = 1 + F, of which row 0 is its weights and, where `measured`, row 1

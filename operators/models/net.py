@@ -70,7 +70,7 @@ class Net:
         self.publish()
 
     def choose(self, inputs: np.ndarray, picks: np.ndarray, chosen: int, w: float) -> float:
-        """Learn that, of the rows of `inputs`, float64 (n, d), at `picks`, int64 (m,), that at `picks[chosen]` was
+        """Learn that, of the rows of `inputs`, float (n, d), at `picks`, int64 (m,), that at `picks[chosen]` was
         chosen, which counts as `w` choices. The loss by what was last published.
         """
         self.steps += 1
@@ -163,7 +163,7 @@ def forward(x, values, sums, logits):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def logits_of(features, weights, units, bias):  # type: ignore[no-untyped-def]
-    """The logits of `features`, float64 (c, d), by linear `weights`, float64 (d,), and a net, `units`, whose own linear
+    """The logits of `features`, float (c, d), by linear `weights`, float64 (d,), and a net, `units`, whose own linear
     model is 0: float64 (c,). About 10 us for 120 of 38.
     """
     c, size = features.shape
@@ -309,7 +309,7 @@ def choose(inputs, picks, chosen, w, published, values, mean, square, kept, kept
 
 @njit(cache=True, error_model="numpy")
 def parts_of(features, positions, weights, values):  # type: ignore[no-untyped-def]
-    """What each coordinate adds to the logits at `positions`, int64 (p,), of `features`, float64 (c, d), by linear
+    """What each coordinate adds to the logits at `positions`, int64 (p,), of `features`, float (c, d), by linear
     `weights`, float64 (d,), and the units of `values`: float64 (p, d). About 6 us for 20.
 
     Integrated gradients from 0 (Sundararajan et al., Axiomatic attribution for deep networks, 2017): with what a row of

@@ -12,7 +12,7 @@ from riverrank.operators.clicks.model import ClickWeights
 from riverrank.state.learners import FEATURES_1, by_name
 from riverrank.state.messages import Weights
 
-from .net import WIDTH, logits_of, parts_of
+from .net import WIDTH, logits_of
 
 _LAST_ROWS = (-2, -1)  # of a net: of no feature
 
@@ -45,12 +45,8 @@ class RankerWeights(NamedTuple):
         return cls(np.mean(weights, axis=0), bias, sum(shard.version for shard in held), units, clicks)
 
     def logits(self, features: np.ndarray, segment: int) -> np.ndarray:
-        """The logits of `features`, float64 (c, F), of a user of `segment`: float64 (c,)."""
+        """The logits of `features`, float32 (c, F), of a user of `segment`: float64 (c,)."""
         return logits_of(features, self.weights[segment], self.units[segment], self.bias)
-
-    def parts(self, features: np.ndarray, positions: np.ndarray, segment: int) -> np.ndarray:
-        """What each feature adds to the logits at `positions`, int64 (p,): float64 (p, F). See `net.parts_of`."""
-        return parts_of(features, positions, self.weights[segment], self.units[segment])
 
 
 def _weights(shard: Weights, features: FeatureSpace) -> np.ndarray | None:

@@ -10,12 +10,15 @@ from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.candidates.sources.cohort import Cohort
 from riverrank.operators.candidates.sources.content import Content
 from riverrank.operators.candidates.sources.context import EventContext
-from riverrank.operators.candidates.sources.covisit import Covisit
+from riverrank.operators.candidates.sources.covisit import RECENCY, Covisit
+from riverrank.operators.candidates.sources.covisit import strongest as strongest_list
 from riverrank.operators.candidates.sources.popular import Popular
 from riverrank.operators.catalogue.tokens import cohorts
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.index.text_arena import TextArena
 from riverrank.operators.models.inputs import Inputs
+from riverrank.operators.models.net import parts_of
+from riverrank.operators.models.weights import RankerWeights
 from riverrank.state.event_types import verbs
 from riverrank.state.records.outgoing import Cause, to_json
 
@@ -114,7 +117,8 @@ class Explainer:
         contributions: tuple[np.ndarray, np.ndarray],
         inputs: Inputs,
         positions: np.ndarray,
-        ranker: np.ndarray,
+        ranker: RankerWeights,
+        segment: int,
         logits: np.ndarray,
         rule: np.ndarray,
         novelty: np.ndarray,
@@ -122,18 +126,20 @@ class Explainer:
         """The parts of the logits of the slots at `positions`, int64 (p,), among the candidates.
 
         `contributions` are the learner's to these slots (see Learner.contributions) and `inputs` what it sees of all
-        candidates: the ranker's logit, whose part is spread over the features by what each adds to it, `ranker`
-        float64 (p, F) of the slots. `rule` and `novelty`, float64 (c,), are what was added to the learner's logits
-        to make `logits`, float64 (c,). What no coordinate gives and slots do not have alike is a reason as a whole:
-        that of a learner which is not linear.
+        candidates: the ranker's logit, whose part is spread over the features by what each adds to it (`net.parts_of`
+        of the `ranker` of that `segment`). `rule` and `novelty`, float64 (c,), are what was added to the learner's
+        logits to make `logits`, float64 (c,). What no coordinate gives and slots do not have alike is a reason as a
+        whole: that of a learner which is not linear.
         """
         columns = self._rule, self._novelty, self._learner
         return Parts(
             *split(
                 *contributions,
                 inputs.ranker,
+                inputs.features,
                 positions,
-                ranker,
+                ranker.weights[segment],
+                ranker.units[segment],
                 logits,
                 rule,
                 novelty,
@@ -155,12 +161,13 @@ class Explainer:
         """
         if len(rows) > len(self._reasons.counts):
             self._reasons = Reasons.room(2 * len(rows))
-        nearest = self.retriever.strongest_history(context, rows)
+        table = self.index.table
         name(
             weights,
             *(explored, self._exploration),
             self._phrases_for(context),
-            *(self._history, nearest, context.kinds, self._because, context.rows),
+            *(self._history, table.neighbours, table.weights, self.retriever.slots()),
+            *(context.kinds, self._because, context.rows),
             *(self._rule, *self.rules.by_token, self._by_rule, pins),
             *(self.index.tokens, rows),
             *self._reasons,
@@ -204,8 +211,10 @@ def split(  # type: ignore[no-untyped-def]
     own,
     own_tokens,
     ranked,
+    features,
     positions,
-    ranker,
+    linear,
+    units,
     logits,
     rule,
     novelty,
@@ -216,9 +225,11 @@ def split(  # type: ignore[no-untyped-def]
     of_learner,
 ):
     """The weights and the rest of Parts, for `own`, float64 (p, 1 + F), and `own_tokens`, float64 (p, t), which the
-    learner adds to the logits of the slots by coordinate and by token. About 2 us for 20 slots of 40 features.
+    learner adds to the logits of the slots by coordinate and by token. The ranker is `linear` weights and `units`, as
+    in `net.parts_of`. About 8 us for 20 slots of 40 features.
     """
     slots, tokens = own_tokens.shape
+    ranker = parts_of(features, positions, linear, units)
     largest = 0
     for p in range(slots):
         if abs(ranked[positions[p]]) > abs(ranked[positions[largest]]):
@@ -252,17 +263,19 @@ def split(  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def name(  # type: ignore[no-untyped-def]
-    weights, explored, exploration, by_code, of_history, nearest, kinds, because, history,
+    weights, explored, exploration, by_code, of_history, neighbours, list_weights, slot, kinds, because, history,
     of_rule, amounts, rule_numbers, by_rule, pins, tokens, rows,
     counts, phrases, items, named, added,
 ):  # fmt: skip
     """Write the last five, the arrays of Reasons, for the slots of `rows`, int32 (p,), from their `weights`.
 
-    The phrases of a code are `by_code`, int32; but that of the code `of_history` is that of the interaction which is
-    `nearest`, int64 (p,), among the `history` rows and their `kinds`, uint8, where it is not NONE, and that of the code
-    `of_rule` that of the rule which adds most. About 2 us for 20 slots.
+    The phrases of a code are `by_code`, int32; but that of the code `of_history` is that of the interaction, of the
+    `history` rows and their `kinds`, uint8, whose list gives the item most, where one does (see `covisit.strongest`),
+    and that of the code `of_rule` that of the rule which adds most. About 3 us for 20 slots.
     """
-    codes = len(by_code)
+    nearest = np.empty(len(rows), np.int64)
+    strongest_list(history, RECENCY, neighbours, list_weights, rows, slot, nearest)
+    codes, best = len(by_code), np.empty(MOST, np.int64)
     for p in range(len(rows)):
         n = 0
         items[p, :] = NONE
@@ -271,10 +284,8 @@ def name(  # type: ignore[no-untyped-def]
             phrases[p, 0] = by_rule[pins[p]] if p < len(pins) else exploration
             added[p, 0] = np.nan
             n = 1
-        last = NONE
-        for _ in range(MOST):
-            last = next_strongest(weights[p], last)
-            if last == NONE or (n > 0 and np.rint(weights[p, last] * 1e4) <= 0.0):  # nothing to see, once rounded
+        for last in best[: strongest(weights[p], best)]:
+            if n > 0 and np.rint(weights[p, last] * 1e4) <= 0.0:  # nothing to see, once rounded
                 break
             added[p, n] = weights[p, last]
             phrases[p, n] = by_code[min(last, codes - 1)]
@@ -292,17 +303,20 @@ def name(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def next_strongest(weights, last):  # type: ignore[no-untyped-def]
-    """The position of the strongest of `weights`, float64, after that of `last`, NONE for the first; of equals the
-    first. NONE where there is none: what is 0 is none, but for the first of all, popularity, of which there is always
-    something to be said.
+def strongest(weights, found):  # type: ignore[no-untyped-def]
+    """Write the positions of the strongest of `weights`, float64, strongest first, of equals the first, to `found`,
+    int64, as many as there is room for: how many. What is 0 is none, but for the first of all, popularity, of which
+    there is always something to be said.
     """
-    best = NONE
+    n = 0
     for k in range(len(weights)):
-        if weights[k] == 0.0 and k > 0:
+        weight = weights[k]
+        if (weight == 0.0 and k > 0) or (n == len(found) and weight <= weights[found[n - 1]]):
             continue
-        if last != NONE and (weights[k] > weights[last] or (weights[k] == weights[last] and k <= last)):
-            continue
-        if best == NONE or weights[k] > weights[best]:
-            best = k
-    return best
+        at = n if n < len(found) else n - 1
+        while at > 0 and weight > weights[found[at - 1]]:
+            found[at] = found[at - 1]
+            at -= 1
+        found[at] = k
+        n = min(n + 1, len(found))
+    return n

@@ -198,9 +198,8 @@ class Recommend:
         ranked = self.reranker.rerank(event_id, rows, logits, proposed, context.rows, user.state.examples, deviations)
         chosen = ranked.positions
         own = learner.contributions(inputs, chosen)
-        ranker = user.ranker.parts(inputs.features, chosen, context.segment)
-        parts = self.explainer.parts(own, inputs, chosen, ranker, logits, rule, bonus)
-        slots = Slots(rows[chosen], logits[chosen], ranked.propensity, proposed[chosen])
+        parts = self.explainer.parts(own, inputs, chosen, user.ranker, context.segment, logits, rule, bonus)
+        slots = Slots(rows.take(chosen), logits.take(chosen), ranked.propensity, proposed.take(chosen))
         reasons = self.explainer.reasons(context, slots.rows, parts.weights, ranked.explored, ranked.pins)
         return slots, reasons
 

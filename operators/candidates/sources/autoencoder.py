@@ -7,7 +7,7 @@ from riverrank.state.item_tables import from_bfloat16
 from ..context import NONE
 from ..query import Query
 from ..selection import OF_NOTHING
-from ..source import Feature, Score, Source
+from ..source import Score, Source
 
 RECENCY, LATELY = 0.97, 0.7  # weight of an interaction beside the next newer one
 LEAST_COUNTED = 0.01  # of an interaction, lately
@@ -22,12 +22,9 @@ class Autoencoder(Source):
     meaning = "what the whole history says together, of the items that are taken most"
     reason = "because_of_your_history"
     quota = 0.2
-    scores = (Score("autoencoder", prior=1.0), Score("autoencoder_lately"))
+    scores = (Score("autoencoder", prior=1.0), Score("autoencoder_lately"), Score("brevity", plain=True))
     ranks = describes = True
     needs_history = True
-
-    def __init__(self) -> None:
-        self.features = (Feature("brevity", _fill_brevity),)
 
     def rank(self, query: Query) -> np.ndarray:
         weights = query.index.item_weights
@@ -36,9 +33,7 @@ class Autoencoder(Source):
         return query.best(weights.rows, self._told(query)[0], OF_NOTHING, self.quota)
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
-        weights = query.index.item_weights
-        if len(weights.rows):
-            put(rows, weights.slot, self._told(query), scores, column)
+        put(rows, query.index.item_weights.slot, self._told(query), len(query.context.whole), scores, column)
 
     def _told(self, query: Query) -> np.ndarray:
         made = query.memo.get(self.name)
@@ -47,10 +42,6 @@ class Autoencoder(Source):
             made = query.memo[self.name] = np.empty((2, len(weights.rows)), np.float32)
             told(query.context.whole, RECENCY, LATELY, weights.slot, weights.weights, made)
         return made
-
-
-def _fill_brevity(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
-    features[:, column] = 1.0 / max(1, len(query.context.whole))
 
 
 @njit(cache=True)
@@ -92,9 +83,13 @@ def add_up(held, counted, n, weights, sums):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def put(rows, slot, told, scores, column):  # type: ignore[no-untyped-def]
-    """Write what is `told`, float32 (2, n), of `rows`, int32 (c,), if it is above 0, into two columns of `scores`."""
+def put(rows, slot, told, length, scores, column):  # type: ignore[no-untyped-def]
+    """Write what is `told`, float32 (2, n), of `rows`, int32 (c,), if it is above 0, and the share of one interaction
+    in a history of that `length` into three columns of `scores`.
+    """
+    brevity = np.float32(1.0 / max(1, length))
     for c in range(len(rows)):
         held = slot[rows[c]]
         for which in range(2):
             scores[c, column + which] = max(told[which, held], np.float32(0.0)) if held >= 0 else np.float32(0.0)
+        scores[c, column + 2] = brevity

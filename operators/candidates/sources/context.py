@@ -6,7 +6,7 @@ from riverrank.state.item_tables import AFTER, POSITIVES
 
 from ..query import Query
 from ..reached import slot_of
-from ..source import Feature, Score, Source
+from ..source import Score, Source
 
 SHRINKAGE = 5.0  # interactions outside of the context, that every item has beside its own
 SIGNS = 4  # features that tell contexts apart
@@ -23,11 +23,12 @@ class EventContext(Source):
     meaning = "what is taken in the same context, such as a device, an hour or a page"
     reason = "context"
     quota = 0.1
-    scores = (Score("context", prior=1.0), Score("context_rate", relative=True, proposes=False))
-    reaches = True
-
-    def __init__(self) -> None:
-        self.features = (Feature("context", _fill_signs, numbers=SIGNS),)
+    scores = (
+        Score("context", prior=1.0),
+        Score("context_rate", relative=True, proposes=False),
+        *(Score(f"context_{k}", plain=True) for k in range(SIGNS)),
+    )
+    reaches = describes = True
 
     def applies(self, query: Query) -> bool:
         return bool(query.context.said)
@@ -43,11 +44,10 @@ class EventContext(Source):
                 members, index.hash, table.stats, table.neighbours, table.weights, signs, column, *reached.arrays
             )
 
-
-def _fill_signs(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
-    signs = query.memo.get(EventContext.name)
-    if signs is not None:
-        features[:, column : column + SIGNS] = signs
+    def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
+        signs = query.memo.get(self.name)
+        if signs is not None:
+            scores[:, column : column + SIGNS] = signs
 
 
 @njit(cache=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numba import njit
-from riverrank.state.item_tables import AFTER, BEFORE, ItemTable
+from riverrank.state.item_tables import AFTER, BEFORE
 
 from ..query import Query
 from ..reached import slot_of
@@ -26,15 +26,6 @@ class Covisit(Source):
         history, table, reached = query.context.rows, query.index.table, query.reached
         reached.fit(0, len(history) * table.width)
         reached.n = reach(history, RECENCY, table.neighbours, table.weights, column, *reached.arrays)
-
-    def strongest(self, history: np.ndarray, table: ItemTable, rows: np.ndarray, slot: np.ndarray) -> np.ndarray:
-        """For each of `rows`, int32 (p,), distinct, the position in the `history`, int32, of the item whose list in
-        `table` gives it most, after and before together, -1 where none gives anything: int64 (p,). Of equals the
-        newest. `slot` is -1 by row, before and after.
-        """
-        positions = np.empty(len(rows), np.int64)
-        strongest(history, RECENCY, table.neighbours, table.weights, rows, slot, positions)
-        return positions
 
 
 @njit(cache=True)
@@ -81,10 +72,10 @@ def reach(history, recency, neighbours, weights, column, slot, rows, scores, n):
 
 @njit(cache=True)
 def strongest(history, recency, neighbours, weights, wanted, slot, positions):  # type: ignore[no-untyped-def]
-    """Write the position in `history` of the list that gives each of `wanted`, int32 (p,), most to `positions`, int64
-    (p,), -1 for none.
+    """Write the position in `history`, int32, of the item whose list gives each of `wanted`, int32 (p,), distinct, the
+    most, after and before together, to `positions`, int64 (p,), -1 where none gives anything. Of equals the newest.
 
-    `slot` is -1 before and after. About 3 us for 20 lists of 60.
+    `slot` is -1 by row, before and after. About 3 us for 20 lists of 60.
     """
     best = np.zeros(len(wanted))
     positions[:] = -1

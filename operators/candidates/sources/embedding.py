@@ -32,10 +32,9 @@ class Embedding(Source):
         return query.best(pool.rows, logits(pool.target, pool.bias, self._user(query)), LEAST, self.quota)
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
-        table, history = query.index.table, query.context.whole
-        whole = np.zeros(table.context.shape[1], np.float32)
-        user_vector(history, recency(len(history), WHOLE), table.context, whole)
-        likeliness(rows, proposed, table.target, table.bias, self._user(query), whole, scores, column)
+        table, whole, user = query.index.table, query.context.whole, self._user(query)
+        recencies = recency(len(whole), WHOLE)
+        likeliness(rows, proposed, table.target, table.bias, user, whole, recencies, table.context, scores, column)
 
     def _user(self, query: Query) -> np.ndarray:
         user = query.memo.get(self.name)
@@ -57,10 +56,13 @@ def user_vector(history, weights, context, user):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True)
-def likeliness(rows, proposed, target, bias, user, whole, scores, column):  # type: ignore[no-untyped-def]
-    """exp(logit - the highest logit of the first `proposed`), 1 at most, of `rows`, by the vector of the `user` and by
-    that of the `whole` history, float32 (d,), into two columns of `scores`.
+def likeliness(rows, proposed, target, bias, user, history, recencies, context, scores, column):  # type: ignore[no-untyped-def]
+    """exp(logit - the highest logit of the first `proposed`), 1 at most, of `rows`, by the vector of the `user`,
+    float32 (d,), and by that of the whole `history`, int32 (h,), with its `recencies`, float32 (h,), into two columns
+    of `scores`.
     """
+    whole = np.zeros(len(user), np.float32)
+    user_vector(history, recencies, context, whole)
     for c in range(len(rows)):
         scores[c, column] = touched(target[rows[c]])
     highest, of_whole = np.float32(-np.inf), np.float32(-np.inf)

@@ -5,7 +5,7 @@ from numba import njit
 from riverrank.state.item_tables import POSITIVES
 
 from ..query import Query
-from ..source import Feature, Source
+from ..source import Score, Source
 
 
 class New(Source):
@@ -15,21 +15,18 @@ class New(Source):
     meaning = "the newest items of the catalogue, the least known first"
     reason = "new"
     quota = 0.05
-    ranks = True
-
-    def __init__(self) -> None:
-        self.features = (Feature("new", _fill_newness),)
+    scores = (Score("new", plain=True),)
+    ranks = describes = True
 
     def rank(self, query: Query) -> np.ndarray:
         return query.index.newest()
 
-
-def _fill_newness(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
-    newness(rows, query.index.table.stats, features, column)
+    def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
+        newness(rows, query.index.table.stats, scores, column)
 
 
 @njit(cache=True)
-def newness(rows, stats, features, column):  # type: ignore[no-untyped-def]
-    """1 / (1 + positive feedbacks) of `rows`, into the column of `features`."""
+def newness(rows, stats, scores, column):  # type: ignore[no-untyped-def]
+    """1 / (1 + positive feedbacks) of `rows`, into the column of `scores`."""
     for c in range(len(rows)):
-        features[c, column] = 1.0 / (1.0 + stats[rows[c], POSITIVES])
+        scores[c, column] = 1.0 / (1.0 + stats[rows[c], POSITIVES])

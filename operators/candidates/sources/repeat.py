@@ -6,7 +6,7 @@ from riverrank.operators.settings import MOST_HISTORY
 
 from ..query import Query
 from ..reached import slot_of
-from ..source import Feature, Score, Source
+from ..source import Score, Source
 
 RECENCY = 0.9  # weight of an interaction beside the next newer one
 _RECENCIES = (RECENCY ** np.arange(MOST_HISTORY)).astype(np.float32)
@@ -19,11 +19,13 @@ class Repeat(Source):
     meaning = "what the user took before, unless slate.hide hides it"
     reason = "repeat"
     quota = 0.3
-    scores = (Score("repeat", prior=1.0), Score("lately", proposes=False), Score("often", proposes=False))
+    scores = (
+        Score("repeat", prior=1.0),
+        Score("lately", proposes=False),
+        Score("often", proposes=False),
+        Score("last", plain=True),
+    )
     reaches = True
-
-    def __init__(self) -> None:
-        self.features = (Feature("last", _fill_last),)
 
     def applies(self, query: Query) -> bool:
         return len(query.context.again) > 0
@@ -37,23 +39,14 @@ class Repeat(Source):
 @njit(cache=True)
 def reach(again, recencies, column, slot, rows, scores, n):  # type: ignore[no-untyped-def]
     """Give each of `again`, int32 (h,), newest first, the sum of the recencies of what the user took of it in `column`
-    of `scores`, then 1 / (1 + how many were taken since), then how often; how many rows are reached then.
+    of `scores`, then 1 / (1 + how many were taken since), then how often, then 1 for the last; how many rows are
+    reached then.
     """
     for k in range(len(again)):
         position, n = slot_of(again[k], slot, rows, n)
         scores[position, column] += recencies[k]
         if scores[position, column + 1] == 0.0:
             scores[position, column + 1] = np.float32(1.0 / (1.0 + k))
+            scores[position, column + 3] = np.float32(k == 0)
         scores[position, column + 2] += np.float32(1.0)
     return n
-
-
-def _fill_last(query: Query, rows: np.ndarray, features: np.ndarray, column: int) -> None:
-    note_last(rows, query.context.again[0], features, column)
-
-
-@njit(cache=True)
-def note_last(rows, last, features, column):  # type: ignore[no-untyped-def]
-    """1 for the row `last`, 0 for all others of `rows`, into the column of `features`."""
-    for c in range(len(rows)):
-        features[c, column] = rows[c] == last

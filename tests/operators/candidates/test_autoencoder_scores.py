@@ -23,10 +23,10 @@ def test_what_a_history_says_is_the_sum_of_what_its_items_say_the_newer_the_more
         counted = [(slots[row], recency**k) for k, row in enumerate(history) if slots[row] >= 0]
         expected = [sum(w * said[at][k] for at, w in counted if w > least) for k in range(5)]
         assert found == pytest.approx(expected, abs=1e-6)
-    scores = np.full((len(rows), 4), 7.0, np.float32)
-    autoencoder.put(np.array(rows, np.int32), slot, told, scores, 1)
+    scores = np.full((len(rows), 5), 7.0, np.float32)
+    autoencoder.put(np.array(rows, np.int32), slot, told, len(history), scores, 1)
     sums = [[max(0.0, float(told[which, slots[row]])) if slots[row] >= 0 else 0.0 for which in (0, 1)] for row in rows]
-    assert scores.tolist() == [[7.0, *both, 7.0] for both in sums]
+    assert scores.tolist() == [[7.0, *both, np.float32(1.0 / max(1, len(history))), 7.0] for both in sums]
 
 
 @given(st.lists(ROW, max_size=9), SAID)

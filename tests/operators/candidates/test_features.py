@@ -63,13 +63,12 @@ def test_the_columns_of_a_source_that_is_not_asked_are_those_that_are_empty(inde
     _, columns = found(index)
     _, fewer = found(index, msgspec.structs.replace(BEHAVIOUR, sources=without))
     empty = {name for name in columns if columns[name].any() and not fewer[name].any()}
-    shapes = {f"{score.name}:{shape}" for score in source.scores for shape in ("root", "share")}
-    assert empty == shapes | {name for feature in source.features for name in feature.names}
+    assert empty == {name for score in source.scores for name in score.names}
 
 
 def test_the_shapes_of_a_score_are_its_root_and_its_share(index: ItemIndex) -> None:
     _, columns = found(index)
-    for score in (score for source in registry.SOURCES for score in source.scores):
+    for score in (score for source in registry.SOURCES for score in source.scores if not score.plain):
         root, share = (columns[f"{score.name}:{shape}"] for shape in ("root", "share"))
         assert share.max() == 1.0 and len(set(share.tolist())) > 1, score.name
         assert root**2 == pytest.approx(share * (root.max() ** 2), rel=1e-5, abs=1e-12)
@@ -90,39 +89,40 @@ def test_likes_and_newness_are_those_of_the_items(index: ItemIndex) -> None:
     assert columns["new"] == pytest.approx(1.0 / (1.0 + stats[:, POSITIVES]), rel=1e-6)
 
 
+BOTH, NEITHER = np.arange(2, dtype=np.int32), np.zeros(0, np.int32)
 SCORES = st.lists(st.tuples(*[st.sampled_from([0.0, -1.0, 1e-12, 0.3, 1.0, 40.0])] * 2), max_size=6)
 
 
 @given(SCORES, st.integers(0, 6))
 def test_the_best_of_each_score_is_of_what_is_proposed(scores, proposed):
     found, again = np.full((2, 2), 9.0)
-    features.best_of(np.array(scores, np.float32).reshape(-1, 2), min(proposed, len(scores)), found)
+    features.best_of(np.array(scores, np.float32).reshape(-1, 2), min(proposed, len(scores)), BOTH, found)
     expected = [max([LEAST, *(row[column] for row in scores[:proposed])]) for column in range(2)]
     assert found.tolist() == pytest.approx(expected, rel=1e-6)
     held, relative = np.array(scores, np.float32).reshape(-1, 2), np.array([False, True])
     both, shaped = np.zeros((2, len(scores), 4))
-    features.shape_found(held, min(proposed, len(scores)), relative, again, both)
-    features.shape(held, found, relative, shaped)
+    features.shape_found(held, min(proposed, len(scores)), BOTH, NEITHER, relative, again, both)
+    features.shape(held, found, BOTH, NEITHER, relative, shaped)
     assert again.tolist() == found.tolist() and both.tolist() == shaped.tolist()
 
 
 @given(SCORES, st.tuples(st.sampled_from([LEAST, 0.5, 7.0]), st.sampled_from([1.0, 40.0])), st.booleans())
-def test_shapes_are_the_root_and_the_share(scores, best, relative):
-    held = np.array(scores, np.float32).reshape(-1, 2)
-    found = np.full((len(scores), 5), 99.0)
-    features.shape(held, np.array(best), np.array([relative, not relative]), found)
+def test_shapes_are_the_root_and_the_share_and_what_is_plain_stays(scores, best, relative):
+    held = np.insert(np.array(scores, np.float32).reshape(-1, 2), 1, -7.0, axis=1)
+    found = np.full((len(scores), 6), 99.0)
+    features.shape(held, np.array(best), BOTH * 2, BOTH[1:], np.array([relative, not relative]), found)
     expected = []
-    for row in held.astype(float).tolist():
+    for row in held[:, ::2].astype(float).tolist():
         shapes: list[float] = []
         for score, most, is_share in zip(row, best, (relative, not relative), strict=True):
             share = min(max(score, 0.0) / most, 1.0)
             shapes += [math.sqrt(share if is_share else max(score, 0.0)), share]
-        expected.append([*shapes, 99.0])  # what follows is none of its business
+        expected.append([*shapes, -7.0, 99.0])  # what is plain, of any sign; what follows is none of its business
     assert np.ravel(found) == pytest.approx(np.ravel(expected), rel=1e-6)
 
 
 TWINS = {
     "features.best_of": test_the_best_of_each_score_is_of_what_is_proposed,
     "features.shape_found": test_the_best_of_each_score_is_of_what_is_proposed,
-    "features.shape": test_shapes_are_the_root_and_the_share,
+    "features.shape": test_shapes_are_the_root_and_the_share_and_what_is_plain_stays,
 }

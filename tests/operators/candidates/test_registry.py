@@ -5,7 +5,8 @@ import pytest
 from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import WARM, context_of
 from riverrank.operators.candidates.retrieval import Retriever
-from riverrank.operators.candidates.source import Feature, Score, Source
+from riverrank.operators.candidates.source import Score, Source
+from riverrank.operators.candidates.sources.popular import Popular
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import RankerWeights
 from riverrank.state.messages import Feedback, Seen, decode_update
@@ -20,31 +21,28 @@ class Toy(Source):
     meaning = "what lies on top"
     reason = "on_top"
     quota = 0.05
-    scores = (Score("toy", prior=9.0),)
+    scores = (Score("toy", prior=9.0), Score("evenness", prior=0.25, plain=True))
     ranks = describes = True
-
-    def __init__(self):
-        self.features = (Feature("evenness", _fill_evenness, prior=0.25),)
 
     def rank(self, query):
         return query.index.table.rows_of(["i57", "i58"])
 
     def describe(self, query, rows, proposed, scores, column):
         scores[np.isin(rows, self.rank(query)), column] = 1.0
-
-
-def _fill_evenness(query, rows, features, column):
-    features[:, column] = rows % 2
+        scores[:, column + 1] = rows % 2
 
 
 class ReachingToy(Toy):
     """The same by what it reaches."""
 
-    ranks = describes = False
+    ranks = False
     reaches = True
 
     def reach(self, query, column):
         query.reached.add(self.rank(query), np.ones(2, np.float32), column)
+
+    def describe(self, query, rows, proposed, scores, column):
+        scores[:, column] = rows % 2
 
 
 TOYS = pytest.mark.parametrize("toy", [Toy(), ReachingToy()], ids=["ranks", "reaches"])
@@ -68,10 +66,19 @@ def test_a_source_of_one_line_in_the_registry_proposes_and_describes_candidates(
     assert (found.features[:, space.names.index("evenness")] == found.rows % 2).all()
 
 
-def test_a_feature_of_one_line_in_its_source_has_a_column_and_learns_a_weight(monkeypatch):
-    source = next(source for source in registry.SOURCES if source.name == "popular")
-    toy = Feature("evenness", _fill_evenness, prior=0.25)
-    monkeypatch.setattr(source, "features", (*source.features, toy))
+class EvenPopular(Popular):
+    """Popularity with a plain score more."""
+
+    scores = (*Popular.scores, Score("evenness", prior=0.25, plain=True))
+
+    def describe(self, query, rows, proposed, scores, column):
+        super().describe(query, rows, proposed, scores, column)
+        scores[:, column + len(Popular.scores)] = rows % 2
+
+
+def test_a_plain_score_of_a_source_is_a_feature_and_learns_a_weight(monkeypatch):
+    sources = tuple(EvenPopular() if source.name == "popular" else source for source in registry.SOURCES)
+    monkeypatch.setattr(registry, "SOURCES", sources)
     shop = Shop()
     ranker, index = Ranker(PLAIN, shop.index), shop.index
     column = ranker.retriever.features.names.index("evenness")

@@ -99,7 +99,7 @@ def test_shares_leave_one_for_what_is_in_no_list(lists):
 
 @given(st.lists(ROW, max_size=12))
 def test_a_repeat_counts_the_more_the_newer_and_the_oftener(again):
-    query = Query(ItemIndex(Behaviour()), 120, 4)
+    query = Query(ItemIndex(Behaviour()), 120, 5)
     nobody = np.zeros(0, np.int32)
     query.begin(Context(nobody, np.zeros(0, np.float32), {}, (), np.array(again, np.int32)), None)
     source = repeat.Repeat()
@@ -110,14 +110,10 @@ def test_a_repeat_counts_the_more_the_newer_and_the_oftener(again):
     reached = query.reached
     expected: dict[int, list[float]] = {}
     for k, row in enumerate(again):
-        share, lately, often = expected.get(row, [0.0, 1.0 / (1.0 + k), 0.0])
-        expected[row] = [share + 0.9**k, lately, often + 1.0]
+        share, lately, often, last = expected.get(row, [0.0, 1.0 / (1.0 + k), 0.0, float(k == 0)])
+        expected[row] = [share + 0.9**k, lately, often + 1.0, last]
     assert reached.rows[: reached.n].tolist() == list(expected)
     assert reached.scores[: reached.n].tolist() == [[0.0, *map(pytest.approx, given)] for given in expected.values()]
-    features = np.full((ROWS, 2), 9.0)
-    (last,) = source.features
-    last.fill(query, np.arange(ROWS, dtype=np.int32), features, 1)
-    assert features.tolist() == [[9.0, float(again[:1] == [row])] for row in range(ROWS)]
 
 
 @given(HISTORY, st.lists(st.tuples(st.integers(1, 4), ROW), max_size=20), COUNTS)
@@ -203,26 +199,22 @@ def test_likeness_is_the_dot_product_or_nothing(rows, vectors, vector):
     assert scores.tolist() == [[0.0, value, 0.0] for value in expected]
 
 
-@given(PLACES, VECTORS, VECTOR, VECTOR, st.integers(0, 10))
-def test_likeliness_is_beside_the_most_likely_that_is_proposed(rows, vectors, user, whole, proposed):
-    proposed = min(proposed, len(rows))
+@given(PLACES, VECTORS, VECTOR, HISTORY, st.integers(0, 10))
+def test_likeliness_is_beside_the_most_likely_that_is_proposed(rows, vectors, user, history, proposed):
+    proposed, recencies = min(proposed, len(rows)), 0.5 ** np.arange(len(history), dtype=np.float32)
+    context = np.flip(np.array(vectors, np.float32), axis=0).copy()
+    whole = recencies.astype(float) @ context[history] if history else np.zeros(len(user))
     scores, bias = np.zeros((len(rows), 4), np.float32), np.arange(ROWS, dtype=np.float32) / 4
     asked, target = np.array(rows, np.int32), np.array(vectors, np.float32)
+    taken = np.array(history, np.int32)
     embedding.likeliness(
-        asked, proposed, target, bias, np.array(user, np.float32), np.array(whole, np.float32), scores, 1
+        asked, proposed, target, bias, np.array(user, np.float32), taken, recencies, context, scores, 1
     )
     for column, vector in ((1, user), (2, whole)):
         logits = [row / 4 + sum(a * b for a, b in zip(vectors[row], vector, strict=True)) for row in rows]
         expected = [math.exp(min(0.0, logit - max(logits[:proposed], default=-math.inf))) for logit in logits]
-        assert scores[:, column] == pytest.approx(expected, rel=1e-5)
+        assert scores[:, column] == pytest.approx(expected, rel=1e-5, abs=1e-30)
     assert not scores[:, [0, 3]].any()
-
-
-@given(PLACES, st.integers(-1, ROWS - 1))
-def test_the_last_is_noted_alone(rows, last):
-    features = np.full((len(rows), 3), 9.0)
-    repeat.note_last(np.array(rows, np.int32), np.int32(last), features, 1)
-    assert features.tolist() == [[9.0, float(row == last), 9.0] for row in rows]
 
 
 @given(PLACES, COUNTS, COUNTS)
@@ -271,7 +263,7 @@ def test_a_source_says_of_itself_what_it_does(source):
     for flag, method in (("reaches", "reach"), ("ranks", "rank"), ("describes", "describe")):
         assert getattr(source, flag) is (getattr(own, method) is not getattr(Source, method))
     assert source.meaning and source.reason
-    assert source.scores or source.features
+    assert source.scores
     assert bool(source.quota) is (source.ranks or source.reaches)
     assert (own.__doc__ or "").strip() and own.__doc__ != Source.__doc__
 
@@ -295,7 +287,6 @@ TWINS = {
     "embedding.user_vector": test_a_users_vectors_are_weighed_sums_of_the_historys,
     "new.newness": test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known,
     "popular.likes": test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known,
-    "repeat.note_last": test_the_last_is_noted_alone,
     "repeat.reach": test_a_repeat_counts_the_more_the_newer_and_the_oftener,
     "sessions.reach": test_neighbours_give_what_sessions_say_to_what_is_reached,
 }

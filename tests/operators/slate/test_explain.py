@@ -11,6 +11,7 @@ from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import SEGMENTS, Context
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.candidates.source import Score, Source
+from riverrank.operators.candidates.sources.covisit import RECENCY, strongest
 from riverrank.operators.catalogue.tokens import COHORT, cohorts
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import Inputs, Learner, Learners
@@ -82,8 +83,7 @@ def random_slate(seed: int, scale: float):
     logits = learner.logits(inputs) + rule + novelty
     positions = rng.permutation(len(rows))[:10]
     own = learner.contributions(inputs, positions)
-    of_ranker = ranker.parts(inputs.features, positions, 1)
-    parts = EXPLAINER.parts(own, inputs, positions, of_ranker, logits, rule, novelty)
+    parts = EXPLAINER.parts(own, inputs, positions, ranker, 1, logits, rule, novelty)
     nothing = inputs_of(np.array([BARE], np.int32), np.zeros((1, F)), ranker, 1)
     return parts, logits[positions], rows[positions], float(learner.logits(nothing)[0])
 
@@ -120,7 +120,8 @@ def plain_causes(
     context: Context, rows: np.ndarray, weights: np.ndarray, explored: np.ndarray, pins: np.ndarray
 ) -> list[tuple[Cause, ...]]:
     """The twin of Explainer.reasons."""
-    nearest = RETRIEVER.strongest_history(context, rows)
+    table, nearest = INDEX.table, np.empty(len(rows), np.int64)
+    strongest(context.rows, RECENCY, table.neighbours, table.weights, rows, RETRIEVER.slots(), nearest)
     amounts = {token: RULES.boost.get(token, 0.0) - RULES.bury.get(token, 0.0) for token in INDEX.token_names}
     found = []
     for p, row in enumerate(rows.tolist()):
@@ -195,8 +196,7 @@ def test_each_part_is_what_its_feature_adds():
     def parts(features: np.ndarray) -> tuple[Parts, np.ndarray]:
         inputs = inputs_of(rows, features, ranker, 0)
         logits, own = learner.logits(inputs), learner.contributions(inputs, positions)
-        of_ranker = ranker.parts(features, positions, 0)
-        return EXPLAINER.parts(own, inputs, positions, of_ranker, logits, none, none), logits
+        return EXPLAINER.parts(own, inputs, positions, ranker, 0, logits, none, none), logits
 
     before, logits_before = parts(features)
     for feature in range(F):
