@@ -16,7 +16,7 @@ from .codec import Fields, Layout
 
 HASH, ROW = range(2)  # columns of the places
 FREE, GONE = -2, -1  # rows of a place that is free, and of an id that is no longer there
-FEW = 8192  # rows whose dict caches hold, which is faster then
+FEW = 512  # rows whose dict the nearest caches hold, which is faster then
 MANY = 8  # ids, from which on it pays to look all up at once
 
 
