@@ -6,7 +6,7 @@ from collections import OrderedDict
 from typing import Generic, Protocol, TypeVar
 
 MOST = 1000  # users
-MOST_SHOWN = 100_000  # items, of all that users were shown: some 35 MB
+MOST_SHOWN = 100_000  # items, of all that users were shown: some 18 MB
 
 Held = TypeVar("Held")
 

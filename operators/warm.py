@@ -8,6 +8,7 @@ from riverrank.operators.signals.signals import Signals
 from riverrank.operators.slate.recommend import Recommend
 from riverrank.state.messages import CatalogueUpdate, decode_feedback, decode_update, encode
 from riverrank.state.records.incoming import Event, Item
+from riverrank.state.table import FEW, RowsById
 
 ITEMS, USERS, EVENTS = 24, 3, 48
 _TYPES = ("view", "click", "like", "rate", "purchase", "request", "impression", "dislike")
@@ -18,6 +19,7 @@ def warm(behaviour: Behaviour) -> int:
 
     Messages and states pass through their bytes, as between Flink's operators: they have types of their own.
     """
+    _find_rows()
     index = ItemIndex(behaviour)
     for number in range(ITEMS):
         text = f"warm item number {number}"
@@ -43,6 +45,14 @@ def warm(behaviour: Behaviour) -> int:
             index.apply(decode_update(update))
         recommend.popular(event.ts)
     return slates
+
+
+def _find_rows() -> None:
+    """Find rows as where there are more items than here."""
+    rows = RowsById((f"w{number}", number) for number in range(FEW))
+    for _ in range(2):  # those that were there, and one that is put later
+        rows.find(["w0"])
+        rows["w0"] = 0
 
 
 def _events() -> list[Event]:

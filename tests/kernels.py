@@ -7,6 +7,8 @@ they are compiled or not; and for which types they are compiled when streams are
 
 import ast
 import json
+import os
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +23,8 @@ from riverrank.operators.flink.arrivals import Arrival
 from riverrank.state.outputs import PREDICTIONS
 
 OURS = "riverrank.operators."
-OPERATORS = Path(__file__).resolve().parent.parent / "operators"
+ROOT = Path(__file__).resolve().parent.parent
+OPERATORS = ROOT / "operators"
 
 
 def kernels_of(folder: str) -> set[str]:
@@ -98,6 +101,22 @@ def _named(node: ast.AST, module: Mapping[str, Any]) -> Iterator[tuple[str, Any]
 def _is_compiled(value: Any) -> bool:
     folder, _, module = value.__module__.removeprefix(OURS).rpartition(".")
     return f"{module}.{value.__qualname__}" in kernels_of(folder.replace(".", "/"))
+
+
+def python(*arguments: str, **environment: str) -> str:
+    """What a Python process that compiles kernels writes."""
+    compiling = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=compiling | environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def dispatchers() -> dict[str, Any]:

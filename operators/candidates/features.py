@@ -9,7 +9,7 @@ from numba import njit
 from riverrank.state.hashing import hash32
 
 from .context import SEGMENTS
-from .source import SHAPES, Score, Source
+from .source import ROOT, SHAPES, Score, Source
 
 LEAST = 1e-9  # a best score below counts as this much
 
@@ -35,21 +35,27 @@ class FeatureSpace(NamedTuple):
 
 
 def feature_space(sources: Sequence[Source]) -> FeatureSpace:
-    """The features of `sources`: first the shapes of all scores, score by score, then those that are plain."""
+    """The features of `sources`: first the shapes of all scores, score by score, then those that are plain.
+
+    Raises:
+        ValueError: two features have one name, or the scores of a source contradict each other (see Source.check).
+    """
+    for source in sources:
+        source.check()
     found: list[tuple[str, float, int]] = []  # name, prior, source
     for plain in (False, True):
         for number, source in enumerate(sources):
             for score in source.scores:
                 if score.plain is plain:
-                    first, *others = score.names
-                    found += [(first, score.prior, number), *((name, 0.0, number) for name in others)]
-    names, priors, numbers = zip(*found, strict=True)
+                    priors = (score.prior,) if score.plain else [score.prior * (shape == ROOT) for shape in SHAPES]
+                    found += [(name, prior, number) for name, prior in zip(score.names, priors, strict=True)]
+    names, prior, numbers = zip(*found, strict=True)
     if len(set(names)) < len(names):
         raise ValueError(f"two features have one name: {sorted(name for name in names if names.count(name) > 1)}")
     return FeatureSpace(
         names,
         np.array([hash32(name) for name in names], np.uint32),
-        np.tile(np.array(priors), (SEGMENTS, 1)),
+        np.tile(np.array(prior), (SEGMENTS, 1)),
         tuple(source.name for source in sources),
         np.array(numbers, np.int32),
         tuple(source.reason for source in sources),

@@ -55,12 +55,11 @@ def plan_of(sources: Sequence[Source], asked: Sequence[bool], query: Query) -> P
         if source.reaches:
             if applies:
                 reaching.append((source.reach, column))
-            for at, score in enumerate(source.reached, column):
-                if applies and quota and score.proposes and not score.plain:
-                    proposals.append((at, quota, bit))
-            column += len(source.reached)
+            if applies and quota:
+                proposals += [(column + at, quota, bit) for at in source.proposing]
+            column += len(source.reached_scores)
         if source.describes and applies:
-            describing.append((source.describe, start + len(source.reached)))
+            describing.append((source.describe, start + len(source.reached_scores)))
     proposals += fillers
     columns, quotas, bits = np.array(proposals, np.int64).reshape(-1, 3).T.copy()
     ways = tuple(reaching), tuple(ranking), tuple(describing)

@@ -66,7 +66,7 @@ class Retriever:
         column_scores = [
             number
             for source, at in zip(sources, starts_of(sources), strict=True)
-            for number in range(at, at + len(source.reached))
+            for number in range(at, at + len(source.reached_scores))
         ]
         self._column_scores = np.array(column_scores, np.int32)
         self.query = Query(index, self.limit, len(column_scores))
@@ -97,20 +97,21 @@ class Retriever:
         candidates = self.find(context, None, rows)
         return context, candidates.at(candidates.positions(rows))
 
-    def describe(self, context: Context, rows: np.ndarray, best: np.ndarray) -> np.ndarray:
-        """The features of `rows`, int32 (n,), distinct, as candidates of `context` beside those with the `best` scores:
-        float32 (n, F).
+    def describe(self, context: Context, rows: np.ndarray, beside: Candidates) -> np.ndarray:
+        """The features of `rows`, int32 (n,), distinct, as candidates of `context` `beside` others, which all were
+        found for it: float32 (n, F).
         """
-        plan = self._reach(context, None)
-        scores = self._room(len(rows))
-        gather(rows, scores, self._column_scores, *self.query.reached.arrays)
+        plan, found = self._reach(context, None), beside.size
+        every = np.concatenate([beside.rows, rows])
+        scores = self._room(len(every))
+        gather(every, scores, self._column_scores, *self.query.reached.arrays)
         self.query.reached.n = 0
-        self._describe(plan, rows, len(rows), scores)
+        self._describe(plan, every, found, scores)
         features = np.empty((len(rows), self.features.size), np.float32)
-        shape(scores, best, *self._shaping, features)
+        shape(scores[found:], beside.best, *self._shaping, features)
         return features
 
-    def slots(self) -> np.ndarray:
+    def unmarked(self) -> np.ndarray:
         """-1 by row: int32, and so it must be left."""
         if len(self._marked) < self.index.table.capacity:
             self._marked = np.full(self.index.table.capacity, -1, np.int32)
@@ -147,7 +148,7 @@ class Retriever:
             plan.bits,
             tuple([rank(query) for rank in plan.ranking]),
             *query.allowed.arrays,
-            self.slots(),
+            self.unmarked(),
             self.limit,
             query.popular(),
             self._fill_bit,

@@ -6,16 +6,17 @@ import numpy as np
 
 from .query import Query
 
-SHAPES = ("root", "share")  # of a score: its root, and its share of the best candidate's
+ROOT = "root"
+SHAPES = (ROOT, "share")  # of a score: its root, and its share of the best candidate's
 
 
 class Score(NamedTuple):
-    """A number that a source gives a candidate, 0 for nothing. Its features are the shapes of `features.SHAPES`; one
-    that is `plain` is a feature as it stands, of any sign, and proposes nothing.
+    """A number that a source gives a candidate, 0 for nothing. Its features are its SHAPES; one that is `plain` is a
+    feature as it stands, of any sign, and proposes nothing.
 
     `prior` is the ranker's weight of its root, or of the plain score, before anything is learned. Where it is
     `relative`, only its share of the best candidate's has a meaning. One that does not propose only orders, if its
-    source reaches.
+    source reaches; one that is `described` is not given to what is reached, but to candidates.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Score(NamedTuple):
     relative: bool = False
     proposes: bool = True
     plain: bool = False
+    described: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -36,8 +38,8 @@ class Source:
     A source may `reach` items, which gives them scores and proposes those with the highest; it may `rank` items, which
     proposes the first of a list; it may `describe` candidates, whoever proposed them. Each is given the
     query, whose `context` is the user's, whose `index` knows all items, and whose `reached` takes what is reached. None
-    of them changes anything else. One that reaches and describes gives the scores that have shapes, which come first,
-    to what it reaches, and the plain ones to candidates.
+    of them changes anything else. One that reaches gives all its scores to what it reaches, but those that are
+    `described`, which come last.
     """
 
     name: str
@@ -55,11 +57,25 @@ class Source:
         return not self.needs_history or len(query.context.rows) > 0
 
     @property
-    def reached(self) -> tuple[Score, ...]:
-        """The scores that it gives to what it reaches."""
-        if not self.reaches:
-            return ()
-        return tuple(score for score in self.scores if not (self.describes and score.plain))
+    def reached_scores(self) -> tuple[Score, ...]:
+        """Those that it gives to what it reaches."""
+        return tuple(score for score in self.scores if not score.described) if self.reaches else ()
+
+    @property
+    def proposing(self) -> tuple[int, ...]:
+        """Which of the reached scores propose."""
+        return tuple(k for k, score in enumerate(self.reached_scores) if score.proposes and not score.plain)
+
+    def check(self) -> None:
+        """Raises ValueError where its scores contradict each other or what it does."""
+        n = len(self.reached_scores)
+        if self.reaches and any(not score.described for score in self.scores[n:]):
+            raise ValueError(f"source {self.name}: scores that are described come last")
+        if self.reaches and self.describes is (n == len(self.scores)):
+            raise ValueError(f"source {self.name}: reaches, so it describes where some scores are described, else not")
+        for score in self.scores:
+            if score.plain and score.relative:
+                raise ValueError(f"score {score.name}: a plain one has no share that could be told")
 
     def reach(self, query: Query, column: int) -> None:
         """Add to the scores of what is reached: columns `column` and following of `query.reached.scores`."""
@@ -71,6 +87,7 @@ class Source:
 
     def describe(self, query: Query, rows: np.ndarray, proposed: int, scores: np.ndarray, column: int) -> None:
         """Write the scores of candidates `rows`, int32 (c,), of which the first `proposed` are proposed by a source, to
-        columns `column` and following of `scores`, float32 (c, S), which are 0: all but those of what is reached.
+        columns `column` and following of `scores`, float32 (c, S), which are 0. Where it reaches as well, those that
+        are described.
         """
         raise NotImplementedError

@@ -10,8 +10,7 @@ from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.candidates.sources.cohort import Cohort
 from riverrank.operators.candidates.sources.content import Content
 from riverrank.operators.candidates.sources.context import EventContext
-from riverrank.operators.candidates.sources.covisit import RECENCY, Covisit
-from riverrank.operators.candidates.sources.covisit import strongest as strongest_list
+from riverrank.operators.candidates.sources.covisit import Covisit, strongest_list
 from riverrank.operators.candidates.sources.popular import Popular
 from riverrank.operators.catalogue.tokens import cohorts
 from riverrank.operators.index.item_index import ItemIndex
@@ -161,12 +160,12 @@ class Explainer:
         """
         if len(rows) > len(self._reasons.counts):
             self._reasons = Reasons.room(2 * len(rows))
-        table = self.index.table
+        table = self.retriever.index.table
         name(
             weights,
             *(explored, self._exploration),
             self._phrases_for(context),
-            *(self._history, table.neighbours, table.weights, self.retriever.slots()),
+            *(self._history, table.neighbours, table.weights, self.retriever.unmarked()),
             *(context.kinds, self._because, context.rows),
             *(self._rule, *self.rules.by_token, self._by_rule, pins),
             *(self.index.tokens, rows),
@@ -270,11 +269,11 @@ def name(  # type: ignore[no-untyped-def]
     """Write the last five, the arrays of Reasons, for the slots of `rows`, int32 (p,), from their `weights`.
 
     The phrases of a code are `by_code`, int32; but that of the code `of_history` is that of the interaction, of the
-    `history` rows and their `kinds`, uint8, whose list gives the item most, where one does (see `covisit.strongest`),
+    `history` rows and their `kinds`, uint8, whose list gives the item most, where one does (`covisit.strongest_list`),
     and that of the code `of_rule` that of the rule which adds most. About 3 us for 20 slots.
     """
     nearest = np.empty(len(rows), np.int64)
-    strongest_list(history, RECENCY, neighbours, list_weights, rows, slot, nearest)
+    strongest_list(history, neighbours, list_weights, rows, slot, nearest)
     codes, best = len(by_code), np.empty(MOST, np.int64)
     for p in range(len(rows)):
         n = 0
@@ -284,18 +283,18 @@ def name(  # type: ignore[no-untyped-def]
             phrases[p, 0] = by_rule[pins[p]] if p < len(pins) else exploration
             added[p, 0] = np.nan
             n = 1
-        for last in best[: strongest(weights[p], best)]:
-            if n > 0 and np.rint(weights[p, last] * 1e4) <= 0.0:  # nothing to see, once rounded
+        for part in best[: largest(weights[p], best)]:
+            if n > 0 and np.rint(weights[p, part] * 1e4) <= 0.0:  # nothing to see, once rounded
                 break
-            added[p, n] = weights[p, last]
-            phrases[p, n] = by_code[min(last, codes - 1)]
-            if last >= codes:
-                named[p, n] = tokens[rows[p], last - codes]
-            elif last == of_rule:
+            added[p, n] = weights[p, part]
+            phrases[p, n] = by_code[min(part, codes - 1)]
+            if part >= codes:
+                named[p, n] = tokens[rows[p], part - codes]
+            elif part == of_rule:
                 token = strongest_token(tokens, rows[p], amounts)
                 if token != NONE and rule_numbers[token] != NONE:
                     phrases[p, n] = by_rule[rule_numbers[token]]
-            elif last == of_history and nearest[p] != NONE:
+            elif part == of_history and nearest[p] != NONE:
                 phrases[p, n] = because[kinds[nearest[p]]]
                 items[p, n] = history[nearest[p]]
             n += 1
@@ -303,8 +302,8 @@ def name(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def strongest(weights, found):  # type: ignore[no-untyped-def]
-    """Write the positions of the strongest of `weights`, float64, strongest first, of equals the first, to `found`,
+def largest(weights, found):  # type: ignore[no-untyped-def]
+    """Write the positions of the largest of `weights`, float64, largest first, of equals the first, to `found`,
     int64, as many as there is room for: how many. What is 0 is none, but for the first of all, popularity, of which
     there is always something to be said.
     """

@@ -265,9 +265,10 @@ class Learning:
 
     def _described(self, rows: np.ndarray, lesson: Lesson) -> Served:
         """`rows`, distinct, int32, as candidates beside what was served."""
-        context, best = self._context(lesson), self._served(lesson).candidates.best
-        features = self.retriever.describe(context, rows, best)
-        return lesson.user.serve(self.index, Candidates(rows, features, np.zeros(len(rows), np.uint32), best), context)
+        context, beside = self._context(lesson), self._served(lesson).candidates
+        features = self.retriever.describe(context, rows, beside)
+        described = Candidates(rows, features, np.zeros(len(rows), np.uint32), beside.best)
+        return lesson.user.serve(self.index, described, context)
 
     def _context(self, lesson: Lesson) -> Context:
         if lesson.context is None:

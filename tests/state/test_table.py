@@ -44,18 +44,18 @@ def test_a_table_is_a_dict_of_rows_which_its_blocks_bring_back(steps):
     st.sampled_from([0, 8, 1 << 20]),
 )
 def test_many_ids_are_found_at_once_as_one_by_one(steps, few):
-    rows = RowsById([("i-0", 7)])
+    rows, meant = RowsById([("i-0", 7)]), {"i-0": 7}
     ids = [f"i-{k}" for k in range(41)]
     with mock.patch("riverrank.state.table.FEW", few):
         for row, (what, k) in enumerate((*steps, ("find", 0))):
             if what == "put":
-                rows[ids[k]] = row
-            elif what == "del" and ids[k] in rows:
+                rows[ids[k]] = meant[ids[k]] = row
+            elif what == "del" and meant.pop(ids[k], None) is not None:
                 del rows[ids[k]]
             elif what == "find":
                 found = rows.find(ids)
-                assert (found.tolist(), found.dtype) == ([rows.get(each, -1) for each in ids], np.int32)
-    assert rows.find([]).tolist() == []
+                assert (found.tolist(), found.dtype) == ([meant.get(each, -1) for each in ids], np.int32)
+    assert rows.find([]).tolist() == [] and rows == meant
 
 
 def test_ids_whose_hashes_belong_in_one_place_are_told_apart():

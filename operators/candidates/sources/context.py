@@ -26,7 +26,7 @@ class EventContext(Source):
     scores = (
         Score("context", prior=1.0),
         Score("context_rate", relative=True, proposes=False),
-        *(Score(f"context_{k}", plain=True) for k in range(SIGNS)),
+        *(Score(f"context_{k}", plain=True, described=True) for k in range(SIGNS)),
     )
     reaches = describes = True
 

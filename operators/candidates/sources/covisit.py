@@ -71,22 +71,21 @@ def reach(history, recency, neighbours, weights, column, slot, rows, scores, n):
 
 
 @njit(cache=True)
-def strongest(history, recency, neighbours, weights, wanted, slot, positions):  # type: ignore[no-untyped-def]
-    """Write the position in `history`, int32, of the item whose list gives each of `wanted`, int32 (p,), distinct, the
-    most, after and before together, to `positions`, int64 (p,), -1 where none gives anything. Of equals the newest.
-
-    `slot` is -1 by row, before and after. About 3 us for 20 lists of 60.
+def strongest_list(history, neighbours, weights, wanted, slot, positions):  # type: ignore[no-untyped-def]
+    """Write the position in `history`, int32, newest first, of the item whose list gives each of `wanted`, int32 (p,),
+    distinct, the most, after and before together, to `positions`, int64 (p,), -1 where none gives anything. Of equals
+    the newest. `slot` is -1 by row, before and after. About 1 us for 12 lists of 60.
     """
     best = np.zeros(len(wanted))
     positions[:] = -1
     for p in range(len(wanted)):
         slot[wanted[p]] = p
-    total = total_of(recency, len(history))
+    total = total_of(RECENCY, len(history))
     newness = 1.0
     for h in range(len(history)):
         row = history[h]
         after, before = shares(row, newness, total, weights)
-        newness *= recency
+        newness *= RECENCY
         for k in range(neighbours.shape[1]):
             other = neighbours[row, k]
             if other >= 0 and slot[other] >= 0:

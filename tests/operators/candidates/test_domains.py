@@ -6,10 +6,14 @@ import pytest
 from few_rows import ROW
 from hypothesis import given
 from hypothesis import strategies as st
+from riverrank.operators.candidates.context import context_of
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.candidates.sources import domain
 from riverrank.operators.index.domains import ANY, MAX_DOMAINS, MAX_MASKS, NOWHERE, Domains
+from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour, DomainSettings, ExplorationSettings, RulesSettings, SlateSettings
+from riverrank.state.messages import CatalogueUpdate, Seen
+from riverrank.state.records.incoming import Item
 from shop_pipeline import PLAIN, Shop, ids
 
 DOMAIN = DomainSettings(attribute="brand")
@@ -101,6 +105,37 @@ def test_without_an_attribute_there_is_no_feature_and_nothing_is_kept():
     assert len(index.domains.of) == 0 and not index.domains._numbers
 
 
+@pytest.fixture(scope="module")
+def index() -> ItemIndex:
+    """Eight items of four brands, and three of none."""
+    index = ItemIndex(OF_BRANDS)
+    for k in range(8):
+        index.apply(CatalogueUpdate(Item(f"i{k}", 1, attributes={"brand": brand(f"i{k}")})))
+    for k in range(8, 11):
+        index.apply(CatalogueUpdate(Item(f"i{k}", 1)))
+    return index
+
+
+@given(st.lists(st.integers(0, 10), unique=True, max_size=6))
+def test_the_last_domain_and_the_share_of_a_domain_are_features_of_those_names(index, history):
+    retriever = Retriever(OF_BRANDS, index)
+    asked = context_of(index, [Seen(f"i{k}", 1, 1.0) for k in history], {})
+    found = retriever.find(asked, None)
+    columns = dict(zip(retriever.features.names, found.features.T, strict=True))
+    newest_first = [brand(f"i{k}") if k < 8 else None for k in reversed(history)]
+    weights = [0.9**k / sum(0.9**h for h in range(len(history))) for k in range(len(history))]
+    expected = {}
+    for k in range(11):
+        own = [k < 8 and brand(f"i{k}") == other for other in newest_first]
+        share = sum(weight for weight, same in zip(weights, own, strict=True) if same)
+        expected[f"i{k}"] = [float(own[:1] == [True]), share]
+    names = [index.table.ids[row] for row in found.rows]
+    assert set(names) == expected.keys()
+    by_name = [expected[name] for name in names]
+    assert columns["domain_last"].tolist() == [last for last, _ in by_name]
+    assert columns["domain_share"] == pytest.approx([share for _, share in by_name], rel=1e-6)
+
+
 def test_a_category_is_a_domain_too_by_the_first_an_item_has():
     shop = Shop(msgspec.structs.replace(PLAIN, domain=DomainSettings(attribute="category")))
     shop.item("both", ts=2, categories=("c7", "c1"))
@@ -144,10 +179,10 @@ def test_domains_and_masks_are_bounded():
 @given(st.lists(ROW, max_size=6), st.lists(ROW, unique=True, max_size=5), st.lists(st.integers(-1, 2), min_size=12))
 def test_the_share_of_a_domain_is_the_weight_of_the_history_in_it(rows, history, domains):
     weights, of = np.arange(1, 1 + len(history), dtype=np.float32) / 8, np.array(domains[:12], np.int16)
-    features = np.full((len(rows), 3), 99.0)
-    domain.share_in(np.array(rows, np.int32), np.array(history, np.int32), weights, of, features, 1)
+    scores = np.full((len(rows), 3), 99.0, np.float32)
+    domain.share_in(np.array(rows, np.int32), np.array(history, np.int32), weights, of, scores, 1)
     expected = [sum(weights[h] for h, row in enumerate(history) if of[own] >= 0 and of[row] == of[own]) for own in rows]
-    assert features[:, 1].tolist() == expected and (features[:, [0, 2]] == 99.0).all()
+    assert scores[:, 1].tolist() == expected and (scores[:, [0, 2]] == 99.0).all()
 
 
 TWINS = {"domain.share_in": test_the_share_of_a_domain_is_the_weight_of_the_history_in_it}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import WARM, context_of
+from riverrank.operators.candidates.features import feature_space
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.candidates.source import Score, Source
 from riverrank.operators.candidates.sources.popular import Popular
@@ -35,6 +36,7 @@ class Toy(Source):
 class ReachingToy(Toy):
     """The same by what it reaches."""
 
+    scores = (Toy.scores[0], Toy.scores[1]._replace(described=True))
     ranks = False
     reaches = True
 
@@ -43,6 +45,12 @@ class ReachingToy(Toy):
 
     def describe(self, query, rows, proposed, scores, column):
         scores[:, column] = rows % 2
+
+
+class OnlyReachingToy(ReachingToy):
+    """One that says nothing of candidates."""
+
+    describes = False
 
 
 TOYS = pytest.mark.parametrize("toy", [Toy(), ReachingToy()], ids=["ranks", "reaches"])
@@ -64,6 +72,29 @@ def test_a_source_of_one_line_in_the_registry_proposes_and_describes_candidates(
     assert proposed.tolist() == index.table.rows_of(["i57", "i58"]).tolist()
     assert (found.features[:, space.names.index("toy:root")] == np.isin(found.rows, proposed)).all()
     assert (found.features[:, space.names.index("evenness")] == found.rows % 2).all()
+
+
+def test_scores_that_contradict_each_other_or_what_their_source_does_are_refused():
+    plain, given = Score("plain", plain=True), Score("given")
+    described = plain._replace(described=True)
+    for toy, scores, message in (
+        (ReachingToy(), (described, given), r"^source toy: scores that are described come last$"),
+        (ReachingToy(), (given, plain), r"^source toy: reaches, so it describes where some scores are described"),
+        (OnlyReachingToy(), (given, described), r"^source toy: reaches, so it describes where some scores are descr"),
+        (Toy(), (given, plain._replace(relative=True)), r"^score plain: a plain one has no share that could be told$"),
+    ):
+        toy.scores = scores
+        with pytest.raises(ValueError, match=message):
+            feature_space((toy,))
+
+
+@pytest.mark.parametrize("toy", [Toy(), ReachingToy(), OnlyReachingToy()], ids=["ranks", "reaches", "only reaches"])
+def test_what_a_source_gives_to_what_it_reaches_and_what_proposes_are_told_by_its_scores(toy):
+    plain, quiet, described = Score("plain", plain=True), Score("quiet", proposes=False), Score("told", described=True)
+    toy.scores = (quiet, Score("given"), plain, Score("too"), *((described,) if toy.describes else ()))
+    names = [score.name for score in toy.reached_scores]
+    assert (names, toy.proposing) == ((["quiet", "given", "plain", "too"], (1, 3)) if toy.reaches else ([], ()))
+    assert "plain" in feature_space((toy,)).names
 
 
 class EvenPopular(Popular):

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ import test_merging
 import test_reached
 import test_selection
 import test_sources
-from kernels import kernels_of, missing_twins, twins_of
+from kernels import kernels_of, missing_twins, python, twins_of
 from riverrank.operators.candidates.reached import add
 from riverrank.state.runtime.environment import cache_dir
 
@@ -31,24 +29,7 @@ def test_every_kernel_has_a_twin():
 
 # Compiled as they are meant to be.
 
-ROOT = Path(__file__).parents[3]
 RETRIEVAL = ("candidates", "candidates/sources", "index")
-
-
-def python(*arguments: str, **environment: str) -> str:
-    """What a Python process that compiles kernels writes."""
-    compiling = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=compiling | environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_a_kernel_is_compiled_for_one_set_of_types():
@@ -82,13 +63,17 @@ def test_kernels_read_and_write_within_their_arrays():
     apart, are the kernels that read or write where data says.
     """
     looking = (
-        (MODULES, ("merging", "reached", "selection")),
+        (MODULES, ("features", "merging", "reached", "selection")),
         (test_index_kernels.MODULES, ("apply_updates", "pool", "ranked_lists", "vocabulary")),
         ((test_autoencoder_scores,), ("autoencoder",)),
         ((test_context_scores,), ("context",)),
-        ((test_sources,), ("cohort", "content.wish", "covisit.reach", "covisit.str")),
+        ((test_sources,), ("cohort", "content.wish", "covisit.reach", "covisit.strongest_list")),
+        ((test_sources,), ("embedding.likeliness", "repeat.reach")),
     )
-    asked = {"candidates/test_retrieval_kernels.py::test_an_access_out_of_bounds_is_an_error"}
+    asked = {
+        "candidates/test_retrieval_kernels.py::test_an_access_out_of_bounds_is_an_error",
+        "slate/test_explain.py::test_the_reasons_are_the_largest_parts",  # of explain.name and explain.largest
+    }
     for modules, kernels in looking:
         for module in modules:
             file = "/".join(Path(module.__file__).parts[-2:])

@@ -21,6 +21,7 @@ from riverrank.operators.candidates.sources import (
     cohort,
     content,
     covisit,
+    domain,
     embedding,
     new,
     popular,
@@ -73,9 +74,8 @@ def test_covisit_gives_the_shares_of_each_list_the_newer_the_more(history, lists
 def test_the_strongest_of_the_history_is_whose_list_gives_most(history, lists, wanted):
     neighbours, weights = tables(lists)
     slot, found = np.full(ROWS, -1, np.int32), np.full(len(wanted), 9)
-    covisit.strongest(
-        np.array(history, np.int32), covisit.RECENCY, neighbours, weights, np.array(wanted, np.int32), slot, found
-    )
+    taken, asked = np.array(history, np.int32), np.array(wanted, np.int32)
+    covisit.strongest_list(taken, neighbours, weights, asked, slot, found)
     by_list = [{row: sum(pair) for row, pair in one.items()} for one in given_by_lists(history, neighbours, weights)]
     for row, position in zip(wanted, found.tolist(), strict=True):
         most = max((one.get(row, 0.0) for one in by_list), default=0.0)
@@ -220,11 +220,11 @@ def test_likeliness_is_beside_the_most_likely_that_is_proposed(rows, vectors, us
 @given(PLACES, COUNTS, COUNTS)
 def test_likes_are_a_share_shrunk_and_newness_falls_with_what_is_known(rows, liked, disliked):
     stats = stats_of(POSITIVES, liked) + stats_of(NEGATIVES, disliked)
-    features = np.full((len(rows), 3), 99.0)
-    popular.likes(np.array(rows, np.int32), stats, features, 0)
-    new.newness(np.array(rows, np.int32), stats, features, 2)
+    scores = np.full((len(rows), 3), 99.0, np.float32)
+    popular.likes(np.array(rows, np.int32), stats, scores, 0)
+    new.newness(np.array(rows, np.int32), stats, scores, 2)
     expected = [((liked[row] + 3) / (liked[row] + 3 + disliked[row] + 1), 99.0, 1 / (1 + liked[row])) for row in rows]
-    assert np.ravel(features) == pytest.approx(np.ravel(expected), rel=1e-6)
+    assert np.ravel(scores) == pytest.approx(np.ravel(expected), rel=1e-6)
 
 
 def test_sources_are_asked_in_this_order():
@@ -241,10 +241,7 @@ def test_quotas_leave_room_for_each_source():
         *("repeat", "embedding", "autoencoder", "sessions", "covisit"),
     }
     assert all(0.0 <= quota <= 0.35 for quota in quotas.values())
-    proposals = sum(
-        source.quota * (sum(score.proposes for score in source.scores) if source.reaches else 1)
-        for source in registry.SOURCES
-    )
+    proposals = sum(source.quota * (len(source.proposing) if source.reaches else 1) for source in registry.SOURCES)
     assert 1.0 < proposals < 3.0  # many propose the same; together they fill the room
     first = [
         "new",
@@ -257,7 +254,10 @@ def test_quotas_leave_room_for_each_source():
     assert sum(quotas[name] for name in first) < 0.5
 
 
-@pytest.mark.parametrize("source", registry.SOURCES, ids=lambda source: source.name)
+EVERY = (*registry.SOURCES, domain.Domain())
+
+
+@pytest.mark.parametrize("source", EVERY, ids=lambda source: source.name)
 def test_a_source_says_of_itself_what_it_does(source):
     own = type(source)
     for flag, method in (("reaches", "reach"), ("ranks", "rank"), ("describes", "describe")):
@@ -269,9 +269,9 @@ def test_a_source_says_of_itself_what_it_does(source):
 
 
 def test_names_of_sources_and_scores_are_one_each():
-    names = [source.name for source in registry.SOURCES]
-    scores = [score.name for source in registry.SOURCES for score in source.scores]
-    assert len(names) == len(set(names))
+    names = [source.name for source in EVERY]
+    scores = [score.name for source in EVERY for score in source.scores]
+    assert len(names) == len(set(names)) > len(registry.SOURCES)
     assert len(scores) == len(set(scores)) > 10
 
 
@@ -281,7 +281,7 @@ TWINS = {
     "content.wish": test_a_wish_is_a_direction_and_the_tokens_with_most_weight_for_how_common_they_are,
     "covisit.reach": test_covisit_gives_the_shares_of_each_list_the_newer_the_more,
     "covisit.shares": test_shares_leave_one_for_what_is_in_no_list,
-    "covisit.strongest": test_the_strongest_of_the_history_is_whose_list_gives_most,
+    "covisit.strongest_list": test_the_strongest_of_the_history_is_whose_list_gives_most,
     "covisit.total_of": test_the_total_of_recencies_is_their_sum,
     "embedding.likeliness": test_likeliness_is_beside_the_most_likely_that_is_proposed,
     "embedding.user_vector": test_a_users_vectors_are_weighed_sums_of_the_historys,

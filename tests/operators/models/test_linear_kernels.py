@@ -71,7 +71,7 @@ def made(draw: st.DrawFn) -> Made:
     values[1, : 1 + size + held] = 1.0 + rng.random(1 + size + held)
     rows = rng.permutation(12)[:c].astype(np.int32)
     picks = rng.integers(-1, c, draw(st.integers(1, 7)))
-    features, ranker = rng.normal(size=(c, size)), rng.normal(size=c)
+    features, ranker = rng.normal(size=(c, size)).astype(np.float32), rng.normal(size=c)
     return Made(features, ranker, rows, picks, int(rng.integers(12)), item_tokens, hashes, values, tokens, held)
 
 
@@ -178,7 +178,7 @@ def test_preferring_steps_on_differences(m: Made, content_only: bool, preferred:
 
 
 def test_each_step_has_its_own_rate() -> None:
-    features, none = np.eye(3), np.zeros(3)
+    features, none = np.eye(3, dtype=np.float32), np.zeros(3)
     index = np.full((3, T), -1, np.int32), np.zeros(1, np.uint32)
     inputs = features, none, np.arange(3, dtype=np.int32), np.arange(3), -1, *index
     rates, never = np.array([1.0, 0.1, 0.01]), np.zeros(1)
@@ -193,7 +193,7 @@ def test_each_step_has_its_own_rate() -> None:
 
 @pytest.mark.parametrize("logit", [-800.0, -20.0, 0.0, 20.0, 800.0])
 def test_a_step_is_finite_however_sure_the_learner_is(logit: float) -> None:
-    inputs = np.ones((1, 1)), np.array([logit]), np.zeros(1, np.int32), np.zeros(1, np.int64), -1
+    inputs = np.ones((1, 1), np.float32), np.array([logit]), np.zeros(1, np.int32), np.zeros(1, np.int64), -1
     index = np.full((1, T), -1, np.int32), np.zeros(1, np.uint32)
     for label in (False, True):
         values = np.array([[1.0, 0.0], [1.0, 1.0]])

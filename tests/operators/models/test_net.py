@@ -33,18 +33,19 @@ def loss_by(x: np.ndarray, chosen: int, values: np.ndarray, offset: float) -> fl
 
 
 def made(seed: int, size: int, number: int, scale: float = 0.5) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:
-    """A net that learned something, and rows, some of whose coordinates are 0."""
+    """A net that learned something, and rows as those of candidates, float32, some of whose coordinates are 0."""
     rng = np.random.default_rng(seed)
     values = rng.normal(0.0, scale, (size + 2, WIDTH)).astype(np.float32)
     values[-2:, 0] = 0.0
-    return rng, values, rng.normal(size=(number, size)) * (rng.random((number, size)) < 0.7)
+    x = rng.normal(size=(number, size)) * (rng.random((number, size)) < 0.7)
+    return rng, values, x.astype(np.float32)
 
 
 @given(SEEDS, SIZES, NUMBERS)
 def test_logits_are_those_of_the_linear_model_and_the_units(seed: int, size: int, number: int) -> None:
     rng, values, x = made(seed, size, number)
     sums, logits = np.full((number + 3, WIDTH), 9.0, np.float32), np.empty(number)
-    nets.forward(x.astype(np.float32), values, sums, logits)
+    nets.forward(x, values, sums, logits)
     assert logits == pytest.approx(logits_by(x, values), rel=1e-4, abs=1e-4)
     weights, units = rng.normal(size=size), values.copy()
     units[:, 0] = 0.0
@@ -57,7 +58,6 @@ def test_logits_are_those_of_the_linear_model_and_the_units(seed: int, size: int
 def test_the_slopes_are_those_of_the_loss(seed: int, size: int, number: int, offset: float) -> None:
     """By small steps of each value, either way."""
     rng, values, x = made(seed, size, number)
-    x = x.astype(np.float32)
     chosen, steps = int(rng.integers(number)), np.zeros(values.shape, np.float32)
     scratch = np.empty((number + 3, WIDTH), np.float32), np.empty(number), np.zeros(number + 3, np.float32)
     nets.add_slopes(x, chosen, 2.0, offset, values, *scratch, steps)
@@ -93,7 +93,7 @@ def test_the_parts_of_coordinates_add_up_to_the_logit(seed: int, size: int, numb
     units[:, 0] = 0.0
     weights, positions = rng.normal(size=size), rng.permutation(number)[:20]
     parts = parts_of(x, positions, weights, units)
-    nothing = logits_of(np.zeros((1, size)), weights, units, 0.0)[0]
+    nothing = logits_of(np.zeros((1, size), np.float32), weights, units, 0.0)[0]
     expected = logits_of(x, weights, units, 0.0)[positions]
     tolerance = 1e-4 * max(1.0, scale)
     assert parts.sum(axis=1) + nothing == pytest.approx(expected, rel=1e-5, abs=tolerance)
@@ -105,6 +105,7 @@ def test_a_part_is_the_mean_slope_on_the_way_from_nothing() -> None:
     _, units, x = made(3, 5, 4)
     units[:, 0] = 0.0
     parts, step = parts_of(x, np.arange(4), np.zeros(5), units), 1e-4
+    x = x.astype(np.float64)
     for feature in range(5):
         slopes = []
         for share in (np.arange(400) + 0.5) / 400:
@@ -146,7 +147,7 @@ def test_a_net_learns_what_no_line_tells_apart_and_does_not_forget_it() -> None:
     losses: list[float] = []
     for k in range(3000):
         rare = k % 10 == 0
-        x = np.stack([np.full(6, float(rare)), np.repeat([0.0, 1.0], 3)[rng.permutation(6)]], axis=1)
+        x = np.stack([np.full(6, float(rare)), np.repeat([0.0, 1.0], 3)[rng.permutation(6)]], axis=1).astype(np.float32)
         of_kind = np.flatnonzero(x[:, 1] == (0.0 if rare else 1.0))
         loss = net.choose(x, np.arange(6), int(rng.choice(of_kind)), 1.0)
         net.publish()
@@ -159,7 +160,7 @@ def test_a_net_learns_what_no_line_tells_apart_and_does_not_forget_it() -> None:
 def test_a_net_comes_back_as_it_was_whatever_became_of_its_coordinates() -> None:
     rng, net, other = np.random.default_rng(1), Net(0.01, np.zeros(4)), Net(0.01, np.ones(4))
     for _ in range(60):
-        net.choose(rng.normal(size=(30, 4)), np.arange(30), int(rng.integers(30)), 1.0)
+        net.choose(rng.normal(size=(30, 4)).astype(np.float32), np.arange(30), int(rng.integers(30)), 1.0)
     other.load(net.dump(), np.arange(4))
     assert other.dump() == net.dump()
     new = Net(0.01, np.ones(3))

@@ -11,7 +11,7 @@ from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.context import SEGMENTS, Context
 from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.candidates.source import Score, Source
-from riverrank.operators.candidates.sources.covisit import RECENCY, strongest
+from riverrank.operators.candidates.sources.covisit import RECENCY
 from riverrank.operators.catalogue.tokens import COHORT, cohorts
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.learner import Inputs, Learner, Learners
@@ -28,6 +28,7 @@ from riverrank.operators.slate import explain
 from riverrank.operators.slate.explain import MOST, NONE, Explainer, Parts, Reasons
 from riverrank.operators.slate.rules import Rules
 from riverrank.state.event_types import verbs
+from riverrank.state.item_tables import AFTER, BEFORE
 from riverrank.state.learners import LearnerState
 from riverrank.state.messages import CatalogueUpdate
 from riverrank.state.records.incoming import Item
@@ -37,6 +38,7 @@ from shop_pipeline import PLAIN, Shop
 SCALE = st.sampled_from([1e-3, 1.0, 30.0])
 RULES = RulesSettings(pin=("category=c0",), boost={"brand=b1": 1.0, "category=c2": 0.5}, bury={"brand=b2": 0.25})
 BARE = 30  # a row without tokens
+LISTED = 6  # items in a list
 
 
 def index_of(items: int) -> ItemIndex:
@@ -47,7 +49,17 @@ def index_of(items: int) -> ItemIndex:
     return index
 
 
+def put_lists(index: ItemIndex, items: int, seed: int) -> None:
+    """Give the first `items` rows lists of some of them: in different places, and hardly two weights alike."""
+    rng, table = np.random.default_rng(seed), index.table
+    for row in range(items):
+        places = rng.permutation(table.width)[:LISTED]
+        table.neighbours[row, places] = rng.permutation(items)[:LISTED]
+        table.weights[row, places] = rng.exponential(1.0, (LISTED, table.weights.shape[2]))
+
+
 INDEX = index_of(BARE)
+put_lists(INDEX, BARE, 1)
 RETRIEVER = Retriever(PLAIN, INDEX)
 EXPLAINER = Explainer(INDEX, RETRIEVER, Rules(RULES, INDEX))
 F = RETRIEVER.features.size
@@ -77,14 +89,15 @@ def random_slate(seed: int, scale: float):
     rng = np.random.default_rng(seed)
     rows = rng.permutation(BARE)[: rng.integers(2, 25)].astype(np.int32)
     ranker = RankerWeights(rng.normal(0.0, scale, (SEGMENTS, F)), float(rng.normal()), 1, units_of(rng))
-    inputs = inputs_of(rows, rng.random((len(rows), F)) * (rng.random((len(rows), F)) < 0.6), ranker, 1)
+    features = rng.random((len(rows), F)) * (rng.random((len(rows), F)) < 0.6)
+    inputs = inputs_of(rows, features.astype(np.float32), ranker, 1)
     learner = learned(inputs, rng)
     rule, novelty = rng.normal(size=len(rows)), rng.random(len(rows))
     logits = learner.logits(inputs) + rule + novelty
     positions = rng.permutation(len(rows))[:10]
     own = learner.contributions(inputs, positions)
     parts = EXPLAINER.parts(own, inputs, positions, ranker, 1, logits, rule, novelty)
-    nothing = inputs_of(np.array([BARE], np.int32), np.zeros((1, F)), ranker, 1)
+    nothing = inputs_of(np.array([BARE], np.int32), np.zeros((1, F), np.float32), ranker, 1)
     return parts, logits[positions], rows[positions], float(learner.logits(nothing)[0])
 
 
@@ -116,12 +129,23 @@ def causes_of(explainer: Explainer, reasons: Reasons, slots: int) -> list[tuple[
     return found
 
 
+def nearest_of(history: list[int], row: int) -> int:
+    """Where in the `history`, newest first, the item stands whose list gives that of `row` most, -1 for nowhere."""
+    table, most, found = INDEX.table, 0.0, -1
+    for position, taken in enumerate(history):
+        after, before = (1.0 + sum(table.weights[taken, :, side].tolist()) for side in (AFTER, BEFORE))
+        for other, weights in zip(table.neighbours[taken].tolist(), table.weights[taken].tolist(), strict=True):
+            share = RECENCY**position * (weights[AFTER] / after + weights[BEFORE] / before)
+            if other == row and share > most:
+                most, found = share, position
+    return found
+
+
 def plain_causes(
     context: Context, rows: np.ndarray, weights: np.ndarray, explored: np.ndarray, pins: np.ndarray
 ) -> list[tuple[Cause, ...]]:
     """The twin of Explainer.reasons."""
-    table, nearest = INDEX.table, np.empty(len(rows), np.int64)
-    strongest(context.rows, RECENCY, table.neighbours, table.weights, rows, RETRIEVER.slots(), nearest)
+    nearest = [nearest_of(context.rows.tolist(), row) for row in rows.tolist()]
     amounts = {token: RULES.boost.get(token, 0.0) - RULES.bury.get(token, 0.0) for token in INDEX.token_names}
     found = []
     for p, row in enumerate(rows.tolist()):
@@ -168,6 +192,28 @@ def test_the_reasons_are_the_largest_parts(seed, scale):
     reasons = EXPLAINER.reasons(context, rows, weights, explored, pins)
     assert causes_of(EXPLAINER, reasons, slots) == plain_causes(context, rows, weights, explored, pins)
     assert reasons.counts[:slots].min() >= 1
+    assert (RETRIEVER.unmarked() == -1).all()
+
+
+@given(st.permutations(range(BARE)), st.integers(1, 6), st.lists(st.sampled_from([*verbs()]), min_size=6, max_size=6))
+def test_a_reason_of_the_history_names_the_interaction_whose_list_gives_most(order, taken, kinds):
+    """Of all other items, some of which are in a list; those in none are told of by the history as a whole."""
+    history, rows = np.array(order[:taken], np.int32), np.sort(order[taken:]).astype(np.int32)
+    context = Context(history, np.ones(taken, np.float32), {}, np.array(kinds[:taken], np.uint8))
+    weights = np.zeros((len(rows), len(EXPLAINER.codes) + INDEX.tokens.shape[1]))
+    weights[:, EXPLAINER.codes.index("because_of_your_history")] = 1.0
+    reasons = EXPLAINER.reasons(context, rows, weights, np.zeros(len(rows), bool), np.zeros(0, np.int64))
+    causes, named = causes_of(EXPLAINER, reasons, len(rows)), set()
+    for row, (first, *others) in zip(rows.tolist(), causes, strict=True):
+        nearest = nearest_of(order[:taken], row)
+        if nearest < 0:
+            assert first == Cause("because_of_your_history", None, None, 1.0)
+        else:
+            named.add(row)
+            assert first == Cause(f"because_you_{verbs()[kinds[nearest]]}", f"i{order[nearest]}", None, 1.0)
+        assert not others
+    assert named == {*INDEX.table.neighbours[history].ravel().tolist()} & {*rows.tolist()}
+    assert (RETRIEVER.unmarked() == -1).all()
 
 
 def test_a_cohort_is_named_by_its_own_value_however_many_were_named_before(monkeypatch):
@@ -189,7 +235,8 @@ def test_a_cohort_is_named_by_its_own_value_however_many_were_named_before(monke
 def test_each_part_is_what_its_feature_adds():
     """A feature raised by one adds as much to the logit as to the part that tells of it, and to no other."""
     rng = np.random.default_rng(1)
-    features, rows, positions, none = rng.random((3, F)), np.arange(3, dtype=np.int32), np.arange(3), np.zeros(3)
+    rows, positions, none = np.arange(3, dtype=np.int32), np.arange(3), np.zeros(3)
+    features = rng.random((3, F)).astype(np.float32)
     ranker = RankerWeights(rng.normal(size=(SEGMENTS, F)), 0.5, 1, np.zeros((SEGMENTS, F + 2, WIDTH), np.float32))
     learner = learned(inputs_of(rows, features, ranker, 0), rng)
 
