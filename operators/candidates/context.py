@@ -15,6 +15,7 @@ COLD, WARM, SEGMENTS = 0, 1, 2  # users without and with a history are ordered f
 HISTORY_RECENCY = 0.9  # weight of an interaction beside the next newer one
 NONE = np.zeros(0, np.int32)
 NO_KINDS = np.zeros(0, np.uint8)
+_REWARD, _KIND, _ROW = np.dtype("<f8"), np.dtype(np.uint8), np.dtype(np.int32)
 
 
 class Context(NamedTuple):
@@ -57,8 +58,8 @@ def context_of(
     entries = History.of(history)
     items, most = entries.items, index.behaviour.signals.window
     all_rows = index.table.rows.find(items)
-    rewards, all_kinds = np.frombuffer(entries.rewards, "<f8"), np.frombuffer(entries.kinds, np.uint8)
-    whole, kinds, again = (np.empty(len(items), kind) for kind in (np.int32, np.uint8, np.int32))
+    rewards, all_kinds = np.frombuffer(entries.rewards, _REWARD), np.frombuffer(entries.kinds, _KIND)
+    whole, kinds, again = np.empty(len(items), _ROW), np.empty(len(items), _KIND), np.empty(len(items), _ROW)
     h, m = last_liked(all_rows, rewards, all_kinds, whole, kinds, again)
     n = min(h, most)
     again = again[:m] if entries.kinds.translate(None, index.hidden_for_ever) else NONE

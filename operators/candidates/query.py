@@ -60,7 +60,8 @@ class Query:
         first. See `best_allowed`.
         """
         found = np.empty(self.most(quota), np.int32)
-        return found[: best_allowed(rows, values, above, *self.allowed.arrays, found)]
+        n = best_allowed(rows, values, above, *self.allowed.arrays, found)
+        return found if n == len(found) else found[:n]
 
     def most(self, quota: float) -> int:
         """How many candidates a share of them is, 1 at least."""

@@ -26,7 +26,10 @@ _BYTE = np.dtype(np.uint8)
 
 
 class Change(NamedTuple):
-    """A change of the mean loss: whether it is `worse` now, and how many interactions were `taken` since."""
+    """A change of the mean loss: whether it is `worse` now, and how many interactions were surely `taken` since: not
+    those of a first bucket of several losses, which may hold the last ones from before. A history that begins with what
+    was liked before teaches, where that is refused now, that what is like the history is not wanted.
+    """
 
     worse: bool
     taken: int
@@ -148,7 +151,7 @@ def _count(lengths, buckets):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _change(lengths, buckets, significance):  # type: ignore[no-untyped-def]
     """Where the means before and after differ by more than chance allows, if anywhere: there where most so. 1 where the
-    later mean is worse, -1 where it is better, 0 for none; and the interactions since.
+    later mean is worse, -1 where it is better, 0 for none; and the interactions surely since.
     """
     n, total = 0, 0
     for row in range(len(lengths)):
@@ -175,5 +178,6 @@ def _change(lengths, buckets, significance):  # type: ignore[no-untyped-def]
             if excess > most:
                 excess -= math.sqrt(spread * parts)
                 if excess > most:
-                    most, found, since = excess, 1 if step > 0 else -1, taken
+                    most, found = excess, 1 if step > 0 else -1
+                    since = taken - (buckets[row, position, 1] if row else 0)
     return found, since

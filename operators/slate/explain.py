@@ -202,7 +202,10 @@ class Explainer:
 
     def _context_of(self, context: Context) -> str | None:
         """The first of what the answered event says of its context that anything was learned of."""
-        return next((value.token for value in context.said if self.index.row(value.list_name) >= 0), None)
+        for value in context.said:
+            if self.index.row(value.list_name) >= 0:
+                return value.token
+        return None
 
 
 @njit(cache=True)

@@ -70,7 +70,9 @@ class Reranker:
             positions, propensity, explored = np.empty(size, np.int64), np.empty(size), np.empty(size, np.bool_)
             bits = np.frombuffer(random_bits(self.behaviour.seed, event_id, size - len(pinned)), _BITS)
             n = simple_slate(*arguments, bits, strength, rate, POOL * size, positions, propensity, explored)
-            return Ranked(positions[:n], propensity[:n], explored[:n], pins.rules[:size])
+            if n < size:
+                positions, propensity, explored = positions[:n], propensity[:n], explored[:n]
+            return Ranked(positions, propensity, explored, pins.rules[:size])
         draws = uniforms(self.behaviour.seed, event_id, size - len(pinned))
         most = len(rows) if self.behaviour.diversity.category_cap else POOL * size
         pool, values = pool_of(*arguments, strength, rate, most, size, True)

@@ -115,7 +115,8 @@ def test_a_change_knows_which_way_it_went_and_how_many_interactions_came_since()
         first = next(number for number, change in enumerate(changes) if change)
         since = len([number for number in range(60, first) if number % 3 == 0])
         assert first < 90
-        assert changes[first] == Change(worse=after > before, taken=since)
+        change = changes[first]  # the first bucket after it is of two losses, of which one at most was taken
+        assert change in [Change(worse=after > before, taken=since - few) for few in (0, 1)]
 
 
 def test_losses_that_only_scatter_are_rarely_taken_for_a_change() -> None:
@@ -139,7 +140,7 @@ def test_from_a_change_on_the_history_is_what_came_after_it() -> None:
             break
         assert user.since == 0
     assert changed
-    assert 1000 * 40 <= user.since <= 1000 * 42
+    assert 1000 * 40 <= user.since <= 1000 * (40 + 4)  # the first bucket after it may be of four losses
     feedback = Feedback(Event("e", "request", "u", 99_000), 0.0, tuple(history))
     assert [seen.item_id for seen in with_history_since(feedback, user.since).history] == [
         f"i-{number}" for number in range(user.since // 1000, len(history))
@@ -165,7 +166,7 @@ TURNS = 40
 class Life:
     """A user who takes what is of one category, and then of another, among a crowd who each keep to one of eight."""
 
-    def __init__(self, significance: float) -> None:
+    def __init__(self, significance: float, turns: int = TURNS, tastes: tuple[int, int] = (2, 5)) -> None:
         config = parse(
             {
                 "learner": {"drift": significance},
@@ -181,12 +182,13 @@ class Life:
             self.pipeline.lessons.item(Item(f"i{number}", 1, categories=(f"c{number % 8}",)))
         for number in range(800):
             self.send(f"crowd{number % 40}", "click", item_id=f"i{number % 8 + 8 * (number * 7 // 40 % 200)}")
-        for turn in range(TURNS):
-            self.visit(2, turn)
-        assert self.shown_of(2) >= 8
+        old, new = tastes
+        for turn in range(turns):
+            self.visit(old, turn)
+        assert self.shown_of(old) >= 8
         self.flipped_at, self.visits = HOUR * self.sent, 0
-        while self.shown_of(5) < 8:
-            self.visit(5, self.visits)
+        while self.shown_of(new) < 8:
+            self.visit(new, self.visits)
             self.visits += 1
 
     def send(self, user: str, kind: str, **fields: Any) -> None:
@@ -200,11 +202,14 @@ class Life:
         """
         shown = listed(self.slates[-1]).ids()[:10]
         self.send("u", "impression", items=tuple(shown))
-        for item_id in [item_id for item_id in shown if int(item_id[1:]) % 8 == category][1:3]:
+        for item_id in self.taken_of([item_id for item_id in shown if int(item_id[1:]) % 8 == category]):
             self.send("u", "click", item_id=item_id)
         if turn % 5 == 4:
             self.send("u", "click", item_id=f"i{category + 8 * (199 - turn)}")
         self.send("u", "request")
+
+    def taken_of(self, own: list[str]) -> list[str]:
+        return own[1:3]
 
     def shown_of(self, category: int) -> int:
         return sum(int(item_id[1:]) % 8 == category for item_id in listed(self.slates[-1]).ids()[:10])
@@ -222,6 +227,21 @@ def test_after_a_change_of_taste_the_old_one_counts_no_more_and_slates_follow_so
     assert (slate.version, slate.strategy) == (state.version, "warm")  # ... and nothing else did
     assert slate.model.examples == state.examples > 150
     assert len(state.seen) > 100
+
+
+class Eager(Life):
+    """One who takes even the only one of a category that is shown."""
+
+    def taken_of(self, own: list[str]) -> list[str]:
+        return own[1:3] or own
+
+
+@pytest.mark.parametrize(("turns", "tastes"), [(41, (2, 5)), (45, (2, 5)), (45, (1, 3)), (45, (4, 7))])
+def test_a_user_is_shown_another_taste_soon_at_whatever_moment_it_comes(turns: int, tastes: tuple[int, int]) -> None:
+    """What was taken last before the change is no history of the new taste: while it was, three of these took 68 to 82
+    visits.
+    """
+    assert Eager(0.5, turns, tastes).visits < 20
 
 
 def look(customer: int, interactions: int, click_through: float) -> drift.Look:
