@@ -210,22 +210,9 @@ class Explainer:
 
 @njit(cache=True)
 def split(  # type: ignore[no-untyped-def]
-    own,
-    own_tokens,
-    ranked,
-    features,
-    positions,
-    linear,
-    units,
-    logits,
-    rule,
-    novelty,
-    code_of,
-    codes,
-    of_rule,
-    of_novelty,
-    of_learner,
-):
+    own, own_tokens, ranked, features, positions, linear, units, logits, rule, novelty,
+    code_of, codes, of_rule, of_novelty, of_learner,
+):  # fmt: skip
     """The weights and the rest of Parts, for `own`, float64 (p, 1 + F), and `own_tokens`, float64 (p, t), which the
     learner adds to the logits of the slots by coordinate and by token. The ranker is `linear` weights and `units`, as
     in `net.parts_of`. About 8 us for 20 slots of 40 features.
