@@ -18,6 +18,7 @@ CLOCK = 8  # losses from one look for a change to the next
 BUCKETS = 5  # of one size, at most
 LEAST = 5  # losses on either side of a change
 GRACE = 10  # losses before the first look
+SURELY = math.log(20.0)  # times likelier
 ROWS = 8  # sizes of buckets, doubling from 1: the sum of the largest is a byte
 MOST_TAKEN = 255  # interactions counted of a bucket: a byte
 HEAD = 1 + ROWS  # bytes before the buckets
@@ -27,8 +28,8 @@ _BYTE = np.dtype(np.uint8)
 
 class Change(NamedTuple):
     """A change of the mean loss: whether it is `worse` now, and how many interactions were surely `taken` since: not
-    those of a first bucket of several losses, which may hold the last ones from before. A history that begins with what
-    was liked before teaches, where that is refused now, that what is like the history is not wanted.
+    those of its first bucket, unless the losses in it tell that it is no mixture. A history that begins with what was
+    liked before teaches, where that is refused now, that what is like the history is not wanted.
     """
 
     worse: bool
@@ -149,6 +150,15 @@ def _count(lengths, buckets):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _tells(lost, number, lost_after, after, lost_before, before):  # type: ignore[no-untyped-def]
+    """By how much `lost` of a `number` of losses tell that they are of those `after` a change, and not of those before:
+    the logarithm of how many times likelier they are there. Each side has one loss and one that is none beside its own.
+    """
+    here, there = (lost_after + 1.0) / (after + 2.0), (lost_before + 1.0) / (before + 2.0)
+    return lost * math.log(here / there) + (number - lost) * math.log((1.0 - here) / (1.0 - there))
+
+
+@njit(cache=True)
 def _change(lengths, buckets, significance):  # type: ignore[no-untyped-def]
     """Where the means before and after differ by more than chance allows, if anywhere: there where most so. 1 where the
     later mean is worse, -1 where it is better, 0 for none; and the interactions surely since.
@@ -179,5 +189,7 @@ def _change(lengths, buckets, significance):  # type: ignore[no-untyped-def]
                 excess -= math.sqrt(spread * parts)
                 if excess > most:
                     most, found = excess, 1 if step > 0 else -1
-                    since = taken - (buckets[row, position, 1] if row else 0)
+                    own = buckets[row, position, 0], 1 << row
+                    is_after = row == 0 or _tells(*own, lost, after, total - lost, before) > SURELY
+                    since = taken if is_after else taken - buckets[row, position, 1]
     return found, since

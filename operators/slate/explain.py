@@ -202,10 +202,7 @@ class Explainer:
 
     def _context_of(self, context: Context) -> str | None:
         """The first of what the answered event says of its context that anything was learned of."""
-        for value in context.said:
-            if self.index.row(value.list_name) >= 0:
-                return value.token
-        return None
+        return next((value.token for value in context.said if self.index.row(value.list_name) >= 0), None)
 
 
 @njit(cache=True)

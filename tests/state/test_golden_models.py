@@ -181,7 +181,7 @@ def test_losses_of_layout_2_are_read_as_was_meant() -> None:
         [(6, 7)],
         *[[]] * 3,
     ]
-    # Of seven that may have come since, two are of the bucket which the change is in.
+    # Of seven that may have come since, two are of the bucket which the change is in, and need not have.
     assert take(losses, 20 * [1], took=True, significance=0.9)[1] == Change(worse=True, taken=5)
     watched = user("learner-1-drift")
     assert (rows_of(watched.losses)[0], watched.losses[0], watched.since) == ([(1, 3)], 2, 1_764_000_000_000)
