@@ -208,7 +208,10 @@ class SlateSettings(Section):
             '"purchase:30d"; what the user said no to last never is'
         ),
     ] = ("purchase", "rate", "like", "dislike")
-    candidates: Annotated[int, Meta(ge=10, le=2000, description="candidates that are scored")] = 120
+    candidates: Annotated[
+        int,
+        Meta(ge=10, le=2000, description="candidates that are scored; a sixth less where fewer than those are hidden"),
+    ] = 120
     seen: Annotated[int, Meta(ge=1, le=100_000, description="hidden items remembered of a user, at most")] = 4096
 
     def hidden(self) -> dict[int, int]:

@@ -12,6 +12,7 @@ from .reached import Reached
 from .selection import Allowed, best_allowed
 
 MOST_POPULAR = 4096  # rows of a domain
+FOR_HIDDEN = 6  # one of so many candidates is for what is hidden
 _POPULAR = ""  # what is kept of a query's own, under no source's name
 
 
@@ -20,10 +21,10 @@ class Query:
 
     context: Context
 
-    def __init__(self, index: ItemIndex, limit: int, columns: int) -> None:
-        """`limit` is how many candidates there may be, `columns` how many scores lists give."""
+    def __init__(self, index: ItemIndex, most: int, columns: int) -> None:
+        """`most` is how many candidates there may be, `columns` how many scores lists give."""
         self.index = index
-        self.limit = limit
+        self.limit = self._most = most  # how many candidates are looked for
         self.reached = Reached(columns)
         self.allowed = Allowed()
         self.memo: dict[str, Any] = {}  # what a source found out, for its other methods
@@ -34,6 +35,7 @@ class Query:
         """
         index = self.index
         self.context = context
+        self.limit = limit_for(self._most, 0 if seen is None else len(seen))
         self.memo.clear()
         self.allowed.begin(servable_for(context, index), index.hash, seen)
         self.reached.fit(index.table.capacity, 0)
@@ -66,6 +68,17 @@ class Query:
     def most(self, quota: float) -> int:
         """How many candidates a share of them is, 1 at least."""
         return max(1, round(quota * self.limit))
+
+
+def limit_for(most: int, hidden: int) -> int:
+    """How many candidates are looked for, of `most`, for a user from whom so many items are `hidden`: where these are
+    few, one of FOR_HIDDEN less. What is hidden thins out every list, and what is left is proposed by few.
+
+    >>> limit_for(120, 3), limit_for(120, 20)
+    (100, 120)
+    """
+    spare = most // FOR_HIDDEN
+    return most - spare if hidden < spare else most
 
 
 def servable_for(context: Context, index: ItemIndex) -> np.ndarray:

@@ -53,7 +53,6 @@ class Retriever:
     def __init__(self, behaviour: Behaviour, index: ItemIndex) -> None:
         self.behaviour = behaviour
         self.index = index
-        self.limit = behaviour.slate.candidates
         self._sources = sources = registry.sources_of(behaviour)
         self._asked = registry.switched_on(behaviour.sources.off, sources)
         self.features = feature_space(sources)
@@ -62,14 +61,14 @@ class Retriever:
         self._fill_bit = np.uint32(1 << self.source_names.index(FILLER if FILLER in on else FILL))
         scores = [score for source in sources for score in source.scores]
         self._shaping = Shaping.of(scores)
-        self._plans: dict[tuple[bool, bool, bool, bool], Plan] = {}  # by kind of context
+        self._plans: dict[tuple[bool, bool, bool, bool, int], Plan] = {}  # by kind of context, and how many are wanted
         column_scores = [
             number
             for source, at in zip(sources, starts_of(sources), strict=True)
             for number in range(at, at + len(source.reached_scores))
         ]
         self._column_scores = np.array(column_scores, np.int32)
-        self.query = Query(index, self.limit, len(column_scores))
+        self.query = Query(index, behaviour.slate.candidates, len(column_scores))
         self._marked = np.zeros(0, np.int32)  # by row, -1 between calls
         self._scores = np.zeros((0, len(scores)), np.float32)
 
@@ -119,8 +118,8 @@ class Retriever:
 
     def _plan(self, context: Context) -> Plan:
         """What is asked for a context of this kind."""
-        within = bool(context.said)
-        kind = len(context.rows) > 0, bool(context.attributes), len(context.again) > 0, within
+        known = len(context.rows) > 0, bool(context.attributes), len(context.again) > 0, bool(context.said)
+        kind = *known, self.query.limit
         plan = self._plans.get(kind)
         if plan is None:
             plan = self._plans[kind] = plan_of(self._sources, self._asked, self.query)
@@ -140,7 +139,7 @@ class Retriever:
         that they were reached with. Nothing is reached any more.
         """
         query, reached = self.query, self.query.reached
-        room = max(self.limit, self.behaviour.slate.size) + len(always)
+        room = max(query.limit, self.behaviour.slate.size) + len(always)
         rows, proposed, scores = np.empty(room, np.int32), np.zeros(room, np.uint32), self._room(room)
         n = merge(
             plan.columns,
@@ -149,7 +148,7 @@ class Retriever:
             tuple([rank(query) for rank in plan.ranking]),
             *query.allowed.arrays,
             self.unmarked(),
-            self.limit,
+            query.limit,
             query.popular(),
             self._fill_bit,
             self.behaviour.slate.size,

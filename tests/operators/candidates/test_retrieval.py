@@ -49,6 +49,16 @@ def test_what_fills_a_slate_up_says_popular_where_that_is_on():
     assert [*dict.fromkeys([*found.rows[:10].tolist(), *shop.index.popular().tolist()])] == found.rows.tolist()
 
 
+@pytest.mark.parametrize(("hidden", "candidates"), [(0, 100), (19, 100), (20, 120), (60, 120)])
+def test_a_sixth_of_the_candidates_is_looked_for_only_where_as_many_are_hidden(hidden, candidates):
+    shop = Shop(PLAIN, items=400)
+    retriever = Retriever(msgspec.structs.replace(PLAIN, slate=SlateSettings(candidates=120)), shop.index)
+    seen = shop.index.hash[shop.index.popular()[:hidden]]
+    found = retriever.find(context_of(shop.index, [], {}), seen)
+    assert len(found.rows) == candidates == len({*found.rows.tolist()})
+    assert not {*found.rows.tolist()} & {*shop.index.popular()[:hidden].tolist()}
+
+
 # As large as it may be.
 
 EVENTS, HISTORY = 40, 20

@@ -156,7 +156,7 @@ def test_restored_ranker_goes_on_as_if_nothing_had_happened():
 
 def test_what_is_asked_about_counts_as_proposed_only_where_it_was_among_the_candidates():
     index = shop()
-    retriever = Retriever(Behaviour(slate=SlateSettings(candidates=10, size=5)), index)
+    retriever = Retriever(Behaviour(slate=SlateSettings(candidates=12, size=5)), index)
     context = context_of(index, [Seen("i0", 1, 1.0)], {})
     found = retriever.find(context, None)
     assert len(found.rows) == 10 and found.proposed.all()
