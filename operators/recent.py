@@ -3,10 +3,10 @@ to do without: decode a state again, find again what would be served, or, in RAN
 """
 
 from collections import OrderedDict
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 MOST = 1000  # users
-MOST_SHOWN = 100_000  # items, of all that users were shown: some 18 MB
+MOST_SHOWN = 100_000  # items, of all that users were shown: some 25 MB with their ids
 
 Held = TypeVar("Held")
 
@@ -19,6 +19,17 @@ class Counted(Protocol):
 
 
 Items = TypeVar("Items", bound=Counted)
+
+
+class ListMark(NamedTuple):
+    """Which list an impression showed, beside its user and event id: an id that is forgotten may come again with other
+    items. The items are distinct, `releases` the index's, `ts` the impression's, `epoch` the user's.
+    """
+
+    releases: int
+    epoch: int
+    ts: int
+    items: tuple[str, ...]
 
 
 class Recent(Generic[Held]):

@@ -14,7 +14,7 @@ from riverrank.operators.candidates.retrieval import Candidates, Retriever
 from riverrank.operators.clicks.features import describe_list
 from riverrank.operators.clicks.model import ClickModel
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.recent import Recent, Shown
+from riverrank.operators.recent import ListMark, Recent, Shown
 from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.session.session import drawn
 from riverrank.operators.settings import Behaviour
@@ -224,7 +224,8 @@ class Ranker:
         """
         user_id = feedback.event.user_id
         for outcome in feedback.outcomes:
-            shown = self.shown.get(user_id, outcome.event_id, self.index.releases)
+            mark = ListMark(self.index.releases, feedback.epoch, outcome.ts, outcome.items)
+            shown = self.shown.get(user_id, outcome.event_id, mark)
             if shown is None:
                 continue
             self.shown.forget(user_id, outcome.event_id)
@@ -246,7 +247,8 @@ class Ranker:
         history = feedback.history.before(event.ts)
         described = describe_list(items, rows, logits, self.index, history, event.ts)
         shown = ShownList(context.segment, candidates, known, described)
-        self.shown.put(event.user_id, event.event_id, self.index.releases, shown)
+        mark = ListMark(self.index.releases, feedback.epoch, event.ts, items)
+        self.shown.put(event.user_id, event.event_id, mark, shown)
 
     def _state(self) -> RankerState:
         weights, losses, nets = zip(*(model.dump() for model in self.models), strict=True)

@@ -17,7 +17,7 @@ from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.prior import rating_before
 from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
-from riverrank.operators.recent import Shown
+from riverrank.operators.recent import ListMark, Shown
 from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
@@ -109,9 +109,10 @@ class Learning:
             taught = kept.items["row"][: kept.taught]
             attribution.forget(lesson.user.state, kept)  # the impression teaches the rest
         slate = self.slates.get(event.user_id, event.slate_id or "", self.index.releases)
-        shown = self._shown(tuple(dict.fromkeys(event.items or ())), lesson, event.ts, slate)
-        shown = shown._replace(taught=taught)
-        self.impressions.put(event.user_id, event.event_id, self.index.releases, shown)
+        items = tuple(dict.fromkeys(event.items or ()))
+        shown = self._shown(items, lesson, event.ts, slate)._replace(taught=taught)
+        mark = ListMark(self.index.releases, lesson.feedback.epoch, event.ts, items)
+        self.impressions.put(event.user_id, event.event_id, mark, shown)
 
     def forget(self, user_id: str) -> None:
         """Keep nothing of the user."""
@@ -235,7 +236,8 @@ class Learning:
         but for a user who has done nothing since.
         """
         user_id = lesson.feedback.event.user_id
-        held = self.impressions.get(user_id, outcome.event_id, self.index.releases)
+        mark = ListMark(self.index.releases, lesson.feedback.epoch, outcome.ts, outcome.items)
+        held = self.impressions.get(user_id, outcome.event_id, mark)
         if held is not None:
             self.impressions.forget(user_id, outcome.event_id)
             return held

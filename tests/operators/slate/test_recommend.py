@@ -2,10 +2,18 @@
 
 import msgspec
 import pytest
+from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.models.learner import Learners
 from riverrank.operators.recent import Recent
 from riverrank.operators.session.session import Session
-from riverrank.operators.settings import Behaviour, ExplorationSettings, LearnerSettings, SlateSettings
+from riverrank.operators.settings import (
+    Behaviour,
+    EmbeddingSettings,
+    ExplorationSettings,
+    HistorySettings,
+    LearnerSettings,
+    SlateSettings,
+)
 from riverrank.state.learners import decode_learner
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import Slate
@@ -221,3 +229,28 @@ def test_bytes_from_before_are_read_again():
         shop.recommend.served.forget("u")
         answered.append(shop.recommend.answer(again.feedback, users[2]))
     assert again.state == sessions[3] and answered[0] == answered[1] and answered[0].version == 3
+
+
+@pytest.mark.parametrize("again", [("i3", "i4", "i5"), ("i3", "i4"), ("i4",)])
+def test_an_id_that_was_forgotten_may_come_again_with_another_list(again):
+    """Each list then teaches what became of its own items, and what is not held in memory counts as it looks now."""
+    shop = Shop(msgspec.structs.replace(PLAIN, history=HistorySettings(event_ids=16), embedding=EmbeddingSettings()))
+    shop.crowd()
+    listed = []
+    for items in (("i1", "i2"), again):
+        shop.sent += 1
+        event = Event("x", "impression", "u", 1000 * shop.sent, items=items)
+        assert shop.pipeline.take(event, Arrival(0, shop.sent, 0, None)) is not None
+        listed.append(event)
+        for _ in range(20):
+            shop.send("u", "request")
+    shop.send("u", "click", "i4")
+    shop.predictions.clear()
+    steps = shop.pipeline.lessons.ranker.clicks.steps
+    shop.send("u", "request", ts=listed[-1].ts + PLAIN.impression.window + 1)
+    assert [(each.item_id, each.label) for each in shop.predictions] == [
+        ("i1", 0.0),
+        ("i2", 0.0),
+        *((item_id, float(item_id == "i4")) for item_id in again),
+    ]
+    assert shop.pipeline.lessons.ranker.clicks.steps == steps + 1  # of the list that it holds
