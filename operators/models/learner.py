@@ -236,10 +236,12 @@ class LinearLearner:
             if content_only:
                 differences[:, : self._dense] = 0.0
             intercept = self.intercept
-            self._river_steps(differences, preferred, weight)
-            self.intercept = intercept  # a difference has none
+            for difference in differences:
+                self.intercept = 0.0  # a difference has none
+                self._river_steps(difference[None], preferred, weight)
+            self.intercept = intercept
             return
-        rates, intercept_rates = self._rates(others)
+        rates, _ = self._rates(others)
         self._held = kernels.prefer(
             *inputs.arrays(),
             self._values,
@@ -247,13 +249,11 @@ class LinearLearner:
             self._held,
             self._by.settings.tokens,
             self._by.measured,
-            self.intercept,
             content_only,
             preferred,
             weight,
             self._by.clip,
             rates,
-            intercept_rates,
         )
         self.steps += others
 

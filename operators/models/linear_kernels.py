@@ -157,34 +157,54 @@ def vectors(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _move_to_end(tokens, coordinates, at, held):  # type: ignore[no-untyped-def]
+    """Make the token at `at` the last of those `held`, with its `coordinates`, float64 (k, room)."""
+    token = tokens[at]
+    for number in range(at, held - 1):
+        tokens[number] = tokens[number + 1]
+    tokens[held - 1] = token
+    for row in range(len(coordinates)):
+        value = coordinates[row, at]
+        for number in range(at, held - 1):
+            coordinates[row, number] = coordinates[row, number + 1]
+        coordinates[row, held - 1] = value
+
+
+@njit(cache=True)
 def meet(row, item_tokens, token_hashes, values, tokens, held, limit, measured):  # type: ignore[no-untyped-def]
-    """Give the tokens of the item of `row` a coordinate each, and where `limit` are held, in place of the one with the
-    smallest weight. How many are held now: 0.3 us where all are known.
+    """Give the tokens of the item of `row` a coordinate each, and where `limit` are held, in place of those with the
+    smallest weights that are not the item's own: a token that is new has none yet. How many are held now, the item's
+    own as the last: .5 us where all are known.
     """
-    dense = values.shape[1] - len(tokens)
-    for t in range(min(item_tokens.shape[1], limit)):
-        if item_tokens[row, t] < 0:
-            break
-        token = token_hashes[item_tokens[row, t]]
-        known = False
-        for number in range(held):
-            known = known or tokens[number] == token
-        if known:
-            continue
-        if held >= limit:
-            weakest = 0
-            for number in range(held):
-                if abs(values[0, dense + number]) < abs(values[0, dense + weakest]):
-                    weakest = number
-            for number in range(weakest, held - 1):
-                tokens[number] = tokens[number + 1]
-                values[:, dense + number] = values[:, dense + number + 1]
-            held -= 1
-        tokens[held] = token
-        values[:, dense + held] = 0.0
-        if measured:
-            values[1, dense + held] = PRIOR_PRECISION
-        held += 1
+    coordinates = values[:, values.shape[1] - len(tokens) :]
+    own = 0  # of the item, the last of those held
+    for known in (True, False):  # first those that are held, so that none is given up for another
+        for t in range(min(item_tokens.shape[1], limit)):
+            if item_tokens[row, t] < 0:
+                break
+            token = token_hashes[item_tokens[row, t]]
+            at = 0
+            while at < held and tokens[at] != token:
+                at += 1
+            if (at < held) != known:
+                continue
+            if known:
+                _move_to_end(tokens, coordinates, at, held)
+                own += 1
+                continue
+            if held >= limit:
+                weakest = 0
+                for number in range(held - own):
+                    if abs(coordinates[0, number]) < abs(coordinates[0, weakest]):
+                        weakest = number
+                _move_to_end(tokens, coordinates, weakest, held)
+                held -= 1
+            tokens[held] = token
+            coordinates[:, held] = 0.0
+            if measured:
+                coordinates[1, held] = PRIOR_PRECISION
+            held += 1
+            own += 1
     return held
 
 
@@ -269,16 +289,14 @@ def prefer(  # type: ignore[no-untyped-def]
     held,
     limit,
     measured,
-    intercept,
     content_only,
     preferred,
     weight,
     clip,
     rates,
-    intercept_rates,
 ):
     """A step for each of the candidates at `picks` but the first, on the difference between the first and it: whether
-    the first was `preferred` to it, or it to the first.
+    the first was `preferred` to it, or it to the first. A difference has no intercept.
 
     With `content_only` only tokens are coordinates. How many tokens are held now: 3 us for four others.
     """
@@ -290,8 +308,8 @@ def prefer(  # type: ignore[no-untyped-def]
         x[:, :dense] = 0.0
     for k in range(1, len(picks)):
         x[k] = x[0] - x[k]
-        rate, own_rate = rates[min(k, len(rates)) - 1], intercept_rates[min(k, len(intercept_rates)) - 1]
-        intercept = _step(x[k], values, dense + held, measured, intercept, preferred, weight, clip, rate, own_rate)
+        rate = rates[min(k, len(rates)) - 1]
+        _step(x[k], values, dense + held, measured, 0.0, preferred, weight, clip, rate, 0.0)
     return held
 
 

@@ -56,13 +56,32 @@ def test_contributions_add_up_to_the_logit():
     assert total == pytest.approx(learner.logits(inputs)[places], rel=1e-9)
 
 
-def test_content_weights_are_bounded_and_the_smallest_goes():
+def test_content_weights_are_bounded_and_the_smallest_go_but_those_of_the_item_at_hand():
     inputs = inputs_of(shop())
-    learner = Learners(LearnerSettings(tokens=2, rate=0.5)).of(LearnerState())
-    for place in range(12):
+    learner = Learners(LearnerSettings(tokens=5, rate=0.5)).of(LearnerState())
+
+    def of(place: int) -> set[int]:
+        return {*inputs.index.token_hashes[inputs.tokens[place][inputs.tokens[place] >= 0]].tolist()}
+
+    for _ in range(50):
+        learner.learn(inputs, 0, True, 1.0)
+    for place in range(1, 12):
         learner.learn(inputs, place, True, 1.0)
-    assert len(learner.tokens) == 2
-    assert len(learner.weights) == DENSE + 2
+        assert len(of(place)) == 2 and of(place) <= {*learner.tokens.tolist()}  # however little is known of them yet
+        assert of(0) <= {*learner.tokens.tolist()}
+        assert len(learner.tokens) <= 5 and len(learner.weights) == DENSE + len(learner.tokens)
+
+
+@pytest.mark.parametrize("optimizer", ["optim.SGD", "optim.Adam"])
+def test_a_preference_teaches_the_same_however_rarely_the_user_clicks(optimizer):
+    inputs, learned = inputs_of(shop()), []
+    for intercept in (0.0, -3.0):
+        learner = Learners(LearnerSettings(optimizer=optimizer)).of(LearnerState())
+        learner.intercept = intercept
+        learner.prefer(inputs.pick([3, 9, 4]), 1.0, content_only=False)
+        assert learner.intercept == intercept
+        learned.append(learner.weights.tolist())
+    assert learned[0] == learned[1]
 
 
 INPUTS = inputs_of(shop())
@@ -116,7 +135,7 @@ SETTINGS = [
 @pytest.mark.parametrize("falling", [False, True])
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_a_learner_of_candidates_equals_rivers_own_class(settings, falling):
-    """Their tokens with them, and with every other step on a difference of two, whose intercept does not count."""
+    """Their tokens with them, and with every other step on a difference of two, which has no intercept."""
     learners = Learners(LearnerSettings(rate=0.1, tokens=1000, **settings))
     if falling:
         learners.prototype.optimizer.lr = optim.schedulers.InverseScaling(0.1)
@@ -139,7 +158,7 @@ def test_a_learner_of_candidates_equals_rivers_own_class(settings, falling):
         if step % 2 and first != second:
             meet(first)
             a, b = named(first), named(second)
-            intercept = river.intercept
+            intercept, river.intercept = river.intercept, 0.0  # a difference has none
             river.learn_one({name: a[name] - b[name] for name in a}, True, weight)
             river.intercept = intercept
             learner.prefer(inputs.pick([first, second]), weight, content_only=False)

@@ -117,12 +117,14 @@ def met(m: Made, pick: int, limit: int) -> tuple[dict[int, float], dict[int, flo
     """The tokens that are held, in their order, with weight and precision, once those of the item are met."""
     size = 1 + m.features.shape[1]
     weights, precision = (dict(zip(m.known(), m.weights(row)[size:].tolist(), strict=True)) for row in (0, 1))
-    for token in m.hashes(pick)[:limit]:
-        if token not in weights:
-            if len(weights) >= limit:
-                weakest = min(weights, key=lambda held: abs(weights[held]))
-                del weights[weakest], precision[weakest]
-            weights[token], precision[token] = 0.0, kernels.PRIOR_PRECISION
+    own = m.hashes(pick)[:limit]
+    for token in sorted(own, key=lambda token: token not in weights):
+        if token not in weights and len(weights) >= limit:
+            weakest = min((held for held in weights if held not in own), key=lambda held: abs(weights[held]))
+            del weights[weakest], precision[weakest]
+        weights[token] = weights.pop(token, 0.0)  # the last now
+        precision[token] = precision.pop(token, kernels.PRIOR_PRECISION)
+    assert {*own} <= {*weights}
     return weights, precision
 
 
@@ -164,14 +166,14 @@ def test_preferring_steps_on_differences(m: Made, content_only: bool, preferred:
     limit, size = len(m.tokens), 1 + m.features.shape[1]
     held = met(m, int(m.picks[0]), limit)
     weights, precision = (np.concatenate([m.values[row, :size], list(held[row].values())]) for row in (0, 1))
-    x, intercept = m.vectors(list(held[0])), -0.5
+    x = m.vectors(list(held[0]))
     for other in x[1:]:
         difference = x[0] - other
         if content_only:
             difference[:size] = 0.0
-        intercept = step(weights, precision, intercept, difference, preferred, w)
-    state = m.values, m.tokens, m.held, limit, True, -0.5
-    count = kernels.prefer(*m.inputs, *state, content_only, preferred, w, 0.4, *RATES)
+        step(weights, precision, 0.0, difference, preferred, w)  # how often the user clicks at all is in both of a pair
+    state = m.values, m.tokens, m.held, limit, True
+    count = kernels.prefer(*m.inputs, *state, content_only, preferred, w, 0.4, RATES[0])
     assert m.tokens[:count].tolist() == list(held[0])
     assert m.values[0, : len(weights)] == pytest.approx(weights, abs=1e-12)
     assert m.values[1, : len(precision)] == pytest.approx(precision, abs=1e-12)
@@ -187,7 +189,7 @@ def test_each_step_has_its_own_rate() -> None:
     kernels.learn(*inputs, *state, np.ones(3, np.bool_), 1.0, 10.0, rates, never, np.zeros(1))
     assert values[0] == pytest.approx([0.0, 0.5, 0.05, 0.005])
     values[:] = 0.0
-    kernels.prefer(*inputs, *state, False, True, 1.0, 10.0, rates[:2], never)
+    kernels.prefer(*inputs, *state[:-1], False, True, 1.0, 10.0, rates[:2])
     assert values[0, 2] == -0.5 and 0.0 > values[0, 3] > -0.05
 
 
