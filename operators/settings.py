@@ -188,7 +188,10 @@ class LearnerSettings(Section):
         "linear_model.LogisticRegression"
     )
     optimizer: Annotated[str, Meta(description="River class of its optimiser, below the package river")] = "optim.SGD"
-    rate: Annotated[float, Meta(ge=0.0, le=10.0, description="learning rate; 0 learns nothing of any user")] = 0.02
+    rate: Annotated[
+        float,
+        Meta(ge=0.0, le=10.0, description="learning rate of a user's weights; with 0 their order is the ranker's"),
+    ] = 0.02
     parameters: Annotated[dict[str, Any], Meta(description="further parameters of the class, by name")] = {}
     negatives: Annotated[Count, Meta(description="sampled negatives for each positive feedback")] = 4
     tokens: Annotated[int, Meta(ge=0, le=1000, description="content weights kept of a user")] = 32

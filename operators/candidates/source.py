@@ -73,6 +73,8 @@ class Source:
             raise ValueError(f"source {self.name}: scores that are described come last")
         if self.reaches and self.describes is (n == len(self.scores)):
             raise ValueError(f"source {self.name}: reaches, so it describes where some scores are described, else not")
+        if (self.ranks or self.proposing) and not self.quota:
+            raise ValueError(f"source {self.name}: proposes nothing without a quota")
         for score in self.scores:
             if score.plain and score.relative:
                 raise ValueError(f"score {score.name}: a plain one has no share that could be told")

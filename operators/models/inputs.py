@@ -79,6 +79,8 @@ def few(picks, position, draws):  # type: ignore[no-untyped-def]
     (n,) as shares of 2 ** 32, fall on, each once, in order: int64 (up to 1 + n,).
     """
     others = len(picks) - (position >= 0)
+    if not others:
+        draws = draws[:0]
     drawn = np.sort((draws.astype(np.int64) * others) >> 32)
     chosen, n = np.empty(1 + len(drawn), np.int64), 1
     chosen[0] = picks[position] if position >= 0 else -1

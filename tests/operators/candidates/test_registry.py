@@ -88,6 +88,13 @@ def test_scores_that_contradict_each_other_or_what_their_source_does_are_refused
             feature_space((toy,))
 
 
+@TOYS
+def test_a_source_that_would_propose_nothing_for_want_of_a_quota_is_refused(toy, monkeypatch):
+    monkeypatch.setattr(type(toy), "quota", 0.0)
+    with pytest.raises(ValueError, match=r"^source toy: proposes nothing without a quota$"):
+        feature_space((toy,))
+
+
 @pytest.mark.parametrize("toy", [Toy(), ReachingToy(), OnlyReachingToy()], ids=["ranks", "reaches", "only reaches"])
 def test_what_a_source_gives_to_what_it_reaches_and_what_proposes_are_told_by_its_scores(toy):
     plain, quiet, described = Score("plain", plain=True), Score("quiet", proposes=False), Score("told", described=True)

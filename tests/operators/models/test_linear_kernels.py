@@ -218,7 +218,7 @@ def test_rounding_off_leaves_what_is_read_again(m: Made, measured: bool) -> None
 def test_a_few_others_are_those_that_draws_fall_on(c: int, position: int, draws: list[int]) -> None:
     position, picks = min(position, c - 1), np.arange(100, 100 + c)
     others = [pick for k, pick in enumerate(picks.tolist()) if k != position]
-    if others:
-        chosen = few(picks, position, np.frombuffer(np.array(draws, "<u4").tobytes(), "<u4")).tolist()
-        assert chosen[0] == (picks[position] if position >= 0 else -1)
-        assert chosen[1:] == [others[k] for k in sorted({draw * len(others) >> 32 for draw in draws})]
+    chosen = few(picks, position, np.frombuffer(np.array(draws, "<u4").tobytes(), "<u4")).tolist()
+    assert chosen[0] == (picks[position] if position >= 0 else -1)
+    drawn = sorted({draw * len(others) >> 32 for draw in draws}) if others else []
+    assert chosen[1:] == [others[k] for k in drawn]
