@@ -35,9 +35,9 @@ class Query:
         """
         index = self.index
         self.context = context
-        self.limit = limit_for(self._most, 0 if seen is None else len(seen))
         self.memo.clear()
-        self.allowed.begin(servable_for(context, index), index.hash, seen)
+        hidden = self.allowed.begin(servable_for(context, index), index.hash, seen)
+        self.limit = limit_for(self._most, hidden)
         self.reached.fit(index.table.capacity, 0)
 
     def popular(self) -> np.ndarray:

@@ -27,12 +27,14 @@ class Allowed:
         """The arguments of `is_allowed` that follow the row."""
         return self.servable, self.marks, self.table, self.mask
 
-    def begin(self, servable: np.ndarray, marks: np.ndarray, seen: np.ndarray | None) -> None:
-        """Allow the rows that are `servable`, bool, and whose hash in `marks`, uint32, is not in `seen`, uint32."""
+    def begin(self, servable: np.ndarray, marks: np.ndarray, seen: np.ndarray | None) -> int:
+        """Allow the rows that are `servable`, bool, and whose hash in `marks`, uint32, is not in `seen`, uint32; how
+        many distinct ones those are.
+        """
         self.servable, self.marks = servable, marks
         if seen is None or not len(seen):
             self.mask, self.table[0] = 0, EMPTY
-            return
+            return 0
         if seen.flags.writeable:  # numba compiles for arrays that may be written to and for others: here one of them
             seen = seen.view()
             seen.flags.writeable = False
@@ -40,19 +42,24 @@ class Allowed:
         if len(self.table) < size:
             self.table = np.full(size, EMPTY, np.int64)
         self.mask = size - 1
-        fill_table(self.table, self.mask, seen)
+        return int(fill_table(self.table, self.mask, seen))
 
 
 @njit(cache=True)
 def fill_table(table, mask, seen):  # type: ignore[no-untyped-def]
-    """Put the hashes `seen`, uint32, into the first `mask` + 1 places of `table`. About 3 ns each."""
+    """Put the hashes `seen`, uint32, into the first `mask` + 1 places of `table`; how many are distinct. About 3 ns
+    each.
+    """
     table[: mask + 1] = EMPTY
+    distinct = 0
     for k in range(len(seen)):
         mark = np.int64(seen[k])
         place = mark & mask
         while table[place] != EMPTY and table[place] != mark:
             place = (place + 1) & mask
+        distinct += table[place] == EMPTY
         table[place] = mark
+    return distinct
 
 
 @njit(cache=True)

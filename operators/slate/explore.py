@@ -72,7 +72,7 @@ def explore(
     >>> explore(np.array([3.0, 2.0, 1.0]), "epsilon", 0.3, np.array([0.1, 0.9])).propensity.round(3).tolist()
     [0.8, 0.15]
     """
-    if rate <= 0.0 or kind == "epsilon":
+    if rate <= 0.0 or kind == "epsilon" or not len(values):
         return Drawn(*epsilon(len(values), rate, draws, *caps))
     if kind == "softmax":
         return Drawn(*softmax(values, rate / max(1.0 - rate, 1e-9), draws, *caps))

@@ -9,7 +9,7 @@ from ..reached import slot_of
 from ..source import Score, Source
 
 RECENCY = 0.9  # weight of an interaction beside the next newer one
-_RECENCIES = (RECENCY ** np.arange(MOST_HISTORY)).astype(np.float32)
+_RECENCIES = (RECENCY ** np.arange(1 + MOST_HISTORY)).astype(np.float32)  # of a history and what came after it
 
 
 class Repeat(Source):

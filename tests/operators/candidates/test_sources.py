@@ -29,7 +29,7 @@ from riverrank.operators.candidates.sources import (
     sessions,
 )
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.settings import Behaviour
+from riverrank.operators.settings import MOST_HISTORY, Behaviour
 from riverrank.operators.signals.sessions import MOST_GIVEN, Sessions, neighbours_of
 from riverrank.state.item_tables import AFTER, BEFORE, NEGATIVES, POSITIVES
 
@@ -114,6 +114,15 @@ def test_a_repeat_counts_the_more_the_newer_and_the_oftener(again):
         expected[row] = [share + 0.9**k, lately, often + 1.0, last]
     assert reached.rows[: reached.n].tolist() == list(expected)
     assert reached.scores[: reached.n].tolist() == [[0.0, *map(pytest.approx, given)] for given in expected.values()]
+
+
+def test_a_history_as_long_as_may_be_and_what_came_after_it_have_their_recencies():
+    query = Query(ItemIndex(Behaviour()), 120, 5)
+    again = np.zeros(1 + MOST_HISTORY, np.int32)
+    query.begin(Context(np.zeros(0, np.int32), np.zeros(0, np.float32), {}, (), again), None)
+    repeat.Repeat().reach(query, 1)
+    assert query.reached.scores[0, [1, 3]].tolist() == pytest.approx([10.0, 501.0], rel=1e-5)
+    assert len(repeat._RECENCIES) == len(again)
 
 
 @given(HISTORY, st.lists(st.tuples(st.integers(1, 4), ROW), max_size=20), COUNTS)

@@ -98,6 +98,14 @@ def test_slates_are_those_of_a_plain_reading(seed, rate, kind, cap):
     assert drawn.propensity == pytest.approx(plain.propensity, rel=1e-9, abs=1e-15)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_nothing_nothing_is_drawn(kind):
+    """As where all that may be served is pinned."""
+    nothing = np.zeros(0)
+    drawn = explore(nothing, kind, 0.5, np.random.default_rng(1).random(12), deviations=lambda: nothing)
+    assert [len(each) for each in drawn] == [0, 0, 0]
+
+
 @pytest.mark.parametrize("cap", [0, 1])
 @pytest.mark.parametrize("kind", KINDS)
 def test_propensities_are_the_frequencies(kind, cap):

@@ -11,7 +11,8 @@ from riverrank.jobs.config.schema import parse
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.catalogue.tokens import MAX_TOKENS, token_of
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.settings import Behaviour, RulesSettings
+from riverrank.operators.models.learner import LinearLearner
+from riverrank.operators.settings import Behaviour, ExplorationSettings, RulesSettings
 from riverrank.operators.slate.rules import Rules, add_amounts, categories, pin, strongest_token
 from riverrank.state.learners import decode_learner, encode_learner
 from riverrank.state.messages import CatalogueUpdate
@@ -140,7 +141,7 @@ def test_a_pin_that_nothing_has_pins_nothing():
     assert ids(shop(pin=("campaign=none",)).send("u", "click", "i1")) == ids(shop().send("u", "click", "i1"))
 
 
-def test_rules_teach_nothing():
+def test_rules_teach_nothing_by_themselves():
     """After the same clicks, what is kept of a user but for slates is the same to the byte with rules and without."""
     states = []
     for rules in ({}, {"pin": ("brand=b1",), "boost": {"brand=b2": 3.0}, "bury": {"category=c1": 1.0}}):
@@ -148,9 +149,33 @@ def test_rules_teach_nothing():
         for k in (1, 8, 15, 22):
             made.send("u", "click", f"i{k}")
         state = decode_learner(made.users["u"])
+        assert state.memory["n_iterations"] > 0
         state.slates = b""
         states.append(encode_learner(state))
-    assert states[0] == states[1] is not None
+    assert states[0] == states[1]
+
+
+def test_a_pin_that_was_shown_and_passed_over_is_learned_from_as_any_other(monkeypatch):
+    """Where a click names its slate, what stood above it was passed over, whoever put it there."""
+    made, taught, prefer = shop(pin=("brand=b3",)), [], LinearLearner.prefer
+    slate = made.send("u", "click", "i1")
+
+    def noted(self, inputs, *args, **named):
+        taught.append([inputs.index.table.ids[row] for row in inputs.rows[inputs.picks].tolist()])
+        prefer(self, inputs, *args, **named)
+
+    monkeypatch.setattr(LinearLearner, "prefer", noted)
+    made.send("u", "click", slate.items[1].item_id, slate_id=slate.slate_id)
+    assert of_brand(slate, 3)[0] == slate.items[0].rank
+    assert taught[0] == [slate.items[1].item_id, slate.items[0].item_id]
+
+
+def test_where_all_that_may_be_served_is_pinned_nothing_is_left_to_explore():
+    for kind in ("epsilon", "softmax", "thompson"):
+        behaviour = msgspec.structs.replace(PLAIN, exploration=ExplorationSettings(kind, rate=0.5))
+        made = Shop(msgspec.structs.replace(behaviour, rules=RulesSettings(pin=("brand=b0",))), items=1)
+        slate = made.send("u", "request")
+        assert [(slot.item_id, slot.propensity) for slot in slate.items] == [("i0", 1.0)]
 
 
 @pytest.mark.parametrize(
