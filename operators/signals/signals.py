@@ -70,7 +70,7 @@ class Signals:
         self._changes = Changes(self.table)
         self._cohorts: set[str] = set()  # names of those in the table, or in the step that is to be taken
         self._most_cohorts = max(MAX_MEMBERS, self.settings.items // COHORTS)
-        self._gone: list[str] = []  # cohorts that were given up since the last update
+        self._gone: dict[str, None] = {}  # cohorts that were given up since the last update, each once, in order
         self._taken: list[tuple[int, int]] = []  # keys of users and the row that each took, -1: is erased
         self._block: list[Feedback] = []  # not yet in the table
         self._pending = 0  # feedbacks since the last update
@@ -222,7 +222,7 @@ class Signals:
             whole=packed.whole.tobytes(),
             gone=tuple(self._gone),
         )
-        self._gone = []
+        self._gone = {}
         self._pending = self._newest = 0
         self._taken = []
         if self.journal is not None and self._compact and self._is_worth_dumping(self.journal.length):
@@ -269,7 +269,7 @@ class Signals:
             names = [table.ids[row] for row in gone.tolist()]
             table.release_cohorts(gone)
             self._changes.drop(gone)
-            self._gone += names
+            self._gone |= dict.fromkeys(names)
             held.difference_update(names)
         held.update(members)
 

@@ -142,6 +142,22 @@ def test_a_cohort_that_comes_back_begins_anew_in_the_index_too():
     assert [index.table.ids[other] for other in index.table.neighbours[row] if other >= 0] == ["i23"]
 
 
+def test_a_cohort_that_is_given_up_again_before_the_index_hears_of_it_is_given_up_once():
+    """It stopped the job: the index gave its row up twice."""
+    behaviour = Behaviour(signals=SignalSettings(neighbours=8, items=1))
+    signals, index = Signals(behaviour, 0), ItemIndex(behaviour)
+    for k, value in enumerate(4 * "abcdefghijklmn"):
+        signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{k}"), 1.0, (), attributes={"a": value}))
+        if k == 10:
+            send(signals, index)
+    signals.settle()
+    (update,) = signals.flush()
+    assert sorted(decode_update(update).gone) == [f"{COHORT}a={value}" for value in "abcdefghijklmn"]
+    index.apply(decode_update(update))
+    assert cohorts_of(index.table) == [f"{COHORT}a={value}" for value in "cdefghijklmn"] == cohorts_of(signals.table)
+    assert same(*(lists_of(table, cohorts_of(table)) for table in (index.table, signals.table)))
+
+
 def test_a_shard_holds_no_cohort_of_another():
     behaviour = Behaviour(signals=SignalSettings(neighbours=8, shards=3))
     shards = [Signals(behaviour, shard) for shard in range(3)]
