@@ -235,11 +235,7 @@ class LinearLearner:
             differences = x[0] - x[1:]
             if content_only:
                 differences[:, : self._dense] = 0.0
-            intercept = self.intercept
-            for difference in differences:
-                self.intercept = 0.0  # a difference has none
-                self._river_steps(difference[None], preferred, weight)
-            self.intercept = intercept
+            self._river_steps(differences, preferred, weight, of_differences=True)
             return
         rates, _ = self._rates(others)
         self._held = kernels.prefer(
@@ -315,13 +311,17 @@ class LinearLearner:
     def _vectors(self, inputs: Inputs) -> np.ndarray:
         return kernels.vectors(*inputs.arrays(), self._tokens, self._held)
 
-    def _river_steps(self, vectors: np.ndarray, label: bool, weight: float) -> None:
-        """A step of River's optimiser on each of `vectors`, float64 (n, D + room), all of the same label."""
+    def _river_steps(self, vectors: np.ndarray, label: bool, weight: float, *, of_differences: bool = False) -> None:
+        """A step of River's optimiser on each of `vectors`, float64 (n, D + room), all of the same label. A difference
+        has no intercept, and leaves the learner's as it is.
+        """
         by = self._by
         rows = range(1 + by.measured, len(self._values))
         model = Linear(by.prototype.clone(), self._values[0].copy(), self.intercept)
         model.recall(self.steps, dict(zip(by.arrays, self._values[rows.start :], strict=True)))
         for x in vectors:
+            if of_differences:
+                model.intercept = 0.0
             if by.measured:
                 p = probability(float(x @ model.weights) + model.intercept)
                 self._values[1] += weight * p * (1.0 - p) * x * x
@@ -329,7 +329,9 @@ class LinearLearner:
         self._values[0] = model.weights
         for row, name in zip(rows, by.arrays, strict=True):
             self._values[row] = getattr(model.optimizer, name)
-        self.intercept, self.steps = float(model.intercept), model.optimizer.n_iterations
+        self.steps = model.optimizer.n_iterations
+        if not of_differences:
+            self.intercept = float(model.intercept)
 
 
 def _kept(state: LearnerState) -> set[str]:

@@ -193,11 +193,7 @@ def meet(row, item_tokens, token_hashes, values, tokens, held, limit, measured):
                 own += 1
                 continue
             if held >= limit:
-                weakest = 0
-                for number in range(held - own):
-                    if abs(coordinates[0, number]) < abs(coordinates[0, weakest]):
-                        weakest = number
-                _move_to_end(tokens, coordinates, weakest, held)
+                _move_to_end(tokens, coordinates, np.argmin(np.abs(coordinates[0, : held - own])), held)
                 held -= 1
             tokens[held] = token
             coordinates[:, held] = 0.0

@@ -239,7 +239,7 @@ class Ranker:
     def _show(self, feedback: Feedback) -> None:
         """Keep what the items of an impression look like now, for when it is resolved."""
         event = feedback.event
-        items = tuple(dict.fromkeys(event.items or ()))
+        items = event.shown
         rows = self.index.table.rows.find(items)
         known, logits = rows >= 0, np.zeros(len(rows))
         context, candidates = self.retriever.find_shown(rows[known], event.ts, feedback)

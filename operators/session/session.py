@@ -256,8 +256,7 @@ class Session:
         """Let an impression wait, with what came before it and answers it. Where there are too many, the oldest is
         closed, and nothing is learned from it.
         """
-        items = tuple(dict.fromkeys(event.items or ()))
-        impression = OpenImpression(event.event_id, event.ts, items, event.slate_id, arrived=now)
+        impression = OpenImpression(event.event_id, event.ts, event.shown, event.slate_id, arrived=now)
         window, marks = self.behaviour.impression.window, session.marks
         for back, seen in enumerate(reversed(session.history.since(event.ts)), 1):
             marked = marks[-4 * back :][:4] if 4 * back <= len(marks) else NO_MARK

@@ -109,7 +109,7 @@ class Learning:
             taught = kept.items["row"][: kept.taught]
             attribution.forget(lesson.user.state, kept)  # the impression teaches the rest
         slate = self.slates.get(event.user_id, event.slate_id or "", self.index.releases)
-        items = tuple(dict.fromkeys(event.items or ()))
+        items = event.shown
         shown = self._shown(items, lesson, event.ts, slate)._replace(taught=taught)
         mark = ListMark(self.index.releases, lesson.feedback.epoch, event.ts, items)
         self.impressions.put(event.user_id, event.event_id, mark, shown)

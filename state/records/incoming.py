@@ -50,6 +50,11 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
         dict[str, Any] | None, _means("what a `profile` states: names, and a value or a list of values; 8 KB as JSON")
     ] = None
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """What was shown, each item once, at its first place."""
+        return tuple(dict.fromkeys(self.items or ()))
+
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     """One record of the `items` stream: an item as it is from `ts` on. The newest `ts` of an item wins, whatever the

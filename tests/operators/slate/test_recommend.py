@@ -236,18 +236,16 @@ def test_an_id_that_was_forgotten_may_come_again_with_another_list(again):
     """Each list then teaches what became of its own items, and what is not held in memory counts as it looks now."""
     shop = Shop(msgspec.structs.replace(PLAIN, history=HistorySettings(event_ids=16), embedding=EmbeddingSettings()))
     shop.crowd()
-    listed = []
     for items in (("i1", "i2"), again):
         shop.sent += 1
         event = Event("x", "impression", "u", 1000 * shop.sent, items=items)
         assert shop.pipeline.take(event, Arrival(0, shop.sent, 0, None)) is not None
-        listed.append(event)
         for _ in range(20):
             shop.send("u", "request")
     shop.send("u", "click", "i4")
     shop.predictions.clear()
     steps = shop.pipeline.lessons.ranker.clicks.steps
-    shop.send("u", "request", ts=listed[-1].ts + PLAIN.impression.window + 1)
+    shop.send("u", "request", ts=event.ts + PLAIN.impression.window + 1)
     assert [(each.item_id, each.label) for each in shop.predictions] == [
         ("i1", 0.0),
         ("i2", 0.0),
