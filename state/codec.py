@@ -66,7 +66,11 @@ class Layout(Generic[Stored]):
         try:
             return self._newest(raw)
         except msgspec.ValidationError as fault:  # of another layout, or with other fields than it says
-            return self._newest(_encode(self._upgraded(raw, fault)))
+            fields = self._upgraded(raw, fault)
+        except msgspec.DecodeError as fault:
+            raise ValueError(f"{self.name}: {fault}") from fault
+        try:
+            return self._newest(_encode(fields))
         except msgspec.DecodeError as fault:
             raise ValueError(f"{self.name}: {fault}") from fault
 
@@ -92,5 +96,8 @@ class Layout(Generic[Stored]):
                 "start without this savepoint"
             ) from fault
         for older in range(layout, self.version):
-            fields = self.upgrades[older](fields)
+            try:
+                fields = self.upgrades[older](fields)
+            except (TypeError, ValueError, LookupError, AttributeError) as broken:
+                raise ValueError(f"{self.name} of layout {layout}: broken: {broken}") from broken
         return [self.version, *fields]

@@ -77,12 +77,16 @@ class Journal:
         self._grown += len(record)
         return self.length >= self.limit or self._grown >= max(LEAST_BYTES, self._base // SHARE)
 
-    def compact(self, changed: Mapping[str, bytes], log: Iterable[bytes] = ()) -> None:
-        """Replace the log by the base entries that its records changed, and by the records of `log`."""
+    def put(self, changed: Mapping[str, bytes]) -> None:
+        """Write base entries, and leave the log as it is."""
         for key, value in changed.items():
             self.entries.put(key, value)
             self._base += len(value) - self._sizes.get(key, 0)
             self._sizes[key] = len(value)
+
+    def compact(self, changed: Mapping[str, bytes], log: Iterable[bytes] = ()) -> None:
+        """Replace the log by the base entries that its records changed, and by the records of `log`."""
+        self.put(changed)
         for number in range(self.next - self.length, self.next):
             self.entries.remove(f"{LOG}{number:016x}")
         self.length = 0

@@ -56,8 +56,8 @@ class ClickState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RankerState(msgspec.Struct, array_like=True, tag=3):
-    """Layout 3. `version` counts the feedbacks learned from, `reward` is the usual one of those above 0, `bias` makes
-    logits those of clicks on shown items.
+    """Layout 3. `version` counts the feedbacks learned from, `rewarded` those above 0, of which `reward` is the usual
+    one; `bias` makes logits those of clicks on shown items.
 
     For each segment of users and each of the linear models, which are known by their `rates`, there is a number in
     `losses`, float64 (segments, rates), and one for each of the features, by `names`, in `weights`, float64 (segments,
@@ -75,6 +75,7 @@ class RankerState(msgspec.Struct, array_like=True, tag=3):
     net_losses: bytes = b""
     nets: tuple[NetState, ...] = ()
     clicks: ClickState = ClickState()
+    rewarded: int = 0
 
 
 def _ranker_named(fields: Fields) -> Fields:

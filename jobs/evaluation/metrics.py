@@ -188,7 +188,8 @@ def paired(one: np.ndarray, other: np.ndarray, users: np.ndarray) -> Difference:
     sums = np.bincount(users, gaps - mean)
     clusters = int(np.count_nonzero(np.bincount(users)))
     correction = clusters / (clusters - 1) if clusters > 1 else 1.0
-    return Difference(round(mean, 6), round(float(np.sqrt(correction * (sums @ sums))) / n, 6))
+    error = float(np.sqrt(correction * (sums @ sums))) / n
+    return Difference(round(mean, 6) + 0.0, round(error, 6))  # not -0.0
 
 
 class Shown:

@@ -143,10 +143,15 @@ def _costs(costs: Costs) -> str:
 
 
 def _difference(difference: Difference) -> tuple[str, str]:
-    """Mean and error, and how many errors it is; dashes where it never differs."""
-    if not difference.error:
-        return "-", "-"
-    return f"{difference.mean:+.4f} ± {difference.error:.4f}", f"{difference.errors:+.1f}"
+    """Mean and error, and how many errors it is; dashes where it never differs, and of one user there is no error.
+
+    >>> _difference(Difference(-0.00001, 0.002)), _difference(Difference(0.5, 0.0)), _difference(Difference(0.0, 0.0))
+    (('+0.0000 ± 0.0020', '+0.0'), ('+0.5000', '-'), ('-', '-'))
+    """
+    mean, error = difference.mean, difference.error
+    if not error:
+        return f"{mean:+.4f}" if mean else "-", "-"
+    return f"{mean:+z.4f} ± {error:.4f}", f"{difference.errors:+z.1f}"
 
 
 def sparkline(values: Sequence[float], highest: float) -> str:

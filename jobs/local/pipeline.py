@@ -13,6 +13,7 @@ from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.flink.arrivals import Arrival, event_of, item_of, wall_ms
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ranker import Ranker
+from riverrank.operators.models.weights import SHARD
 from riverrank.operators.session.session import Accepted, Session
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
@@ -107,7 +108,7 @@ class Lessons:
         self.ranker.embedding.settle()
         for learner in self.learners:
             yield from self._applied(learner.updates())
-        while (moved := self.ranker.embedding.moved(self.ranker.shard)) is not None:
+        while (moved := self.ranker.embedding.moved(SHARD)) is not None:
             yield from self._applied([moved])
 
     def _applied(self, updates: Sequence[Update]) -> Sequence[Update]:

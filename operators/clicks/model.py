@@ -29,13 +29,12 @@ class ClickWeights(NamedTuple):
     intercept: float = 0.0
 
     @classmethod
-    def of(cls, told: Sequence[tuple[tuple[str, ...], bytes]]) -> "ClickWeights":
-        """The mean of what shards told, names and values, where they told something; of an unknown one the prior."""
-        values = [named(names, raw) for names, raw in told if len(raw) == 8 * (len(names) + 2) and names]
-        if not values:
+    def of(cls, names: tuple[str, ...] = (), raw: bytes = b"") -> "ClickWeights":
+        """What a model published, names and values; of a feature that it does not know the prior."""
+        if not names or len(raw) != 8 * (len(names) + 2):
             return cls(PRIOR)
-        mean = np.mean(values, axis=0)
-        return cls(mean[:-2], float(mean[-2]), float(mean[-1]))
+        values = named(names, raw)
+        return cls(values[:-2], float(values[-2]), float(values[-1]))
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """The logits of clicks on the items of a list, from their `features`, float32 (n, d): float64 (n,)."""

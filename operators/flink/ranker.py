@@ -58,5 +58,5 @@ class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
     def _restored(self, ctx: Any) -> Ranker:
         if self.ranker is None:
             journal = Journal(self.entries)
-            self.ranker = self.Logic.restore(self.behaviour, self.index.read(ctx), int(ONE_SHARD), journal)
+            self.ranker = self.Logic.restore(self.behaviour, self.index.read(ctx), journal)
         return self.ranker

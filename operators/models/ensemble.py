@@ -76,9 +76,11 @@ class Ensemble:
         self._publish()
         return self._mean()
 
-    def dump(self) -> tuple[np.ndarray, np.ndarray, NetState]:
-        """The weights of the linear models, float64 (len(RATE_MULTIPLIERS), d), all losses, and the net."""
-        return self.weights.copy(), self.losses.copy(), self.net.dump()
+    def dump(self, *, alone: bool = False) -> tuple[np.ndarray, np.ndarray, NetState]:
+        """The weights of the linear models, float64 (len(RATE_MULTIPLIERS), d), all losses, and the net, which may be
+        `alone`, without the choices that it keeps.
+        """
+        return self.weights.copy(), self.losses.copy(), self.net.dump(alone=alone)
 
     def load(self, weights: np.ndarray, losses: np.ndarray, net: NetState | None, was: np.ndarray) -> None:
         """Put back what `dump` gave: without a net and its loss, which is the last, that begins anew. `was` int64 (d,)

@@ -111,7 +111,8 @@ class LinearLearner:
         self._held = len(state.tokens) // 4
         self._dense = 1 + len(made_by.names)
         # Rows: weights, precision where it is measured, then the optimiser's arrays.
-        room = max(made_by.settings.tokens, self._held)
+        most = made_by.settings.tokens
+        room = max(most, self._held)
         self._values = np.zeros((1 + made_by.measured + len(made_by.arrays), self._dense + room))
         self._tokens = np.zeros(room, _MARK)
         if made_by.measured:
@@ -119,6 +120,15 @@ class LinearLearner:
         self._values[0, 0] = 1.0
         if state.weights:
             self._load(state)
+        if self._held > most:  # the setting was lowered
+            self._shrink(most)
+
+    def _shrink(self, most: int) -> None:
+        """Keep `most` tokens, those of the greatest weights, in their order."""
+        of_tokens = np.abs(self._values[0, self._dense : self._dense + self._held])
+        kept = np.sort(np.argsort(-of_tokens, kind="stable")[:most])
+        self._values = np.hstack((self._values[:, : self._dense], self._values[:, self._dense + kept]))
+        self._tokens, self._held, self._changed = self._tokens[kept], most, True
 
     def _load(self, state: LearnerState) -> None:
         by, held = self._by, self._held

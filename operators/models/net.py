@@ -78,23 +78,27 @@ class Net:
         self.count += 1
         return float(loss)
 
-    def dump(self) -> NetState:
-        """All of it."""
+    def dump(self, *, alone: bool = False) -> NetState:
+        """All of it, or it `alone`, without the choices that it keeps."""
         arrays, n = self.arrays, min(self.count, KEPT)
         held = np.stack(arrays[:3]).astype("<f4").tobytes()
+        if alone:
+            return NetState(self.steps, 0, held, b"", b"")
         kept, kept_of = arrays.kept[:n].astype("<u2").tobytes(), arrays.kept_of[:n].astype("<f4").tobytes()
         return NetState(self.steps, self.count, held, kept, kept_of)
 
     def load(self, state: NetState, was: np.ndarray) -> None:
-        """Put back what `dump` gave. `was` int64 (d,) says where each coordinate stood then, -1 for one that is new."""
+        """Put back what `dump` gave; where that was of it alone, what is kept stays as it is. `was` int64 (d,) says
+        where each coordinate stood then, -1 for one that is new.
+        """
         arrays, n, known = self.arrays, min(state.count, KEPT), np.flatnonzero(was >= 0)
         held = np.frombuffer(state.values, "<f4").reshape(3, -1, WIDTH)
+        self.steps, self.count = state.steps, state.count or self.count
         kept = np.frombuffer(state.kept, "<u2").reshape(n, KEPT_ROWS, held.shape[1] - 2)
         for array, values in zip(arrays[:3], held, strict=True):
             array[known], array[-2:] = values[was[known]], values[-2:]
         arrays.kept[:n, :, known] = kept[..., was[known]]
         arrays.kept_of[:n] = np.frombuffer(state.kept_of, "<f4").reshape(n, 3)
-        self.steps, self.count = state.steps, state.count
         self.publish()
 
     def publish(self) -> None:

@@ -21,7 +21,7 @@ from riverrank.state.prior import Prior, from_file, write_file
 
 from .ensemble import Ensemble
 from .net import WIDTH
-from .weights import RankerWeights
+from .weights import SHARD, RankerWeights
 
 NET_LOSS = 6.0  # that a net with a past begins with, twice that of a new one: it has to prove better here
 MOST_RATINGS = 20  # of this shop, that the mean of another is worth
@@ -58,21 +58,20 @@ def told(
     features: FeatureSpace,
     bias: float,
     version: int = 0,
-    shard: int = 0,
     clicks: tuple[tuple[str, ...], bytes] = ((), b""),
 ) -> Weights:
     """The weights of `models` as everyone is told of them, and what a model of `clicks` publishes."""
     published = zip(*(model.publish() for model in models), strict=True)
     linear, units = (b"".join(map(np.ndarray.tobytes, each)) for each in published)
-    return Weights(shard, version, linear, bias, features.names, units, *clicks)
+    return Weights(SHARD, version, linear, bias, features.names, units, *clicks)
 
 
 def weights_before(behaviour: Behaviour, features: FeatureSpace) -> RankerWeights:
     """What RECOMMEND goes by until RANKER has told of its first weights."""
     if not behaviour.prior.learned:
-        return RankerWeights.of({}, features)
+        return RankerWeights.of(None, features)
     models, bias = begun(behaviour, features)
-    return RankerWeights.of({0: told(models, features, bias)}, features)
+    return RankerWeights.of(told(models, features, bias), features)
 
 
 def rating_before(behaviour: Behaviour) -> tuple[float, float]:

@@ -28,10 +28,12 @@ from riverrank.state.prior import Prior
 
 from . import prior
 from .ensemble import INITIAL_LOSSES, RATE_MULTIPLIERS, position_of
+from .weights import SHARD
 
-_MODEL = "model"
+_MODEL = "model"  # all of it, as the log was last made short
+_LATEST = "latest"  # as it was last told, without the choices that nets keep
 EVENTS_PER_UPDATE_STEP = 16  # feedbacks by which the next weights are one later, until `flush_events`
-AVERAGED = 1000  # feedbacks, by which rewards are averaged
+AVERAGED = 1000  # positive feedbacks, by which rewards are averaged
 MOST_WEIGHT = 3.0  # of a choice, that is worth as many of the usual
 
 
@@ -60,13 +62,12 @@ class Choice(NamedTuple):
 
 
 class Ranker:
-    """The learner of one shard, over an index of all items. River's model, and the loss of a choice."""
+    """The one learner of all users' choices, over an index of all items. River's model, and the loss of a choice."""
 
-    def __init__(self, behaviour: Behaviour, index: ItemIndex, shard: int = 0, journal: Journal | None = None) -> None:
+    def __init__(self, behaviour: Behaviour, index: ItemIndex, journal: Journal | None = None) -> None:
         self.behaviour = behaviour
         self.settings = behaviour.ranker
         self.index = index
-        self.shard = shard
         self.journal = journal
         self.retriever = Retriever(behaviour, index)
         self.hiding = Hiding(behaviour.slate)
@@ -77,18 +78,22 @@ class Ranker:
         self.version = 0
         self.models, self.bias = prior.begun(behaviour, self.retriever.features)  # models by segment
         self.clicks = ClickModel()
-        self.reward = 1.0  # the mean of those above 0
+        self.reward, self.rewarded = 1.0, 0  # the mean of those above 0, and how many there were
         self.embedding = Embedding(behaviour, VectorTable(behaviour.embedding.dimensions))
         self.autoencoder = Autoencoder(behaviour)
         self._pending = 0
         self._compact = False
 
     @classmethod
-    def restore(cls, behaviour: Behaviour, index: ItemIndex, shard: int, journal: Journal) -> "Ranker":
-        """The ranker as it was when the journal was last written, which also holds the prior that it began with."""
+    def restore(cls, behaviour: Behaviour, index: ItemIndex, journal: Journal) -> "Ranker":
+        """The ranker as it was when the journal was last written, which also holds the prior that it began with.
+
+        But for the order of candidates, which is as it was last told: the index knows what came after the choices since
+        then, and would teach to trust that. Nets go on with the choices that they kept when the log was made short.
+        """
         base, log = journal.load()
         is_new = not base and not log
-        ranker = cls(behaviour if is_new else prior.without_prior(behaviour), index, shard)
+        ranker = cls(behaviour if is_new else prior.without_prior(behaviour), index)
         if is_new and behaviour.prior.learned:
             journal.compact({_MODEL: RANKER.encode(ranker._state())})
         if _MODEL in base:
@@ -96,7 +101,9 @@ class Ranker:
         ranker.embedding.table.load(base)
         ranker.autoencoder.load(base)
         for record in log:
-            ranker.learn(decode_feedback(record))
+            ranker._take(decode_feedback(record))
+        if _LATEST in base:
+            ranker._recall(RANKER.decode(base[_LATEST]))
         ranker.embedding.publish_all()
         ranker.journal = journal
         return ranker
@@ -106,20 +113,24 @@ class Ranker:
 
         `encoded` is the feedback as it came, if it did.
         """
-        self.version += 1
+        self._take(feedback)
         self._learn_order(feedback)
+        if self.journal is not None:
+            self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
+
+    def _take(self, feedback: Feedback) -> None:
+        """Learn from it what no index has a part in."""
+        self.version += 1
         self.embedding.take(feedback)
         self.autoencoder.take(feedback)
         self._pending += 1
-        if self.journal is not None:
-            self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
 
     def due(self) -> bool:
         """Whether enough was learned since the last weights for new ones: while there is little, each bit counts."""
         return self._pending >= min(self.settings.flush_events, 1 + self.version // EVENTS_PER_UPDATE_STEP)
 
     def flush(self, *, last: bool = False) -> list[bytes]:
-        """The encoded `updates`; the shard's own index takes the vectors at once. Those of the `last` are for no event
+        """The encoded `updates`; its own index takes the vectors at once. Those of the `last` are for no event
         that is on its way.
         """
         updates = self.updates()
@@ -134,24 +145,30 @@ class Ranker:
             return []
         self._pending = 0
         features, clicks = self.retriever.features, self.clicks.publish()
-        weights = prior.told(self.models, features, self.bias, self.version, self.shard, clicks)
+        weights = prior.told(self.models, features, self.bias, self.version, clicks)
         updates: list[Weights | Learned] = [weights]
         if self._compact:
             self.embedding.settle()  # what is kept of it is the table
-        moved = self.embedding.moved(self.shard)
+        moved = self.embedding.moved(SHARD)
         if moved is not None:
             updates.append(moved)
-        if self.autoencoder.due() and (fitted := self.autoencoder.refit(self.shard, self._popular())) is not None:
+        if self.autoencoder.due() and (fitted := self.autoencoder.refit(SHARD, self._popular())) is not None:
             updates.append(fitted)
-        if self.journal is not None and self._compact:
-            kept = {**self.embedding.table.dump(), **self.autoencoder.dump()}
-            self.journal.compact({_MODEL: RANKER.encode(self._state()), **kept})
-            self._compact = False
+        if self.journal is not None:
+            self._write(self.journal)
         return updates
 
     def prior(self) -> Prior:
         """What this one leaves to the ranker of another shop."""
         return prior.prior_of(self._state(), self.index)
+
+    def _write(self, journal: Journal) -> None:
+        """Write how candidates are ordered now, and where it is time all of it, in place of the log."""
+        journal.put({_LATEST: RANKER.encode(self._state(alone=True))})
+        if self._compact:
+            kept = {**self.embedding.table.dump(), **self.autoencoder.dump()}
+            journal.compact({_MODEL: RANKER.encode(self._state()), **kept})
+            self._compact = False
 
     def _popular(self) -> list[str]:
         """The ids of the most popular items, most popular first."""
@@ -171,8 +188,9 @@ class Ranker:
             self.served.put(user, self.index.releases, self._find(feedback, feedback.history, event.context))
         if feedback.reward <= 0:
             return
-        of_a_choice = 0.0 if feedback.story_reward else self.reward  # that of a story grows, and is no further one
-        self.reward += (feedback.gain - of_a_choice) / min(self.version, AVERAGED)
+        counted = 0 if feedback.story_reward else 1  # that of a story grows, and is no further one
+        self.rewarded += counted
+        self.reward += (feedback.gain - counted * self.reward) / min(max(1, self.rewarded), AVERAGED)
         # What was there after things that happened later says nothing of a choice from before them.
         served = None if feedback.is_behind else self.served.pop(user, self.index.releases)
         if served is None and sampled and not feedback.history:  # with no context: its own came with the choice
@@ -250,8 +268,9 @@ class Ranker:
         mark = ListMark(self.index.releases, feedback.epoch, event.ts, items)
         self.shown.put(event.user_id, event.event_id, mark, shown)
 
-    def _state(self) -> RankerState:
-        weights, losses, nets = zip(*(model.dump() for model in self.models), strict=True)
+    def _state(self, *, alone: bool = False) -> RankerState:
+        """What is kept of it, of nets `alone` or with the choices that they keep."""
+        weights, losses, nets = zip(*(model.dump(alone=alone) for model in self.models), strict=True)
         linear, of_net = (array.tobytes() for array in np.split(np.stack(losses), [len(RATE_MULTIPLIERS)], axis=1))
         names = self.retriever.features.names
         return RankerState(
@@ -265,11 +284,13 @@ class Ranker:
             of_net,
             nets,
             self.clicks.dump(),
+            self.rewarded,
         )
 
     def _recall(self, state: RankerState) -> None:
         """Put back what `_state` gave: a weight where its feature and its model are, others begin as new ones do."""
-        self.version, self.bias, self.reward = state.version, state.bias, state.reward
+        self.version, self.bias = max(self.version, state.version), state.bias
+        self.reward, self.rewarded = state.reward, state.rewarded or state.version  # before it was counted
         self.clicks.load(state.clicks)
         features, shape = self.retriever.features, (len(self.models), len(state.rates), len(state.names))
         if len(state.weights) != 8 * math.prod(shape) or not state.weights:

@@ -1,7 +1,6 @@
-"""The global ranker as RECOMMEND goes by it: the mean of what the shards of RANKER last published, by feature."""
+"""The global ranker as RECOMMEND goes by it: what RANKER, which is one learner, last published, by feature."""
 
 from collections.abc import Mapping
-from operator import is_not
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from riverrank.state.messages import Weights
 
 from .net import WIDTH, logits_of
 
+SHARD = 0  # of all that RANKER tells
 _LAST_ROWS = (-2, -1)  # of a net: of no feature
 
 
@@ -26,61 +26,56 @@ class RankerWeights(NamedTuple):
     bias: float
     version: int
     units: np.ndarray
-    clicks: ClickWeights = ClickWeights.of(())
+    clicks: ClickWeights = ClickWeights.of()
 
     @classmethod
-    def of(cls, shards: Mapping[int, Weights], features: FeatureSpace | None = None) -> "RankerWeights":
-        """The mean over shards of the weights of `features`; one that a shard does not know counts by its prior. Nets
-        have no such mean: the first shard's is gone by.
-        """
+    def of(cls, told: Weights | None, features: FeatureSpace | None = None) -> "RankerWeights":
+        """What was told of `features`, None where nothing was yet; what RANKER does not know counts by its prior."""
         features = features or feature_space(registry.SOURCES)
         units = np.zeros((SEGMENTS, features.size + 2, WIDTH), np.float32)
-        held = [shards[number] for number in sorted(shards)]
-        weights = [found for shard in held if (found := _weights(shard, features)) is not None]
-        if not weights:
+        weights = None if told is None else _weights(told, features)
+        if told is None or weights is None:
             return cls(features.prior.copy(), 0.0, 0, units)
-        _take_units(held[0], features, units)
-        bias = sum(shard.bias for shard in held) / len(held)
-        clicks = ClickWeights.of([(shard.click_names, shard.clicks) for shard in held])
-        return cls(np.mean(weights, axis=0), bias, sum(shard.version for shard in held), units, clicks)
+        _take_units(told, features, units)
+        return cls(weights, told.bias, told.version, units, ClickWeights.of(told.click_names, told.clicks))
 
     def logits(self, features: np.ndarray, segment: int) -> np.ndarray:
         """The logits of `features`, float32 (c, F), of a user of `segment`: float64 (c,)."""
         return logits_of(features, self.weights[segment], self.units[segment], self.bias)
 
 
-def _weights(shard: Weights, features: FeatureSpace) -> np.ndarray | None:
-    """A shard's weights of `features`, float64 (SEGMENTS, F); None where it does not say of what they are."""
-    names = shard.names or FEATURES_1
-    if len(shard.weights) != 8 * SEGMENTS * len(names):
+def _weights(told: Weights, features: FeatureSpace) -> np.ndarray | None:
+    """The weights of `features`, float64 (SEGMENTS, F); None where it is not said of what they are."""
+    names = told.names or FEATURES_1
+    if len(told.weights) != 8 * SEGMENTS * len(names):
         return None
-    weights = np.frombuffer(shard.weights, "<f8").reshape(SEGMENTS, len(names))
+    weights = np.frombuffer(told.weights, "<f8").reshape(SEGMENTS, len(names))
     return weights if names == features.names else by_name(weights, names, features.names, features.prior)
 
 
-def _take_units(shard: Weights, features: FeatureSpace, units: np.ndarray) -> None:
-    """Write a shard's units to `units`, float32 (SEGMENTS, F + 2, WIDTH): 0 for a feature that it does not know."""
-    names = (*shard.names, *_LAST_ROWS)
-    if len(shard.units) == 4 * SEGMENTS * len(names) * WIDTH:
-        told = np.frombuffer(shard.units, "<f4").reshape(SEGMENTS, len(names), WIDTH).swapaxes(1, 2)
-        units[:] = by_name(told, names, (*features.names, *_LAST_ROWS), np.zeros((), np.float32)).swapaxes(1, 2)
+def _take_units(told: Weights, features: FeatureSpace, units: np.ndarray) -> None:
+    """Write the units to `units`, float32 (SEGMENTS, F + 2, WIDTH): 0 for a feature that RANKER does not know."""
+    names = (*told.names, *_LAST_ROWS)
+    if len(told.units) == 4 * SEGMENTS * len(names) * WIDTH:
+        held = np.frombuffer(told.units, "<f4").reshape(SEGMENTS, len(names), WIDTH).swapaxes(1, 2)
+        units[:] = by_name(held, names, (*features.names, *_LAST_ROWS), np.zeros((), np.float32)).swapaxes(1, 2)
 
 
 class LatestRanker:
-    """`RankerWeights.of` the shards of an index, made when one of them is another than before: else 0.5 us."""
+    """`RankerWeights.of` what an index was told last, made when that is another than before."""
 
     def __init__(
-        self, shards: Mapping[int, Weights], features: FeatureSpace, before: RankerWeights | None = None
+        self, told: Mapping[int, Weights], features: FeatureSpace, before: RankerWeights | None = None
     ) -> None:
-        """`shards` are looked at in each call; `before` is gone by until there is one."""
-        self._shards = shards
+        """`told`, by shard, is looked at in each call; `before` is gone by until there is something."""
+        self._told = told
         self._features = features
-        self._read: tuple[Weights, ...] = ()
-        self._made = before or RankerWeights.of({}, features)
+        self._read: Weights | None = None
+        self._made = before or RankerWeights.of(None, features)
 
     def read(self) -> RankerWeights:
-        """The ranker by the weights that the shards last published."""
-        shards = self._shards.values()
-        if len(shards) != len(self._read) or any(map(is_not, shards, self._read)):
-            self._read, self._made = tuple(shards), RankerWeights.of(self._shards, self._features)
+        """The ranker by the weights that were last published."""
+        told = self._told.get(SHARD)
+        if told is not self._read:
+            self._read, self._made = told, RankerWeights.of(told, self._features)
         return self._made

@@ -37,10 +37,14 @@ class Hiding:
         type the last time. The oldest is forgotten where there is no room.
         """
         code, mark = EVENT_TYPES[type_].code, hash32(item_id).to_bytes(4, "little")
-        if reward > 0:
-            _forget(state, mark, REFUSED)
+        refused = _row(state, mark, REFUSED) if reward > 0 else -1
+        if refused >= 0 and _seconds(state, refused) <= ts // 1000:  # else the refusal is the later word
+            _forget(state, refused)
         for kind in ([code] if code in self.times else []) + ([REFUSED] if reward < 0 else []):
-            seconds = max(min(ts // 1000, (1 << 32) - 1), _forget(state, mark, kind))
+            seconds, held = min(ts // 1000, (1 << 32) - 1), _row(state, mark, kind)
+            if held >= 0:
+                seconds = max(seconds, _seconds(state, held))
+                _forget(state, held)
             state.seen = (state.seen + mark)[-4 * self.most :]
             state.seen_at = (state.seen_at + seconds.to_bytes(4, "little"))[-4 * self.most :]
             state.seen_by = (state.seen_by + bytes([kind]))[-self.most :]
@@ -90,16 +94,23 @@ class Hiding:
         return at + self._seconds[np.frombuffer(state.seen_by, np.uint8)] > ts // 1000
 
 
-def _forget(state: LearnerState, mark: bytes, kind: int) -> int:
-    """Take the row of that item and kind out, if there is one; its time in seconds, 0 where there is none."""
+def _row(state: LearnerState, mark: bytes, kind: int) -> int:
+    """The row of that item and kind, -1 where there is none."""
     at = state.seen.find(mark)
     while at >= 0:
-        row = at // 4
-        if not at % 4 and state.seen_by[row] == kind:
-            seconds = int.from_bytes(state.seen_at[at : at + 4], "little")
-            state.seen = state.seen[:at] + state.seen[at + 4 :]
-            state.seen_at = state.seen_at[:at] + state.seen_at[at + 4 :]
-            state.seen_by = state.seen_by[:row] + state.seen_by[row + 1 :]
-            return seconds
+        if not at % 4 and state.seen_by[at // 4] == kind:
+            return at // 4
         at = state.seen.find(mark, at + 1)
-    return 0
+    return -1
+
+
+def _seconds(state: LearnerState, row: int) -> int:
+    """Since when a row hides, in seconds."""
+    return int.from_bytes(state.seen_at[4 * row : 4 * row + 4], "little")
+
+
+def _forget(state: LearnerState, row: int) -> None:
+    """Take a row out."""
+    state.seen = state.seen[: 4 * row] + state.seen[4 * row + 4 :]
+    state.seen_at = state.seen_at[: 4 * row] + state.seen_at[4 * row + 4 :]
+    state.seen_by = state.seen_by[:row] + state.seen_by[row + 1 :]

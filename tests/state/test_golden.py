@@ -4,6 +4,7 @@ A golden file is written once, when its layout is new, and never again: a test t
 would no longer restore. `PYTHONPATH=tests:tests/state:tests/operators/models python FILE NAME` writes it.
 """
 
+import re
 import sys
 from functools import partial
 
@@ -18,6 +19,7 @@ from riverrank.operators.settings import Behaviour, SignalSettings
 from riverrank.operators.signals.autoencoder import CO_COUNTS, CoCounts
 from riverrank.operators.signals.signals import COUNTS, Counts, Signals
 from riverrank.state.item_tables import ItemTable, SessionTable, VectorTable
+from riverrank.state.learners import RANKER, decode_learner
 from riverrank.state.messages import (
     AutoencoderUpdate,
     CacheWrite,
@@ -25,12 +27,15 @@ from riverrank.state.messages import (
     Feedback,
     History,
     VectorUpdate,
+    decode_feedback,
     decode_update,
     decode_write,
     encode,
 )
 from riverrank.state.prior import PRIOR, Prior
 from riverrank.state.records.incoming import Event, Item
+from riverrank.state.sessions import decode_session
+from riverrank.state.table import BLOCK
 
 FOUR = Behaviour(signals=SignalSettings(neighbours=4))
 LEARNED = [
@@ -189,6 +194,34 @@ def test_a_block_of_a_newer_layout_is_refused():
 def test_a_block_of_the_first_layout_is_refused():
     with pytest.raises(ValueError, match="layout 1"):
         ItemTable(3, 4).load({"block:00000000": encode((1, 0, [], {}, {}))})
+
+
+@pytest.mark.parametrize(
+    ("name", "decode"),
+    [
+        *((name, decode_learner) for name in ("learner-1", "learner-1-adam", "learner-2")),
+        *((name, RANKER.decode) for name in ("ranker-1", "ranker-1-learned", "ranker-2")),
+        *((name, decode_session) for name in ("session-1", "session-2")),
+        ("feedback", decode_feedback),
+        ("items-2", BLOCK.decode),
+        ("items-3", BLOCK.decode),
+    ],
+)
+def test_bytes_of_an_older_layout_that_were_damaged_are_read_or_refused_by_name(name, decode):
+    """Cut short, with more than it has, or with a field of another kind: never another error."""
+    fields = msgspec.msgpack.decode(kept(name))
+    damaged = [fields[:n] for n in range(1, len(fields))] + [[*fields, 1, 2, 3]]
+    damaged += [
+        [*fields[:k], other, *fields[k + 1 :]] for k in range(1, len(fields)) for other in (None, 7, b"x", [[]])
+    ]
+    refused = 0
+    for each in damaged:
+        try:
+            decode(encode(each))
+        except ValueError as error:
+            refused += 1
+            assert re.match("learner state|ranker state|session state|feedback|table block", str(error))
+    assert refused
 
 
 def test_every_golden_file_is_tested():

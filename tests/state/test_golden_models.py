@@ -75,7 +75,7 @@ def user_of(settings: LearnerSettings, kind: str = "epsilon") -> bytes:
 def ranker_of() -> tuple[bytes, bytes]:
     """What RANKER kept of what it learned from that user and one without a history, and published last."""
     entries = DictEntries()
-    ranker = Ranker.restore(Behaviour(), shop(), 0, Journal(entries, limit=31))
+    ranker = Ranker.restore(Behaviour(), shop(), Journal(entries, limit=31))
     for feedback in (Feedback(Event("e", "click", "v", 1, "i3"), 1.0, ()), *feedbacks()):
         ranker.learn(feedback)
     published = ranker.flush()[0]
@@ -90,6 +90,7 @@ WRITERS: dict[str, Callable[[], bytes]] = {
     "update-weights-2-units": lambda: ranker_of()[1],
     "learner-3-slates": lambda: user_of(LearnerSettings()),
     "ranker-3-clicks": lambda: ranker_of()[0],
+    "ranker-3-rewarded": lambda: ranker_of()[0],
     "update-weights-2-clicks": lambda: ranker_of()[1],
 }
 OLDER = (
@@ -247,12 +248,25 @@ def test_a_net_of_layout_3_is_read_as_was_meant() -> None:
     assert net.published.tolist() == net.arrays.values.tolist()
 
 
+def test_how_many_were_rewarded_is_read_as_was_meant_and_where_it_was_not_counted_all_were() -> None:
+    read = []
+    for name in ("ranker-3-rewarded", "ranker-3"):
+        ranker = Ranker(Behaviour(), shop())
+        ranker._recall(RANKER.decode(kept(name)))
+        read.append((ranker.rewarded, ranker.version))
+    positive = sum(feedback.reward > 0 for feedback in feedbacks())
+    assert read == [(1 + positive, 31), (31, 31)]
+    ranker = Ranker(Behaviour(), shop())
+    ranker._recall(RANKER.decode(kept("ranker-3-rewarded")))
+    assert ranker.reward == pytest.approx((1.0 + 6 * (1.0 + 1.0 + 2.0 + 0.3)) / 25)
+
+
 def test_a_model_of_clicks_is_read_as_was_meant() -> None:
     ranker = Ranker(Behaviour(), shop())
     ranker._recall(RANKER.decode(kept("ranker-3-clicks")))
     message = decode_update(kept("update-weights-2-clicks"))
     assert isinstance(message, Weights) and decode_update(encode(message)) == message
-    read = RankerWeights.of({0: message}, SPACE).clicks
+    read = RankerWeights.of(message, SPACE).clicks
     assert ranker.clicks.learned().weights.tolist() == read.weights.tolist()
     named = dict(zip(CLICK_FEATURES, read.weights.tolist(), strict=True))
     assert (ranker.clicks.steps, named["place:log"], read.competition) == pytest.approx((15, -0.467552146, 0.655855565))
@@ -268,7 +282,7 @@ def test_the_last_slates_of_a_user_are_read_as_was_meant() -> None:
 def test_published_units_are_read_as_was_meant() -> None:
     message = decode_update(kept("update-weights-2-units"))
     assert isinstance(message, Weights) and decode_update(encode(message)) == message
-    read = RankerWeights.of({0: message}, SPACE)
+    read = RankerWeights.of(message, SPACE)
     assert read.units[1, SPACE.names.index("after:root"), :3].tolist() == pytest.approx(
         [0.0, -0.0519371815, -0.159513667]
     )
@@ -278,7 +292,7 @@ def test_published_units_are_read_as_was_meant() -> None:
 def test_published_weights_are_read_as_was_meant() -> None:
     message = decode_update(kept("update-weights-2"))
     assert isinstance(message, Weights) and decode_update(encode(message)) == message
-    read = RankerWeights.of({0: message}, SPACE)
+    read = RankerWeights.of(message, SPACE)
     warm = dict(zip(SPACE.names, read.weights[1].tolist(), strict=True))
     assert (read.version, read.bias) == (31, pytest.approx(-0.205888393))
     assert (warm["after:root"], warm["content:share"]) == pytest.approx((1.94098191, -0.141368693))
@@ -341,7 +355,7 @@ def test_a_ranker_of_layout_1_goes_on_with_the_weights_of_its_features() -> None
 
 def test_published_weights_without_names_are_those_of_layout_1() -> None:
     message = decode_update(kept("update-weights-learned"))
-    read = RankerWeights.of({0: message}, SPACE)
+    read = RankerWeights.of(message, SPACE)
     by_number = np.frombuffer(message.weights).reshape(2, 38)
     for segment in (0, 1):
         found = dict(zip(SPACE.names, read.weights[segment].tolist(), strict=True))

@@ -121,7 +121,7 @@ def test_a_plain_score_of_a_source_is_a_feature_and_learns_a_weight(monkeypatch)
     ranker, index = Ranker(PLAIN, shop.index), shop.index
     column = ranker.retriever.features.names.index("evenness")
     assert ranker.retriever.features.sources[ranker.retriever.features.source_of[column]] == "popular"
-    assert RankerWeights.of({}, ranker.retriever.features).weights[:, column].tolist() == [0.25, 0.25]
+    assert RankerWeights.of(None, ranker.retriever.features).weights[:, column].tolist() == [0.25, 0.25]
     history: tuple[Seen, ...] = ()
     for k in range(60):  # one who takes what has an odd row
         item = f"i{(2 * k * k + 1) % 60}"
@@ -129,7 +129,7 @@ def test_a_plain_score_of_a_source_is_a_feature_and_learns_a_weight(monkeypatch)
         ranker.learn(Feedback(Event(f"e{k}", "click", f"u{k % 3}", k, item), 1.0, history))
         history = (*history[-5:], Seen(item, 1, 1.0))
     weights = next(decode_update(update) for update in ranker.flush())
-    learned = RankerWeights.of({0: weights}, ranker.retriever.features).weights
+    learned = RankerWeights.of(weights, ranker.retriever.features).weights
     assert learned[WARM, column] > 0.3 and weights.names[column] == "evenness"
 
 

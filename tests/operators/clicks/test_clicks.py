@@ -208,8 +208,8 @@ def test_it_comes_back_by_the_names_of_features() -> None:
     other.load(ClickState(50, names, model.dump().values))
     assert other.values[:, 1:].tolist() == model.values[:, 1:].tolist()
     assert other.values[:, 0].tolist() == [PRIOR[0], 0.0, 0.0]
-    assert ClickWeights.of([model.publish()]).weights.tolist() == model.values[0, :-2].tolist()
-    assert ClickWeights.of([((), b"")]).weights.tolist() == PRIOR.tolist()
+    assert ClickWeights.of(*model.publish()).weights.tolist() == model.values[0, :-2].tolist()
+    assert ClickWeights.of((), b"").weights.tolist() == PRIOR.tolist()
     assert (ClickModel().dump(), ClickModel().publish()) == (ClickState(), ((), b""))
 
 

@@ -73,6 +73,24 @@ def test_content_weights_are_bounded_and_the_smallest_go_but_those_of_the_item_a
 
 
 @pytest.mark.parametrize("optimizer", ["optim.SGD", "optim.Adam"])
+def test_where_fewer_tokens_are_asked_for_the_weightiest_stay_in_step(optimizer):
+    inputs, state = inputs_of(shop()), LearnerState()
+    before = Learners(LearnerSettings(optimizer=optimizer), measured=True).of(state)
+    for place in (0, 3, 3, 5, 7, 7, 7, 9):
+        before.learn(inputs, place, True, 1.0)
+    before.store(state)
+    weights = dict(zip(before.tokens.tolist(), before.weights[DENSE:].tolist(), strict=True))
+    assert len(weights) > 4
+    after = Learners(LearnerSettings(optimizer=optimizer, tokens=4), measured=True).of(state)
+    kept = dict(zip(after.tokens.tolist(), after.weights[DENSE:].tolist(), strict=True))
+    assert kept == {token: weights[token] for token in sorted(weights, key=lambda token: -abs(weights[token]))[:4]}
+    assert after.weights[:DENSE].tolist() == before.weights[:DENSE].tolist() and len(after.precision) == DENSE + 4
+    after.store(state)
+    again = Learners(LearnerSettings(optimizer=optimizer, tokens=4), measured=True).of(state)
+    assert again.tokens.tolist() == after.tokens.tolist() and again._values.tolist() == after._values.tolist()
+
+
+@pytest.mark.parametrize("optimizer", ["optim.SGD", "optim.Adam"])
 def test_a_preference_teaches_the_same_however_rarely_the_user_clicks(optimizer):
     inputs, learned = inputs_of(shop()), []
     for intercept in (0.0, -3.0):

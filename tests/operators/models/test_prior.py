@@ -65,7 +65,7 @@ def teacher(index: ItemIndex) -> Ranker:
 
 def test_a_ranker_and_the_first_slate_go_by_what_another_had_learned(index: ItemIndex, teacher: Ranker) -> None:
     behaviour = starting_from(teacher.prior())
-    first, plain = weights_before(behaviour, SPACE), RankerWeights.of({})
+    first, plain = weights_before(behaviour, SPACE), RankerWeights.of(None)
     features = np.random.default_rng(1).random((9, SPACE.size))
     for segment, model in enumerate(Ranker(behaviour, index).models):
         learned = teacher.models[segment].net.arrays.values
@@ -118,9 +118,10 @@ def test_features_that_are_new_or_gone_leave_the_others_as_they_were(index: Item
 
 def test_a_state_wins_over_the_prior(index: ItemIndex, teacher: Ranker) -> None:
     entries = DictEntries()
-    began = Ranker.restore(PLAIN, index, 0, Journal(entries))
+    began = Ranker.restore(PLAIN, index, Journal(entries))
     began.learn(Feedback(Event("e", "click", "u", 1, "i4"), 1.0, ()))
-    again = Ranker.restore(starting_from(teacher.prior()), index, 0, Journal(entries))
+    began.flush()
+    again = Ranker.restore(starting_from(teacher.prior()), index, Journal(entries))
     for one, other in zip(again.models, began.models, strict=True):
         assert (one.net.arrays.values == other.net.arrays.values).all()
 
@@ -129,10 +130,11 @@ def test_what_began_with_a_prior_goes_on_from_it_whatever_the_settings_say_then(
     index: ItemIndex, teacher: Ranker
 ) -> None:
     entries = DictEntries()
-    began = Ranker.restore(starting_from(teacher.prior()), index, 0, Journal(entries))
+    began = Ranker.restore(starting_from(teacher.prior()), index, Journal(entries))
     began.learn(Feedback(Event("e", "click", "u", 1, "i4"), 1.0, ()))
+    began.flush()
     for settings in (PLAIN, starting_from(teacher.prior())):
-        again = Ranker.restore(settings, index, 0, Journal(entries))
+        again = Ranker.restore(settings, index, Journal(entries))
         for one, other in zip(again.models, began.models, strict=True):
             assert (one.net.arrays.values == other.net.arrays.values).all()
         learned = teacher.models[WARM].net.arrays.values

@@ -58,6 +58,15 @@ def test_what_comes_late_does_not_shorten_what_hides_for_a_time():
     assert names(hiding, state, 4 * DAY - 1000) == {"a"} and names(hiding, state, 4 * DAY) == set()
 
 
+def test_a_yes_that_comes_late_takes_back_no_no_that_was_said_after_it():
+    """Whether or not the history still holds it."""
+    hiding = Hiding(SlateSettings(hide=()))
+    state = told(hiding, [("a", "dislike", 3 * DAY), ("a", "click", 2 * DAY)])
+    assert names(hiding, state, 4 * DAY) == {"a"}
+    hiding.remember(state, "a", "click", 3 * DAY, 1.0)
+    assert names(hiding, state, 4 * DAY) == set()
+
+
 def test_nothing_is_hidden_but_what_was_refused_where_nothing_hides():
     hiding = Hiding(SlateSettings(hide=()))
     state = told(hiding, [("a", "purchase", 1), ("b", "dislike", 2), ("c", "dislike", 3), ("c", "click", 4)])

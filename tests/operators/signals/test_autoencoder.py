@@ -170,7 +170,7 @@ def test_a_ranker_tells_it_and_a_restored_one_goes_on():
         ranker.learn(feedback, encode(feedback))
         told += [update for update in map(decode_update, ranker.flush()) if isinstance(update, AutoencoderUpdate)]
     assert len(told) == 3 - (sum(f.reward > 0 for f in made_stream(200)) < 3 * LEAST_WAIT)
-    again = Ranker.restore(PLAIN, ItemIndex(PLAIN), 0, Journal(entries))
+    again = Ranker.restore(PLAIN, ItemIndex(PLAIN), Journal(entries))
     assert again.autoencoder.ids == ranker.autoencoder.ids
     n = len(again.autoencoder.ids)
     assert again.autoencoder.counts[:n, :n] == pytest.approx(ranker.autoencoder.counts[:n, :n], rel=1e-2)

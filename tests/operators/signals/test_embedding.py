@@ -136,13 +136,13 @@ def test_an_update_is_as_old_as_what_it_was_learned_from_after_one_from_the_futu
 
 def test_restored_ranker_has_learned_the_same_embeddings_and_publishes_them_all():
     entries = DictEntries()
-    first = Ranker.restore(SMALL, ItemIndex(SMALL), 0, Journal(entries, limit=100))
+    first = Ranker.restore(SMALL, ItemIndex(SMALL), Journal(entries, limit=100))
     for feedback in clicks(330):
         first.learn(feedback)
         if first.due():
             assert first.flush()
     assert any(key.startswith("vectors:") for key in entries)
-    second = Ranker.restore(SMALL, ItemIndex(SMALL), 0, Journal(DictEntries(entries), limit=100))
+    second = Ranker.restore(SMALL, ItemIndex(SMALL), Journal(DictEntries(entries), limit=100))
     ours, theirs = first.embedding.table, second.embedding.table
     assert ours.rows == theirs.rows != {}
     assert ours.target == pytest.approx(theirs.target, rel=1e-5) and ours.steps == pytest.approx(theirs.steps, rel=1e-5)
