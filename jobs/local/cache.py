@@ -2,15 +2,14 @@
 
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure
-from riverrank.operators.cache.outbox import Outbox, Sender
+from riverrank.operators.cache.outbox import Outbox
 from riverrank.operators.cache.redis_cache import Cache
+from riverrank.operators.cache.sender import Sender, UndeliveredError
 from riverrank.state.journal import DictEntries
 from riverrank.state.messages import CacheWrite, encode
 from riverrank.state.outputs import Origin, Records
 
 from .pipeline import Write
-
-WRITES_BETWEEN_ATTEMPTS = 500
 
 
 class LocalCache:
@@ -18,33 +17,29 @@ class LocalCache:
 
     def __init__(self, config: Config, outputs: dict[str, Write]) -> None:
         """`outputs` as those of `Pipeline`: the receipt of an erasure goes there once Redis has carried it out."""
-        redis = config.redis
-        self._cache = Cache(redis.url, redis.prefix, config.cache.ttl, redis.timeout)
-        self._outbox = Outbox(DictEntries())
-        self._sender = Sender(self._cache, config.cache.drain)
+        redis, cache = config.redis, config.cache
+        connection = Cache(redis.url, redis.prefix, cache.ttl, redis.timeout)
+        self._sender = Sender(connection, cache.flush_every, cache.drain)
+        self._outbox = Outbox(DictEntries(), self._sender)
         self._outputs, self._receipts = outputs, Records(Origin.RECEIPT, outputs)
-        self._since_attempt = 0
 
     def put(self, write: CacheWrite) -> None:
         """Take one write."""
         self._outbox.add(encode(write))
-        self._since_attempt += 1
-        if self._since_attempt >= WRITES_BETWEEN_ATTEMPTS:
-            self._since_attempt = 0
-            for settled in self._sender.flush(self._outbox):
-                self._settle(settled)
+        self._settle()
 
     def finish(self) -> None:
         """Write all that is left, and close the connection. Raises Failure where Redis does not take it."""
         try:
-            for settled in self._sender.drain(self._outbox):
-                self._settle(settled)
-        except RuntimeError as error:
+            self._sender.drain(self._outbox)
+        except UndeliveredError as error:
             raise Failure(str(error)) from error
         finally:
-            self._cache.close()
+            self._sender.close()
+            self._settle()
 
-    def _settle(self, write: CacheWrite) -> None:
-        if write.receipt is not None:
-            for name, key, value in self._receipts.of(write.key.partition(":")[2], write.receipt):
-                self._outputs[name](key, value)
+    def _settle(self) -> None:
+        for write in self._outbox.settled():
+            if write.receipt is not None:
+                for name, key, value in self._receipts.of(write.key.partition(":")[2], write.receipt):
+                    self._outputs[name](key, value)

@@ -3,7 +3,6 @@
 It keeps nothing: what is still to be written (the outbox) and when to try again belong to its caller.
 """
 
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from hashlib import sha1
@@ -106,7 +105,6 @@ SERVER_WIDE = (
     "ERR unknown command",
 )
 
-_log = logging.getLogger(__name__)
 _Command = tuple[str | bytes | int, ...]
 _Reply = int | bytes | redis.ResponseError
 
@@ -182,8 +180,8 @@ class Cache:
         """Put or erase what `writes` say, in their order, in one pipelined round trip.
 
         Returns the keys that are settled: they hold what was asked for, or something newer. A key that is missing
-        was refused by the server for a reason of its own, which is logged and in `refused` until the next call; it
-        may be tried again.
+        was refused by the server for a reason of its own, which is in `refused` until the next call; it may be tried
+        again.
 
         An erasure takes whatever was written in its epoch or before: when in doubt it deletes.
 
@@ -235,7 +233,6 @@ class Cache:
                 failed.append(reply)
             else:
                 self.refused[write.key] = _reason(reply)
-                _log.warning("Redis at %s refuses %s: %s", self.where, self._prefix + write.key, reply)
         if again:
             self._loaded = False
         return [] if failed else again

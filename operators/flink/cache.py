@@ -1,27 +1,27 @@
 """CACHE as Flink sees it: an outbox a bucket, one sender for all of a subtask; and what takes the receipts onward."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pyflink.common import Row
 from pyflink.datastream import KeyedProcessFunction, ProcessFunction, RuntimeContext
-from riverrank.operators.cache.outbox import Outbox, Sender
+from riverrank.operators.cache.outbox import Outbox
 from riverrank.operators.cache.redis_cache import Cache
+from riverrank.operators.cache.sender import Sender
 from riverrank.state import uids
-from riverrank.state.messages import CacheWrite
 from riverrank.state.outputs import Origin
 
 from .channels import END_OF_INPUT, Emitter, MapEntries, Outputs, map_state
 from .shipped import Shipped
 
-NEVER = END_OF_INPUT
+LONGEST_LOOK_MS = 1_000
 
 
 class CacheFunction(Shipped, KeyedProcessFunction):
     """CACHE, keyed by bucket. Receipts of what is gone are on the main output, as a timer can reach no other.
 
-    A write after a quiet while goes out at once, and never into state where Redis takes it; under load those of
-    `flush_every_ms` go together.
+    Redis is written to by another thread. What it took is looked for by a timer, as state can only be changed under its
+    key; further and further apart while it takes nothing.
     """
 
     def __init__(self, cache: Callable[[], Cache], flush_every_ms: int, drain_ms: int) -> None:
@@ -29,61 +29,49 @@ class CacheFunction(Shipped, KeyedProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.CACHE_OUTBOX)))
-        self.cache = self.connect()
-        self.sender = Sender(self.cache, self.drain_ms)
+        self.sender = Sender(self.connect(), self.flush_every_ms, self.drain_ms)
         self.outboxes: dict[str, Outbox] = {}
-        self.armed: dict[str, int] = {}  # by bucket: when its next timer fires
-        self.quiet_from: dict[str, int] = {}  # by bucket: the processing time from which on a write need not wait
+        self.looks: dict[str, int] = {}  # by bucket that a timer will look after: milliseconds to that look
 
     def close(self) -> None:
-        self.cache.close()
+        self.sender.close()
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         bucket = ctx.get_current_key()
-        outbox = self._outbox(bucket, ctx)
-        outbox.add(value)
-        now = ctx.timer_service().current_processing_time()
-        if now >= self.quiet_from.get(bucket, 0):
-            yield from self._flushed(outbox, bucket, now)
-        outbox.save()
-        self._arm(outbox, bucket, ctx)
+        self._outbox(bucket, ctx).add(value)
+        if bucket not in self.looks:
+            self._look(bucket, self.flush_every_ms, ctx)
+        return iter(())
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
         bucket = ctx.get_current_key()
         outbox = self._outbox(bucket, ctx)
         if timestamp == END_OF_INPUT:
-            yield from _receipts(self.sender.drain(outbox, self.outboxes.values()))
-        else:
-            if self.armed.get(bucket) == timestamp:
-                del self.armed[bucket]
-            yield from self._flushed(outbox, bucket, ctx.timer_service().current_processing_time())
-            self._arm(outbox, bucket, ctx)
-
-    def _flushed(self, outbox: Outbox, bucket: str, now: int) -> Iterator[Row]:
-        self.quiet_from[bucket] = now + self.flush_every_ms
-        return _receipts(self.sender.flush(outbox))
+            self.sender.drain(outbox)
+            yield from _receipts(outbox)
+            return
+        before, waited = len(outbox), self.looks.pop(bucket, self.flush_every_ms)
+        yield from _receipts(outbox)
+        if outbox:
+            has_moved = len(outbox) < before
+            self._look(bucket, self.flush_every_ms if has_moved else min(2 * waited, LONGEST_LOOK_MS), ctx)
 
     def _outbox(self, bucket: str, ctx: KeyedProcessFunction.Context) -> Outbox:
         if bucket not in self.outboxes:
-            self.outboxes[bucket] = Outbox(self.entries)
+            self.outboxes[bucket] = Outbox(self.entries, self.sender)
             ctx.timer_service().register_event_time_timer(END_OF_INPUT)
         return self.outboxes[bucket]
 
-    def _arm(self, outbox: Outbox, bucket: str, ctx: KeyedProcessFunction.Context) -> None:
-        """Register a timer for what waits, unless one fires by then."""
-        if not outbox:
-            return
+    def _look(self, bucket: str, after_ms: int, ctx: KeyedProcessFunction.Context) -> None:
+        """Register the timer that looks what Redis took of the bucket."""
+        self.looks[bucket] = after_ms
         timers = ctx.timer_service()
-        now = timers.current_processing_time()
-        at = max(self.quiet_from.get(bucket, 0), now + self.sender.wait_ms(outbox), now + 1)
-        if self.armed.get(bucket, NEVER) > at:
-            self.armed[bucket] = at
-            timers.register_processing_time_timer(at)
+        timers.register_processing_time_timer(timers.current_processing_time() + max(1, after_ms))
 
 
-def _receipts(settled: Iterable[CacheWrite]) -> Iterator[Row]:
+def _receipts(outbox: Outbox) -> Iterator[Row]:
     """The receipts of erasures that are done, each with its user."""
-    for write in settled:
+    for write in outbox.settled():
         if write.receipt is not None:
             yield Row(write.key.partition(":")[2], write.receipt)
 

@@ -135,14 +135,13 @@ def test_loading_server_is_away(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_one_key_that_is_refused_leaves_the_rest_alone(
-    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_key_that_is_refused_leaves_the_rest_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = "if string.find(KEYS[1], 'bad') then return redis.error_reply('ERR no luck') end\n" + cache_module.SCRIPT
     monkeypatch.setattr(cache_module, "SCRIPT", broken)
     monkeypatch.setattr(cache_module, "SHA", reader(server).script_load(broken))
-    assert Cache(server.url).write([put("a", 1), put("bad", 1), put("b", 1)]) == {"slate:a", "slate:b"}
-    assert "refuses rr:slate:bad: no luck" in caplog.text
+    cache = Cache(server.url)
+    assert cache.write([put("a", 1), put("bad", 1), put("b", 1)]) == {"slate:a", "slate:b"}
+    assert cache.refused == {"slate:bad": "ResponseError: no luck"}
 
 
 def test_replay_ends_with_the_reason_where_redis_refuses_a_key_and_writes_all_others(
