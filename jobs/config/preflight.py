@@ -153,20 +153,59 @@ def check_services(config: Config, *, outputs: bool = True) -> None:
 
 @contextmanager
 def broker_errors(kafka: KafkaSettings) -> Iterator[None]:
-    """Makes one `UsageError` of what kafka-python raises, and keeps its own log lines out of the way."""
+    """Makes one `UsageError` of what kafka-python raises, and keeps its own log lines out of the way: why it gives up,
+    it says there alone.
+    """
     from kafka.errors import KafkaError  # noqa: PLC0415  a client that most commands need not load
 
-    kafka_log = logging.getLogger("kafka")
-    level = kafka_log.level
-    kafka_log.setLevel(logging.CRITICAL)
+    kafka_log, heard = logging.getLogger("kafka"), _Heard()
+    level, propagates = kafka_log.level, kafka_log.propagate
+    kafka_log.setLevel(logging.WARNING)
+    kafka_log.propagate = False
+    kafka_log.addHandler(heard)
     try:
         yield
     except (KafkaError, OSError) as error:
-        raise UsageError(
-            f"kafka.bootstrap: no broker answers at {kafka.bootstrap} ({error}); start it, or mend --kafka HOST:PORT"
-        ) from error
+        raise UsageError(_broker_fault(kafka, f"{error} {' '.join(heard.lines)}", str(error))) from error
     finally:
+        kafka_log.removeHandler(heard)
         kafka_log.setLevel(level)
+        kafka_log.propagate = propagates
+
+
+class _Heard(logging.Handler):
+    """Keeps what was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        self.lines.append(record.getMessage())
+
+
+def _broker_fault(kafka: KafkaSettings, heard: str, error: str) -> str:
+    """What is wrong with how the broker is spoken to, from what was `heard` while that was tried, and its mend."""
+    where = f"kafka.bootstrap: the broker at {kafka.bootstrap}"
+    if "CERTIFICATE_VERIFY_FAILED" in heard:
+        reason = heard.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "unknown reason"
+        return f"{where} has a certificate that is not trusted: {reason}; mend kafka.ca_file, or the host name"
+    if "SSL:" in heard:
+        return f"{where} does not speak TLS at that port; mend the port, or kafka.security"
+    ended = "socket disconnected" in heard
+    if "Invalid frame length" in heard or (ended and kafka.security == "PLAINTEXT"):
+        return f"{where} wants TLS or SASL at that port; mend the port, or kafka.security"
+    if "SaslAuthenticationFailed" in heard or (ended and kafka.security.startswith("SASL")):
+        also = kafka.security == "SASL_PLAINTEXT" and "SaslAuthenticationFailed" not in heard
+        return (
+            f"{where} lets nobody in as {kafka.username} by {kafka.mechanism} with that password"
+            f"{', or wants TLS at that port' if also else ''}; mend kafka.username, kafka.mechanism, the password"
+            f"{', or kafka.security' if also else ''}"
+        )
+    if "Authorization" in heard:
+        return f"{where} forbids {kafka.username or 'everyone'} to do that ({error}); give the user that right"
+    return f"kafka.bootstrap: no broker answers at {kafka.bootstrap} ({error}); start it, or mend --kafka HOST:PORT"
 
 
 def check_topic(kafka: KafkaSettings, topic: str) -> None:
@@ -194,18 +233,20 @@ def _check_topics(kafka: KafkaSettings, wanted: Iterable[str]) -> None:
 
 def _check_redis(settings: RedisSettings) -> None:
     import redis  # noqa: PLC0415  a client that most commands need not load
+    from riverrank.operators.cache.redis_cache import connection_pool  # noqa: PLC0415  likewise
 
-    seconds = settings.timeout / 1_000
     try:
-        client = redis.Redis.from_url(settings.url, socket_timeout=seconds, socket_connect_timeout=seconds)
-        try:
-            client.ping()
-        finally:
-            client.close()
-    except (redis.RedisError, OSError, ValueError) as error:
+        pool = connection_pool(settings.url, settings.timeout)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    try:
+        redis.Redis(connection_pool=pool).ping()
+    except (redis.RedisError, OSError) as error:
         raise UsageError(
             f"redis.url: {masked(settings.url)} does not answer ({error}); start it, or mend --redis URL"
         ) from error
+    finally:
+        pool.disconnect()
 
 
 def _check_readable(flag: str, path: Path) -> None:

@@ -24,6 +24,8 @@ from .fields import schema_of
 from .files import secret, with_prior
 
 REDIS_URL_VARIABLE = "RIVERRANK_REDIS_URL"
+# Flink's connector holds Kafka's own classes under another name, and knows no others.
+CONNECTORS_LOGIN = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security"
 KAFKA_PASSWORD_VARIABLE = "RIVERRANK_KAFKA_PASSWORD"
 
 Interval = Annotated[int, Meta(ge=1, extra={"unit": "ms"})]  # a duration that is never none
@@ -118,7 +120,7 @@ class KafkaSettings(_AllTopics):
             username, password = (_jaas_quoted(word) for word in (self.username, self.password()))
             properties["sasl.mechanism"] = self.mechanism
             properties["sasl.jaas.config"] = (
-                f"org.apache.kafka.common.security.{module} required username={username} password={password};"
+                f"{CONNECTORS_LOGIN}.{module} required username={username} password={password};"
             )
         if self.security.endswith("SSL") and self.ca_file:
             properties |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": self.ca_file}

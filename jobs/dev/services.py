@@ -137,11 +137,15 @@ class KafkaBroker(Service):
         ]
         formatting = OwnedProcess(
             "kafka's storage tool",
-            [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", properties],
+            [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", properties, *self._users()],
             folder / "format.log",
         )
         formatting.run(START_SECONDS)
         return OwnedProcess(self.name, [*java, "kafka.Kafka", properties], folder / "kafka.log")
+
+    def _users(self) -> list[str]:
+        """The options by which users are known from the start."""
+        return []
 
     def _properties(self, data: Path, controller: int) -> dict[str, object]:
         return {

@@ -127,10 +127,15 @@ def slate_key(user_id: str) -> str:
 
 
 def connection_pool(url: str, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> redis.ConnectionPool:
-    """Connections to the Redis at `url` that never retry by themselves. Raises ValueError on a URL that is none."""
+    """Connections to the Redis at `url` that never retry by themselves. Raises ValueError on a URL that is none.
+
+    Over TLS they speak only to who has a certificate for that host, unless the URL says `ssl_check_hostname=false`.
+    """
+    tls = {"ssl_check_hostname": True} if url.startswith("rediss://") else {}
     try:
         return redis.ConnectionPool.from_url(
             url,
+            **tls,
             socket_connect_timeout=timeout_ms / 2000,
             socket_timeout=timeout_ms / 2000,
             retry=Retry(NoBackoff(), 0),

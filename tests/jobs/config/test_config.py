@@ -365,8 +365,8 @@ def test_kafka_credentials_reach_both_kinds_of_client_and_no_print(
     assert config.kafka.java_properties() == {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "PLAIN",
-        "sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule required "
-        'username="app" password="ge\\"heim";',
+        "sasl.jaas.config": "org.apache.flink.kafka.shaded.org.apache.kafka.common.security.plain.PlainLoginModule "
+        'required username="app" password="ge\\"heim";',
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": "ca.pem",
     }

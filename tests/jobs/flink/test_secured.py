@@ -1,0 +1,131 @@
+"""Kafka and Redis that ask who is there: with the right answer the job runs, with a wrong one it says which it was."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from riverrank.jobs.config.preflight import check_services
+from riverrank.jobs.config.schema import parse
+from riverrank.jobs.dev import services
+from riverrank.jobs.errors import UsageError
+from riverrank.operators.cache.redis_cache import Cache, CacheAway
+from riverrank.state.messages import CacheWrite
+from secured import MECHANISMS, PASSWORD, USER, Authority, SecuredBroker, tls_before
+from streams import TIMEOUT_SECONDS, cached, received, send, topics
+
+START_MS = 1_764_000_000_000
+SCRIPT = Path(sys.executable).with_name("riverrank")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def secured(authority: Authority) -> Iterator[SecuredBroker]:
+    with SecuredBroker(authority) as broker:
+        yield broker
+
+
+def configured(secured: SecuredBroker, folder: Path, name: str, **changed: str) -> Path:
+    """Topics, their events, and the configuration of a bounded job that speaks to the secured port."""
+    (folder / "password").write_text(f"{PASSWORD}\n", "utf-8")
+    values = {
+        "bootstrap": f"127.0.0.1:{secured.secured_port}",
+        "security": "SASL_SSL",
+        "mechanism": "SCRAM-SHA-512",
+        "username": USER,
+        "password_file": str(folder / "password"),
+        "ca_file": str(secured.authority.ca),
+    } | changed
+    path = topics(secured, folder, name, "bounded = true")
+    lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("bootstrap")]
+    path.write_text("\n".join([*lines, *(f"{key} = {json.dumps(value)}" for key, value in values.items())]), "utf-8")
+    events = [
+        {"event_id": f"e{k}", "type": "click", "user_id": f"u{k % 3}", "item_id": f"i{k % 7}", "ts": START_MS + k}
+        for k in range(30)
+    ]
+    send(secured, f"{name}-events", [json.dumps(event) for event in events], key="user_id")
+    return path
+
+
+def riverrank(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [SCRIPT, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_the_job_runs_over_tls_with_each_mechanism_and_tells_its_secrets_to_nobody(
+    secured: SecuredBroker, valkey: services.Valkey, authority: Authority, tmp_path: Path, mechanism: str
+) -> None:
+    name = mechanism.lower()
+    config = configured(secured, tmp_path, name, mechanism=mechanism)
+    with tls_before(valkey.port, authority) as port:
+        url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.ca}"
+        ran = riverrank("run", "--config", config, "--redis", url)
+    assert ran.returncode == 0, ran.stderr
+    assert len(received(secured, f"{name}-slates")) == 30
+    assert cached(valkey, ["u0", "u1", "u2"]) == {"u0": 10, "u1": 10, "u2": 10}
+    assert PASSWORD not in ran.stderr + ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"password_file": "WRONG"}, "lets nobody in as app by SCRAM-SHA-512 with that password; mend kafka.username"),
+        ({"username": "else"}, "lets nobody in as else by SCRAM-SHA-512"),
+        ({"username": "else", "mechanism": "PLAIN"}, "lets nobody in as else by PLAIN"),
+        ({"ca_file": "OTHER"}, "has a certificate that is not trusted: unable to get local issuer certificate; mend"),
+        ({"ca_file": ""}, "has a certificate that is not trusted"),
+        ({"security": "SASL_PLAINTEXT"}, "wants TLS"),
+        ({"security": "PLAINTEXT"}, "wants TLS or SASL at that port; mend the port, or kafka.security"),
+        ({"bootstrap": "PLAIN PORT"}, "does not speak TLS at that port; mend the port, or kafka.security"),
+        ({"bootstrap": "NOBODY"}, "no broker answers at 127.0.0.1"),
+    ],
+)
+def test_a_wrong_answer_is_one_line_that_says_which_it_was(
+    secured: SecuredBroker, tmp_path: Path, free_port: int, changed: dict[str, str], said: str
+) -> None:
+    (tmp_path / "wrong").write_text("not the password", "utf-8")
+    stands_for = {
+        "WRONG": str(tmp_path / "wrong"),
+        "OTHER": str(Authority(tmp_path / "other").ca),
+        "PLAIN PORT": secured.bootstrap,
+        "NOBODY": f"127.0.0.1:{free_port}",
+    }
+    values = {
+        "bootstrap": f"127.0.0.1:{secured.secured_port}",
+        "security": "SASL_SSL",
+        "mechanism": "SCRAM-SHA-512",
+        "username": USER,
+        "password_file": str(tmp_path / "password"),
+        "ca_file": str(secured.authority.ca),
+    } | {key: stands_for.get(value, value) for key, value in changed.items()}
+    (tmp_path / "password").write_text(PASSWORD, "utf-8")
+    config = parse({"kafka": values})
+    with pytest.raises(UsageError) as caught:
+        check_services(config)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert PASSWORD not in str(caught.value) and "not the password" not in str(caught.value)
+
+
+def test_a_certificate_of_another_host_is_refused_for_redis_unless_asked_not_to(
+    valkey: services.Valkey, tmp_path: Path
+) -> None:
+    other = Authority(tmp_path / "other", "elsewhere.example")
+    with tls_before(valkey.port, other) as port:
+        url = f"rediss://:geheim@127.0.0.1:{port}/0?ssl_ca_certs={other.ca}"
+        with pytest.raises(UsageError, match=r"does not answer .*certificate is not valid for '127") as caught:
+            check_services(parse({"redis": {"url": url}}))
+        assert "geheim" not in str(caught.value)
+        with pytest.raises(CacheAway, match=r"certificate is not valid for '127\.0\.0\.1'"):
+            Cache(url).write([CacheWrite("slate:u", 0, 1, b"{}")])
+        plain = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={other.ca}&ssl_check_hostname=false"
+        assert Cache(plain).write([CacheWrite("slate:u", 0, 1, b"{}")]) == {"slate:u"}
+    own = Authority(tmp_path / "own")
+    with tls_before(valkey.port, own) as port, pytest.raises(UsageError, match="CERTIFICATE_VERIFY_FAILED"):
+        check_services(parse({"redis": {"url": f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={other.ca}"}}))

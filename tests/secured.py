@@ -1,0 +1,114 @@
+"""Services that ask who is there: a Kafka with TLS and SASL beside its plain port, and TLS before any other."""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from riverrank.jobs.dev import services
+
+USER, PASSWORD = "app", "gehe;im'7"
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+class Authority:
+    """Who signs certificates: its own in `ca`, and in `cert` and `key` one for `host`, PEM files below `folder`."""
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+        folder.mkdir(exist_ok=True)
+        authority = trustme.CA()
+        issued = authority.issue_cert(host)
+        self.ca, self.cert, self.key = (folder / f"{name}.pem" for name in ("ca", "cert", "key"))
+        authority.cert_pem.write_to_path(self.ca)
+        self.cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+        key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+        self.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+class SecuredBroker(services.KafkaBroker):
+    """A broker that is spoken to plainly at `port`, and with TLS and SASL at `secured_port`."""
+
+    def __init__(self, authority: Authority) -> None:
+        super().__init__()
+        self.authority, self.secured_port = authority, services.free_port()
+
+    def _users(self) -> list[str]:
+        """USER, by SCRAM; PLAIN stands in the broker's own properties."""
+        return [
+            word
+            for mechanism in MECHANISMS[1:]
+            for word in ("--add-scram", f"{mechanism}=[name={USER},iterations=4096,password={PASSWORD}]")
+        ]
+
+    def _properties(self, data: Path, controller: int) -> dict[str, object]:
+        properties = super()._properties(data, controller)
+        for listeners in ("listeners", "advertised.listeners"):
+            properties[listeners] = f"{properties[listeners]},SASL_SSL://127.0.0.1:{self.secured_port}"
+        modules = "org.apache.kafka.common.security"
+        plain = f'{modules}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        return properties | {
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "sasl.enabled.mechanisms": ",".join(MECHANISMS),
+            "listener.name.sasl_ssl.plain.sasl.jaas.config": plain,
+            **{
+                f"listener.name.sasl_ssl.{mechanism.lower()}.sasl.jaas.config": f"{modules}.scram.ScramLoginModule "
+                "required;"
+                for mechanism in MECHANISMS[1:]
+            },
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": self._keystore(data.parent),
+            "ssl.client.auth": "none",
+        }
+
+    def _keystore(self, folder: Path) -> Path:
+        """Key and certificates in one file, as Kafka wants them."""
+        path = folder / "keystore.pem"
+        path.write_bytes(self.authority.key.read_bytes() + self.authority.cert.read_bytes())
+        return path
+
+
+@contextmanager
+def tls_before(port: int, authority: Authority) -> Iterator[int]:
+    """A port that speaks TLS, with that authority's certificate, and hands on what it hears to `port`."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority.cert, authority.key)
+    loop, own_port = asyncio.new_event_loop(), services.free_port()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass  # either side went away, which the other hears of
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        beyond: tuple[Any, Any] = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, beyond[1]), pump(beyond[0], writer))
+
+    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", own_port, ssl=context))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield own_port
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
