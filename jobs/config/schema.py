@@ -167,7 +167,7 @@ class CacheSettings(Section):
     ] = 10_000
     buckets: Annotated[int, Meta(ge=1, le=4096, description="groups of users that are written together")] = 16
     flush_every: Annotated[
-        Interval, Meta(description="longest time that a slate waits for others to be written with")
+        Interval, Meta(description="longest time that a slate waits for others to go to a quick Redis with")
     ] = 20
     drain: Annotated[
         Milliseconds, Meta(description="how long a bounded job waits, at its end, for a Redis that is away")
