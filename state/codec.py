@@ -75,7 +75,10 @@ class Layout(Generic[Stored]):
             raise ValueError(f"{self.name}: {fault}") from fault
 
     def _upgraded(self, raw: bytes, fault: msgspec.ValidationError) -> Fields:
-        array = _decode(raw)
+        try:
+            array = _decode(raw)
+        except msgspec.DecodeError as broken:
+            raise ValueError(f"{self.name}: {broken}") from broken
         if isinstance(array, list) and array and isinstance(array[0], int):
             layout, *fields = array
         elif isinstance(array, list) and self._unnumbered is not None:

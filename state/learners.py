@@ -75,7 +75,7 @@ class RankerState(msgspec.Struct, array_like=True, tag=3):
     net_losses: bytes = b""
     nets: tuple[NetState, ...] = ()
     clicks: ClickState = ClickState()
-    rewarded: int = 0
+    rewarded: int = -1  # not counted
 
 
 def _ranker_named(fields: Fields) -> Fields:

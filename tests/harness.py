@@ -36,6 +36,7 @@ class Harness:
         self.key: str | None = None
         self.main: list[Any] = []
         self.sides: dict[str, list[Any]] = defaultdict(list)
+        self.metrics: dict[str, int] = {}
         function.open(_Runtime(self))
 
     def element(self, value: Any, key: str | None = None) -> None:
@@ -96,6 +97,30 @@ def _is_tagged(one: Any) -> bool:
     return isinstance(one, tuple) and isinstance(one[0], OutputTag)
 
 
+class Told:
+    """A group of metrics; `numbers` by its labels and names, as a scraper sees them."""
+
+    def __init__(self, numbers: dict[str, int], path: str = "") -> None:
+        self.numbers, self._path = numbers, path
+
+    def add_group(self, name: str, value: str | None = None) -> "Told":
+        return Told(self.numbers, f"{self._path}{name}{f'={value}' if value is not None else ''}.")
+
+    def counter(self, name: str) -> Any:
+        def inc(n: int) -> None:
+            assert type(n) is int and n >= 0
+            self.numbers[self._path + name] = self.numbers.get(self._path + name, 0) + n
+
+        return SimpleNamespace(inc=inc)
+
+    def distribution(self, name: str) -> Any:
+        def update(n: int) -> None:
+            assert type(n) is int
+            self.numbers[self._path + name] = n
+
+        return SimpleNamespace(update=update)
+
+
 class _Runtime:
     def __init__(self, harness: Harness) -> None:
         self._harness = harness
@@ -107,6 +132,9 @@ class _Runtime:
     def _runtime_context(self) -> Any:
         """Java's, as far as it is asked."""
         return SimpleNamespace(getTaskInfo=lambda: SimpleNamespace(getIndexOfThisSubtask=lambda: SUBTASK))
+
+    def get_metrics_group(self) -> Told:
+        return Told(self._harness.metrics)
 
     def get_map_state(self, descriptor: Any) -> "_Map":
         return _Map(self._of_key(self._harness.store.maps[descriptor.get_name()]))

@@ -20,6 +20,8 @@ from .schema import Config, KafkaSettings, RedisSettings, topics_of
 
 BROKER_TIMEOUT_MS = 3_000
 INPUTS = ("events", "items")
+# Codes of OpenSSL for what is no TLS.
+NO_TLS = ("UNEXPECTED_EOF_WHILE_READING", "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "INVALID_ALERT")
 SLOW_MS = 20.0  # an event, from which on a learner is said to be slow
 
 log = logging.getLogger(__name__)
@@ -187,25 +189,29 @@ class _Heard(logging.Handler):
 
 def _broker_fault(kafka: KafkaSettings, heard: str, error: str) -> str:
     """What is wrong with how the broker is spoken to, from what was `heard` while that was tried, and its mend."""
-    where = f"kafka.bootstrap: the broker at {kafka.bootstrap}"
+    ended, user = "socket disconnected" in heard, f"{kafka.username} by {kafka.mechanism} with that password"
     if "CERTIFICATE_VERIFY_FAILED" in heard:
         reason = heard.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "unknown reason"
-        return f"{where} has a certificate that is not trusted: {reason}; mend kafka.ca_file, or the host name"
-    if "SSL:" in heard:
-        return f"{where} does not speak TLS at that port; mend the port, or kafka.security"
-    ended = "socket disconnected" in heard
-    if "Invalid frame length" in heard or (ended and kafka.security == "PLAINTEXT"):
-        return f"{where} wants TLS or SASL at that port; mend the port, or kafka.security"
-    if "SaslAuthenticationFailed" in heard or (ended and kafka.security.startswith("SASL")):
-        also = kafka.security == "SASL_PLAINTEXT" and "SaslAuthenticationFailed" not in heard
-        return (
-            f"{where} lets nobody in as {kafka.username} by {kafka.mechanism} with that password"
-            f"{', or wants TLS at that port' if also else ''}; mend kafka.username, kafka.mechanism, the password"
-            f"{', or kafka.security' if also else ''}"
+        what = f"has a certificate that is not trusted: {reason}; mend kafka.ca_file, or the host name"
+    elif any(f"SSL: {code}" in heard for code in NO_TLS):
+        what = "does not speak TLS at that port; mend the port, or kafka.security"
+    elif "SSL:" in heard:
+        reason = heard.partition("SSL: ")[2].partition("]")[0]
+        what = f"does not agree with us on TLS: {reason}; mend kafka.security, or the broker's own settings"
+    elif "SaslAuthenticationFailed" in heard:
+        what = f"lets nobody in as {user}; mend kafka.username, kafka.mechanism, or the password"
+    elif "Invalid frame length" in heard or (ended and kafka.security == "PLAINTEXT"):
+        what = f"wants TLS or SASL there, or has not started yet ({error}); mend the port, or kafka.security"
+    elif ended and kafka.security.startswith("SASL"):
+        what = (
+            f"lets nobody in as {user}, wants TLS there, or has not started yet ({error}); mend kafka.username, "
+            "kafka.mechanism, the password, or kafka.security"
         )
-    if "Authorization" in heard:
-        return f"{where} forbids {kafka.username or 'everyone'} to do that ({error}); give the user that right"
-    return f"kafka.bootstrap: no broker answers at {kafka.bootstrap} ({error}); start it, or mend --kafka HOST:PORT"
+    elif "Authorization" in heard:
+        what = f"forbids {kafka.username or 'everyone'} to do that ({error}); give the user that right"
+    else:
+        return f"kafka.bootstrap: no broker answers at {kafka.bootstrap} ({error}); start it, or mend --kafka HOST:PORT"
+    return f"kafka.bootstrap: the broker at {kafka.bootstrap} {what}"
 
 
 def check_topic(kafka: KafkaSettings, topic: str) -> None:
@@ -241,7 +247,7 @@ def _check_redis(settings: RedisSettings) -> None:
         raise UsageError(str(error)) from error
     try:
         redis.Redis(connection_pool=pool).ping()
-    except (redis.RedisError, OSError) as error:
+    except (redis.RedisError, OSError, ValueError) as error:  # the last of options that do not go together
         raise UsageError(
             f"redis.url: {masked(settings.url)} does not answer ({error}); start it, or mend --redis URL"
         ) from error

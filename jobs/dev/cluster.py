@@ -35,6 +35,7 @@ TEST_CONF: dict[str, object] = {
     "taskmanager.memory.network.min": "32m",
     "taskmanager.memory.network.max": "64m",
     "taskmanager.memory.managed.size": "32m",
+    "metrics.reporters": "none",  # they would listen on every interface
     "heartbeat.interval": "2 s",
     "heartbeat.timeout": "20 s",
 }
@@ -211,14 +212,14 @@ class FlinkCluster:
         processes = [process for process in (self._jobmanager, *self._taskmanagers) if process]
         return "\n".join(f"--- {process.name}\n{tail(process.log)}" for process in processes)
 
-    def rest(self, path: str, body: Mapping[str, object] | None = None, method: str | None = None) -> dict[str, Any]:
+    def rest(self, path: str, body: Mapping[str, object] | None = None, method: str | None = None) -> Any:
         """One REST call: GET, or POST where there is a body; the answer."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.rest_url + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                return dict(json.load(answer))
+                return json.load(answer)
         except urllib.error.HTTPError as error:
             raise ServiceError(f"{path} answered {error.code}: {error.read().decode('utf-8', 'replace')}") from error
 

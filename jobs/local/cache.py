@@ -23,8 +23,13 @@ class LocalCache:
         self._outbox = Outbox(DictEntries(), self._sender)
         self._outputs, self._receipts = outputs, Records(Origin.RECEIPT, outputs)
 
+    def start(self) -> None:
+        """Begin to write, by a thread: not before whatever forks."""
+        self._sender.start()
+
     def put(self, write: CacheWrite) -> None:
         """Take one write."""
+        self._sender.check()
         self._outbox.add(encode(write))
         self._settle()
 

@@ -42,7 +42,7 @@ def run(config: Config) -> None:
         names = {name: topic_of(config, name) for name in ("events", "items")}
         pipeline = Pipeline(config.behaviour, outputs, cache, config.cache.popular_every, config.cache.ttl, names)
         try:
-            _read_all(config, pipeline)
+            _read_all(config, pipeline, cache)
             if cache is not None:
                 cache.finish()
         except Failure:
@@ -55,12 +55,14 @@ def run(config: Config) -> None:
         raise Failure(fault)
 
 
-def _read_all(config: Config, pipeline: Pipeline) -> None:
+def _read_all(config: Config, pipeline: Pipeline, cache: LocalCache | None) -> None:
     for arrival in _watched(config, "items"):
         pipeline.item(arrival)
     pipeline.open()
     gc.freeze()  # modules and catalogue stay: not to be looked through at each collection
-    for message in _messages(config, pipeline):
+    for number, message in enumerate(_messages(config, pipeline)):
+        if not number and cache is not None:
+            cache.start()  # the process that runs ahead is there
         pipeline.hear(message)
     pipeline.refresh_popular(last=True)
 

@@ -129,9 +129,11 @@ def slate_key(user_id: str) -> str:
 def connection_pool(url: str, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> redis.ConnectionPool:
     """Connections to the Redis at `url` that never retry by themselves. Raises ValueError on a URL that is none.
 
-    Over TLS they speak only to who has a certificate for that host, unless the URL says `ssl_check_hostname=false`.
+    Over TLS they speak only to who has a certificate for that host, unless the URL says `ssl_check_hostname=false` or
+    `ssl_cert_reqs=none`.
     """
-    tls = {"ssl_check_hostname": True} if url.startswith("rediss://") else {}
+    checked = url.startswith("rediss://") and "ssl_cert_reqs=none" not in url
+    tls = {"ssl_check_hostname": True} if checked else {}
     try:
         return redis.ConnectionPool.from_url(
             url,
@@ -219,7 +221,7 @@ class Cache:
         commands += [self._command(write) for write in writes]
         try:
             replies = self._round_trip(commands, deadline)
-        except (redis.RedisError, OSError) as error:
+        except (redis.RedisError, OSError, ValueError) as error:  # the last of options that do not go together
             raise CacheAway(f"Redis at {self.where} is away: {_reason(error)}", settled) from error
         if not self._loaded:
             load = replies.pop(0)

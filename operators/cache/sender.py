@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from riverrank.operators.metrics import Counts
 from riverrank.state.messages import CacheWrite
 
 from .redis_cache import CacheAway
@@ -63,7 +64,7 @@ class Sender:
     then the slate. One back-off for all, since a Redis that is away for one is for each; a key that Redis refuses, for
     a reason of its own, has a back-off of its own and holds up nothing else.
 
-    `put`, `drop` and `drain` are for one thread; `attempt` is what the other does, which the first `put` starts.
+    Erasures go before all slates. `attempt` is what the thread does, from `start` on; all else is for one other thread.
     """
 
     def __init__(
@@ -75,10 +76,14 @@ class Sender:
         self._cache, self._flush_ms, self._drain_ms, self._clock = cache, flush_ms, drain_ms, clock
         self._changed = threading.Condition()  # and the lock of all below
         self._given: dict[str, dict[tuple[str, int], _Given]] = {}  # by key, and by entry and outbox
-        self._ready: dict[str, None] = {}  # keys that may be tried, in the order to try them in
+        # Keys that may be tried, in the order to try them in: those with an erasure go first.
+        self._erasing: dict[str, None] = {}
+        self._ready: dict[str, None] = {}
         self._refused: dict[str, _Refusal] = {}  # by key
         self._later: list[tuple[float, str]] = []  # when a key may be tried again, a heap
         self._flying: set[str] = set()  # keys that are being written
+        self._since: dict[str, float] = {}  # when a key came that has waited since, the oldest first
+        self._attempts = self._written = self._refusals = 0
         self._away: CacheAway | None = None
         self._retry_ms, self._next_at = FIRST_RETRY_MS, 0.0
         self._told_at, self._untold = -TOLD_EVERY_MS / 1000, 0
@@ -88,18 +93,14 @@ class Sender:
         self._thread: threading.Thread | None = None
 
     def put(self, box: Box, entry: str, write: CacheWrite) -> None:
-        """Write this, in place of what `entry` was before; `box.done` has both once Redis took it.
-
-        Raises:
-            RuntimeError: the thread ended by a fault, which is its cause.
-        """
-        self._look()
+        """Write this, in place of what `entry` was before; `box.done` has both once Redis took it."""
         with self._changed:
             self._given.setdefault(write.key, {})[entry, id(box)] = _Given(box, write)
+            self._since.setdefault(write.key, self._clock())
             if write.key not in self._refused and write.key not in self._flying:
-                if not self._ready:  # else who writes knows of something to do
+                if not (self._ready or self._erasing):  # else who writes knows of something to do
                     self._changed.notify_all()
-                self._ready[write.key] = None
+                self._queue(write.key)
 
     def drop(self, box: Box, entry: str, key: str) -> None:
         """Do not write that any more, unless it is on its way."""
@@ -130,21 +131,35 @@ class Sender:
         """Wait until Redis took all that `box` gave.
 
         Raises:
-            UndeliveredError: the time for it, which all outboxes share, is up, or Redis refuses what is left. What
-                others gave is written first, as far as Redis takes it: nothing would try it afterwards.
+            UndeliveredError: Redis is away, and the time for that, which all outboxes share, is up; or it refuses what
+                is left. What others gave is written first, as far as Redis takes it: nothing would try it afterwards.
+            RuntimeError: as `check`.
         """
         if self._drained_by is None:
             self._drained_by = self._clock() + self._drain_ms / 1000
-            self._try_refused_anew()
+            self._try_anew()
+        self.start()
+        before = self._attempts
         while True:
-            self._look()
+            self.check()
             with self._changed:
                 if not self._has(box):
                     return
-                left = self._drained_by - self._clock()
-                if left <= 0 or (self._away is None and self._only_refused()):
+                is_away = self._away is not None and self._attempts > before
+                if (is_away and self._clock() >= self._drained_by) or self._only_refused():
                     raise UndeliveredError(self._undelivered(box))
-                self._changed.wait(min(left, _LOOK_AGAIN))
+                self._changed.wait(_LOOK_AGAIN)
+
+    def count(self, counts: Counts) -> None:
+        """Say what was written since the last call, and what waits."""
+        with self._changed:
+            counts.add("cache_written", n=self._written)
+            counts.add("cache_refused", n=self._refusals)
+            self._written = self._refusals = 0
+            oldest = next(iter(self._since.values()), self._clock())
+            counts.set("cache_waiting", len(self._given))
+            counts.set("cache_age_ms", round(1000 * (self._clock() - oldest)))
+            counts.set("cache_away", int(self._away is not None))
 
     def close(self) -> None:
         """End the thread, and close the connection; what was not written is still given."""
@@ -155,10 +170,13 @@ class Sender:
             self._thread.join()
         self._cache.close()
 
-    def _look(self) -> None:
-        """Start the thread, if it is not there; say so if a fault ended it."""
+    def check(self) -> None:
+        """Raises RuntimeError where a fault ended the thread, which is its cause."""
         if self._fault is not None:
             raise RuntimeError(f"the thread that writes to Redis ended: {self._fault!r}") from self._fault
+
+    def start(self) -> None:
+        """Start the thread, unless it is there: not before whatever forks."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="riverrank-cache", daemon=True)
             self._thread.start()
@@ -182,32 +200,34 @@ class Sender:
         while self._later and self._later[0][0] <= now:
             _, key = heapq.heappop(self._later)
             if key in self._given:
-                self._ready[key] = None
+                self._queue(key)
         batch: list[tuple[tuple[str, int], _Given]] = []
         size = 0
         if self._next_at > now:
             return batch
-        while self._ready and len(batch) < WRITES_AT_ONCE and size < BYTES_AT_ONCE:
-            key = next(iter(self._ready))
-            del self._ready[key]
+        while (waiting := self._erasing or self._ready) and len(batch) < WRITES_AT_ONCE and size < BYTES_AT_ONCE:
+            key = next(iter(waiting))
+            del waiting[key]
             entries = self._given[key]
             if not entries:  # what there was was dropped
                 self._forget(key)
                 continue
-            entry = min(entries)  # erasures before slates, by epoch
+            entry = min(entries, key=lambda each: _order(entries[each].write))
             batch.append((entry, entries[entry]))
             size += len(entries[entry].write.slate or b"")
             self._flying.add(key)
-        self._next_at = now + self._flush_ms / 1000
+        if not (self._ready or self._erasing):  # else there is more than one round trip takes
+            self._next_at = now + self._flush_ms / 1000
         return batch
 
     def _note(self, away: CacheAway | None) -> None:
         """That Redis is away, or back."""
+        self._attempts += 1
         if away is not None:
             if self._away is None:
                 _log.warning("%s; slates are kept until it is back", away)
             self._next_at = self._clock() + self._retry_ms / 1000
-            self._retry_ms = min(self._retry_ms * 2, LAST_RETRY_MS)
+            self._retry_ms = FIRST_RETRY_MS if self._drained_by else min(self._retry_ms * 2, LAST_RETRY_MS)
         else:
             if self._away is not None:
                 _log.warning("Redis is back")
@@ -225,16 +245,28 @@ class Sender:
                 if entries.get(entry) is given:
                     del entries[entry]
                 given.box.done.append((entry[0], given.write))
+                self._since.pop(key)
+                self._since[key] = self._clock()  # of what came meanwhile, if anything did
+                self._written += 1
             elif self._away is None and entries:
                 self._refuse(key)
                 continue
             if entries:
-                self._ready[key] = None
+                self._queue(key)
             else:
                 self._forget(key)
 
+    def _queue(self, key: str) -> None:
+        """Have the key tried, before others if it has an erasure."""
+        if any(given.write.slate is None for given in self._given[key].values()):
+            self._ready.pop(key, None)
+            self._erasing[key] = None
+        else:
+            self._ready[key] = None
+
     def _forget(self, key: str) -> None:
         del self._given[key]
+        del self._since[key]
         self._refused.pop(key, None)
 
     def _refuse(self, key: str) -> None:
@@ -242,6 +274,7 @@ class Sender:
         times = self._refused[key].times + 1 if key in self._refused else 1
         reason = self._cache.refused.get(key, "it does not say why")
         self._refused[key] = _Refusal(times, reason)
+        self._refusals += 1
         now, wait_ms = self._clock(), min(FIRST_RETRY_MS * 2 ** min(times - 1, 16), LAST_RETRY_MS)
         heapq.heappush(self._later, (now + wait_ms / 1000, key))
         self._untold += times == 1
@@ -250,18 +283,21 @@ class Sender:
             _log.warning("Redis refuses %s: %s%s; they are tried again", key, reason, others)
             self._told_at, self._untold = now, 0
 
-    def _try_refused_anew(self) -> None:
-        """At once, as if for the first time."""
+    def _try_anew(self) -> None:
+        """Try what is left at once, as if for the first time."""
         with self._changed:
+            self._next_at, self._retry_ms = 0.0, FIRST_RETRY_MS
             self._later = []
             self._refused = {}
-            self._ready |= dict.fromkeys(key for key in self._given if key not in self._flying)
+            for key in self._given:
+                if key not in self._flying:
+                    self._queue(key)
             self._changed.notify_all()
 
     def _wait(self) -> float | None:
         """Seconds until there is something to try; None where nothing waits."""
         now = self._clock()
-        if self._ready:
+        if self._ready or self._erasing:
             return max(0.0, self._next_at - now)
         return max(0.0, self._next_at - now, self._later[0][0] - now) if self._later else None
 
@@ -270,8 +306,10 @@ class Sender:
 
     def _only_refused(self) -> bool:
         """Whether nothing is left but keys that were refused so often that it is enough."""
-        return not self._flying and all(
-            key in self._refused and self._refused[key].times >= REFUSALS_AT_THE_END for key in self._given
+        return (
+            self._away is None
+            and not self._flying
+            and all(key in self._refused and self._refused[key].times >= REFUSALS_AT_THE_END for key in self._given)
         )
 
     def _undelivered(self, box: Box) -> str:
@@ -281,3 +319,8 @@ class Sender:
             return f"{message}: {self._away}"
         refused = self._refused.get(keys[0])
         return f"{message}" if refused is None else f"{message}, which refuses {keys[0]}: {refused.reason}"
+
+
+def _order(write: CacheWrite) -> tuple[int, bool, int]:
+    """In which order the writes of a key go: by epoch, of which an erasure is the first, whoever gave them."""
+    return write.epoch, write.slate is not None, write.version

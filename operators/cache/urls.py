@@ -16,11 +16,14 @@ def masked(url: str) -> str:
     ('redis://app:***@cache:6379/0?password=***', 'redis://***@cache')
     >>> masked("redis:/app:geheim@cache:6379"), masked("cache:6379")
     ('***@cache:6379', 'cache:6379')
+    >>> masked("redis://cache/0?password=ge@heim")
+    'redis://cache/0?password=***'
     """
+    url = re.sub(r"([?&][^=&]*password=)[^&]*", rf"\1{MASK}", url)
     head, at, rest = url.rpartition("@")
     if at:
         scheme, slashes, given = head.partition("://")
         name, colon, _ = given.partition(":")
         shown = f"{name}:" if colon and "/" not in name else ""
         url = f"{scheme}://{shown}{MASK}@{rest}" if slashes else f"{MASK}@{rest}"
-    return re.sub(r"([?&][^=&]*password=)[^&]*", rf"\1{MASK}", url)
+    return url

@@ -8,6 +8,7 @@ from pyflink.datastream import KeyedProcessFunction, ProcessFunction, RuntimeCon
 from riverrank.operators.cache.outbox import Outbox
 from riverrank.operators.cache.redis_cache import Cache
 from riverrank.operators.cache.sender import Sender
+from riverrank.operators.metrics import Counts, Metrics
 from riverrank.state import uids
 from riverrank.state.outputs import Origin
 
@@ -30,7 +31,9 @@ class CacheFunction(Shipped, KeyedProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.CACHE_OUTBOX)))
         self.sender = Sender(self.connect(), self.flush_every_ms, self.drain_ms)
+        self.sender.start()
         self.outboxes: dict[str, Outbox] = {}
+        self.counts, self.metrics = Counts(), Metrics(runtime_context.get_metrics_group())
         self.looks: dict[str, int] = {}  # by bucket that a timer will look after: milliseconds to that look
 
     def close(self) -> None:
@@ -38,23 +41,31 @@ class CacheFunction(Shipped, KeyedProcessFunction):
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         bucket = ctx.get_current_key()
+        self.sender.check()
         self._outbox(bucket, ctx).add(value)
+        self._tell()
         if bucket not in self.looks:
             self._look(bucket, self.flush_every_ms, ctx)
         return iter(())
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
+        self.sender.check()
         bucket = ctx.get_current_key()
         outbox = self._outbox(bucket, ctx)
         if timestamp == END_OF_INPUT:
             self.sender.drain(outbox)
             yield from _receipts(outbox)
+            self._tell()
             return
         before, waited = len(outbox), self.looks.pop(bucket, self.flush_every_ms)
         yield from _receipts(outbox)
         if outbox:
+            self._tell()
             has_moved = len(outbox) < before
             self._look(bucket, self.flush_every_ms if has_moved else min(2 * waited, LONGEST_LOOK_MS), ctx)
+
+    def _tell(self) -> None:
+        self.metrics.tell(self.counts, lambda: self.sender.count(self.counts))
 
     def _outbox(self, bucket: str, ctx: KeyedProcessFunction.Context) -> Outbox:
         if bucket not in self.outboxes:

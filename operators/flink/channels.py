@@ -9,6 +9,7 @@ import msgspec
 from pyflink.common import Row, Time, Types
 from pyflink.datastream import OutputTag, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, StateTtlConfig, ValueStateDescriptor
+from riverrank.operators.metrics import Counts, Metrics
 from riverrank.operators.tally import Tally
 from riverrank.state.messages import LAST
 from riverrank.state.outputs import Origin, Records
@@ -86,6 +87,7 @@ class Letters:
 
     def __init__(self, outputs: Outputs, uid: str, runtime_context: RuntimeContext) -> None:
         self._emitter = Emitter(outputs, Origin.REJECT)
+        self.counts, self._metrics = Counts(), Metrics(runtime_context.get_metrics_group())
         self._file: Path | None = None
         self.tally = Tally()
         if outputs.tallies:
@@ -96,7 +98,13 @@ class Letters:
     def refuse(self, arrival: Arrival, reject: Reject, topic: str) -> list[tuple[OutputTag, Any]]:
         """What an operator yields for a record of that topic that cannot be used."""
         self.tally.refuse(topic, arrival.offset, reject)
+        self.counts.add("dead_letters", reject.reason)
+        self.tell(at_once=True)
         return self._emitter.emit("", letter_of(arrival, reject, topic))
+
+    def tell(self, *, at_once: bool = False) -> None:
+        """Tell of the counts, if it is time to."""
+        self._metrics.tell(self.counts, at_once=at_once)
 
     def close(self) -> None:
         """Write the tally, for whoever ends the run."""

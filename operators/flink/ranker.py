@@ -5,6 +5,7 @@ from typing import Any
 
 from pyflink.datastream import RuntimeContext
 from pyflink.datastream.functions import KeyedBroadcastProcessFunction
+from riverrank.operators.metrics import Counts, Metrics
 from riverrank.operators.models.prior import PriorFile
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.settings import Behaviour
@@ -21,7 +22,7 @@ from .shipped import Shipped
 
 
 class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
-    """RANKER, under one key: restored as the learners of SIGNALS are."""
+    """RANKER, under one key: the learner lives in the instance, restored from its journal at its first record."""
 
     Logic = Ranker
 
@@ -35,12 +36,15 @@ class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
         self.ranker: Ranker | None = None
         self.flushes = Flushes(self.behaviour.ranker.flush_every)
         self.prior_file = PriorFile(self.behaviour.prior, wall_ms)
+        self.counts, self.metrics = Counts(), Metrics(runtime_context.get_metrics_group())
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[bytes]:
         feedback = decode_feedback(value)
         ranker = self._restored(ctx)
         self.index.advance(ctx, feedback.event.ts)
         ranker.learn(feedback, value)
+        self.counts.add("ranker")
+        self.metrics.tell(self.counts)
         yield from self.flushes.after(ranker, ONE_SHARD, ctx)
         self.prior_file.write_if_due(ranker.prior)
 

@@ -11,6 +11,7 @@ from pyflink.common import Row
 from pyflink.datastream import RuntimeContext
 from pyflink.datastream.functions import KeyedBroadcastProcessFunction
 from riverrank.operators.cache.redis_cache import slate_key
+from riverrank.operators.metrics import Metrics, within
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.slate.gone import Gone
 from riverrank.operators.slate.recommend import Recommend, receipt_of
@@ -72,6 +73,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.gone: Gone | None = None
         self.untold: list[CacheWrite] = []
         self.tells_gone = subtask_of(runtime_context) == 0
+        self.metrics = Metrics(runtime_context.get_metrics_group())
         self.ends_for = ""  # the user whose timer tells of the end of the input
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Any]:
@@ -86,6 +88,9 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
             yield from self._told_at_first()
         self.index.advance(ctx, feedback.event.ts)
         answer = recommend.answer(feedback, held)
+        if answer.slate is not None:
+            recommend.counts.add("slate_age", within(wall_ms() - feedback.event.ts))
+        self.metrics.tell(recommend.counts, recommend.measure)
         self.took_record()
         if self.taken % CLEAR_EVERY == 0:
             clear_core()

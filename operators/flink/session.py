@@ -59,9 +59,13 @@ class SessionFunction(Shipped, KeyedProcessFunction):
             yield from self.letters.refuse(arrival, accepted.reject, self.topic)
         elif feedback is None:
             self.letters.tally.redelivered += 1
+            self.letters.counts.add("redelivered")
         if feedback is None:
+            self.letters.tell()
             return
         self.letters.tally.accepted += 1
+        self.letters.counts.add("events", event.type)
+        self.letters.tell()
         encoded = encode(feedback)
         yield Row(event.user_id, encoded)
         for shard in self.session.routes(feedback):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from riverrank.operators.metrics import Counts, Metrics
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
 from riverrank.state import uids
@@ -28,12 +29,15 @@ class SignalsFunction(Shipped, KeyedProcessFunction):
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.SIGNALS_JOURNAL)))
         self.shards: dict[str, Signals] = {}
         self.flushes = Flushes(self.behaviour.signals.flush_every)
+        self.counts, self.metrics = Counts(), Metrics(runtime_context.get_metrics_group())
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[bytes]:
         # To ask for the key is a call to Java.
         shard = ONE_SHARD if self.behaviour.signals.shards == 1 else ctx.get_current_key()
         signals = self._signals(shard)
         signals.learn(decode_feedback(value), value)
+        self.counts.add("signals")
+        self.metrics.tell(self.counts)
         yield from self.flushes.after(signals, shard, ctx)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[bytes]:

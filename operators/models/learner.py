@@ -103,13 +103,10 @@ class LinearLearner:
 
     def __init__(self, made_by: Learners, state: LearnerState) -> None:
         """As `state` has it, by the names of features: a new one starts at 0, the ranker's logit at 1."""
-        self._by = made_by
-        self._state = state
-        self._changed = False
+        self._by, self._state, self._changed = made_by, state, False
         self.intercept = state.intercept if state.weights else float(made_by.prototype.intercept)
         self.steps = 0
-        self._held = len(state.tokens) // 4
-        self._dense = 1 + len(made_by.names)
+        self._held, self._dense = len(state.tokens) // 4, 1 + len(made_by.names)
         # Rows: weights, precision where it is measured, then the optimiser's arrays.
         most = made_by.settings.tokens
         room = max(most, self._held)
@@ -121,14 +118,9 @@ class LinearLearner:
         if state.weights:
             self._load(state)
         if self._held > most:  # the setting was lowered
-            self._shrink(most)
-
-    def _shrink(self, most: int) -> None:
-        """Keep `most` tokens, those of the greatest weights, in their order."""
-        of_tokens = np.abs(self._values[0, self._dense : self._dense + self._held])
-        kept = np.sort(np.argsort(-of_tokens, kind="stable")[:most])
-        self._values = np.hstack((self._values[:, : self._dense], self._values[:, self._dense + kept]))
-        self._tokens, self._held, self._changed = self._tokens[kept], most, True
+            kept = kernels.weightiest(self.weights[self._dense :], most)
+            self._values = np.hstack((self._values[:, : self._dense], self._values[:, self._dense + kept]))
+            self._tokens, self._held, self._changed = self._tokens[kept], most, True
 
     def _load(self, state: LearnerState) -> None:
         by, held = self._by, self._held

@@ -156,6 +156,11 @@ def vectors(  # type: ignore[no-untyped-def]
     return x
 
 
+def weightiest(weights, most):  # type: ignore[no-untyped-def]
+    """The positions of the `most` greatest of `weights`, float (n,), either way, in their order: int64 (most,)."""
+    return np.sort(np.argsort(-np.abs(weights), kind="stable")[:most])
+
+
 @njit(cache=True)
 def _move_to_end(tokens, coordinates, at, held):  # type: ignore[no-untyped-def]
     """Make the token at `at` the last of those `held`, with its `coordinates`, float64 (k, room)."""

@@ -100,9 +100,10 @@ class Ranker:
             ranker._recall(RANKER.decode(base[_MODEL]))
         ranker.embedding.table.load(base)
         ranker.autoencoder.load(base)
+        was_told = _LATEST in base  # else by a version that wrote the log alone
         for record in log:
-            ranker._take(decode_feedback(record))
-        if _LATEST in base:
+            (ranker._take if was_told else ranker.learn)(decode_feedback(record))
+        if was_told:
             ranker._recall(RANKER.decode(base[_LATEST]))
         ranker.embedding.publish_all()
         ranker.journal = journal
@@ -290,7 +291,8 @@ class Ranker:
     def _recall(self, state: RankerState) -> None:
         """Put back what `_state` gave: a weight where its feature and its model are, others begin as new ones do."""
         self.version, self.bias = max(self.version, state.version), state.bias
-        self.reward, self.rewarded = state.reward, state.rewarded or state.version  # before it was counted
+        self.reward = state.reward
+        self.rewarded = state.version if state.rewarded < 0 else state.rewarded
         self.clicks.load(state.clicks)
         features, shape = self.retriever.features, (len(self.models), len(state.rates), len(state.names))
         if len(state.weights) != 8 * math.prod(shape) or not state.weights:

@@ -3,6 +3,7 @@
 A choice is learned from with the features that the user was served by; what was not served is described beside them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -31,6 +32,7 @@ from . import attribution
 from .served import Served
 
 _BITS = np.dtype("<u4")
+LEAST_CHANCE = 1e-12  # that counts as foretold
 UNKNOWN = 0.5  # the prediction of an item of which nothing is known
 
 
@@ -57,6 +59,10 @@ class Lesson:
     served: Served | None
     predictions: list[Prediction] = field(default_factory=list)
     losses: list[int] = field(default_factory=list)
+    rank: int = 0  # of what was chosen, in the learner's order; 0 where nothing was
+    shown: int = 0  # items of impressions that are over,
+    clicked: int = 0  # those of them that were taken,
+    log_loss: float = 0.0  # and minus the sum of the log of what was foretold of each, in nats
     context: Context | None = None  # before the feedback, once it was asked for
 
 
@@ -133,15 +139,19 @@ class Learning:
         """Predict, then learn from, each item of a resolved impression."""
         shown = self._as_shown(outcome, lesson)
         labels = [label > 0 for label in outcome.labels]
+        lesson.shown += len(labels)
+        lesson.clicked += sum(labels)
         if shown.served is not None:
             known = np.array(labels)[shown.known]
             new = np.flatnonzero(~np.isin(shown.served.candidates.rows, shown.taught))
             inputs = shown.served.inputs.pick(new)
             lesson.user.learner.learn_each(inputs, known[new].tolist(), 1.0, shown.offsets[new])
         for item_id, logit, label in zip(outcome.items, shown.logits.tolist(), outcome.labels, strict=True):
+            chance = probability(logit)
             lesson.losses.append(1 - label)
+            lesson.log_loss -= math.log(max(LEAST_CHANCE, chance if label else 1.0 - chance))
             if self.predict:
-                event, chance = lesson.feedback.event, probability(logit)
+                event = lesson.feedback.event
                 lesson.predictions.append(_of_click(outcome.event_id, event, item_id, chance, label))
 
     def _learn_interaction(self, lesson: Lesson) -> None:
@@ -165,6 +175,7 @@ class Learning:
                 chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
             if feedback.is_choice and feedback.history_before().items[-1:] != (event.item_id,):  # else it is one act
                 lesson.losses.append(int(above >= self.behaviour.slate.size))
+                lesson.rank = above + 1
             weight, n = _weight(feedback.reward), self.behaviour.learner.negatives
             if feedback.story_reward:  # for what it is worth more now; what was served knows what was taken
                 weight -= _weight(feedback.story_reward)

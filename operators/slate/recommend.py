@@ -3,6 +3,7 @@
 All it knows of a user is in the bytes it is handed and in the feedback; all it knows of items is in its index.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +11,9 @@ from riverrank.operators.candidates.context import Context, context_of
 from riverrank.operators.candidates.query import servable_for
 from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.candidates.sources.new import New
+from riverrank.operators.coverage import Coverage
 from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.metrics import Counts
 from riverrank.operators.models.drift import watch, with_history_since
 from riverrank.operators.models.learner import Learner, Learners, LinearLearner
 from riverrank.operators.models.prior import weights_before
@@ -33,6 +36,8 @@ from .rules import Rules
 from .served import Served
 from .writing import Slots, SlotWriter
 
+ARM = "control"
+HIT = 10  # places of the learner's order, in which what was chosen is a hit
 NO_ITEMS = b"[]}"  # the end of a slate's JSON, whose items are to be put in
 
 
@@ -83,6 +88,7 @@ class Recommend:
         self.decoded: Recent[tuple[LearnerState, Learner]] = Recent()
         self._nothing = np.zeros(0)
         self.popular_slate = PopularSlate(index, self.ranker, behaviour.slate.size, popular_every)
+        self.counts, self.coverage = Counts(), Coverage()
 
     def answer(self, feedback: Feedback, state: bytes | None) -> Answer:
         """Learn from `feedback` and, where its event asks for it, answer it."""
@@ -95,18 +101,22 @@ class Recommend:
         stored, learner = self.decoded.pop(event.user_id, state) or self._decode(state)
         is_cold = not feedback.history and event.type not in INTERACTIONS
         feedback = with_history_since(feedback, stored.since)
-        user = User(stored, learner, self.ranker.read())
+        user, examples = User(stored, learner, self.ranker.read()), stored.examples
         lesson = self._learn(feedback, user)
+        self._count(lesson, stored.examples - examples)
         took = event.type in INTERACTIONS
         significance = self.behaviour.learner.drift
         history = feedback.history_after()
         if watch(stored, lesson.losses, history, took=took, significance=significance):
+            self.counts.add("drift")
             user = user._replace(learner=self.learners.of(LearnerState()))
             history = with_history_since(feedback, stored.since).history_after()
         slate = None
         if event.type in ANSWERED:
             stored.version += 1
-            slate = self._slate(feedback, history, user, "cold" if is_cold else "warm")
+            strategy: Literal["cold", "warm"] = "cold" if is_cold else "warm"
+            slate = self._slate(feedback, history, user, strategy)
+            self.counts.add("slates", strategy)
         user.learner.store(stored)
         predictions = tuple(to_json(p) for p in lesson.predictions) if self.predict else ()
         raw = encode_learner(stored)
@@ -117,6 +127,26 @@ class Recommend:
     def popular(self, ts: int, *, last: bool = False) -> CacheWrite | None:
         """The slate for whoever has none, where it is time for one at event time `ts`, or this is the `last` one."""
         return self.popular_slate.at(ts, last=last)
+
+    def measure(self) -> None:
+        """Set the levels among its counts."""
+        servable = int(self.index.servable[: len(self.index.table)].sum())
+        self.counts.set("catalogue", servable)
+        self.counts.set("coverage_thousandths", round(1000 * self.coverage.shown / servable) if servable else 0)
+
+    def _count(self, lesson: Lesson, learned: int) -> None:
+        """Count what came of a lesson, and how many feedbacks the learner learned from."""
+        if learned:
+            self.counts.add("learned", n=learned)
+        if lesson.rank:
+            is_hit = int(lesson.rank <= HIT)
+            self.counts.add("choices", ARM)
+            self.counts.add("hits", ARM, is_hit)
+            self.counts.add("gain_millionths", ARM, round(1e6 / math.log2(lesson.rank + 1)) if is_hit else 0)
+        if lesson.shown:
+            self.counts.add("shown", ARM, lesson.shown)
+            self.counts.add("clicked", ARM, lesson.clicked)
+            self.counts.add("loss_millionths", ARM, round(1e6 * lesson.log_loss))
 
     def _decode(self, state: bytes | None) -> tuple[LearnerState, Learner]:
         """What `state` holds, and the learner in it."""
@@ -161,7 +191,7 @@ class Recommend:
             ts=event.ts,
             trigger=event.event_id,
             strategy=strategy,
-            arm="control",
+            arm=ARM,
             model=ModelInfo(state.examples, user.ranker.version),
             items=(),
         )
@@ -171,6 +201,7 @@ class Recommend:
         served = user.serve(self.index, candidates, context)
         self.served.put(event.user_id, self.index.releases, served if pinnable is None else served.proposed())
         slots, reasons = self._slots(event.event_id, served, context, user)
+        self.coverage.show(slots.rows)
         self.learning.offer(slate.slate_id, event.user_id, served, slots.rows)
         if self.behaviour.learner.rate:  # else nothing is learned from it
             attribution.keep(state, self.index, state.version, event.ts, slots.rows)

@@ -259,6 +259,10 @@ def test_how_many_were_rewarded_is_read_as_was_meant_and_where_it_was_not_counte
     ranker = Ranker(Behaviour(), shop())
     ranker._recall(RANKER.decode(kept("ranker-3-rewarded")))
     assert ranker.reward == pytest.approx((1.0 + 6 * (1.0 + 1.0 + 2.0 + 0.3)) / 25)
+    none, again = Ranker(Behaviour(), shop()), Ranker(Behaviour(), shop())
+    none.learn(Feedback(Event("e", "request", "u", 1), 0.0, ()))
+    again._recall(RANKER.decode(RANKER.encode(none._state())))
+    assert (again.rewarded, again.version) == (0, 1)
 
 
 def test_a_model_of_clicks_is_read_as_was_meant() -> None:

@@ -5,6 +5,7 @@ slates are those of `replay` to the last digit, and so are the learners that the
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,16 @@ def expected(events: list[Record], folder: Path) -> dict[str, list[tuple[Any, ..
     return answers([json.loads(line) for line in (folder / "slates.jsonl").read_bytes().splitlines()], whole=True)
 
 
+def told(cluster: services.FlinkCluster, job: str, name: str) -> int:
+    """What the metrics of that name say together, whatever their labels, of all operators and subtasks."""
+    total = 0
+    for vertex in cluster.rest(f"/jobs/{job}")["vertices"]:
+        path = f"/jobs/{job}/vertices/{vertex['id']}/metrics"
+        ids = [each["id"] for each in cluster.rest(path) if re.search(rf"\.riverrank\.(.*\.)?{name}$", each["id"])]
+        total += sum(int(each["value"]) for each in cluster.rest(f"{path}?get={','.join(ids)}")) if ids else 0
+    return total
+
+
 @pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
 def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is_learned_twice_or_lost(
     delivery: str,
@@ -88,6 +99,12 @@ def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is
     single = cluster.run("-p", 1, *submitted)
     cluster.wait_for(single)
     wait_until(lambda: len(slates()) >= sum(map(len, before.values())))
+    wait_until(lambda: told(cluster, single, "cache_written") > 0 == told(cluster, single, "cache_waiting"))
+    assert told(cluster, single, "events") + told(cluster, single, "redelivered") == 400
+    assert told(cluster, single, "slates") == told(cluster, single, "slate_age") == sum(map(len, before.values()))
+    assert told(cluster, single, "dead_letters") == 0 and ITEMS <= told(cluster, single, "catalogue") <= 2 * ITEMS
+    assert 0 < told(cluster, single, "hits") < told(cluster, single, "choices") < told(cluster, single, "learned")
+    assert 0 < told(cluster, single, "clicked") < told(cluster, single, "shown")
     savepoint = cluster.stop_with_savepoint(single, tmp_path / "savepoints")
     assert answers(slates(), whole=True) == before
 

@@ -76,13 +76,13 @@ def test_the_job_runs_over_tls_with_each_mechanism_and_tells_its_secrets_to_nobo
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"password_file": "WRONG"}, "lets nobody in as app by SCRAM-SHA-512 with that password; mend kafka.username"),
+        ({"password_file": "WRONG"}, "lets nobody in as app by SCRAM-SHA-512 with that password"),
         ({"username": "else"}, "lets nobody in as else by SCRAM-SHA-512"),
         ({"username": "else", "mechanism": "PLAIN"}, "lets nobody in as else by PLAIN"),
         ({"ca_file": "OTHER"}, "has a certificate that is not trusted: unable to get local issuer certificate; mend"),
         ({"ca_file": ""}, "has a certificate that is not trusted"),
         ({"security": "SASL_PLAINTEXT"}, "wants TLS"),
-        ({"security": "PLAINTEXT"}, "wants TLS or SASL at that port; mend the port, or kafka.security"),
+        ({"security": "PLAINTEXT"}, "wants TLS or SASL there"),
         ({"bootstrap": "PLAIN PORT"}, "does not speak TLS at that port; mend the port, or kafka.security"),
         ({"bootstrap": "NOBODY"}, "no broker answers at 127.0.0.1"),
     ],
@@ -126,6 +126,11 @@ def test_a_certificate_of_another_host_is_refused_for_redis_unless_asked_not_to(
             Cache(url).write([CacheWrite("slate:u", 0, 1, b"{}")])
         plain = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={other.ca}&ssl_check_hostname=false"
         assert Cache(plain).write([CacheWrite("slate:u", 0, 1, b"{}")]) == {"slate:u"}
+        unchecked = f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none"
+        check_services(parse({"redis": {"url": unchecked}}))
+        assert Cache(unchecked).write([CacheWrite("slate:u", 0, 2, b"{}")]) == {"slate:u"}
+        with pytest.raises(UsageError, match="does not answer"):
+            check_services(parse({"redis": {"url": f"{unchecked}&ssl_check_hostname=true"}}))
     own = Authority(tmp_path / "own")
     with tls_before(valkey.port, own) as port, pytest.raises(UsageError, match="CERTIFICATE_VERIFY_FAILED"):
         check_services(parse({"redis": {"url": f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={other.ca}"}}))

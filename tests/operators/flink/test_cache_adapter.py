@@ -96,6 +96,17 @@ def test_after_a_crash_the_timer_of_before_writes_what_was_in_state(
     until(lambda: again.advance(1_000) + 1 and not outbox(again))
 
 
+def test_a_fault_of_the_thread_fails_the_job_though_nothing_comes_any_more(
+    redis: Redis, cache: Callable[..., Harness]
+) -> None:
+    harness, redis.away = cache(), None  # type: ignore[assignment]
+    redis.write = lambda writes: {}[0]  # type: ignore[method-assign, index]
+    harness.element(write("u"), "0")
+    until(lambda: harness.function.sender._fault)
+    with pytest.raises(RuntimeError, match="the thread that writes to Redis ended: KeyError"):
+        harness.advance(1_000)
+
+
 def test_end_of_input_writes_what_waits_and_sends_the_receipts_on(redis: Redis, cache: Callable[..., Harness]) -> None:
     harness = cache()
     harness.element(write("u"), "0")

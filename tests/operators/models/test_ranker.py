@@ -139,39 +139,6 @@ def test_a_purchase_moves_the_ranker_more_than_a_click_and_where_all_is_bought_e
     assert moved([1.0, 1.0, 0.3]) < 0.5 * click
 
 
-@pytest.mark.parametrize("limit", [5, 100])
-def test_restored_ranker_goes_on_as_if_nothing_had_happened_though_the_index_knows_what_did(limit):
-    """The index that it is restored over was told of things since: nothing of before is learned again."""
-    behaviour = Behaviour(ranker=RankerSettings(flush_events=1))
-    index, entries, signals = shop(), DictEntries(), Signals(behaviour, 0)
-    first = Ranker.restore(behaviour, index, Journal(entries, limit))
-    users = [f"u{k // 2}" for k in range(60)]  # nobody is half way through a choice at a restart
-    feedbacks = [
-        Feedback(
-            Event(f"e{k}", "click", user, k, f"i{k % 3 * 4 + k % 2}"), 1.0 + k % 2, (Seen("i3", 0, 1.0),) * (k % 2)
-        )
-        for k, user in enumerate(users)
-    ]
-    for feedback in feedbacks[:34]:
-        first.learn(feedback)
-        assert first.due() and first.flush()
-    assert any(key.startswith("log:") for key in entries)
-    for feedback in feedbacks[:34]:
-        signals.learn(feedback)
-    for update in signals.flush():
-        index.apply(decode_update(update))
-    second = Ranker.restore(behaviour, index, Journal(DictEntries(entries), limit))
-    kept = [model.net.count for model in second.models]
-    assert all(0 <= model.net.count - count <= limit for model, count in zip(first.models, kept, strict=True))
-    for model, count in zip(first.models, kept, strict=True):
-        model.net.count = count  # it keeps those that came since
-    for feedback in feedbacks[34:]:
-        assert RANKER.encode(first._state(alone=True)) == RANKER.encode(second._state(alone=True))
-        first.learn(feedback)
-        second.learn(feedback)
-    assert (second.version, second.rewarded, second.reward) == (60, 60, pytest.approx(1.5))
-
-
 def test_what_is_asked_about_counts_as_proposed_only_where_it_was_among_the_candidates():
     index = shop()
     retriever = Retriever(Behaviour(slate=SlateSettings(candidates=12, size=5)), index)

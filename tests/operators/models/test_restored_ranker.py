@@ -1,0 +1,66 @@
+"""A ranker goes on from its journal, as it last told, whatever the index came to know meanwhile."""
+
+import pytest
+from learner_inputs import shop
+from riverrank.operators.candidates.context import WARM
+from riverrank.operators.models.ranker import Ranker
+from riverrank.operators.settings import Behaviour, RankerSettings
+from riverrank.operators.signals.signals import Signals
+from riverrank.state.journal import DictEntries, Journal
+from riverrank.state.learners import RANKER
+from riverrank.state.messages import Feedback, Seen, decode_update
+from riverrank.state.records.incoming import Event
+
+
+@pytest.mark.parametrize("limit", [5, 100])
+def test_restored_ranker_goes_on_as_if_nothing_had_happened_though_the_index_knows_what_did(limit):
+    """The index that it is restored over was told of things since: nothing of before is learned again."""
+    behaviour = Behaviour(ranker=RankerSettings(flush_events=1))
+    index, entries, signals = shop(), DictEntries(), Signals(behaviour, 0)
+    first = Ranker.restore(behaviour, index, Journal(entries, limit))
+    users = [f"u{k // 2}" for k in range(60)]  # nobody is half way through a choice at a restart
+    feedbacks = [
+        Feedback(
+            Event(f"e{k}", "click", user, k, f"i{k % 3 * 4 + k % 2}"), 1.0 + k % 2, (Seen("i3", 0, 1.0),) * (k % 2)
+        )
+        for k, user in enumerate(users)
+    ]
+    for feedback in feedbacks[:34]:
+        first.learn(feedback)
+        assert first.due() and first.flush()
+    told = RANKER.encode(first._state(alone=True))
+    untold = Ranker.restore(behaviour, index, Journal(DictEntries(entries), limit))
+    for feedback in feedbacks[34:38]:  # in the log, and not told of yet
+        untold.learn(feedback)
+    assert RANKER.encode(untold._state(alone=True)) != told
+    again = Ranker.restore(behaviour, index, Journal(untold.journal.entries, limit))
+    again.version -= 4
+    assert RANKER.encode(again._state(alone=True)) == told
+    assert any(key.startswith("log:") for key in entries)
+    for feedback in feedbacks[:34]:
+        signals.learn(feedback)
+    for update in signals.flush():
+        index.apply(decode_update(update))
+    second = Ranker.restore(behaviour, index, Journal(DictEntries(entries), limit))
+    kept = [model.net.count for model in second.models]
+    assert all(0 <= model.net.count - count <= limit for model, count in zip(first.models, kept, strict=True))
+    for model, count in zip(first.models, kept, strict=True):
+        model.net.count = count  # it keeps those that came since
+    for feedback in feedbacks[34:]:
+        assert RANKER.encode(first._state(alone=True)) == RANKER.encode(second._state(alone=True))
+        first.learn(feedback)
+        second.learn(feedback)
+    assert (second.version, second.rewarded, second.reward) == (60, 60, pytest.approx(1.5))
+
+
+def test_a_ranker_of_a_version_that_wrote_the_log_alone_learns_it_again():
+    index, entries = shop(), DictEntries()
+    whole = Ranker.restore(Behaviour(), index, Journal(entries))
+    for k in range(30):
+        event = Event(f"e{k}", "click", "u", k, f"i{k % 40}")
+        whole.learn(Feedback(event, 1.0, (Seen("i3", 0, 1.0),) if k else ()))
+        whole.flush()
+    del entries["latest"]
+    again = Ranker.restore(Behaviour(), index, Journal(entries))
+    assert again.models[WARM].net.steps == whole.models[WARM].net.steps > 20
+    assert (again.version, again.rewarded) == (30, 30)
