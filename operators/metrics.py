@@ -3,6 +3,7 @@ Knows no Flink: it is handed a group of metrics, and who runs a part tells of it
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -57,13 +58,12 @@ class Counts:
     """
 
     def __init__(self) -> None:
-        self._counted: dict[tuple[str, str], int] = {}
+        self._counted: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._levels: dict[str, int] = {}
 
     def add(self, name: str, value: str = "", n: int = 1) -> None:
         """Count `n` more of the metric of that name, with that value of its label."""
-        key = name, value
-        self._counted[key] = self._counted.get(key, 0) + n
+        self._counted[name, value] += n
 
     def set(self, name: str, level: int) -> None:
         """How much there is of the metric of that name."""
@@ -71,7 +71,7 @@ class Counts:
 
     def take(self) -> Iterator[tuple[str, str, int]]:
         """Name, value of the label, and number, of all that was counted since the last call, and of every level."""
-        counted, self._counted = self._counted, {}
+        counted, self._counted = self._counted, defaultdict(int)
         yield from ((name, value, number) for (name, value), number in counted.items())
         yield from ((name, "", level) for name, level in self._levels.items())
 

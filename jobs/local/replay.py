@@ -3,7 +3,6 @@
 The oracle for tests of the job, and the fastest way to look at quality.
 """
 
-import gc
 import logging
 import threading
 import time
@@ -18,7 +17,7 @@ from riverrank.operators.flink.arrivals import Arrival, event_of, wall_ms
 from riverrank.operators.models.prior import PriorFile
 from riverrank.operators.warm import warm
 from riverrank.state.messages import Update
-from riverrank.state.runtime.environment import cores
+from riverrank.state.runtime.environment import collect_rarely, cores
 
 from .ahead import ahead
 from .cache import LocalCache
@@ -59,7 +58,7 @@ def _read_all(config: Config, pipeline: Pipeline, cache: LocalCache | None) -> N
     for arrival in _watched(config, "items"):
         pipeline.item(arrival)
     pipeline.open()
-    gc.freeze()  # modules and catalogue stay: not to be looked through at each collection
+    collect_rarely()
     for number, message in enumerate(_messages(config, pipeline)):
         if not number and cache is not None:
             cache.start()  # the process that runs ahead is there

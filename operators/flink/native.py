@@ -15,12 +15,13 @@ then would be missing in every later job of this TaskManager, a restart of the s
 """
 
 import ctypes
-import gc
 import importlib
 import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from riverrank.state.runtime.environment import collect_rarely
 
 from .shipped import HANDED_OVER, code_digest, modules
 
@@ -89,5 +90,5 @@ def make_ready(behaviour: "Behaviour") -> None:
     with _one_at_a_time:
         if key not in _ready:
             apart(lambda: warm(behaviour))
-            gc.freeze()  # what was imported stays: not to be looked through at each collection, 90 ms at a time
+            collect_rarely()
             _ready.add(key)

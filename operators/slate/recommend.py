@@ -132,21 +132,22 @@ class Recommend:
         """Set the levels among its counts."""
         servable = int(self.index.servable[: len(self.index.table)].sum())
         self.counts.set("catalogue", servable)
-        self.counts.set("coverage_thousandths", round(1000 * self.coverage.shown / servable) if servable else 0)
+        self.counts.set("coverage_thousandths", round(1000 * self.coverage.distinct() / servable) if servable else 0)
 
     def _count(self, lesson: Lesson, learned: int) -> None:
         """Count what came of a lesson, and how many feedbacks the learner learned from."""
+        add = self.counts.add
         if learned:
-            self.counts.add("learned", n=learned)
+            add("learned", n=learned)
         if lesson.rank:
-            is_hit = int(lesson.rank <= HIT)
-            self.counts.add("choices", ARM)
-            self.counts.add("hits", ARM, is_hit)
-            self.counts.add("gain_millionths", ARM, round(1e6 / math.log2(lesson.rank + 1)) if is_hit else 0)
+            add("choices", ARM)
+            if lesson.rank <= HIT:
+                add("hits", ARM)
+                add("gain_millionths", ARM, round(1e6 / math.log2(lesson.rank + 1)))
         if lesson.shown:
-            self.counts.add("shown", ARM, lesson.shown)
-            self.counts.add("clicked", ARM, lesson.clicked)
-            self.counts.add("loss_millionths", ARM, round(1e6 * lesson.log_loss))
+            add("shown", ARM, lesson.shown)
+            add("clicked", ARM, lesson.clicked)
+            add("loss_millionths", ARM, round(1e6 * lesson.log_loss))
 
     def _decode(self, state: bytes | None) -> tuple[LearnerState, Learner]:
         """What `state` holds, and the learner in it."""
