@@ -1,4 +1,4 @@
-"""Services that ask who is there: a Kafka with TLS and SASL beside its plain port, and TLS before any other."""
+"""Services that ask who is there, and what stands between: Kafka with TLS and SASL, and TLS or time before any."""
 
 import asyncio
 import ssl
@@ -79,21 +79,36 @@ class SecuredBroker(services.KafkaBroker):
 
 
 @contextmanager
-def tls_before(port: int, authority: Authority) -> Iterator[int]:
-    """A port that speaks TLS, with that authority's certificate, and hands on what it hears to `port`."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(authority.cert, authority.key)
+def in_front_of(port: int, authority: Authority | None = None, delay: float = 0.0) -> Iterator[int]:
+    """A port that hands on what it hears to `port`, each way so many seconds later; it speaks TLS where there is an
+    authority, with its certificate.
+    """
+    context = None
+    if authority is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(authority.cert, authority.key)
     loop, own_port = asyncio.new_event_loop(), services.free_port()
 
+    async def hand_on(heard: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+        while True:
+            due, data = await heard.get()
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            if not data:
+                writer.close()
+                return
+            writer.write(data)
+
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass  # either side went away, which the other hears of
-        finally:
-            writer.close()
+        heard: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        handing = loop.create_task(hand_on(heard, writer))
+        data = b"-"
+        while data:
+            try:
+                data = await reader.read(1 << 16)
+            except OSError:  # that side went away, which the other is to hear of
+                data = b""
+            heard.put_nowait((loop.time() + delay, data))
+        await handing
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         beyond: tuple[Any, Any] = await asyncio.open_connection("127.0.0.1", port)

@@ -178,6 +178,7 @@ def _options(config: Config, scratch: Path, slots: int) -> Mapping[str, str]:
         "rest.address": LOCALHOST,
         "rest.bind-address": LOCALHOST,
         "rest.port": str(free_port()),
+        "web.submit.enable": "false",  # nobody uploads a job there: this one is submitted by its graph
         "cluster.registration.error-delay": "100 ms",  # a TaskManager that was ready before: not the usual 10 s
         "io.tmp.dirs": str(scratch),
         "execution.target": "remote",

@@ -14,6 +14,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from riverrank.jobs.config.schema import Config, RedisSettings
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.operators.cache.redis_cache import GONE, POPULAR, connection_pool, slate_key
@@ -22,6 +23,7 @@ from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records.decoding import decode_event
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import Cause, Slate, to_json
+from riverrank.state.records.printable import printable
 
 BROKER_TIMEOUT_MS = 10_000
 
@@ -42,7 +44,7 @@ def get(config: Config, user: str, warnings: TextIO | None = None) -> bytes | No
     (own, popular), gone = _cached(config.redis, (slate_key(user), POPULAR))
     if own is not None:
         return _without(own, gone, user)
-    holder = f"{config.redis.prefix}{slate_key(user)}"
+    holder = printable(f"{config.redis.prefix}{slate_key(user)}")
     told = sys.stderr if warnings is None else warnings
     if popular is None:
         print(f"Redis holds no {holder}, and no {config.redis.prefix}{POPULAR} either", file=told)
@@ -56,7 +58,7 @@ def _without(raw: bytes, gone: Collection[str], user: str) -> bytes:
     try:
         slate = _decode_slate(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Failure(f"what Redis holds for {user} is no slate: {error}") from error
+        raise Failure(f"what Redis holds for {printable(user)} is no slate: {error}") from error
     left = tuple(slot for slot in slate.items if slot.item_id not in gone)
     return raw if len(left) == len(slate.items) else to_json(msgspec.structs.replace(slate, items=left))
 
@@ -74,7 +76,9 @@ def explain(config: Config, user: str, as_json: bool = False, output: TextIO | N
     out = sys.stdout if output is None else output
     raw = get(config, user)
     if raw is None:
-        raise Failure(f"no slate to explain for {user}: the job has written none yet (riverrank run --redis URL)")
+        raise Failure(
+            f"no slate to explain for {printable(user)}: the job has written none yet (riverrank run --redis URL)"
+        )
     if as_json:
         print(raw.decode(), file=out)
         return
@@ -125,26 +129,27 @@ def _require_user(user: str) -> None:
 def table_of(slate: Slate, titles: dict[str, str] | None = None, rows: int | None = None) -> Table:
     """A slate as a table for a terminal: a row a slot. `titles` are shown in place of item ids; `rows` at most."""
     named = titles or {}
-    table = Table(title=headline(slate), title_justify="left", expand=False)
+    table = Table(title=Text(headline(slate)), title_justify="left", expand=False)
     table.add_column("rank", justify="right")
     table.add_column("item", overflow="ellipsis", no_wrap=True)
     table.add_column("score", justify="right")
     table.add_column("sources")
     table.add_column("reasons")
     for slot in slate.items[:rows]:
-        table.add_row(
+        cells = (
             str(slot.rank),
-            named.get(slot.item_id, slot.item_id),
+            printable(named.get(slot.item_id, slot.item_id)),
             f"{slot.score:.3f}",
             ", ".join(slot.sources),
             reasons_of(slot.reasons, named),
         )
+        table.add_row(*map(Text, cells))  # a string would be read as markup
     return table
 
 
 def headline(slate: Slate) -> str:
     """What a slate was made from, in one line."""
-    return (
+    return printable(
         f"{slate.slate_id}: {slate.strategy}, arm {slate.arm}, answers {slate.trigger}, learner of "
         f"{slate.model.examples} examples, ranker {slate.model.global_version}"
     )
@@ -160,7 +165,7 @@ def reasons_of(reasons: Sequence[Cause], titles: dict[str, str] | None = None) -
     for reason in reasons:
         named = reason.value if reason.item_id is None else (titles or {}).get(reason.item_id, reason.item_id)
         weight = "" if reason.weight is None else f" ({reason.weight:+.2f})"
-        words.append(reason.code.replace("_", " ") + (f" {named}" if named else "") + weight)
+        words.append(reason.code.replace("_", " ") + (f" {printable(named)}" if named else "") + weight)
     return ", ".join(words)
 
 
@@ -170,7 +175,7 @@ def _plain(slate: Slate, out: TextIO) -> None:
     for slot in slate.items:
         cells = (
             slot.rank,
-            slot.item_id,
+            printable(slot.item_id),
             f"{slot.score:.4f}",
             f"{slot.propensity:.4f}",
             ",".join(slot.sources),

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from riverrank.operators.metrics import Counts
 from riverrank.state.messages import CacheWrite
+from riverrank.state.records.printable import printable
 
 from .redis_cache import CacheAway
 
@@ -280,7 +281,7 @@ class Sender:
         self._untold += times == 1
         if self._untold and now - self._told_at >= TOLD_EVERY_MS / 1000:
             others = f", and {self._untold - 1} other keys" if self._untold > 1 else ""
-            _log.warning("Redis refuses %s: %s%s; they are tried again", key, reason, others)
+            _log.warning("Redis refuses %s: %s%s; they are tried again", printable(key), reason, others)
             self._told_at, self._untold = now, 0
 
     def _try_anew(self) -> None:
@@ -318,7 +319,7 @@ class Sender:
         if self._away is not None:
             return f"{message}: {self._away}"
         refused = self._refused.get(keys[0])
-        return f"{message}" if refused is None else f"{message}, which refuses {keys[0]}: {refused.reason}"
+        return f"{message}" if refused is None else f"{message}, which refuses {printable(keys[0])}: {refused.reason}"
 
 
 def _order(write: CacheWrite) -> tuple[int, bool, int]:

@@ -13,7 +13,7 @@ from riverrank.jobs.dev import services
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.redis_cache import Cache, CacheAway
 from riverrank.state.messages import CacheWrite
-from secured import MECHANISMS, PASSWORD, USER, Authority, SecuredBroker, tls_before
+from secured import MECHANISMS, PASSWORD, USER, Authority, SecuredBroker, in_front_of
 from streams import TIMEOUT_SECONDS, cached, received, send, topics
 
 START_MS = 1_764_000_000_000
@@ -64,7 +64,7 @@ def test_the_job_runs_over_tls_with_each_mechanism_and_tells_its_secrets_to_nobo
 ) -> None:
     name = mechanism.lower()
     config = configured(secured, tmp_path, name, mechanism=mechanism)
-    with tls_before(valkey.port, authority) as port:
+    with in_front_of(valkey.port, authority) as port:
         url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.ca}"
         ran = riverrank("run", "--config", config, "--redis", url)
     assert ran.returncode == 0, ran.stderr
@@ -117,7 +117,7 @@ def test_a_certificate_of_another_host_is_refused_for_redis_unless_asked_not_to(
     valkey: services.Valkey, tmp_path: Path
 ) -> None:
     other = Authority(tmp_path / "other", "elsewhere.example")
-    with tls_before(valkey.port, other) as port:
+    with in_front_of(valkey.port, other) as port:
         url = f"rediss://:geheim@127.0.0.1:{port}/0?ssl_ca_certs={other.ca}"
         with pytest.raises(UsageError, match=r"does not answer .*certificate is not valid for '127") as caught:
             check_services(parse({"redis": {"url": url}}))
@@ -132,5 +132,5 @@ def test_a_certificate_of_another_host_is_refused_for_redis_unless_asked_not_to(
         with pytest.raises(UsageError, match="does not answer"):
             check_services(parse({"redis": {"url": f"{unchecked}&ssl_check_hostname=true"}}))
     own = Authority(tmp_path / "own")
-    with tls_before(valkey.port, own) as port, pytest.raises(UsageError, match="CERTIFICATE_VERIFY_FAILED"):
+    with in_front_of(valkey.port, own) as port, pytest.raises(UsageError, match="CERTIFICATE_VERIFY_FAILED"):
         check_services(parse({"redis": {"url": f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={other.ca}"}}))

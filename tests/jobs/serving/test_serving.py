@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import json
 from collections.abc import Iterator
 
@@ -143,6 +144,25 @@ def test_explain_is_a_table_on_a_terminal(config: Config, monkeypatch: pytest.Mo
     explain(config, "u-17", output=out)
     assert "because you clicked i-3 (+0.42)" in out.getvalue()
     assert "┃" in out.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_ids_and_values_of_others_are_no_markup_no_codes_and_no_cells(
+    config: Config, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    user, hostile = "u[/b]\x1b[31m", "i[/b][red]\x1b]0;owned\x07\t\n\u202e"
+    slot = Slot(hostile, 1, 0.83, 0.91, ("covisit",), (Cause("category", value=hostile, weight=0.2),))
+    slate = msgspec.structs.replace(slate_of(user), items=(slot,), trigger=hostile)
+    put(config, slate_key(user), slate)
+    monkeypatch.setenv("COLUMNS", "300")
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: terminal)
+    explain(config, user, output=out)
+    text = re.sub(r"\x1b\[[013]m", "", out.getvalue())  # the table's own: bold, italic, neither
+    assert not {"\x1b", "\x07", "\u202e"} & {*text}
+    assert text.count("i[/b][red]\\x1b]0;owned\\x07\\t\\n\\u202e") == 3
+    if not terminal:
+        assert [len(line.split("\t")) for line in text.splitlines()] == [1, 6, 6]
 
 
 def test_explain_json_is_the_slate_itself(config: Config) -> None:
