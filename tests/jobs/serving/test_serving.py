@@ -2,8 +2,8 @@
 
 import contextlib
 import io
-import re
 import json
+import re
 from collections.abc import Iterator
 
 import msgspec
