@@ -151,6 +151,11 @@ class Sender:
                     raise UndeliveredError(self._undelivered(box))
                 self._changed.wait(_LOOK_AGAIN)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits."""
+        return not self._given
+
     def count(self, counts: Counts) -> None:
         """Say what was written since the last call, and what waits."""
         with self._changed:

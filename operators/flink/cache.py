@@ -55,17 +55,17 @@ class CacheFunction(Shipped, KeyedProcessFunction):
         if timestamp == END_OF_INPUT:
             self.sender.drain(outbox)
             yield from _receipts(outbox)
-            self._tell()
+            self._tell(at_once=True)
             return
         before, waited = len(outbox), self.looks.pop(bucket, self.flush_every_ms)
         yield from _receipts(outbox)
+        self._tell(at_once=self.sender.is_idle)  # there may be no next time
         if outbox:
-            self._tell()
             has_moved = len(outbox) < before
             self._look(bucket, self.flush_every_ms if has_moved else min(2 * waited, LONGEST_LOOK_MS), ctx)
 
-    def _tell(self) -> None:
-        self.metrics.tell(self.counts, lambda: self.sender.count(self.counts))
+    def _tell(self, *, at_once: bool = False) -> None:
+        self.metrics.tell(self.counts, lambda: self.sender.count(self.counts), at_once=at_once)
 
     def _outbox(self, bucket: str, ctx: KeyedProcessFunction.Context) -> Outbox:
         if bucket not in self.outboxes:

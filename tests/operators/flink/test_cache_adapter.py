@@ -65,6 +65,11 @@ def test_what_redis_took_is_found_by_a_timer_and_is_then_no_more_in_state(
     assert len(harness.timers(PROCESSING_TIME)) == 2, "one a bucket"
     until(lambda: len(redis.held) == 20)
     until(lambda: harness.advance(1) and not outbox(harness))
+    assert [harness.metrics[f"riverrank.{name}"] for name in ("cache_written", "cache_waiting", "cache_away")] == [
+        20,
+        0,
+        0,
+    ]
     assert harness.advance(60_000) == 0 and harness.timers(PROCESSING_TIME) == []
 
 
