@@ -58,7 +58,7 @@ def riverrank(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("mechanism", [MECHANISMS[0], MECHANISMS[-1]])  # of each login module
 def test_the_job_runs_over_tls_with_each_mechanism_and_tells_its_secrets_to_nobody(
     secured: SecuredBroker, valkey: services.Valkey, authority: Authority, tmp_path: Path, mechanism: str
 ) -> None:
