@@ -64,21 +64,15 @@ class Layout(Generic[Stored]):
         if raw is None:
             return self._struct()
         try:
-            return self._newest(raw)
-        except msgspec.ValidationError as fault:  # of another layout, or with other fields than it says
-            fields = self._upgraded(raw, fault)
-        except msgspec.DecodeError as fault:
-            raise ValueError(f"{self.name}: {fault}") from fault
-        try:
-            return self._newest(_encode(fields))
+            try:
+                return self._newest(raw)
+            except msgspec.ValidationError as fault:  # of another layout, or with other fields than it says
+                return self._newest(_encode(self._upgraded(raw, fault)))
         except msgspec.DecodeError as fault:
             raise ValueError(f"{self.name}: {fault}") from fault
 
     def _upgraded(self, raw: bytes, fault: msgspec.ValidationError) -> Fields:
-        try:
-            array = _decode(raw)
-        except msgspec.DecodeError as broken:
-            raise ValueError(f"{self.name}: {broken}") from broken
+        array = _decode(raw)
         if isinstance(array, list) and array and isinstance(array[0], int):
             layout, *fields = array
         elif isinstance(array, list) and self._unnumbered is not None:

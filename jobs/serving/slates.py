@@ -195,7 +195,7 @@ def _cached(settings: RedisSettings, keys: Sequence[str]) -> tuple[list[bytes | 
             pipeline.hget(f"{settings.prefix}{key}", "slate")
         pipeline.smembers(f"{settings.prefix}{GONE}")
         *slates, gone = pipeline.execute()
-    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+    except (redis.ConnectionError, redis.TimeoutError, OSError, ValueError) as error:  # the last: options at odds
         raise UsageError(
             f"redis.url: {masked(settings.url)} can't be reached ({error}); start Redis, or mend the address"
         ) from error

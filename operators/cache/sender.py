@@ -72,7 +72,7 @@ class Sender:
         self, cache: Writer, flush_ms: int, drain_ms: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """`flush_ms`: the least time between two round trips, in which writes gather; `drain_ms`: how long all outboxes
-        together may take at the end; `clock` is in seconds.
+        together wait at the end for a Redis that is away; `clock` is in seconds.
         """
         self._cache, self._flush_ms, self._drain_ms, self._clock = cache, flush_ms, drain_ms, clock
         self._changed = threading.Condition()  # and the lock of all below
@@ -195,7 +195,7 @@ class Sender:
                     wait = self._wait()
                     if not self._closed and wait != 0.0:
                         self._changed.wait(wait)
-        except BaseException as error:  # told where the next `put` or `drain` is
+        except BaseException as error:  # told by `check`
             with self._changed:
                 self._fault = error
                 self._changed.notify_all()

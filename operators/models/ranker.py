@@ -161,7 +161,7 @@ class Ranker:
 
     def prior(self) -> Prior:
         """What this one leaves to the ranker of another shop."""
-        return prior.prior_of(self._state(), self.index)
+        return prior.prior_of(self._state(alone=True), self.index)
 
     def _write(self, journal: Journal) -> None:
         """Write how candidates are ordered now, and where it is time all of it, in place of the log."""

@@ -3,7 +3,6 @@
 A choice is learned from with the features that the user was served by; what was not served is described beside them.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -32,7 +31,7 @@ from . import attribution
 from .served import Served
 
 _BITS = np.dtype("<u4")
-LEAST_CHANCE = 1e-12  # that counts as foretold
+MOST_LOST = 27.6  # by one item, as if a chance of 1e-12 had been foretold
 UNKNOWN = 0.5  # the prediction of an item of which nothing is known
 
 
@@ -146,13 +145,13 @@ class Learning:
             new = np.flatnonzero(~np.isin(shown.served.candidates.rows, shown.taught))
             inputs = shown.served.inputs.pick(new)
             lesson.user.learner.learn_each(inputs, known[new].tolist(), 1.0, shown.offsets[new])
-        for item_id, logit, label in zip(outcome.items, shown.logits.tolist(), outcome.labels, strict=True):
-            chance = probability(logit)
-            lesson.losses.append(1 - label)
-            lesson.log_loss -= math.log(max(LEAST_CHANCE, chance if label else 1.0 - chance))
-            if self.predict:
-                event = lesson.feedback.event
-                lesson.predictions.append(_of_click(outcome.event_id, event, item_id, chance, label))
+        lesson.losses += [1 - label for label in outcome.labels]
+        against = np.where(labels, -shown.logits, shown.logits)
+        lesson.log_loss += float(np.minimum(np.logaddexp(0.0, against), MOST_LOST).sum())
+        if self.predict:
+            event = lesson.feedback.event
+            for item_id, logit, label in zip(outcome.items, shown.logits.tolist(), outcome.labels, strict=True):
+                lesson.predictions.append(_of_click(outcome.event_id, event, item_id, probability(logit), label))
 
     def _learn_interaction(self, lesson: Lesson) -> None:
         """Predict, then learn from, an interaction: that its item was preferred to a few, or a few to it.

@@ -11,6 +11,7 @@ from riverrank.jobs.config.preflight import check_services
 from riverrank.jobs.config.schema import parse
 from riverrank.jobs.dev import services
 from riverrank.jobs.errors import UsageError
+from riverrank.jobs.serving.slates import get
 from riverrank.operators.cache.redis_cache import Cache, CacheAway
 from riverrank.state.messages import CacheWrite
 from secured import MECHANISMS, PASSWORD, USER, Authority, SecuredBroker, in_front_of
@@ -31,10 +32,10 @@ def secured(authority: Authority) -> Iterator[SecuredBroker]:
         yield broker
 
 
-def configured(secured: SecuredBroker, folder: Path, name: str, **changed: str) -> Path:
-    """Topics, their events, and the configuration of a bounded job that speaks to the secured port."""
+def kafka_of(secured: SecuredBroker, folder: Path, **changed: str) -> dict[str, str]:
+    """The right answers to the secured port, but for what is `changed`."""
     (folder / "password").write_text(f"{PASSWORD}\n", "utf-8")
-    values = {
+    return {
         "bootstrap": f"127.0.0.1:{secured.secured_port}",
         "security": "SASL_SSL",
         "mechanism": "SCRAM-SHA-512",
@@ -42,6 +43,11 @@ def configured(secured: SecuredBroker, folder: Path, name: str, **changed: str) 
         "password_file": str(folder / "password"),
         "ca_file": str(secured.authority.ca),
     } | changed
+
+
+def configured(secured: SecuredBroker, folder: Path, name: str, mechanism: str) -> Path:
+    """Topics, their events, and the configuration of a bounded job that speaks to the secured port."""
+    values = kafka_of(secured, folder, mechanism=mechanism)
     path = topics(secured, folder, name, "bounded = true")
     lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("bootstrap")]
     path.write_text("\n".join([*lines, *(f"{key} = {json.dumps(value)}" for key, value in values.items())]), "utf-8")
@@ -63,7 +69,7 @@ def test_the_job_runs_over_tls_with_each_mechanism_and_tells_its_secrets_to_nobo
     secured: SecuredBroker, valkey: services.Valkey, authority: Authority, tmp_path: Path, mechanism: str
 ) -> None:
     name = mechanism.lower()
-    config = configured(secured, tmp_path, name, mechanism=mechanism)
+    config = configured(secured, tmp_path, name, mechanism)
     with in_front_of(valkey.port, authority) as port:
         url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.ca}"
         ran = riverrank("run", "--config", config, "--redis", url)
@@ -97,16 +103,8 @@ def test_a_wrong_answer_is_one_line_that_says_which_it_was(
         "PLAIN PORT": secured.bootstrap,
         "NOBODY": f"127.0.0.1:{free_port}",
     }
-    values = {
-        "bootstrap": f"127.0.0.1:{secured.secured_port}",
-        "security": "SASL_SSL",
-        "mechanism": "SCRAM-SHA-512",
-        "username": USER,
-        "password_file": str(tmp_path / "password"),
-        "ca_file": str(secured.authority.ca),
-    } | {key: stands_for.get(value, value) for key, value in changed.items()}
-    (tmp_path / "password").write_text(PASSWORD, "utf-8")
-    config = parse({"kafka": values})
+    answers = {key: stands_for.get(value, value) for key, value in changed.items()}
+    config = parse({"kafka": kafka_of(secured, tmp_path, **answers)})
     with pytest.raises(UsageError) as caught:
         check_services(config)
     assert said in str(caught.value) and "\n" not in str(caught.value)
@@ -129,8 +127,11 @@ def test_a_certificate_of_another_host_is_refused_for_redis_unless_asked_not_to(
         unchecked = f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none"
         check_services(parse({"redis": {"url": unchecked}}))
         assert Cache(unchecked).write([CacheWrite("slate:u", 0, 2, b"{}")]) == {"slate:u"}
+        at_odds = parse({"redis": {"url": f"{unchecked}&ssl_check_hostname=true"}})
         with pytest.raises(UsageError, match="does not answer"):
-            check_services(parse({"redis": {"url": f"{unchecked}&ssl_check_hostname=true"}}))
+            check_services(at_odds)
+        with pytest.raises(UsageError, match="can't be reached"):
+            get(at_odds, "u")
     own = Authority(tmp_path / "own")
     with in_front_of(valkey.port, own) as port, pytest.raises(UsageError, match="CERTIFICATE_VERIFY_FAILED"):
         check_services(parse({"redis": {"url": f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={other.ca}"}}))
