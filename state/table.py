@@ -104,7 +104,9 @@ class RowsById(dict[str, int]):
             rows = np.fromiter(map(self.get, self._changed, repeat(GONE)), np.int64, len(self._changed))
             self._used += put(self._places, hashes_of(self._changed), rows)
             self._changed.clear()
-        return look_up(self._places, hashes_of(ids))
+        found = np.empty(len(ids), np.int32)
+        look_up(self._places, hashes_of(ids), found)
+        return found
 
 
 class Table:
@@ -272,12 +274,10 @@ def put(places, marks, rows):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def look_up(places, marks):  # type: ignore[no-untyped-def]
-    """The rows of the hashes `marks`, int64 (n,): int32 (n,), -1 where there is none."""
-    found = np.empty(len(marks), np.int32)
+def look_up(places, marks, found):  # type: ignore[no-untyped-def]
+    """Write the rows of the hashes `marks`, int64 (n,), to `found`, int32 (n,), -1 where there is none."""
     for k in range(len(marks)):
         found[k] = max(places[place_of(places, marks[k]), ROW], GONE)
-    return found
 
 
 @njit(cache=True)

@@ -259,9 +259,11 @@ class LinearLearner:
         """What each coordinate adds to the logit of the candidates at `positions`: (p, D), and by token (p, t)."""
         index, picks = inputs.index, inputs.picks.take(positions)
         arrays = index.tokens, index.token_hashes, self._values, self._tokens
-        return kernels.contributions(
-            inputs.features, inputs.ranker, inputs.rows, picks, inputs.extra, *arrays, self._held
+        own = np.zeros((len(picks), self._dense)), np.zeros((len(picks), index.tokens.shape[1]))
+        kernels.contributions(
+            inputs.features, inputs.ranker, inputs.rows, picks, inputs.extra, *arrays, self._held, *own
         )
+        return own
 
     def deviations(self, inputs: Inputs, positions: np.ndarray) -> np.ndarray:
         """The standard deviation of the logits of the candidates at `positions`: float64 (p,).

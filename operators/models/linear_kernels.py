@@ -316,14 +316,13 @@ def prefer(  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def contributions(  # type: ignore[no-untyped-def]
-    features, ranker, rows, picks, extra, item_tokens, token_hashes, values, tokens, held
+    features, ranker, rows, picks, extra, item_tokens, token_hashes, values, tokens, held, dense, by_token
 ):
-    """What each coordinate adds to the logit of the candidates at `picks`: float64 (n, D), and float64 (n, t) by the
-    item's own tokens. 2 us for 20.
+    """Write what each coordinate adds to the logit of the candidates at `picks` to `dense`, float64 (n, D), and by the
+    item's own tokens to `by_token`, float64 (n, t), which are 0. 2 us for 20.
     """
     size = features.shape[1]
     keys, numbers = _table(tokens, held)
-    dense, by_token = np.zeros((len(picks), 1 + size)), np.zeros((len(picks), item_tokens.shape[1]))
     for k in range(len(picks)):
         c = picks[k]
         row = rows[c] if c >= 0 else extra
@@ -338,7 +337,6 @@ def contributions(  # type: ignore[no-untyped-def]
             at = _find(keys, token)
             if keys[at] == token:
                 by_token[k, t] = values[0, 1 + size + numbers[at]]
-    return dense, by_token
 
 
 @njit(cache=True)

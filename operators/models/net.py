@@ -314,32 +314,38 @@ def choose(inputs, picks, chosen, w, published, values, mean, square, kept, kept
 @njit(cache=True, error_model="numpy")
 def parts_of(features, positions, weights, values):  # type: ignore[no-untyped-def]
     """What each coordinate adds to the logits at `positions`, int64 (p,), of `features`, float (c, d), by linear
-    `weights`, float64 (d,), and the units of `values`: float64 (p, d). About 6 us for 20.
+    `weights`, float64 (d,), and the units of `values`: float64 (p, d). About 5 us for 20.
 
     Integrated gradients from 0 (Sundararajan et al., Axiomatic attribution for deep networks, 2017): with what a row of
     zeros has they add up to the logit. On the straight path each unit is a function of one number, so that the mean of
     its slope is what it rises by over how far that number goes, and there is nothing to approximate.
     """
     size, n = features.shape[1], len(positions)
-    x, parts = np.empty((n, size)), np.empty((n, size))
+    x, by_unit = np.empty((n, size), np.float32), np.empty((WIDTH, size), np.float32)
     for p in range(n):
-        x[p] = features[positions[p]]
-    sums, by_unit = np.empty((n + 1, WIDTH), np.float32), np.empty((WIDTH, size), np.float32)
-    forward(x, values, sums, np.empty(n))
+        for f in range(size):
+            x[p, f] = features[positions[p], f]
     for f in range(size):
         for h in range(WIDTH):
             by_unit[h, f] = values[f, h]
-    rise, of = np.empty(WIDTH, np.float32), np.empty(size, np.float32)
+    sums, rises, begun = np.empty((n + 1, WIDTH), np.float32), np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32)
+    forward(x, values, sums, np.empty(n))
+    for h in range(WIDTH):
+        begun[h] = squash(values[size, h])
+    parts, of = np.empty((n, size)), np.empty(size, np.float32)
     for p in range(n):
         for h in range(WIDTH):
             begin, end = values[size, h], sums[p, h]
             is_far = abs(end - begin) > _NEAR
-            mean = (squash(end) - squash(begin)) / (end - begin if is_far else _ONE)
-            rise[h] = values[size + 1, h] * (mean if is_far else slope_of(_HALF * (begin + end)))
+            mean = (squash(end) - begun[h]) / (end - begin if is_far else _ONE)
+            rises[h] = values[size + 1, h] * (mean if is_far else slope_of(_HALF * (begin + end)))
+        rises[0] = np.float32(0.0)  # the linear model's, which is not the net's own here
         of[:] = np.float32(0.0)
-        for h in range(1, WIDTH):
+        for h in range(0, WIDTH, 4):  # four at once: what is added up is read and written a quarter as often
+            r0, r1, r2, r3 = rises[h], rises[h + 1], rises[h + 2], rises[h + 3]
+            u0, u1, u2, u3 = by_unit[h], by_unit[h + 1], by_unit[h + 2], by_unit[h + 3]
             for f in range(size):
-                of[f] += rise[h] * by_unit[h, f]
+                of[f] += (r0 * u0[f] + r1 * u1[f]) + (r2 * u2[f] + r3 * u3[f])
         for f in range(size):
             parts[p, f] = x[p, f] * (weights[f] + of[f])
     return parts

@@ -41,16 +41,16 @@ def keep(state: LearnerState, index: ItemIndex, version: int, ts: int, rows: np.
         at += _HEAD.size + _ITEM.itemsize * _HEAD.unpack_from(kept, at)[3]
     if len(starts) >= KEPT:
         kept = kept[starts[len(starts) + 1 - KEPT] :]
-    state.slates = kept + _HEAD.pack(version, ts, 0, len(rows)) + named(rows, index.hash).tobytes()
+    items = np.empty((len(rows), 2), np.int32)
+    name(rows, index.hash, items)
+    state.slates = kept + _HEAD.pack(version, ts, 0, len(rows)) + items.tobytes()
 
 
 @njit(cache=True)
-def named(rows, hashes):  # type: ignore[no-untyped-def]
-    """Each of `rows`, int32 (n,), and its hash beside it, as a kept slate holds them: int32 (n, 2)."""
-    items = np.empty((len(rows), 2), np.int32)
+def name(rows, hashes, items):  # type: ignore[no-untyped-def]
+    """Write each of `rows`, int32 (n,), and its hash beside it to `items`, int32 (n, 2), as a kept slate holds them."""
     for k in range(len(rows)):
         items[k, 0], items[k, 1] = rows[k], np.int32(hashes[rows[k]])
-    return items
 
 
 def find(state: LearnerState, user_id: str, slate_id: str | None) -> KeptSlate | None:

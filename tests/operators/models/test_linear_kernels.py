@@ -94,7 +94,8 @@ def test_logits_vectors_and_contributions_are_those_of_what_is_picked(m: Made) -
     assert kernels.logits_of(*m, -0.5) == pytest.approx(x @ m.weights() - 0.5)
     vectors = kernels.vectors(*m.inputs, m.tokens, m.held)
     assert vectors[:, : x.shape[1]].tolist() == x.tolist() and not vectors[:, x.shape[1] :].any()
-    dense, by_token = kernels.contributions(*m)
+    dense, by_token = np.zeros((len(m.picks), size)), np.zeros((len(m.picks), m.item_tokens.shape[1]))
+    kernels.contributions(*m, dense, by_token)
     assert dense == pytest.approx(x[:, :size] * m.weights()[:size])
     worth = dict(zip(m.known(), m.weights()[size:].tolist(), strict=True))
     for pick, parts in zip(m.picks.tolist(), by_token, strict=True):
