@@ -1,12 +1,17 @@
-"""Messages made in a process of their own, ahead of the process that takes them: two cores in place of one.
+"""Messages made in a process of their own, ahead of the process that takes them, and answered in several.
 
-A fork, so what makes them (a generator, with the catalogue it reads in) need not be sent anywhere.
+All are forks, so what makes messages (a generator, with the catalogue it reads in) and what answers them need not be
+sent anywhere. One process makes the messages and sends each to whoever is to have it; the process that called takes
+them in order, with an answer in place of each message that another process was to answer.
 """
 
+import fcntl
 import os
 import signal
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn, get_args
@@ -14,89 +19,170 @@ from typing import Any, NoReturn, get_args
 import msgspec
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import end_with_parent, uninterrupted
+from riverrank.state.hashing import hash32
 from riverrank.state.messages import Feedback, Update, decode_feedback, decode_update, encode
 
-from .pipeline import Message, Redelivery, Rejected
+from .pipeline import Answered, Message, Redelivery, Rejected
 
 BATCH = 64  # messages that are sent at once
-_decode_rest = msgspec.msgpack.Decoder(Rejected | Redelivery).decode
+PIPE_BYTES = 1 << 20  # what a process may have said before it is heard: as much as Linux gives to anyone
+_decode_rest = msgspec.msgpack.Decoder(Rejected | Redelivery | Answered).decode
 _DECODE: dict[type, Callable[[bytes], Any]] = {
     Feedback: decode_feedback,
     **dict.fromkeys(get_args(Update), decode_update),
-    **dict.fromkeys((Rejected, Redelivery), _decode_rest),
+    **dict.fromkeys((Rejected, Redelivery, Answered), _decode_rest),
 }
 _KINDS = {made_of: kind for kind, made_of in enumerate(_DECODE)}
 _DECODERS = (*_DECODE.values(),)  # by kind
+_ELSEWHERE = len(_DECODERS)  # kinds from here on: the next answer of another process, by its number
+Answer = Callable[[Feedback | Update], Answered | None]
+MAKES, ANSWERS = "reads the events and learns from them", "answers a share of the users"
 
 
-def ahead(messages: Iterator[Message]) -> Generator[Message, None, None]:
-    """The same messages, in the same order. What making them raises is raised here; closing this ends the process.
+def ahead(messages: Iterator[Message], answer: Answer | None = None, others: int = 0) -> Generator[Message, None, None]:
+    """The same messages, in the same order. What making them raises is raised here; closing this ends the processes.
 
-    What it changes while it makes them, it changes in the other process alone.
+    So many `others` answer as well: each has a share of all users, makes an `answer` to their feedbacks, which stands
+    in place of these, and hears all updates in between. What any of them changes it changes in its own process alone.
 
     Raises:
-        Failure: the other process was ended.
+        Failure: another process was ended.
 
     >>> [*ahead(iter([Redelivery(), Redelivery()]))]
     [Redelivery(), Redelivery()]
     """
-    receiver, sender = Pipe(duplex=False)
-    with uninterrupted():
-        parent = os.getpid()
-        maker = os.fork()
-        if not maker:
-            _make(messages, sender, receiver, parent)
-    sender.close()
+    made, asked, told = _pipe(), [_pipe() for _ in range(others)], [_pipe() for _ in range(others)]
+    ends = {*chain(made, *asked, *told)}
+    senders, heard = [sender for _, sender in asked], [made[0], *(receiver for receiver, _ in told)]
+    children: dict[int, str] = {}  # what they do, by process id
     try:
-        while batch := receiver.recv():
-            if isinstance(batch, BaseException):
-                raise batch
-            for kind, encoded in batch:
-                yield _DECODERS[kind](encoded)
+        with uninterrupted():
+            children[_fork(ends, (made[1], *senders), _send, messages, made[1], senders)] = MAKES
+            for (mine, _), (_, theirs) in zip(asked, told, strict=True):
+                children[_fork(ends, (mine, theirs), _answer_all, answer, mine, theirs)] = ANSWERS
+        for end in ends.difference(heard):
+            end.close()
+        yield from _taken(*heard)
     except EOFError:
-        status, maker = os.waitstatus_to_exitcode(os.waitpid(maker, 0)[1]), 0
-        how = signal.Signals(-status).name if status < 0 else f"exit code {status}"
-        lost = f"the process that reads the events and learns from them ended ({how})"
-        raise Failure(f"{lost}: see whether the machine was out of memory, and run it again") from None
+        raise Failure(_why_one_ended(children)) from None
     finally:
-        receiver.close()
-        if maker:
-            os.kill(maker, signal.SIGKILL)
-            os.waitpid(maker, 0)
+        for end in ends:
+            end.close()
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
-def _make(messages: Iterator[Message], sender: Connection, receiver: Connection, parent: int) -> NoReturn:
-    """All that the other process does: send batches, then an empty one, or what went wrong. Nothing of this process is
-    closed or flushed there.
+def _pipe() -> tuple[Connection, Connection]:
+    receiver, sender = Pipe(duplex=False)
+    with suppress(OSError):  # where that is not given, others wait a little more for each other
+        fcntl.fcntl(sender.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return receiver, sender
+
+
+def _taken(made: Connection, *told: Connection) -> Iterator[Message]:
+    """The messages that are `made`, and in their places the answers that others `told`."""
+    while (batch := _receive(made)) is not None:
+        answers: dict[int, Iterator[bytes]] = {}
+        for kind, encoded in batch:
+            if kind < _ELSEWHERE:
+                yield _DECODERS[kind](encoded)
+                continue
+            if kind not in answers:
+                answers[kind] = iter(_receive(told[kind - _ELSEWHERE]) or ())
+            yield _decode_rest(next(answers[kind]))
+
+
+def _receive(connection: Connection) -> Any:
+    """What another process said; raises what it said that it raised."""
+    said = connection.recv()
+    if isinstance(said, BaseException):
+        raise said
+    return said
+
+
+def _why_one_ended(children: dict[int, str]) -> str:
+    """Say which of the `children` ended, one by a signal before one that only followed it, and how. It is gone then."""
+    endings: list[tuple[int, str]] = []
+    while not endings:  # what it sent by is closed, so it is about to
+        for child in list(children):
+            found, status = os.waitpid(child, os.WNOHANG)
+            if found:
+                endings.append((os.waitstatus_to_exitcode(status), children.pop(child)))
+    status, what = min(endings)
+    how = signal.Signals(-status).name if status < 0 else f"exit code {status}"
+    return f"the process that {what} ended ({how}): see whether the machine was out of memory, and run it again"
+
+
+def _fork(ends: set[Connection], kept: Sequence[Connection], work: Callable[..., None], *arguments: Any) -> int:
+    """The id of a new process that does `work`, with these of the `ends` of pipes alone."""
+    parent = os.getpid()
+    return os.fork() or _do(parent, ends.difference(kept), work, arguments)
+
+
+def _do(parent: int, ends: set[Connection], work: Callable[..., None], arguments: tuple[Any, ...]) -> NoReturn:
+    """All that another process does. Nothing of this process is closed or flushed there, but the `ends` of pipes: so
+    that to send fails once nobody receives.
     """
     status = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both; whoever takes them ends both
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; whoever takes them ends all
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         end_with_parent(parent)
-        receiver.close()  # so that to send fails once nobody receives
-        _send(messages, sender)
+        for end in ends:
+            end.close()
+        work(*arguments)
         status = 0
-    except BrokenPipeError:
-        pass  # nobody receives any more
+    except (BrokenPipeError, EOFError):
+        pass  # nobody receives any more, or nobody sends
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(status)
 
 
-def _send(messages: Iterator[Message], sender: Connection) -> None:
-    batch: list[tuple[int, bytes]] = []
-    ending: list[None] | Exception = []
+def _send(messages: Iterator[Message], taker: Connection, others: Sequence[Connection]) -> None:
+    """Send batches, then None, or what went wrong, to the `taker`; and to each of the `others` what it is to hear."""
+    shares, ending = 1 + len(others), None
+    batches: list[list[tuple[int, bytes]]] = [[] for _ in range(shares)]
+
+    def flush() -> None:
+        for receiver, batch in zip((taker, *others), batches, strict=True):
+            if batch:
+                receiver.send(batch)
+                batch.clear()
+
     try:
         for message in messages:
-            batch.append((_KINDS[type(message)], encode(message)))
-            if len(batch) == BATCH:
-                sender.send(batch)
-                batch.clear()
+            one = _KINDS[type(message)], encode(message)
+            if isinstance(message, Feedback) and (share := hash32(message.event.user_id) % shares):
+                batches[share].append(one)
+                batches[0].append((_ELSEWHERE + share - 1, b""))
+            else:
+                batches[0].append(one)
+                if isinstance(message, Update):
+                    for batch in batches[1:]:
+                        batch.append(one)
+            if len(batches[0]) == BATCH:
+                flush()
     except Exception as error:  # whatever it is, the other process says it
         error.add_note(traceback.format_exc())
         ending = error
-    if batch:
-        sender.send(batch)
-    sender.send(ending)
+    flush()
+    for receiver in others:
+        receiver.send(None)
+    taker.send(ending)
+
+
+def _answer_all(answer: Answer, asked: Connection, told: Connection) -> None:
+    """Send the answers to each batch that has any, or what went wrong."""
+    try:
+        while (batch := asked.recv()) is not None:
+            answers = [encode(made) for kind, encoded in batch if (made := answer(_DECODERS[kind](encoded)))]
+            if answers:
+                told.send(answers)
+    except (BrokenPipeError, EOFError):
+        raise
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        told.send(error)

@@ -39,8 +39,17 @@ class Redelivery(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """An event that was accepted before."""
 
 
-# What SESSION and the learners of everyone make of events: all that RECOMMEND and the outputs hear of them.
-Message = Feedback | Update | Rejected | Redelivery
+class Answered(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """What RECOMMEND made of the feedback of `event`, whose `epoch` is the user's then."""
+
+    event: Event
+    epoch: int
+    answer: Answer
+
+
+# What SESSION and the learners of everyone make of events: all that RECOMMEND and the outputs hear of them. A feedback
+# may have been answered elsewhere.
+Message = Feedback | Update | Rejected | Redelivery | Answered
 
 
 class CacheWriter(Protocol):
@@ -207,8 +216,11 @@ class Pipeline:
     def hear(self, message: Message) -> Answer | None:
         """Answer a feedback, and write what a message is to be written as. What an update tells is in the index."""
         if isinstance(message, Feedback):
+            message = self.answer(message)
+        if isinstance(message, Answered):
             self.tally.accepted += 1
-            return self._answer(message)
+            self._tell(message)
+            return message.answer
         if isinstance(message, Rejected):
             self._reject(message.arrival, message.reject, self.topics["events"])
         elif isinstance(message, Redelivery):
@@ -216,6 +228,13 @@ class Pipeline:
         else:
             self.refresh_popular()
         return None
+
+    def answer(self, feedback: Feedback) -> Answered:
+        """Learn from a feedback, and answer it. Nothing is written: to `hear` what was answered is to do that."""
+        user_id = feedback.event.user_id
+        answer = self.recommend.answer(feedback, self.users.get(user_id))
+        _keep(self.users, user_id, answer.state)
+        return Answered(feedback.event, feedback.epoch, answer)
 
     def refresh_popular(self, *, last: bool = False) -> None:
         """Put the slate of users who have none in the cache, where it is time for it, or this is the `last` one."""
@@ -229,18 +248,15 @@ class Pipeline:
         """The digest of all learners."""
         return learners_digest(self.users)
 
-    def _answer(self, feedback: Feedback) -> Answer:
-        user_id = feedback.event.user_id
-        answer = self.recommend.answer(feedback, self.users.get(user_id))
-        _keep(self.users, user_id, answer.state)
-        self._write(self._answers, user_id, answer)
+    def _tell(self, answered: Answered) -> None:
+        event, epoch, answer = answered.event, answered.epoch, answered.answer
+        self._write(self._answers, event.user_id, answer)
         if answer.slate is not None:
             self.slates += 1
             if self.cache is not None:
-                self.cache.put(CacheWrite(slate_key(user_id), feedback.epoch, answer.version, answer.slate))
+                self.cache.put(CacheWrite(slate_key(event.user_id), epoch, answer.version, answer.slate))
         if answer.erased:
-            self._erase(feedback.event, feedback.epoch)
-        return answer
+            self._erase(event, epoch)
 
     def _erase(self, event: Event, epoch: int) -> None:
         receipt = receipt_of(event, cached=self.cache is not None)

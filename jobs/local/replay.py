@@ -10,22 +10,24 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
 
+import msgspec
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.operators.flink.arrivals import Arrival, event_of, wall_ms
 from riverrank.operators.models.prior import PriorFile
 from riverrank.operators.warm import warm
-from riverrank.state.messages import Update
+from riverrank.state.messages import Feedback, Update
 from riverrank.state.runtime.environment import collect_rarely, cores
 
 from .ahead import ahead
 from .cache import LocalCache
-from .pipeline import Message, Pipeline
+from .pipeline import Answered, Message, Pipeline
 from .reading import read, topic_of
 from .writing import opened
 
 PROGRESS_EVERY = 20_000  # records
+ANSWERING = 4  # processes that answer, at most: one that learns makes work for no more
 SLOW_SECONDS = 4.0
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ def _read_all(config: Config, pipeline: Pipeline, cache: LocalCache | None) -> N
     collect_rarely()
     for number, message in enumerate(_messages(config, pipeline)):
         if not number and cache is not None:
-            cache.start()  # the process that runs ahead is there
+            cache.start()  # the other processes are there
         pipeline.hear(message)
     pipeline.refresh_popular(last=True)
 
@@ -84,17 +86,28 @@ def _told(after_seconds: float, what: str) -> Iterator[None]:
 
 
 def _messages(config: Config, pipeline: Pipeline) -> Iterator[Message]:
-    """What becomes of all events; where there are two cores, made by a process that runs ahead of this one."""
+    """What becomes of all events; where there are several cores, made by a process that runs ahead of this one, and
+    answered by others beside it, each for a share of the users.
+    """
     events = (
         message
         for arrival in _watched(config, "events")
         for message in pipeline.messages(event_of(arrival, config.behaviour), arrival)
     )
     made = chain(events, pipeline.last_messages(), _left(config, pipeline))
-    if len(cores()) == 1:
+    others = min(len(cores()), ANSWERING) - 1
+    if not others:
         yield from made
         return
-    with closing(ahead(made)) as messages:
+
+    def answer(message: Feedback | Update) -> Answered | None:
+        if isinstance(message, Update):
+            pipeline.index.apply(message)
+            return None
+        answered = pipeline.answer(message)
+        return msgspec.structs.replace(answered, answer=answered.answer._replace(state=None))  # nobody else has it
+
+    with closing(ahead(made, answer, others)) as messages:
         for message in messages:
             if isinstance(message, Update):
                 pipeline.index.apply(message)  # the other process has applied it to an index of its own

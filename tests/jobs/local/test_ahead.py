@@ -4,15 +4,17 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from itertools import chain
 
 import pytest
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.local.ahead import BATCH, ahead
-from riverrank.jobs.local.pipeline import Message, Pipeline, Redelivery, Rejected
+from riverrank.jobs.local.pipeline import Answered, Message, Pipeline, Redelivery, Rejected
 from riverrank.jobs.processes import uninterrupted
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.settings import Behaviour
-from riverrank.state.messages import AutoencoderUpdate, Feedback, SignalUpdate, VectorUpdate, Weights
+from riverrank.operators.slate.recommend import Answer
+from riverrank.state.messages import AutoencoderUpdate, Feedback, SignalUpdate, Update, VectorUpdate, Weights
 from riverrank.state.records.decoding import Reject, decode_event
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import to_json
@@ -112,3 +114,66 @@ def test_an_interruption_waits_for_what_must_not_be_interrupted_once():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with uninterrupted():
         pass
+
+
+def marked(message: Feedback | Update) -> Answered | None:
+    """An answer that says in which process it was made, after how many updates."""
+    if not isinstance(message, Feedback):
+        HEARD.append(message)
+        return None
+    return Answered(message.event, 7, Answer(None, str(os.getpid()).encode(), len(HEARD)))
+
+
+HEARD: list[Update] = []
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_others_answer_their_users_and_each_answer_stands_where_its_feedback_did(others):
+    before = children()
+    made, taken = list(messages(600)), list(ahead(messages(600), marked, others))
+    updates, by_user = 0, {}
+    for one, other in zip(made, taken, strict=True):
+        updates += isinstance(one, Update)
+        if not isinstance(other, Answered):
+            assert one == other
+            continue
+        assert (one.event, 7, updates) == (other.event, other.epoch, other.answer.version)
+        by_user.setdefault(one.event.user_id, set()).add(other.answer.slate)
+    own = {message.event.user_id for message in taken if isinstance(message, Feedback)}
+    assert own and not own & set(by_user) and len(own) + len(by_user) == 7
+    assert all(len(where) == 1 for where in by_user.values())
+    processes = set.union(*by_user.values())
+    assert 1 <= len(processes) <= others and str(os.getpid()).encode() not in processes
+    assert children() == before and not HEARD
+
+
+def test_what_goes_wrong_where_others_answer_is_raised_here():
+    def fails(message: Feedback | Update) -> Answered | None:
+        raise Failure("the index is damaged")
+
+    before = children()
+    with pytest.raises(Failure, match="the index is damaged") as raised:
+        list(ahead(messages(600), fails, 1))
+    assert "in fails" in raised.value.__notes__[0]
+    assert children() == before
+
+
+def test_another_process_that_is_killed_is_a_failure():
+    def dies(message: Feedback | Update) -> Answered | None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    before = children()
+    with pytest.raises(Failure, match=r"answers a share of the users ended \(SIGKILL\)"):
+        list(ahead(messages(600), dies, 2))
+    assert children() == before
+
+
+def test_closing_it_ends_those_that_answer_as_well():
+    def waits(message: Feedback | Update) -> Answered | None:
+        time.sleep(600)
+
+    before = children()
+    taken = ahead(chain([Redelivery()], messages(600)), waits, 2)
+    assert next(taken) == Redelivery()
+    taken.close()
+    assert children() == before

@@ -59,6 +59,26 @@ def test_the_same_events_give_the_same_slates_byte_for_byte(shop, tmp_path):
     assert one == (tmp_path / "two/slates.jsonl").read_bytes()
 
 
+def test_slates_and_predictions_are_the_same_whatever_number_of_processes_answers(shop, tmp_path, monkeypatch):
+    """One does all on one core; on several another makes the messages, and as many answer as there are cores."""
+    lines = (shop / "events.jsonl").read_text().splitlines()
+    for k, user in ((200, 3), (300, 4), (400, 3)):
+        erase = {"event_id": f"gone{k}", "type": "erase", "user_id": f"u{user}", "ts": T0 + 1000 * k}
+        shown = {"event_id": f"shown{k}", "type": "impression", "user_id": "u5", "ts": T0 + 1000 * k}
+        lines[k:k] = map(json.dumps, (erase, {**shown, "items": ["i1", "i5", "i2"]}))
+    events, made = tmp_path / "events.jsonl", {}
+    events.write_text("\n".join(lines))
+    for cores in (1, 2, 4):
+        (tmp_path / str(cores)).mkdir()
+        monkeypatch.setattr(replay, "cores", lambda cores=cores: list(range(cores)))
+        outputs = {name: tmp_path / f"{cores}/{name}.jsonl" for name in ("predictions", "dead_letters", "receipts")}
+        flags = {f"files.{name}": str(path) for name, path in outputs.items()}
+        run(shop, tmp_path / str(cores), **flags, **{"files.events": str(events)})
+        made[cores] = [path.read_bytes() for path in (tmp_path / f"{cores}/slates.jsonl", *outputs.values())]
+        assert all(made[cores])
+    assert made[1] == made[2] == made[4]
+
+
 def test_strings_hash_as_they_like_and_slates_stay_the_same(shop, tmp_path):
     """Order must never come from a set or from Python's own hashes, which differ from process to process."""
     digests = set()
