@@ -257,12 +257,10 @@ class LinearLearner:
 
     def contributions(self, inputs: Inputs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What each coordinate adds to the logit of the candidates at `positions`: (p, D), and by token (p, t)."""
-        index, picks = inputs.index, inputs.picks.take(positions)
-        arrays = index.tokens, index.token_hashes, self._values, self._tokens
-        own = np.zeros((len(picks), self._dense)), np.zeros((len(picks), index.tokens.shape[1]))
-        kernels.contributions(
-            inputs.features, inputs.ranker, inputs.rows, picks, inputs.extra, *arrays, self._held, *own
-        )
+        index, features = inputs.index, inputs.features
+        own = np.zeros((len(positions), self._dense)), np.zeros((len(positions), index.tokens.shape[1]))
+        of = index.tokens, index.token_hashes, self._values, self._tokens, self._held
+        kernels.contributions(features, inputs.ranker, inputs.rows, inputs.picks[positions], inputs.extra, *of, *own)
         return own
 
     def deviations(self, inputs: Inputs, positions: np.ndarray) -> np.ndarray:
