@@ -28,7 +28,8 @@ class Output(msgspec.Struct, frozen=True):
         meaning: what its records are, in the plural, as help and settings say it.
         topic: the topic it has unless configured; "" is none.
         origin: what it is made of.
-        records: the records (JSON) that one thing of that origin makes.
+        records: the records (JSON) that one thing of that origin makes; None is a tombstone, which takes the place of
+            all that its key had on a topic, and of which a file holds nothing.
         keyed: whether a record's key on a topic is its user's id; else it has none.
     """
 
@@ -36,7 +37,7 @@ class Output(msgspec.Struct, frozen=True):
     meaning: str
     topic: str
     origin: Origin
-    records: Callable[[Any], Iterable[bytes]]
+    records: Callable[[Any], Iterable[bytes | None]]
     keyed: bool = True
 
     @property
@@ -59,7 +60,7 @@ SLATES = Output(
     "slates",
     "slates",
     Origin.ANSWER,
-    lambda answer: () if answer.slate is None else (answer.slate,),
+    lambda answer: () if answer.slate is None and not answer.erased else (answer.slate,),
 )
 PREDICTIONS = Output(
     "predictions",
@@ -104,8 +105,8 @@ class Records:
     def __bool__(self) -> bool:
         return bool(self._outputs)
 
-    def of(self, user_id: str, thing: Any) -> list[tuple[str, str, bytes]]:
-        """Name of the output, key and value of each record that `thing` makes."""
+    def of(self, user_id: str, thing: Any) -> list[tuple[str, str, bytes | None]]:
+        """Name of the output, key and value of each record that `thing` makes; None is a tombstone."""
         return [
             (output.name, user_id if output.keyed else "", value)
             for output in self._outputs

@@ -250,7 +250,8 @@ class Evaluation:
             self._interactions += 1
         self.shown.add(rows, self._popularity, self._interactions, self._vectors)
 
-    def _predicted(self, key: str, value: bytes) -> None:
+    def _predicted(self, key: str, value: bytes | None) -> None:
+        assert value is not None, "only slates have tombstones"
         record = msgspec.json.decode(value, type=Prediction)
         predictions, labels = self.predictions[record.kind]
         predictions.append(record.prediction)

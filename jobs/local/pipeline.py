@@ -5,7 +5,7 @@ What is broadcast in the job is applied here at once. Records and outputs are ha
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -21,11 +21,11 @@ from riverrank.operators.slate.gone import Gone
 from riverrank.operators.slate.recommend import Answer, Recommend, receipt_of
 from riverrank.operators.tally import Tally
 from riverrank.state.messages import CacheWrite, CatalogueUpdate, Feedback, Update
-from riverrank.state.outputs import PREDICTIONS, Origin, Records
+from riverrank.state.outputs import PREDICTIONS, SLATES, Origin, Records
 from riverrank.state.records.decoding import Reject, dead_letter
 from riverrank.state.records.incoming import Event, Item
 
-Write = Callable[[str, bytes], None]  # takes the key and the JSON of one record
+Write = Callable[[str, bytes | None], None]  # takes the key and the JSON of one record; None is a tombstone
 
 
 class Rejected(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -144,12 +144,14 @@ class Pipeline:
         popular_every: int = 10_000,
         ttl_ms: int = 0,
         topics: Mapping[str, str] | None = None,
+        lines: Collection[str] = (),
     ) -> None:
         """`outputs` are those of `state.outputs.OUTPUTS` that go anywhere, by name; `popular_every` in milliseconds.
         `ttl_ms`: how long slates are cached, 0 for ever. `topics` are what dead letters call `events` and `items`, if
-        otherwise.
+        otherwise; `lines` those of `outputs` that are lines of a file, and hold no tombstones.
         """
         self.behaviour = behaviour
+        self.lines = frozenset(lines)
         self.outputs = dict(outputs or {})
         self.cache = cache
         self.topics = {"events": "events", "items": "items", **(topics or {})}
@@ -259,7 +261,8 @@ class Pipeline:
             self._erase(event, epoch)
 
     def _erase(self, event: Event, epoch: int) -> None:
-        receipt = receipt_of(event, cached=self.cache is not None)
+        told = SLATES.name in self.outputs and SLATES.name not in self.lines
+        receipt = receipt_of(event, told=told, cached=self.cache is not None)
         if self.cache is None:
             self._write(self._receipts, event.user_id, receipt)
         else:
@@ -273,7 +276,8 @@ class Pipeline:
 
     def _write(self, records: Records, user_id: str, thing: object) -> None:
         for name, key, value in records.of(user_id, thing):
-            self.outputs[name](key, value)
+            if value is not None or name not in self.lines:
+                self.outputs[name](key, value)
 
 
 def learners_digest(users: Mapping[str, bytes]) -> str:

@@ -18,6 +18,7 @@ from riverrank.operators.flink.arrivals import Arrival, event_of, wall_ms
 from riverrank.operators.models.prior import PriorFile
 from riverrank.operators.warm import warm
 from riverrank.state.messages import Feedback, Update
+from riverrank.state.outputs import OUTPUTS
 from riverrank.state.runtime.environment import collect_rarely, cores
 
 from .ahead import ahead
@@ -41,7 +42,9 @@ def run(config: Config) -> None:
             warm(config.behaviour)  # kernels are loaded once for both processes, and by callbacks of C
         cache = LocalCache(config, outputs) if config.redis.url else None
         names = {name: topic_of(config, name) for name in ("events", "items")}
-        pipeline = Pipeline(config.behaviour, outputs, cache, config.cache.popular_every, config.cache.ttl, names)
+        lines = [name for name, output in OUTPUTS.items() if config.files.of(output)]
+        behaviour, popular_every, ttl = config.behaviour, config.cache.popular_every, config.cache.ttl
+        pipeline = Pipeline(behaviour, outputs, cache, popular_every, ttl, names, lines)
         try:
             _read_all(config, pipeline, cache)
             if cache is not None:

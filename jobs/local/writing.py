@@ -36,7 +36,8 @@ def _to_file(stack: ExitStack, path: str) -> Write:
     file = sys.stdout.buffer if path == STANDARD else _created(path)
     put, end = file.write, file.flush if path == STANDARD else file.close
 
-    def write(key: str, value: bytes) -> None:
+    def write(key: str, value: bytes | None) -> None:
+        assert value is not None, "a file holds no tombstone"
         try:
             put(value)
             put(b"\n")
@@ -65,7 +66,7 @@ def _to_topic(stack: ExitStack, config: Config, topic: str) -> Write:
     producer = KafkaProducer(**config.kafka.python_arguments())
     stack.callback(producer.close)
 
-    def write(key: str, value: bytes) -> None:
+    def write(key: str, value: bytes | None) -> None:
         producer.send(topic, value, key.encode() or None)
 
     return write

@@ -68,7 +68,7 @@ class Emitter:
         """What an operator yields for `thing`, which is of that origin and about that user."""
         emitted: list[tuple[OutputTag, Any]] = []
         for output, key, value in self._records.of(user_id, thing):
-            if output in self._lines:
+            if output in self._lines and value is not None:
                 emitted.append((self._lines[output], value.decode(LINE_ENCODING)))
             if output in self._keyed:
                 emitted.append((self._keyed[output], Row(key, value)))

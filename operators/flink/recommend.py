@@ -17,7 +17,7 @@ from riverrank.operators.slate.gone import Gone
 from riverrank.operators.slate.recommend import Recommend, receipt_of
 from riverrank.state import uids
 from riverrank.state.messages import LAST, CacheWrite, CatalogueUpdate, SignalUpdate, decode_feedback, encode
-from riverrank.state.outputs import PREDICTIONS, Origin
+from riverrank.state.outputs import PREDICTIONS, SLATES, Origin
 from riverrank.state.runtime.environment import clear_core, share_core
 
 from .arrivals import wall_ms
@@ -104,7 +104,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
                 ctx.timer_service().delete_event_time_timer(END_OF_INPUT)
             if user_id == self.ends_for:
                 self.ends_for = ""
-            receipt = receipt_of(feedback.event, cached=cache is not None)
+            receipt = receipt_of(feedback.event, told=SLATES.name in self.outputs.records, cached=cache is not None)
             if cache is not None:
                 yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, 0, None, receipt))
             else:

@@ -6,6 +6,7 @@ met. A linear learner runs on arrays and equals River's own; any other River cla
 
 import importlib
 import inspect
+import logging
 import pickle
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -22,13 +23,15 @@ from riverrank.state.learners import LearnerState, by_name
 
 from . import linear_kernels as kernels
 from .inputs import RANKER, Inputs
-from .linear import Linear, arrays_of, is_plain
+from .linear import Linear, arrays_of, constant_rates, has_vector_form, is_plain
 from .linear_kernels import probability
 from .river_learner import RiverLearner
 from .weights import RankerWeights
 
 _FLOAT, _MARK, _DOUBLE = np.dtype("<f4"), np.dtype("<u4"), np.dtype("<f8")
 NO_OFFSET = np.zeros(1)
+
+log = logging.getLogger(__name__)
 
 
 class Learner(Protocol):
@@ -62,15 +65,16 @@ class Learners:
         self.prototype = _river(settings)
         self.names = (features or feature_space(registry.SOURCES)).names
         self.marks = np.array([hash32(name) for name in (RANKER, *self.names)], _MARK).tobytes()
-        self.linear = isinstance(self.prototype, linear_model.LogisticRegression) and _has_vector_form(self.prototype)
+        self.linear = isinstance(self.prototype, linear_model.LogisticRegression) and has_vector_form(self.prototype)
         self.plain = self.linear and is_plain(self.prototype)
         self.arrays = arrays_of(self.prototype) if self.linear else ()
         self.clip = float(self.prototype.clip_gradient) if self.linear else 0.0
-        self.constant = _constant_rates(self.prototype) if self.plain else None
+        self.constant = constant_rates(self.prototype) if self.plain else None
         optimizer = settings.optimizer.removeprefix("river.")
         model = settings.model.removeprefix("river.")
         self.optimizer_mark = hash32(optimizer)
         self.model_mark = hash32(f"linear {model}" if self.linear else f"pickled {model} {optimizer}")
+        self._gave_up = False  # the learner of any user
         if measured and not self.linear:
             raise ValueError(
                 f'exploration.kind = "thompson" needs a linear learner, and {settings.model} (with its optimizer and '
@@ -79,9 +83,16 @@ class Learners:
 
     def of(self, state: LearnerState) -> Learner:
         """The learner that `state` holds, a new one where it holds none. One of another class is given up, and with it
-        the count of what it learned from.
+        the count of what it learned from: that is told once, of the first.
         """
         if state.model_of != self.model_mark and not (state.model_of == 0 and self._reads(state)):
+            if state.examples and not self._gave_up:
+                self._gave_up = True
+                log.warning(
+                    "learner.model is %s now: users whose learners are of another class, or of an optimizer that has "
+                    "no linear form, begin with new ones; set it as it was to keep them",
+                    self.settings.model,
+                )
             state.forget_learner()
         if self.linear:
             return LinearLearner(self, state)
@@ -378,23 +389,6 @@ def _named(setting: str, name: str, kind: type, example: str) -> Any:
     return found
 
 
-def _constant_rates(river: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """The rate of all steps, and that of the intercept, each float64 (1,); None where one of them changes."""
-    schedules = river.optimizer.lr, river.intercept_lr
-    if any(type(schedule) is not optim.schedulers.Constant for schedule in schedules):
-        return None
-    rate, intercept_rate = (np.array([float(schedule.get(0))]) for schedule in schedules)
-    return rate, intercept_rate
-
-
 def _classes(model: Any) -> list[type]:
     """The class of a model, or those of the steps of a pipeline."""
     return [type(step) for step in model.steps.values()] if isinstance(model, compose.Pipeline) else [type(model)]
-
-
-def _has_vector_form(model: linear_model.LogisticRegression) -> bool:
-    try:
-        Linear(model, np.zeros(1))
-    except ValueError:
-        return False
-    return True

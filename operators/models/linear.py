@@ -74,3 +74,21 @@ def is_plain(river: Any) -> bool:
         and river.loss.weight_pos == river.loss.weight_neg == 1.0
         and not (river.l1 or river.l2)
     )
+
+
+def constant_rates(river: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """The rate of all steps, and that of the intercept, each float64 (1,); None where one of them changes."""
+    schedules = river.optimizer.lr, river.intercept_lr
+    if any(type(schedule) is not optim.schedulers.Constant for schedule in schedules):
+        return None
+    rate, intercept_rate = (np.array([float(schedule.get(0))]) for schedule in schedules)
+    return rate, intercept_rate
+
+
+def has_vector_form(model: linear_model.LogisticRegression) -> bool:
+    """Whether `Linear` takes it."""
+    try:
+        Linear(model, np.zeros(1))
+    except ValueError:
+        return False
+    return True

@@ -83,6 +83,7 @@ class Ranker:
         self.autoencoder = Autoencoder(behaviour)
         self._pending = 0
         self._compact = False
+        self._erased = False  # whether a user was, since it last told anything
 
     @classmethod
     def restore(cls, behaviour: Behaviour, index: ItemIndex, journal: Journal) -> "Ranker":
@@ -112,8 +113,12 @@ class Ranker:
     def learn(self, feedback: Feedback, encoded: bytes | None = None) -> None:
         """Learn from one feedback: an interaction against what there was to choose, an impression against itself.
 
-        `encoded` is the feedback as it came, if it did.
+        `encoded` is the feedback as it came, if it did. Of an erasure there is nothing to learn: the user is known no
+        more, and no log is to name them.
         """
+        if feedback.event.type == "erase":
+            self._forget(feedback.event.user_id)
+            return
         self._take(feedback)
         self._learn_order(feedback)
         if self.journal is not None:
@@ -126,9 +131,18 @@ class Ranker:
         self.autoencoder.take(feedback)
         self._pending += 1
 
+    def _forget(self, user_id: str) -> None:
+        self.served.forget(user_id)
+        self.chosen.forget(user_id)
+        self.shown.forget_user(user_id)
+        self._erased = self._compact = True
+
     def due(self) -> bool:
-        """Whether enough was learned since the last weights for new ones: while there is little, each bit counts."""
-        return self._pending >= min(self.settings.flush_events, 1 + self.version // EVENTS_PER_UPDATE_STEP)
+        """Whether enough was learned since the last weights for new ones: while there is little, each bit counts. Or
+        whether a user was erased: the log is made short then.
+        """
+        enough = min(self.settings.flush_events, 1 + self.version // EVENTS_PER_UPDATE_STEP)
+        return self._erased or self._pending >= enough
 
     def flush(self, *, last: bool = False) -> list[bytes]:
         """The encoded `updates`; its own index takes the vectors at once. Those of the `last` are for no event
@@ -142,9 +156,9 @@ class Ranker:
 
     def updates(self) -> list[Weights | Learned]:
         """The weights and vectors that changed since the last ones; none where nothing was learned."""
-        if not self._pending:
+        if not (self._pending or self._erased):
             return []
-        self._pending = 0
+        self._pending, self._erased = 0, False
         features, clicks = self.retriever.features, self.clicks.publish()
         weights = prior.told(self.models, features, self.bias, self.version, clicks)
         updates: list[Weights | Learned] = [weights]
@@ -157,6 +171,7 @@ class Ranker:
             updates.append(fitted)
         if self.journal is not None:
             self._write(self.journal)
+        self._compact = False
         return updates
 
     def prior(self) -> Prior:
@@ -169,7 +184,6 @@ class Ranker:
         if self._compact:
             kept = {**self.embedding.table.dump(), **self.autoencoder.dump()}
             journal.compact({_MODEL: RANKER.encode(self._state()), **kept})
-            self._compact = False
 
     def _popular(self) -> list[str]:
         """The ids of the most popular items, most popular first."""
@@ -184,20 +198,20 @@ class Ranker:
             self._learn_shown(feedback)
         if event.type == "impression" and sampled:
             self._show(feedback)
-        user = f"{event.user_id}:{feedback.epoch}"  # who was erased has chosen from nothing
+        user, made_from = event.user_id, (self.index.releases, feedback.epoch)  # who was erased chose from nothing
         if event.type == "request" and event.context and sampled:  # what is chosen next is chosen from its answer
-            self.served.put(user, self.index.releases, self._find(feedback, feedback.history, event.context))
+            self.served.put(user, made_from, self._find(feedback, feedback.history, event.context))
         if feedback.reward <= 0:
             return
         counted = 0 if feedback.story_reward else 1  # that of a story grows, and is no further one
         self.rewarded += counted
         self.reward += (feedback.gain - counted * self.reward) / min(max(1, self.rewarded), AVERAGED)
         # What was there after things that happened later says nothing of a choice from before them.
-        served = None if feedback.is_behind else self.served.pop(user, self.index.releases)
+        served = None if feedback.is_behind else self.served.pop(user, made_from)
         if served is None and sampled and not feedback.history:  # with no context: its own came with the choice
             served = self._find(feedback, feedback.history)
         if feedback.story_reward:
-            self._raise(feedback, user)
+            self._raise(feedback)
         elif served is not None:
             segment, candidates = served
             # What no source proposed was not there to be ordered: against candidates, which sources score high by
@@ -207,15 +221,15 @@ class Ranker:
             if position >= 0:
                 self.models[segment].choose(candidates.features, position, self._weight(feedback.reward))
                 if self.stories:
-                    self.chosen.put(user, (event.item_id, self.index.releases), Choice(segment, candidates, position))
+                    self.chosen.put(user, (event.item_id, *made_from), Choice(segment, candidates, position))
         # As RECOMMEND finds them now: what is fresher later, it cannot go by, and would be taught to trust.
         if sampled:
-            self.served.put(user, self.index.releases, self._find(feedback, feedback.history_after(), event.context))
+            self.served.put(user, made_from, self._find(feedback, feedback.history_after(), event.context))
 
-    def _raise(self, feedback: Feedback, user: str) -> None:
+    def _raise(self, feedback: Feedback) -> None:
         """Learn the choice that a story began with again, for what the story is worth more now."""
         self.stories = True
-        of = feedback.event.item_id, self.index.releases
+        user, of = feedback.event.user_id, (feedback.event.item_id, self.index.releases, feedback.epoch)
         chosen = self.chosen.pop(user, of)
         weight = self._weight(feedback.reward) - self._weight(feedback.story_reward)
         if chosen is not None and weight > 0:

@@ -159,11 +159,14 @@ class Session:
         return tuple(sorted({shard_of(name, shards) for name in names}))
 
     def draw_sample(self, feedback: Feedback) -> bool:
-        """Whether RANKER learns from `feedback`: always during this instance's warm-up, then a share of them.
+        """Whether RANKER hears of `feedback`: always during this instance's warm-up, then a share of them; and of each
+        erasure.
 
         A user's feedbacks of one SAMPLING_BUCKET_MS go together: a choice is learned from the answer before it.
         """
         event = feedback.event
+        if event.type == "erase":
+            return True
         asks_within = event.type == "request" and bool(event.context)  # from its answer the user chooses next
         if not (feedback.outcomes or feedback.reward > 0 or event.type == "impression" or asks_within):
             return False

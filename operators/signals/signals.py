@@ -76,6 +76,7 @@ class Signals:
         self._pending = 0  # feedbacks since the last update
         self._newest = 0  # event time of these
         self._compact = False
+        self._erased = False  # whether a user was, since the last update
 
     @classmethod
     def restore(cls, behaviour: Behaviour, shard: int, journal: Journal) -> "Signals":
@@ -105,6 +106,7 @@ class Signals:
             self.settle()
         if self.journal is not None:
             self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
+        self._erased |= feedback.event.type == "erase"
 
     def settle(self) -> None:
         """Put into the table what was learned and is not there yet: all at once, unless rows are to be released."""
@@ -190,8 +192,8 @@ class Signals:
         return rows.tolist()
 
     def due(self) -> bool:
-        """Whether enough was learned since the last update for a new one."""
-        return self._pending >= self.settings.flush_events
+        """Whether enough was learned since the last update for a new one, or a user erased, whom no log is to name."""
+        return self._erased or self._pending >= self.settings.flush_events
 
     def flush(self, *, last: bool = False) -> list[bytes]:
         """The encoded update of all that changed since the last one; none where nothing did. The `last` is for no
@@ -225,11 +227,13 @@ class Signals:
         self._gone = {}
         self._pending = self._newest = 0
         self._taken = []
-        if self.journal is not None and self._compact and self._is_worth_dumping(self.journal.length):
+        is_long = self._compact and self.journal is not None and self._is_worth_dumping(self.journal.length)
+        if self.journal is not None and (self._erased or is_long):
             # Only now: what is not in the log was sent.
             self.counts.looks = self._looks.tobytes() if self._looks.any() else b""
             self.journal.compact({_COUNTS: COUNTS.encode(self.counts), **self.table.dump()})
             self._compact = False
+        self._erased = False
         return [update]
 
     def _is_worth_dumping(self, records: int) -> bool:

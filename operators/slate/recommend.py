@@ -260,7 +260,9 @@ def _spoke_since(feedback: Feedback) -> bool:
     )
 
 
-def receipt_of(event: Event, *, cached: bool) -> bytes:
-    """The receipt of an erasure, as JSON; `cached`: there was a cache to erase from as well."""
-    parts = ("sessions", "learner", "slates", *(("cache",) if cached else ()))
+def receipt_of(event: Event, *, told: bool, cached: bool) -> bytes:
+    """The receipt of an erasure, as JSON. `told`: slates go to a topic, which was told by a tombstone; `cached`: there
+    was a cache to erase from as well.
+    """
+    parts = ("sessions", "learner", *(("slates",) if told else ()), *(("cache",) if cached else ()))
     return to_json(Receipt(event.event_id, event.user_id, event.ts, parts))

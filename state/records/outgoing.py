@@ -70,7 +70,7 @@ class Receipt(msgspec.Struct, frozen=True):
     event_id: Annotated[str, Meta(description="the id of the event that asked for it")]
     user_id: Annotated[str, Meta(description="who was erased; the key of its record on a topic")]
     ts: Annotated[int, Meta(description="event time of what asked for it: milliseconds since 1970, UTC")]
-    erased: Annotated[tuple[str, ...], Meta(description="what the user was erased from")]
+    erased: Annotated[tuple[str, ...], Meta(description="what the user was erased from; slates: by a tombstone")]
 
 
 class Prediction(msgspec.Struct, frozen=True):

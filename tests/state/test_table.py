@@ -63,7 +63,9 @@ def test_ids_whose_hashes_belong_in_one_place_are_told_apart():
     marks = np.array([3, 11, -5, 3 + 8 * 2**40], np.int64)  # of remainder 3 all
     assert put(places, marks, np.arange(4)) == 4
     assert put(places, marks[1:2], np.array([GONE])) == 0
-    assert look_up(places, np.append(marks, 19)).tolist() == [0, -1, 2, 3, -1]
+    found = np.empty(5, np.int32)
+    look_up(places, np.append(marks, 19), found)
+    assert found.tolist() == [0, -1, 2, 3, -1]
 
 
 def test_a_row_is_begun_for_each_unknown_id_once():

@@ -159,9 +159,13 @@ def test_kafka_and_redis_hold_what_replay_answers(
     riverrank("run", "--config", str(config), "--redis", valkey.url, "--parallelism", "2")
 
     records = received(broker, "bounded-slates")
-    slates = [json.loads(value) for _, value in records]
+    told = [(key.decode(), value) for key, value in records if value is not None]
+    slates = [json.loads(value) for _, value in told]
     assert answers(slates) == expected
-    assert [key.decode() for key, _ in records] == [slate["user_id"] for slate in slates]
+    assert [key for key, _ in told] == [slate["user_id"] for slate in slates]
+    (tombstone,) = (k for k, (_, value) in enumerate(records) if value is None)
+    after = [json.loads(value)["version"] for key, value in records[tombstone + 1 :] if key == b"u3"]
+    assert records[tombstone][0] == b"u3" and after[0] == 1
     letters = [json.loads(value) for _, value in received(broker, "bounded-dead-letters")]
     assert sorted((letter["topic"], letter["reason"]) for letter in letters) == [
         ("bounded-events", "bad_field"),

@@ -93,7 +93,22 @@ def test_slates_and_erasures_reach_redis_and_the_receipt_comes_after(valkey) -> 
         assert client.hget("rr:slate:v", "version") == b"2"
         assert not client.exists("rr:slate:u")
     assert [key for key, _ in receipts] == ["u"]
-    assert msgspec.json.decode(receipts[0][1])["erased"] == ["sessions", "learner", "slates", "cache"]
+    assert msgspec.json.decode(receipts[0][1])["erased"] == ["sessions", "learner", "cache"]
+
+
+@pytest.mark.parametrize("lines", [(), ("slates",)])
+def test_an_erased_users_slates_get_a_tombstone_on_a_topic_and_nothing_in_a_file(lines: tuple[str, ...]) -> None:
+    written: dict[str, list[tuple[str, bytes | None]]] = {"slates": [], "receipts": []}
+    outputs = {name: lambda key, value, name=name: written[name].append((key, value)) for name in written}
+    pipeline = Pipeline(parse({}).behaviour, outputs, lines=lines)
+    for number, kind in enumerate(("click", "erase", "click")):
+        item = None if kind == "erase" else "i"
+        pipeline.take(Event(f"e{number}", kind, "u", 1000 + number, item), Arrival(0, 0, 0, None))
+    slates = [(key, value is None) for key, value in written["slates"]]
+    assert slates == [("u", False), *([] if lines else [("u", True)]), ("u", False)]
+    erased = msgspec.json.decode(written["receipts"][0][1])["erased"]
+    assert erased == ["sessions", "learner", *([] if lines else ["slates"])]
+    assert pipeline.slates == 2
 
 
 def test_a_redis_that_stays_away_is_a_failure_once_the_time_for_it_is_up(free_port: int) -> None:

@@ -125,14 +125,15 @@ CLASSES = [
 
 @pytest.mark.parametrize("first", CLASSES)
 @pytest.mark.parametrize("then", CLASSES)
-def test_a_learner_of_another_class_begins_anew_and_its_count_with_it(first, then):
+def test_a_learner_of_another_class_begins_anew_and_its_count_with_it(first, then, caplog):
     inputs, state = inputs_of(shop()), LearnerState(examples=30, version=7, seen=b"seen")
     learner = Learners(LearnerSettings(**first)).of(state)
     steps(learner, inputs)
     learner.store(state)
     state = decode_learner(encode_learner(state))
     learners = Learners(LearnerSettings(**then))
-    other = learners.of(state)
+    other, _ = learners.of(state), learners.of(decode_learner(encode_learner(state)))
+    assert sum("set it as it was to keep them" in line for line in caplog.messages) == (first != then)
     assert (state.version, state.seen) == (7, b"seen")
     if first == then:
         assert state.examples == 30

@@ -64,3 +64,28 @@ def test_a_ranker_of_a_version_that_wrote_the_log_alone_learns_it_again():
     again = Ranker.restore(Behaviour(), index, Journal(entries))
     assert again.models[WARM].net.steps == whole.models[WARM].net.steps > 20
     assert (again.version, again.rewarded) == (30, 30)
+
+
+def test_once_a_user_is_erased_neither_journal_nor_memory_knows_them() -> None:
+    """What was learned from the user's choices stays, as it is no longer theirs alone; who comes back begins anew."""
+    index, entries = shop(), DictEntries()
+    ranker = Ranker.restore(Behaviour(), index, Journal(entries))
+    for k in range(12):
+        event = Event(f"e{k}", "click", ("u", "canary")[k % 2], k, f"i{k % 40}")
+        ranker.learn(Feedback(event, 1.0, (Seen("i3", 0, 1.0),)))
+        shown = Event(f"s{k}", "impression", event.user_id, k, items=("i1", "i2"))
+        ranker.learn(Feedback(shown, 0.0, (Seen("i3", 0, 1.0),)))
+        ranker.flush()
+    assert any(b"canary" in value for value in entries.values())
+    learned, version = ranker.models[WARM].weights.copy(), ranker.version
+    ranker.learn(Feedback(Event("gone", "erase", "canary", 100), 0.0, (), epoch=100))
+    assert ranker.due() and ranker.flush() and not ranker.due()
+    assert entries and not any(b"canary" in value for value in entries.values())
+    assert "canary" not in ranker.served._by_user and "u" in ranker.served._by_user
+    assert {user for user, _ in ranker.shown._lists} == {"u"}
+    again = Ranker.restore(Behaviour(), index, Journal(DictEntries(entries)))
+    assert again.version == ranker.version == version
+    assert (again.models[WARM].weights == learned).all()
+    steps = ranker.models[WARM].net.steps
+    ranker.learn(Feedback(Event("back", "click", "canary", 101, "i4"), 1.0, (Seen("i3", 101, 1.0),), epoch=100))
+    assert ranker.models[WARM].net.steps == steps  # from what was served before, nothing is chosen

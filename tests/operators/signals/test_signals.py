@@ -292,3 +292,23 @@ def test_an_update_has_room_for_more_items_after_one_of_more_users():
         signals.learn(Feedback(Event(f"b{item}", "click", "u", 3000 + item, f"i{item}"), 1.0, ()))
     update = decode_update(signals.flush()[0])
     assert len(set(update.ids)) >= FIRST_ENTRIES + 20 and len(update.counted) == 4 * (FIRST_ENTRIES + 20)
+
+
+def test_once_a_user_is_erased_no_entry_names_them_and_what_was_learned_stays():
+    """A journal keeps feedbacks as they came: at an erasure what they say of items takes their place."""
+    entries = DictEntries()
+    signals = Signals(SMALL, 0, Journal(entries))
+    for k, feedback in enumerate(made_stream(20)):
+        signals.learn(feedback)
+        signals.learn(Feedback(Event(f"c{k}", "click", "canary", 1000 + k, f"i{k % 5}"), 1.0, ()))
+        if signals.due():
+            signals.flush()
+    assert any(b"canary" in value for value in entries.values())
+    signals.learn(Feedback(Event("gone", "erase", "canary", 5000), 0.0, ()))
+    assert signals.due()
+    (update,) = map(decode_update, signals.flush())
+    assert np.frombuffer(update.taken, "<i4")[-1] == -1 and not signals.due()
+    assert entries and not any(b"canary" in value for value in entries.values())
+    again = Signals.restore(SMALL, 0, Journal(DictEntries(entries)))
+    assert lists_of(again.table) == lists_of(signals.table) != {}
+    assert again.counts.events == signals.counts.events == 40
