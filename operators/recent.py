@@ -3,10 +3,15 @@ to do without: decode a state again, find again what would be served, or, in RAN
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-MOST = 1000  # users
+from riverrank.state.hashing import hash32
+
+MOST = 1200  # users
 MOST_SHOWN = 100_000  # items, of all that users were shown: some 25 MB with their ids
+
+SHARES = 12  # of all users; as many processes as divide it may answer them
 
 Held = TypeVar("Held")
 
@@ -21,6 +26,33 @@ class Counted(Protocol):
 Items = TypeVar("Items", bound=Counted)
 
 
+def share_of(user_id: str) -> int:
+    """Which of the SHARES the user belongs to.
+
+    >>> share_of("u-17")
+    7
+    """
+    return hash32(user_id) % SHARES
+
+
+class Shares(Generic[Held]):
+    """A thing for the users of each share, that is bounded without a look at the others: so what is kept of a user is
+    the same whatever other shares are answered beside theirs.
+
+    >>> shares = Shares(list)
+    >>> shares.of("u").append(1)
+    >>> shares.of("u"), shares.of("w")
+    ([1], [])
+    """
+
+    def __init__(self, make: Callable[[], Held]) -> None:
+        self._each = [make() for _ in range(SHARES)]
+
+    def of(self, user_id: str) -> Held:
+        """That of the user's share."""
+        return self._each[share_of(user_id)]
+
+
 class ListMark(NamedTuple):
     """Which list an impression showed, beside its user and event id: an id that is forgotten may come again with other
     items. The items are distinct, `releases` the index's, `ts` the impression's, `epoch` the user's.
@@ -33,7 +65,7 @@ class ListMark(NamedTuple):
 
 
 class Recent(Generic[Held]):
-    """Something of each of the MOST users that came last, good for as long as what it was made from is the same.
+    """Something of each of the `most` users that came last, good for as long as what it was made from is the same.
 
     >>> recent = Recent()
     >>> recent.put("u", b"12", [1, 2])
@@ -43,14 +75,15 @@ class Recent(Generic[Held]):
     >>> recent.pop("u", b"1")
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
         self._by_user: OrderedDict[str, tuple[object, Held]] = OrderedDict()
 
     def put(self, user_id: str, made_from: object, held: Held) -> None:
         """Keep what was made from `made_from`, such as the bytes of a state; who puts it here changes it no more."""
         self._by_user[user_id] = made_from, held
         self._by_user.move_to_end(user_id)
-        if len(self._by_user) > MOST:
+        if len(self._by_user) > self._most:
             self._by_user.popitem(last=False)
 
     def pop(self, user_id: str, made_from: object) -> Held | None:

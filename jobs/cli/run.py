@@ -17,8 +17,8 @@ def run(config: Config) -> None:
 
 @configured(*STREAMS, PARALLELISM)
 def replay(config: Config) -> None:
-    """Run the job's operators without Flink over what the input holds now: in two processes where there are two cores,
-    whatever --parallelism says. Flags go before the configuration.
+    """Run the job's operators without Flink over what the input holds now: in several processes where there are several
+    cores, whatever --parallelism says. Flags go before the configuration.
     """
     from riverrank.jobs.config.preflight import preflight
     from riverrank.jobs.local import replay as replaying

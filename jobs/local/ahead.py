@@ -8,6 +8,7 @@ them in order, with an answer in place of each message that another process was 
 import fcntl
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from typing import Any, NoReturn, get_args
 import msgspec
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import end_with_parent, uninterrupted
-from riverrank.state.hashing import hash32
+from riverrank.operators.recent import share_of
 from riverrank.state.messages import Feedback, Update, decode_feedback, decode_update, encode
 
 from .pipeline import Answered, Message, Redelivery, Rejected
@@ -35,15 +36,16 @@ _DECODE: dict[type, Callable[[bytes], Any]] = {
 _KINDS = {made_of: kind for kind, made_of in enumerate(_DECODE)}
 _DECODERS = (*_DECODE.values(),)  # by kind
 _ELSEWHERE = len(_DECODERS)  # kinds from here on: the next answer of another process, by its number
-Answer = Callable[[Feedback | Update], Answered | None]
+Hear = Callable[[Feedback | Update], Answered | None]  # makes an answer to a feedback, and none to an update
 MAKES, ANSWERS = "reads the events and learns from them", "answers a share of the users"
 
 
-def ahead(messages: Iterator[Message], answer: Answer | None = None, others: int = 0) -> Generator[Message, None, None]:
+def ahead(messages: Iterator[Message], hear: Hear | None = None, others: int = 0) -> Generator[Message, None, None]:
     """The same messages, in the same order. What making them raises is raised here; closing this ends the processes.
 
-    So many `others` answer as well: each has a share of all users, makes an `answer` to their feedbacks, which stands
-    in place of these, and hears all updates in between. What any of them changes it changes in its own process alone.
+    So many `others` answer as well: each has shares of all users (see `recent.share_of`), is to `hear` their feedbacks,
+    in whose places its answers stand, and all updates in between. What any of them changes it changes in its own
+    process alone.
 
     Raises:
         Failure: another process was ended.
@@ -59,11 +61,12 @@ def ahead(messages: Iterator[Message], answer: Answer | None = None, others: int
         with uninterrupted():
             children[_fork(ends, (made[1], *senders), _send, messages, made[1], senders)] = MAKES
             for (mine, _), (_, theirs) in zip(asked, told, strict=True):
-                children[_fork(ends, (mine, theirs), _answer_all, answer, mine, theirs)] = ANSWERS
+                children[_fork(ends, (mine, theirs), _answer_all, hear, mine, theirs)] = ANSWERS
         for end in ends.difference(heard):
             end.close()
         yield from _taken(*heard)
     except EOFError:
+        _raise_what_was_said(heard[1:])
         raise Failure(_why_one_ended(children)) from None
     finally:
         for end in ends:
@@ -89,8 +92,10 @@ def _taken(made: Connection, *told: Connection) -> Iterator[Message]:
                 yield _DECODERS[kind](encoded)
                 continue
             if kind not in answers:
-                answers[kind] = iter(_receive(told[kind - _ELSEWHERE]) or ())
+                answers[kind] = iter(_receive(told[kind - _ELSEWHERE]))
             yield _decode_rest(next(answers[kind]))
+    for connection in told:
+        _receive(connection)  # its end, or what went wrong after its last answer
 
 
 def _receive(connection: Connection) -> Any:
@@ -101,10 +106,19 @@ def _receive(connection: Connection) -> Any:
     return said
 
 
+def _raise_what_was_said(connections: Sequence[Connection]) -> None:
+    """Raise what another process said that it raised, if one did: that is why it ended, and then who sent to it."""
+    for connection in connections:
+        with suppress(EOFError):
+            while connection.poll():
+                _receive(connection)
+
+
 def _why_one_ended(children: dict[int, str]) -> str:
-    """Say which of the `children` ended, one by a signal before one that only followed it, and how. It is gone then."""
+    """Say which of the `children` failed, one by a signal before one that followed it, and how. It is gone then."""
     endings: list[tuple[int, str]] = []
-    while not endings:  # what it sent by is closed, so it is about to
+    while children and not any(status for status, _ in endings):  # what it sent by is closed, so it is about to
+        time.sleep(0.001)
         for child in list(children):
             found, status = os.waitpid(child, os.WNOHANG)
             if found:
@@ -142,7 +156,10 @@ def _do(parent: int, ends: set[Connection], work: Callable[..., None], arguments
 
 
 def _send(messages: Iterator[Message], taker: Connection, others: Sequence[Connection]) -> None:
-    """Send batches, then None, or what went wrong, to the `taker`; and to each of the `others` what it is to hear."""
+    """Send batches, then None, or what went wrong, to the `taker`; and to each of the `others` what it is to hear.
+
+    The taker comes first, and waits for an answer only to what it has: so it always comes to be sent to again.
+    """
     shares, ending = 1 + len(others), None
     batches: list[list[tuple[int, bytes]]] = [[] for _ in range(shares)]
 
@@ -155,7 +172,7 @@ def _send(messages: Iterator[Message], taker: Connection, others: Sequence[Conne
     try:
         for message in messages:
             one = _KINDS[type(message)], encode(message)
-            if isinstance(message, Feedback) and (share := hash32(message.event.user_id) % shares):
+            if isinstance(message, Feedback) and (share := share_of(message.event.user_id) % shares):
                 batches[share].append(one)
                 batches[0].append((_ELSEWHERE + share - 1, b""))
             else:
@@ -174,13 +191,14 @@ def _send(messages: Iterator[Message], taker: Connection, others: Sequence[Conne
     taker.send(ending)
 
 
-def _answer_all(answer: Answer, asked: Connection, told: Connection) -> None:
-    """Send the answers to each batch that has any, or what went wrong."""
+def _answer_all(hear: Hear, asked: Connection, told: Connection) -> None:
+    """Send the answers to each batch that has any, then None, or what went wrong."""
     try:
         while (batch := asked.recv()) is not None:
-            answers = [encode(made) for kind, encoded in batch if (made := answer(_DECODERS[kind](encoded)))]
+            answers = [encode(made) for kind, encoded in batch if (made := hear(_DECODERS[kind](encoded)))]
             if answers:
                 told.send(answers)
+        told.send(None)
     except (BrokenPipeError, EOFError):
         raise
     except Exception as error:

@@ -5,7 +5,7 @@ What is broadcast in the job is applied here at once. Records and outputs are ha
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -21,7 +21,7 @@ from riverrank.operators.slate.gone import Gone
 from riverrank.operators.slate.recommend import Answer, Recommend, receipt_of
 from riverrank.operators.tally import Tally
 from riverrank.state.messages import CacheWrite, CatalogueUpdate, Feedback, Update
-from riverrank.state.outputs import PREDICTIONS, SLATES, Origin, Records
+from riverrank.state.outputs import PREDICTIONS, Origin, Records
 from riverrank.state.records.decoding import Reject, dead_letter
 from riverrank.state.records.incoming import Event, Item
 
@@ -144,14 +144,14 @@ class Pipeline:
         popular_every: int = 10_000,
         ttl_ms: int = 0,
         topics: Mapping[str, str] | None = None,
-        lines: Collection[str] = (),
+        told: bool = False,
     ) -> None:
         """`outputs` are those of `state.outputs.OUTPUTS` that go anywhere, by name; `popular_every` in milliseconds.
         `ttl_ms`: how long slates are cached, 0 for ever. `topics` are what dead letters call `events` and `items`, if
-        otherwise; `lines` those of `outputs` that are lines of a file, and hold no tombstones.
+        otherwise; `told`: whether slates go to a topic, which an erasure is told to by a tombstone.
         """
         self.behaviour = behaviour
-        self.lines = frozenset(lines)
+        self.told = told
         self.outputs = dict(outputs or {})
         self.cache = cache
         self.topics = {"events": "events", "items": "items", **(topics or {})}
@@ -238,6 +238,16 @@ class Pipeline:
         _keep(self.users, user_id, answer.state)
         return Answered(feedback.event, feedback.epoch, answer)
 
+    def answer_apart(self, message: Feedback | Update) -> Answered | None:
+        """Take a message in another process than that which is to `hear` what is answered: an answer to a feedback, but
+        for the user's state, which stays here; and None for an update, which is in the index of this process then.
+        """
+        if isinstance(message, Feedback):
+            answered = self.answer(message)
+            return msgspec.structs.replace(answered, answer=answered.answer._replace(state=None))
+        self.index.apply(message)
+        return None
+
     def refresh_popular(self, *, last: bool = False) -> None:
         """Put the slate of users who have none in the cache, where it is time for it, or this is the `last` one."""
         if self.cache is None:
@@ -261,8 +271,7 @@ class Pipeline:
             self._erase(event, epoch)
 
     def _erase(self, event: Event, epoch: int) -> None:
-        told = SLATES.name in self.outputs and SLATES.name not in self.lines
-        receipt = receipt_of(event, told=told, cached=self.cache is not None)
+        receipt = receipt_of(event, told=self.told, cached=self.cache is not None)
         if self.cache is None:
             self._write(self._receipts, event.user_id, receipt)
         else:
@@ -276,8 +285,7 @@ class Pipeline:
 
     def _write(self, records: Records, user_id: str, thing: object) -> None:
         for name, key, value in records.of(user_id, thing):
-            if value is not None or name not in self.lines:
-                self.outputs[name](key, value)
+            self.outputs[name](key, value)
 
 
 def learners_digest(users: Mapping[str, bytes]) -> str:

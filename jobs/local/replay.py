@@ -10,20 +10,19 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
 
-import msgspec
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.operators.flink.arrivals import Arrival, event_of, wall_ms
 from riverrank.operators.models.prior import PriorFile
 from riverrank.operators.warm import warm
-from riverrank.state.messages import Feedback, Update
-from riverrank.state.outputs import OUTPUTS
+from riverrank.state.messages import Update
+from riverrank.state.outputs import SLATES
 from riverrank.state.runtime.environment import collect_rarely, cores
 
 from .ahead import ahead
 from .cache import LocalCache
-from .pipeline import Answered, Message, Pipeline
+from .pipeline import Message, Pipeline
 from .reading import read, topic_of
 from .writing import opened
 
@@ -39,12 +38,12 @@ def run(config: Config) -> None:
     started = time.monotonic()
     with terminable(), opened(config) as outputs:
         with uninterrupted(), _told(SLOW_SECONDS, "compiling kernels, which takes up to a minute the first time"):
-            warm(config.behaviour)  # kernels are loaded once for both processes, and by callbacks of C
+            warm(config.behaviour)  # kernels are loaded once for all processes, and by callbacks of C
         cache = LocalCache(config, outputs) if config.redis.url else None
         names = {name: topic_of(config, name) for name in ("events", "items")}
-        lines = [name for name, output in OUTPUTS.items() if config.files.of(output)]
-        behaviour, popular_every, ttl = config.behaviour, config.cache.popular_every, config.cache.ttl
-        pipeline = Pipeline(behaviour, outputs, cache, popular_every, ttl, names, lines)
+        told = SLATES.name in outputs and not config.files.of(SLATES)
+        kept = config.cache
+        pipeline = Pipeline(config.behaviour, outputs, cache, kept.popular_every, kept.ttl, names, told)
         try:
             _read_all(config, pipeline, cache)
             if cache is not None:
@@ -102,15 +101,7 @@ def _messages(config: Config, pipeline: Pipeline) -> Iterator[Message]:
     if not others:
         yield from made
         return
-
-    def answer(message: Feedback | Update) -> Answered | None:
-        if isinstance(message, Update):
-            pipeline.index.apply(message)
-            return None
-        answered = pipeline.answer(message)
-        return msgspec.structs.replace(answered, answer=answered.answer._replace(state=None))  # nobody else has it
-
-    with closing(ahead(made, answer, others)) as messages:
+    with closing(ahead(made, pipeline.answer_apart, others)) as messages:
         for message in messages:
             if isinstance(message, Update):
                 pipeline.index.apply(message)  # the other process has applied it to an index of its own

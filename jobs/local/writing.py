@@ -20,7 +20,9 @@ GZIP_LEVEL = 6
 
 @contextmanager
 def opened(config: Config) -> Iterator[dict[str, Write]]:
-    """How each output that goes anywhere is written to, by its name; all is written out at the end of the context."""
+    """How each output that goes anywhere is written to, by its name; all is written out at the end of the context. A
+    file holds no tombstone: what is written to one then is nothing.
+    """
     with ExitStack() as stack:
         writes: dict[str, Write] = {}
         for name, output in OUTPUTS.items():
@@ -37,7 +39,8 @@ def _to_file(stack: ExitStack, path: str) -> Write:
     put, end = file.write, file.flush if path == STANDARD else file.close
 
     def write(key: str, value: bytes | None) -> None:
-        assert value is not None, "a file holds no tombstone"
+        if value is None:
+            return
         try:
             put(value)
             put(b"\n")

@@ -12,7 +12,7 @@ from .context import SEGMENTS
 from .source import ROOT, SHAPES, Score, Source
 
 LEAST = 1e-9  # a best score below counts as this much
-_NONE = np.float32(0.0)
+_ZERO = np.float32(0.0)
 
 
 class FeatureSpace(NamedTuple):
@@ -105,7 +105,7 @@ def shape(scores, best, shaped, plain, relative, features):  # type: ignore[no-u
     for c in range(len(scores)):
         for s in range(len(shaped)):
             score = scores[c, shaped[s]]
-            held[s] = score if score > _NONE else _NONE
+            held[s] = score if score > _ZERO else _ZERO
         for s in range(len(shaped)):
             roots[s] = np.sqrt(held[s])
             shares[s] = min(held[s] / best[s], 1.0)

@@ -89,8 +89,8 @@ class Learners:
             if state.examples and not self._gave_up:
                 self._gave_up = True
                 log.warning(
-                    "learner.model is %s now: users whose learners are of another class, or of an optimizer that has "
-                    "no linear form, begin with new ones; set it as it was to keep them",
+                    "learner.model is %s now: users whose learners are of another class, or of an optimizer without a "
+                    "linear form, begin with new ones; set it as it was to keep those of users who did not come since",
                     self.settings.model,
                 )
             state.forget_learner()

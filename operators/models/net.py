@@ -14,7 +14,7 @@ from riverrank.state.hashing import uniforms
 from riverrank.state.item_tables import from_bfloat16, to_bfloat16
 from riverrank.state.learners import NetState
 
-WIDTH = 32  # which a machine adds up in four or two registers
+WIDTH = 32  # which a machine adds up in four or two registers; a multiple of 32, as `total_of` has it
 KEPT = 2048  # choices that may be learned from again
 KEPT_ROWS = 16  # of each: the chosen row, and others drawn from all
 REPLAYED = 4  # of these are learned from with each new choice

@@ -83,7 +83,8 @@ class Ranker:
         self.autoencoder = Autoencoder(behaviour)
         self._pending = 0
         self._compact = False
-        self._erased = False  # whether a user was, since it last told anything
+        self._logged: set[str] = set()  # users whom the log names
+        self._is_to_forget = False  # whether one of them was erased
 
     @classmethod
     def restore(cls, behaviour: Behaviour, index: ItemIndex, journal: Journal) -> "Ranker":
@@ -102,8 +103,9 @@ class Ranker:
         ranker.embedding.table.load(base)
         ranker.autoencoder.load(base)
         was_told = _LATEST in base  # else by a version that wrote the log alone
-        for record in log:
-            (ranker._take if was_told else ranker.learn)(decode_feedback(record))
+        for feedback in map(decode_feedback, log):
+            ranker._logged.add(feedback.event.user_id)
+            (ranker._take if was_told else ranker.learn)(feedback)
         if was_told:
             ranker._recall(RANKER.decode(base[_LATEST]))
         ranker.embedding.publish_all()
@@ -122,6 +124,7 @@ class Ranker:
         self._take(feedback)
         self._learn_order(feedback)
         if self.journal is not None:
+            self._logged.add(feedback.event.user_id)
             self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
 
     def _take(self, feedback: Feedback) -> None:
@@ -135,14 +138,14 @@ class Ranker:
         self.served.forget(user_id)
         self.chosen.forget(user_id)
         self.shown.forget_user(user_id)
-        self._erased = self._compact = True
+        self._is_to_forget |= user_id in self._logged
 
     def due(self) -> bool:
         """Whether enough was learned since the last weights for new ones: while there is little, each bit counts. Or
-        whether a user was erased: the log is made short then.
+        whether a user was erased whom the log names: it is made short then.
         """
         enough = min(self.settings.flush_events, 1 + self.version // EVENTS_PER_UPDATE_STEP)
-        return self._erased or self._pending >= enough
+        return self._is_to_forget or self._pending >= enough
 
     def flush(self, *, last: bool = False) -> list[bytes]:
         """The encoded `updates`; its own index takes the vectors at once. Those of the `last` are for no event
@@ -156,9 +159,9 @@ class Ranker:
 
     def updates(self) -> list[Weights | Learned]:
         """The weights and vectors that changed since the last ones; none where nothing was learned."""
-        if not (self._pending or self._erased):
+        if not (self._pending or self._is_to_forget):
             return []
-        self._pending, self._erased = 0, False
+        self._pending, self._compact = 0, self._compact or self._is_to_forget
         features, clicks = self.retriever.features, self.clicks.publish()
         weights = prior.told(self.models, features, self.bias, self.version, clicks)
         updates: list[Weights | Learned] = [weights]
@@ -171,7 +174,6 @@ class Ranker:
             updates.append(fitted)
         if self.journal is not None:
             self._write(self.journal)
-        self._compact = False
         return updates
 
     def prior(self) -> Prior:
@@ -184,6 +186,8 @@ class Ranker:
         if self._compact:
             kept = {**self.embedding.table.dump(), **self.autoencoder.dump()}
             journal.compact({_MODEL: RANKER.encode(self._state()), **kept})
+            self._logged.clear()
+            self._compact = self._is_to_forget = False
 
     def _popular(self) -> list[str]:
         """The ids of the most popular items, most popular first."""

@@ -77,6 +77,8 @@ class Signals:
         self._newest = 0  # event time of these
         self._compact = False
         self._erased = False  # whether a user was, since the last update
+        self._logged: set[str] = set()  # users whom the log names
+        self._is_to_forget = False  # whether one of them was erased
 
     @classmethod
     def restore(cls, behaviour: Behaviour, shard: int, journal: Journal) -> "Signals":
@@ -89,24 +91,29 @@ class Signals:
                 signals._looks = np.frombuffer(signals.counts.looks, "<f8").reshape(PLACES, 2).copy()
         signals.table.load(base)
         signals._cohorts.update(name for name in signals.table.rows if name.startswith(COHORT))
-        for record in log:
-            signals.learn(decode_feedback(record))
+        for feedback in map(decode_feedback, log):
+            signals._logged.add(feedback.event.user_id)
+            signals.learn(feedback)
         signals.settle()
         signals.journal = journal
         return signals
 
     def learn(self, feedback: Feedback, encoded: bytes | None = None) -> None:
         """Take what `feedback`, which came as `encoded`, if it did, tells of the items of this shard. It is in the
-        table after `settle`.
+        table after `settle`. An erasure is in no log: an update, which is due then, tells of it at once.
         """
         self._newest = max(self._newest, feedback.event.ts)
         self._pending += 1
         self._block.append(feedback)
         if len(self._block) == BLOCK:
             self.settle()
-        if self.journal is not None:
+        user_id = feedback.event.user_id
+        if feedback.event.type == "erase":
+            self._erased = True
+            self._is_to_forget |= user_id in self._logged
+        elif self.journal is not None:
+            self._logged.add(user_id)
             self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
-        self._erased |= feedback.event.type == "erase"
 
     def settle(self) -> None:
         """Put into the table what was learned and is not there yet: all at once, unless rows are to be released."""
@@ -227,12 +234,13 @@ class Signals:
         self._gone = {}
         self._pending = self._newest = 0
         self._taken = []
-        is_long = self._compact and self.journal is not None and self._is_worth_dumping(self.journal.length)
-        if self.journal is not None and (self._erased or is_long):
+        journal = self.journal
+        if journal is not None and (self._is_to_forget or (self._compact and self._is_worth_dumping(journal.length))):
             # Only now: what is not in the log was sent.
             self.counts.looks = self._looks.tobytes() if self._looks.any() else b""
-            self.journal.compact({_COUNTS: COUNTS.encode(self.counts), **self.table.dump()})
-            self._compact = False
+            journal.compact({_COUNTS: COUNTS.encode(self.counts), **self.table.dump()})
+            self._logged.clear()
+            self._compact = self._is_to_forget = False
         self._erased = False
         return [update]
 

@@ -17,7 +17,7 @@ from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.prior import rating_before
 from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
-from riverrank.operators.recent import ListMark, Shown
+from riverrank.operators.recent import MOST, MOST_SHOWN, SHARES, ListMark, Recent, Shares, Shown
 from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
@@ -83,6 +83,25 @@ class ShownList(NamedTuple):
         return len(self.logits)
 
 
+class Memory:
+    """What is kept in memory of the users of a share, beside their states: what they were served last, what is on their
+    slates, by slate id, and what they were shown, by event id. `joins`: whether any of them says so, by impressions or
+    slate ids, as only then slates are kept.
+    """
+
+    def __init__(self) -> None:
+        self.served: Recent[Served] = Recent(MOST // SHARES)
+        self.slates: Shown[Served] = Shown(MOST_SHOWN // SHARES)
+        self.impressions: Shown[ShownList] = Shown(MOST_SHOWN // SHARES)
+        self.joins = False
+
+    def forget(self, user_id: str) -> None:
+        """Keep nothing of the user."""
+        self.served.forget(user_id)
+        self.slates.forget_user(user_id)
+        self.impressions.forget_user(user_id)
+
+
 class Learning:
     """Predicts, then learns, over the items of `index`. `predict`: whether anyone reads the predictions."""
 
@@ -94,35 +113,30 @@ class Learning:
         self.index = index
         self.retriever = retriever
         self.predict = predict
-        self.slates: Shown[Served] = Shown()  # by slate id
-        self.impressions: Shown[ShownList] = Shown()  # by event id
-        self.joins = False  # whether impressions come
+        self.memory = Shares(Memory)
         self._unrated = rating_before(behaviour)
 
     def offer(self, slate_id: str, user_id: str, served: Served, rows: np.ndarray) -> None:
         """Keep what is on a slate, `rows` of what was served, for the impression that is to name it."""
-        if self.joins:
+        memory = self.memory.of(user_id)
+        if memory.joins:
             on_it = served.at(served.candidates.positions(rows))
-            self.slates.put(user_id, slate_id, self.index.releases, on_it)
+            memory.slates.put(user_id, slate_id, self.index.releases, on_it)
 
     def show(self, lesson: Lesson) -> None:
         """Keep what the items of an impression look like to the user's learner now, for when it is resolved."""
-        self.joins = True
         event = lesson.feedback.event
+        memory = self.memory.of(event.user_id)
+        memory.joins = True
         taught, kept = NONE, attribution.find(lesson.user.state, event.user_id, event.slate_id)
         if kept is not None:
             taught = kept.items["row"][: kept.taught]
             attribution.forget(lesson.user.state, kept)  # the impression teaches the rest
-        slate = self.slates.get(event.user_id, event.slate_id or "", self.index.releases)
+        slate = memory.slates.get(event.user_id, event.slate_id or "", self.index.releases)
         items = event.shown
         shown = self._shown(items, lesson, event.ts, slate)._replace(taught=taught)
         mark = ListMark(self.index.releases, lesson.feedback.epoch, event.ts, items)
-        self.impressions.put(event.user_id, event.event_id, mark, shown)
-
-    def forget(self, user_id: str) -> None:
-        """Keep nothing of the user."""
-        self.slates.forget_user(user_id)
-        self.impressions.forget_user(user_id)
+        memory.impressions.put(event.user_id, event.event_id, mark, shown)
 
     def learn(self, lesson: Lesson) -> None:
         """Predict, then learn from, each item of the outcomes, then the interaction."""
@@ -206,7 +220,8 @@ class Learning:
         slate = attribution.find(user.state, event.user_id, event.slate_id)
         if slate is None or feedback.reward <= 0:
             return 0
-        self.joins = True
+        memory = self.memory.of(event.user_id)
+        memory.joins = True
         above = attribution.passed_over(user.state, self.index, slate, row)
         since = feedback.history.since(slate.ts)
         above = above[~np.isin(above, self.index.table.rows.find(since.items))]
@@ -214,7 +229,7 @@ class Learning:
         if not len(above):
             return 0
         rows = np.append(np.int32(row), above)
-        held = self.slates.get(event.user_id, event.slate_id or "", self.index.releases)
+        held = memory.slates.get(event.user_id, event.slate_id or "", self.index.releases)
         shown = held.of(rows) if held is not None else None
         if shown is None:
             context, candidates = self.retriever.find_shown(rows, slate.ts + 1, feedback)
@@ -247,9 +262,10 @@ class Learning:
         """
         user_id = lesson.feedback.event.user_id
         mark = ListMark(self.index.releases, lesson.feedback.epoch, outcome.ts, outcome.items)
-        held = self.impressions.get(user_id, outcome.event_id, mark)
+        impressions = self.memory.of(user_id).impressions
+        held = impressions.get(user_id, outcome.event_id, mark)
         if held is not None:
-            self.impressions.forget(user_id, outcome.event_id)
+            impressions.forget(user_id, outcome.event_id)
             return held
         return self._shown(outcome.items, lesson, outcome.ts, None)
 

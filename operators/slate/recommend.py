@@ -84,7 +84,6 @@ class Recommend:
         self.reranker = Reranker(behaviour, index, self.rules, unseen)
         self.explainer = Explainer(index, self.retriever, self.rules)
         self.writer = SlotWriter(index, self.retriever.source_names, self.explainer.phrases)
-        self.served: Recent[Served] = Recent()
         self.decoded: Recent[tuple[LearnerState, Learner]] = Recent()
         self._nothing = np.zeros(0)
         self.popular_slate = PopularSlate(index, self.ranker, behaviour.slate.size, popular_every)
@@ -94,9 +93,8 @@ class Recommend:
         """Learn from `feedback` and, where its event asks for it, answer it."""
         event = feedback.event
         if event.type == "erase":
-            self.served.forget(event.user_id)
             self.decoded.forget(event.user_id)
-            self.learning.forget(event.user_id)
+            self.learning.memory.of(event.user_id).forget(event.user_id)
             return Answer(None, erased=True)
         stored, learner = self.decoded.pop(event.user_id, state) or self._decode(state)
         is_cold = not feedback.history and event.type not in INTERACTIONS
@@ -161,7 +159,8 @@ class Recommend:
         if not (took or feedback.outcomes or event.type == "impression"):
             return Lesson(feedback, user, None)
         # What was served after things that happened later says nothing of a choice from before them.
-        known = None if feedback.is_behind else self.served.pop(event.user_id, self.index.releases)
+        served = self.learning.memory.of(event.user_id).served
+        known = None if feedback.is_behind else served.pop(event.user_id, self.index.releases)
         lesson = Lesson(feedback, user, known)
         self.learning.learn(lesson)
         if event.type == "impression":
@@ -170,7 +169,7 @@ class Recommend:
             word = 0.0 if _spoke_since(feedback) else feedback.reward
             self.hiding.remember(user.state, event.item_id or "", event.type, event.ts, word)
         elif lesson.served is not None:
-            self.served.put(event.user_id, self.index.releases, lesson.served)
+            served.put(event.user_id, self.index.releases, lesson.served)
         return lesson
 
     def _slate(self, feedback: Feedback, history: History, user: User, strategy: Literal["cold", "warm"]) -> bytes:
@@ -200,7 +199,8 @@ class Recommend:
         if not len(candidates.rows):
             return empty
         served = user.serve(self.index, candidates, context)
-        self.served.put(event.user_id, self.index.releases, served if pinnable is None else served.proposed())
+        kept = served if pinnable is None else served.proposed()
+        self.learning.memory.of(event.user_id).served.put(event.user_id, self.index.releases, kept)
         slots, reasons = self._slots(event.event_id, served, context, user)
         self.coverage.show(slots.rows)
         self.learning.offer(slate.slate_id, event.user_id, served, slots.rows)

@@ -27,7 +27,7 @@ The same {count:,} events of a simulated shop (2,000 items, 500 users, each even
 files to files, in turn. `job` is `riverrank run`, `replay` is `riverrank replay`, `tutorial` is the way that tutorials
 show a recommender on PyFlink (one pickled River model a user, process mode), `empty` is the job's own graph with no
 logic in it: its messages and its keyed state, a slate from memory. Each has all cores: the job and the tutorials' way
-in several processes of Java and Python, `replay` in several of Python. The rate is after the first {short:,} events,
+in several processes of Java and Python, `replay` in several of Python. Rates begin after the first {short:,} events,
 the difference of two runs, so that what a run costs once is not in it. A contestant that lost an event, or answered one
 twice or with less than a whole slate, would have no figure.
 

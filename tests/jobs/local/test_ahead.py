@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from itertools import chain
 
+import msgspec
 import pytest
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.local.ahead import BATCH, ahead
 from riverrank.jobs.local.pipeline import Answered, Message, Pipeline, Redelivery, Rejected
 from riverrank.jobs.processes import uninterrupted
 from riverrank.operators.flink.arrivals import Arrival
+from riverrank.operators.recent import share_of
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.slate.recommend import Answer
 from riverrank.state.messages import AutoencoderUpdate, Feedback, SignalUpdate, Update, VectorUpdate, Weights
@@ -139,32 +141,53 @@ def test_others_answer_their_users_and_each_answer_stands_where_its_feedback_did
             continue
         assert (one.event, 7, updates) == (other.event, other.epoch, other.answer.version)
         by_user.setdefault(one.event.user_id, set()).add(other.answer.slate)
-    own = {message.event.user_id for message in taken if isinstance(message, Feedback)}
-    assert own and not own & set(by_user) and len(own) + len(by_user) == 7
+    shares = {f"u{k}": share_of(f"u{k}") % (1 + others) for k in range(7)}
+    assert by_user.keys() == {user for user, share in shares.items() if share}
     assert all(len(where) == 1 for where in by_user.values())
-    processes = set.union(*by_user.values())
-    assert 1 <= len(processes) <= others and str(os.getpid()).encode() not in processes
+    processes: dict[int, set[bytes]] = {}
+    for user, where in by_user.items():
+        processes.setdefault(shares[user], set()).update(where)
+    assert all(len(where) == 1 for where in processes.values()) and len(set.union(*processes.values())) == len(
+        processes
+    )
+    assert str(os.getpid()).encode() not in set.union(*processes.values())
     assert children() == before and not HEARD
 
 
-def test_what_goes_wrong_where_others_answer_is_raised_here():
+@pytest.mark.parametrize("number", [40, 600])
+@pytest.mark.parametrize("where", ["feedback", "update", "last"])
+def test_what_goes_wrong_where_others_answer_is_raised_here(number, where):
+    """Whether one of its answers is waited for, or none any more, or more is to be sent to it."""
+    made = [*messages(number)]
+    last = msgspec.structs.replace(next(m for m in made if isinstance(m, SignalUpdate)), events=10**9)
+
     def fails(message: Feedback | Update) -> Answered | None:
-        raise Failure("the index is damaged")
+        if where == "last":
+            is_wrong = message == last
+        else:
+            is_wrong = isinstance(message, Feedback if where == "feedback" else SignalUpdate)
+        if is_wrong:
+            raise Failure("the index is damaged")
+        return marked(message)
 
     before = children()
     with pytest.raises(Failure, match="the index is damaged") as raised:
-        list(ahead(messages(600), fails, 1))
+        list(ahead(iter([*made, last]), fails, 1))
     assert "in fails" in raised.value.__notes__[0]
     assert children() == before
 
 
-def test_another_process_that_is_killed_is_a_failure():
+@pytest.mark.parametrize("patience", [0, 0.3])
+def test_another_process_that_is_killed_is_a_failure(patience):
+    """Also where what makes the messages came to its end before."""
+
     def dies(message: Feedback | Update) -> Answered | None:
+        time.sleep(patience)
         os.kill(os.getpid(), signal.SIGKILL)
 
     before = children()
     with pytest.raises(Failure, match=r"answers a share of the users ended \(SIGKILL\)"):
-        list(ahead(messages(600), dies, 2))
+        list(ahead(messages(40 if patience else 600), dies, 2))
     assert children() == before
 
 

@@ -1,6 +1,7 @@
 """The local pipeline: what it keeps of users, what it writes, and how it gets to Redis."""
 
 import random
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -9,6 +10,7 @@ from riverrank.jobs.config.schema import parse
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.local.cache import LocalCache
 from riverrank.jobs.local.pipeline import Pipeline, learners_digest
+from riverrank.jobs.local.writing import opened
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.state.messages import CacheWrite
 from riverrank.state.records.incoming import Event, Item
@@ -96,19 +98,27 @@ def test_slates_and_erasures_reach_redis_and_the_receipt_comes_after(valkey) -> 
     assert msgspec.json.decode(receipts[0][1])["erased"] == ["sessions", "learner", "cache"]
 
 
-@pytest.mark.parametrize("lines", [(), ("slates",)])
-def test_an_erased_users_slates_get_a_tombstone_on_a_topic_and_nothing_in_a_file(lines: tuple[str, ...]) -> None:
-    written: dict[str, list[tuple[str, bytes | None]]] = {"slates": [], "receipts": []}
-    outputs = {name: lambda key, value, name=name: written[name].append((key, value)) for name in written}
-    pipeline = Pipeline(parse({}).behaviour, outputs, lines=lines)
-    for number, kind in enumerate(("click", "erase", "click")):
-        item = None if kind == "erase" else "i"
-        pipeline.take(Event(f"e{number}", kind, "u", 1000 + number, item), Arrival(0, 0, 0, None))
-    slates = [(key, value is None) for key, value in written["slates"]]
-    assert slates == [("u", False), *([] if lines else [("u", True)]), ("u", False)]
-    erased = msgspec.json.decode(written["receipts"][0][1])["erased"]
-    assert erased == ["sessions", "learner", *([] if lines else ["slates"])]
-    assert pipeline.slates == 2
+def test_an_erased_users_slates_get_a_tombstone_and_the_receipt_says_so_where_they_go_to_a_topic() -> None:
+    for told in (True, False):
+        written: dict[str, list[tuple[str, bytes | None]]] = {"slates": [], "receipts": []}
+        outputs = {name: (lambda key, value, to=to: to.append((key, value))) for name, to in written.items()}
+        pipeline = Pipeline(parse({}).behaviour, outputs, told=told)
+        for number, kind in enumerate(("click", "erase", "click")):
+            item = None if kind == "erase" else "i"
+            pipeline.take(Event(f"e{number}", kind, "u", 1000 + number, item), Arrival(0, 0, 0, None))
+        assert [(key, value is None) for key, value in written["slates"]] == [("u", False), ("u", True), ("u", False)]
+        ((key, receipt),) = written["receipts"]
+        assert (key, msgspec.json.decode(receipt or b"")["erased"]) == (
+            "u", ["sessions", "learner", *(["slates"] if told else [])],
+        )  # fmt: skip
+        assert pipeline.slates == 2
+
+
+def test_a_file_holds_no_tombstone(tmp_path: Path) -> None:
+    with opened(parse({}, {"files.slates": str(tmp_path / "s.jsonl")})) as writes:
+        writes["slates"]("u", b"{}")
+        writes["slates"]("u", None)
+    assert (tmp_path / "s.jsonl").read_bytes() == b"{}\n"
 
 
 def test_a_redis_that_stays_away_is_a_failure_once_the_time_for_it_is_up(free_port: int) -> None:

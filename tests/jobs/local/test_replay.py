@@ -1,10 +1,11 @@
-"""Replay: the whole path in one process, from files to files."""
+"""Replay: the whole path without Flink, from files to files."""
 
 import gzip
 import json
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import pytest
 from riverrank.jobs.config import schema as config
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.local import reading, replay
+from riverrank.jobs.local.ahead import ahead
+from riverrank.operators.recent import MOST
 from riverrank.state.records.decoding import decode_event
 from riverrank.state.records.incoming import Event
 
 T0 = 1_764_000_000_000
+USERS = 3 * MOST // 2
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +63,28 @@ def test_the_same_events_give_the_same_slates_byte_for_byte(shop, tmp_path):
     assert one == (tmp_path / "two/slates.jsonl").read_bytes()
 
 
-def test_slates_and_predictions_are_the_same_whatever_number_of_processes_answers(shop, tmp_path, monkeypatch):
-    """One does all on one core; on several another makes the messages, and as many answer as there are cores."""
-    lines = (shop / "events.jsonl").read_text().splitlines()
-    for k, user in ((200, 3), (300, 4), (400, 3)):
-        erase = {"event_id": f"gone{k}", "type": "erase", "user_id": f"u{user}", "ts": T0 + 1000 * k}
-        shown = {"event_id": f"shown{k}", "type": "impression", "user_id": "u5", "ts": T0 + 1000 * k}
-        lines[k:k] = map(json.dumps, (erase, {**shown, "items": ["i1", "i5", "i2"]}))
-    events, made = tmp_path / "events.jsonl", {}
-    events.write_text("\n".join(lines))
-    for cores in (1, 2, 4):
+def more_users_than_are_remembered() -> Iterator[dict]:
+    """Each comes twice, the second time with the slate of the first; some are erased, some see what they were shown."""
+    for k in range(3 * MOST):
+        user, ts = f"u{k % USERS}", T0 + 1000 * k
+        yield {"event_id": f"e{k}", "type": "click", "user_id": user, "ts": ts, "item_id": f"i{k % 7 * 4 + k % 4}"}
+        shown = {"event_id": f"s{k}", "type": "impression", "user_id": user, "ts": ts + 1, "items": ["i1", "i6", "i2"]}
+        if k % 5 == 0:
+            yield {**shown, "slate_id": f"{user}:{1 + k // USERS}"}
+        if k % 5 < 2:
+            yield {"event_id": f"c{k}", "type": "click", "user_id": user, "ts": ts + 2, "item_id": "i6"}
+        if k % 41 == 0:
+            yield {"event_id": f"g{k}", "type": "erase", "user_id": user, "ts": ts + 3}
+
+
+def test_outputs_are_the_same_whatever_number_of_processes_answers(shop, tmp_path, monkeypatch):
+    """One does all on one core; on several another makes the messages, and as many answer as there are cores, of which
+    no more than ANSWERING are used. What they remember of users must not depend on whom else they answer.
+    """
+    events, made, asked = tmp_path / "events.jsonl", {}, []
+    events.write_text("".join(json.dumps(event) + "\n" for event in (*more_users_than_are_remembered(), {})))
+    monkeypatch.setattr(replay, "ahead", lambda *args: asked.append(args[2]) or ahead(*args))
+    for cores in (1, 2, 3, 8):
         (tmp_path / str(cores)).mkdir()
         monkeypatch.setattr(replay, "cores", lambda cores=cores: list(range(cores)))
         outputs = {name: tmp_path / f"{cores}/{name}.jsonl" for name in ("predictions", "dead_letters", "receipts")}
@@ -76,7 +92,9 @@ def test_slates_and_predictions_are_the_same_whatever_number_of_processes_answer
         run(shop, tmp_path / str(cores), **flags, **{"files.events": str(events)})
         made[cores] = [path.read_bytes() for path in (tmp_path / f"{cores}/slates.jsonl", *outputs.values())]
         assert all(made[cores])
-    assert made[1] == made[2] == made[4]
+    assert made[1] == made[2] == made[3] == made[8]
+    assert asked == [1, 2, replay.ANSWERING - 1]
+    assert all(json.loads(line)["erased"] == ["sessions", "learner"] for line in made[1][3].splitlines())
 
 
 def test_strings_hash_as_they_like_and_slates_stay_the_same(shop, tmp_path):

@@ -75,7 +75,7 @@ def test_recommend_counts_slates_and_judges_them_by_what_was_taken_next() -> Non
     for k in range(30):
         item = f"i{k * 7 % 40}"
         event = Event(f"e{k}", "click", "u", 1000 * (k + 1), item)
-        if (held := recommend.served._by_user.get("u")) is not None:
+        if (held := recommend.learning.memory.of("u").served._by_user.get("u")) is not None:
             ranks.append(held[1].standing(index.row(item))[1] + 1)
         state = recommend.answer(Feedback(event, 1.0, history), state).state
         history = (*history, Seen(item, event.ts, 1.0))

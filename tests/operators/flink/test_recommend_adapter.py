@@ -7,7 +7,7 @@ import pytest
 from adapters import ALL, BEHAVIOUR, CATALOGUE, DAY, feedback, recommend, recommend_function
 from harness import EVENT_TIME, Harness
 from riverrank.operators.flink.arrivals import wall_ms
-from riverrank.operators.flink.channels import END_OF_INPUT, LINE_ENCODING
+from riverrank.operators.flink.channels import END_OF_INPUT, LINE_ENCODING, Outputs
 from riverrank.operators.flink.recommend import CacheRoute, RecommendFunction
 from riverrank.operators.flink.signals import SignalsFunction
 from riverrank.state import uids
@@ -77,6 +77,17 @@ def test_an_erasure_clears_the_learner_and_proves_it_where_nothing_is_cached() -
     assert harness.store.values[uids.LEARNER_VALUE] == {}
     ((key, receipt),) = harness.sides["receipts-records"]
     assert (key, json.loads(receipt)["event_id"]) == ("u", "gone")
+    assert json.loads(receipt)["erased"] == ["sessions", "learner", "slates"]
+    assert [key for key, _ in harness.sides["slates-records"]] == ["u", "u"]
+    assert harness.sides["slates-records"][1][1] is None and len(harness.sides["slates-lines"]) == 1
+
+
+def test_where_slates_are_lines_of_a_file_there_is_no_tombstone_and_no_receipt_speaks_of_one() -> None:
+    harness = recommend(outputs=Outputs(lines=frozenset({"slates", "receipts"})))
+    for each in (feedback("e1"), feedback("gone", "erase", None, 5_000)):
+        harness.element(each, "u")
+    (receipt,) = harness.sides["receipts-lines"]
+    assert json.loads(receipt)["erased"] == ["sessions", "learner"] and len(harness.sides["slates-lines"]) == 1
 
 
 def test_with_a_cache_slates_and_receipts_go_to_the_bucket_of_their_key() -> None:

@@ -132,8 +132,9 @@ def test_a_learner_of_another_class_begins_anew_and_its_count_with_it(first, the
     learner.store(state)
     state = decode_learner(encode_learner(state))
     learners = Learners(LearnerSettings(**then))
-    other, _ = learners.of(state), learners.of(decode_learner(encode_learner(state)))
-    assert sum("set it as it was to keep them" in line for line in caplog.messages) == (first != then)
+    twin = decode_learner(encode_learner(state))
+    other, _ = learners.of(state), learners.of(twin)
+    assert sum("set it as it was to keep those" in line for line in caplog.messages) == (first != then)
     assert (state.version, state.seen) == (7, b"seen")
     if first == then:
         assert state.examples == 30

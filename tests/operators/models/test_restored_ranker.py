@@ -1,10 +1,11 @@
-"""A ranker goes on from its journal, as it last told, whatever the index came to know meanwhile."""
+"""A ranker goes on from its journal, as it last told, whatever the index came to know meanwhile; and forgets users."""
 
 import pytest
 from learner_inputs import shop
 from riverrank.operators.candidates.context import WARM
 from riverrank.operators.models.ranker import Ranker
-from riverrank.operators.settings import Behaviour, RankerSettings
+from riverrank.operators.session.session import Session
+from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.learners import RANKER
@@ -77,11 +78,19 @@ def test_once_a_user_is_erased_neither_journal_nor_memory_knows_them() -> None:
         ranker.learn(Feedback(shown, 0.0, (Seen("i3", 0, 1.0),)))
         ranker.flush()
     assert any(b"canary" in value for value in entries.values())
+    goes_on = Event("buys", "purchase", "canary", 20, "i11")
+    ranker.learn(Feedback(goes_on, 2.0, (Seen("i3", 0, 1.0), Seen("i11", 11, 1.0)), story_reward=1.0))
+    ranker.learn(Feedback(Event("likes", "click", "canary", 21, "i2"), 1.0, (Seen("i3", 0, 1.0),)))
+    assert "canary" in ranker.chosen._by_user and ranker.flush()
     learned, version = ranker.models[WARM].weights.copy(), ranker.version
+    kept = dict(entries)
+    for k in range(50):  # of whom there is nothing to forget
+        ranker.learn(Feedback(Event(f"gone{k}", "erase", f"v{k}", 99), 0.0, (), epoch=99))
+    assert not ranker.due() and not ranker.flush() and entries == kept
     ranker.learn(Feedback(Event("gone", "erase", "canary", 100), 0.0, (), epoch=100))
     assert ranker.due() and ranker.flush() and not ranker.due()
     assert entries and not any(b"canary" in value for value in entries.values())
-    assert "canary" not in ranker.served._by_user and "u" in ranker.served._by_user
+    assert "canary" not in {*ranker.served._by_user, *ranker.chosen._by_user} and "u" in ranker.served._by_user
     assert {user for user, _ in ranker.shown._lists} == {"u"}
     again = Ranker.restore(Behaviour(), index, Journal(DictEntries(entries)))
     assert again.version == ranker.version == version
@@ -89,3 +98,11 @@ def test_once_a_user_is_erased_neither_journal_nor_memory_knows_them() -> None:
     steps = ranker.models[WARM].net.steps
     ranker.learn(Feedback(Event("back", "click", "canary", 101, "i4"), 1.0, (Seen("i3", 101, 1.0),), epoch=100))
     assert ranker.models[WARM].net.steps == steps  # from what was served before, nothing is chosen
+
+
+def test_the_ranker_hears_of_each_erasure_and_it_is_no_feedback_to_be_counted():
+    session = Session(Behaviour(embedding=EmbeddingSettings(warmup_events=1, sample=0.0)))
+    taken, gone = Feedback(Event("e", "click", "u", 1, "i"), 1.0, ()), Feedback(Event("gone", "erase", "u", 2), 0.0, ())
+    assert session.draw_sample(gone) and session.sent == 0
+    assert session.draw_sample(taken) and not session.draw_sample(taken)
+    assert session.draw_sample(gone) and session.sent == 2

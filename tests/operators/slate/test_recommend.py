@@ -209,7 +209,7 @@ def test_what_is_in_memory_is_what_the_bytes_hold(learner):
     behaviour = msgspec.structs.replace(PLAIN, learner=learner, exploration=ExplorationSettings("thompson", rate=0.2))
     remembers, forgets = Shop(behaviour), Shop(behaviour)
     for k in range(60):
-        forgets.recommend.decoded, forgets.pipeline.intake.session.read = Recent(), Recent()
+        forgets.recommend.decoded, forgets.pipeline.intake.session.recent = Recent(), Recent()
         kind, item, shown = ("click", "dislike", "request", "impression")[k % 4], f"i{k * 7 % 30}", ("i1", f"i{k}")
         sent = [s.send("uv"[k % 3 == 0], kind, item, items=shown, attributes={"n": k}) for s in (remembers, forgets)]
         assert sent[0] == sent[1]
@@ -226,7 +226,7 @@ def test_bytes_from_before_are_read_again():
     again = session.accept(Event("e2", "click", "u", 2, "i2"), sessions[2])
     answered = []
     for _ in range(2):
-        shop.recommend.served.forget("u")
+        shop.recommend.learning.memory.of("u").served.forget("u")
         answered.append(shop.recommend.answer(again.feedback, users[2]))
     assert again.state == sessions[3] and answered[0] == answered[1] and answered[0].version == 3
 
