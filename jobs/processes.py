@@ -183,7 +183,8 @@ def terminable() -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
     for number in INTERRUPTIONS[1:]:
-        signal.signal(number, signal.default_int_handler)
+        if before[number] is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ them in order, with an answer in place of each message that another process was 
 
 import fcntl
 import os
+import pickle
 import signal
 import time
 import traceback
@@ -99,8 +100,11 @@ def _taken(made: Connection, *told: Connection) -> Iterator[Message]:
 
 
 def _receive(connection: Connection) -> Any:
-    """What another process said; raises what it said that it raised."""
-    said = connection.recv()
+    """What another process said; raises what it said that it raised, and EOFError where it ended, if within a word."""
+    try:
+        said = connection.recv()
+    except OSError:
+        raise EOFError from None
     if isinstance(said, BaseException):
         raise said
     return said
@@ -123,7 +127,7 @@ def _why_one_ended(children: dict[int, str]) -> str:
             found, status = os.waitpid(child, os.WNOHANG)
             if found:
                 endings.append((os.waitstatus_to_exitcode(status), children.pop(child)))
-    status, what = min(endings)
+    status, what = min(endings, key=lambda ending: (ending[0] >= 0, -ending[0]))  # by a signal, then by a failure
     how = signal.Signals(-status).name if status < 0 else f"exit code {status}"
     return f"the process that {what} ended ({how}): see whether the machine was out of memory, and run it again"
 
@@ -142,6 +146,8 @@ def _do(parent: int, ends: set[Connection], work: Callable[..., None], arguments
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; whoever takes them ends all
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
         end_with_parent(parent)
         for end in ends:
             end.close()
@@ -183,8 +189,7 @@ def _send(messages: Iterator[Message], taker: Connection, others: Sequence[Conne
             if len(batches[0]) == BATCH:
                 flush()
     except Exception as error:  # whatever it is, the other process says it
-        error.add_note(traceback.format_exc())
-        ending = error
+        ending = _sendable(error)
     flush()
     for receiver in others:
         receiver.send(None)
@@ -194,7 +199,7 @@ def _send(messages: Iterator[Message], taker: Connection, others: Sequence[Conne
 def _answer_all(hear: Hear, asked: Connection, told: Connection) -> None:
     """Send the answers to each batch that has any, then None, or what went wrong."""
     try:
-        while (batch := asked.recv()) is not None:
+        while (batch := _receive(asked)) is not None:
             answers = [encode(made) for kind, encoded in batch if (made := hear(_DECODERS[kind](encoded)))]
             if answers:
                 told.send(answers)
@@ -202,5 +207,16 @@ def _answer_all(hear: Hear, asked: Connection, told: Connection) -> None:
     except (BrokenPipeError, EOFError):
         raise
     except Exception as error:
-        error.add_note(traceback.format_exc())
-        told.send(error)
+        told.send(_sendable(error))
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error with where it was raised, or one that says the same, if that is none that can be sent."""
+    error.add_note(traceback.format_exc())
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its class makes of it
+        failure = Failure(f"{type(error).__name__}: {error}")
+        failure.add_note(traceback.format_exc())
+        return failure
+    return error

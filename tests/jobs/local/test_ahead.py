@@ -1,5 +1,6 @@
 """Messages from a process of their own: the same, in order, and nothing left whatever happens."""
 
+import fcntl
 import os
 import signal
 import time
@@ -9,9 +10,9 @@ from itertools import chain
 import msgspec
 import pytest
 from riverrank.jobs.errors import Failure
-from riverrank.jobs.local.ahead import BATCH, ahead
+from riverrank.jobs.local.ahead import BATCH, PIPE_BYTES, ahead
 from riverrank.jobs.local.pipeline import Answered, Message, Pipeline, Redelivery, Rejected
-from riverrank.jobs.processes import uninterrupted
+from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.recent import share_of
 from riverrank.operators.settings import Behaviour
@@ -191,6 +192,58 @@ def test_another_process_that_is_killed_is_a_failure(patience):
     assert children() == before
 
 
+class Unsendable(Exception):
+    """Can be pickled, and not be taken out again."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one}, {two}")
+
+
+def test_an_error_that_cannot_be_sent_is_told_of():
+    def fails(message: Feedback | Update) -> Answered | None:
+        raise Unsendable("the index", "is damaged")
+
+    def made() -> Iterator[Message]:
+        yield from messages(40)
+        raise Unsendable("the file", "is damaged")
+
+    for generator in (ahead(messages(600), fails, 1), ahead(made())):
+        with pytest.raises(Failure, match=r"Unsendable: the (index|file), is damaged"):
+            list(generator)
+
+
+def tells_by() -> int:
+    """The pipe by which this process tells its answers: that which is written to, as large as `ahead` makes it."""
+    (found,) = (
+        number
+        for number in map(int, os.listdir("/proc/self/fd"))
+        if is_pipe(number) and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+    )
+    return found
+
+
+def is_pipe(number: int) -> bool:
+    try:
+        return fcntl.fcntl(number, fcntl.F_GETPIPE_SZ) == PIPE_BYTES
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(("how", "told"), [(signal.SIGKILL, "SIGKILL"), (0, "exit code 3")])
+def test_a_process_that_ends_within_a_word_or_after_the_others_is_named(how, told):
+    def ends(message: Feedback | Update) -> Answered | None:
+        time.sleep(0.3)  # what makes the messages has ended
+        if not how:
+            os._exit(3)
+        os.write(tells_by(), (1000).to_bytes(4, "big") + b"the beginning of a word")
+        os.kill(os.getpid(), how)
+
+    before = children()
+    with pytest.raises(Failure, match=rf"answers a share of the users ended \({told}\)"):
+        list(ahead(messages(40), ends, 1))
+    assert children() == before
+
+
 def test_closing_it_ends_those_that_answer_as_well():
     def waits(message: Feedback | Update) -> Answered | None:
         time.sleep(600)
@@ -200,3 +253,15 @@ def test_closing_it_ends_those_that_answer_as_well():
     assert next(taken) == Redelivery()
     taken.close()
     assert children() == before
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    """As nohup has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminable():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
