@@ -83,8 +83,7 @@ class Ranker:
         self.autoencoder = Autoencoder(behaviour)
         self._pending = 0
         self._compact = False
-        self._logged: set[str] = set()  # users whom the log names
-        self._is_to_forget = False  # whether one of them was erased
+        self._is_to_forget = False  # whether the log names a user who was erased
 
     @classmethod
     def restore(cls, behaviour: Behaviour, index: ItemIndex, journal: Journal) -> "Ranker":
@@ -104,8 +103,8 @@ class Ranker:
         ranker.autoencoder.load(base)
         was_told = _LATEST in base  # else by a version that wrote the log alone
         for feedback in map(decode_feedback, log):
-            ranker._logged.add(feedback.event.user_id)
-            (ranker._take if was_told else ranker.learn)(feedback)
+            of_all = feedback.event.type == "erase" or not was_told
+            (ranker.learn if of_all else ranker._take)(feedback)
         if was_told:
             ranker._recall(RANKER.decode(base[_LATEST]))
         ranker.embedding.publish_all()
@@ -116,15 +115,14 @@ class Ranker:
         """Learn from one feedback: an interaction against what there was to choose, an impression against itself.
 
         `encoded` is the feedback as it came, if it did. Of an erasure there is nothing to learn: the user is known no
-        more, and no log is to name them.
+        more, nor named by the log once the next weights are told.
         """
         if feedback.event.type == "erase":
             self._forget(feedback.event.user_id)
-            return
-        self._take(feedback)
-        self._learn_order(feedback)
+        else:
+            self._take(feedback)
+            self._learn_order(feedback)
         if self.journal is not None:
-            self._logged.add(feedback.event.user_id)
             self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
 
     def _take(self, feedback: Feedback) -> None:
@@ -138,14 +136,11 @@ class Ranker:
         self.served.forget(user_id)
         self.chosen.forget(user_id)
         self.shown.forget_user(user_id)
-        self._is_to_forget |= user_id in self._logged
+        self._is_to_forget = True
 
     def due(self) -> bool:
-        """Whether enough was learned since the last weights for new ones: while there is little, each bit counts. Or
-        whether a user was erased whom the log names: it is made short then.
-        """
-        enough = min(self.settings.flush_events, 1 + self.version // EVENTS_PER_UPDATE_STEP)
-        return self._is_to_forget or self._pending >= enough
+        """Whether enough was learned since the last weights for new ones: while there is little, each bit counts."""
+        return self._pending >= min(self.settings.flush_events, 1 + self.version // EVENTS_PER_UPDATE_STEP)
 
     def flush(self, *, last: bool = False) -> list[bytes]:
         """The encoded `updates`; its own index takes the vectors at once. Those of the `last` are for no event
@@ -186,7 +181,6 @@ class Ranker:
         if self._compact:
             kept = {**self.embedding.table.dump(), **self.autoencoder.dump()}
             journal.compact({_MODEL: RANKER.encode(self._state()), **kept})
-            self._logged.clear()
             self._compact = self._is_to_forget = False
 
     def _popular(self) -> list[str]:

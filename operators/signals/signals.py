@@ -76,9 +76,7 @@ class Signals:
         self._pending = 0  # feedbacks since the last update
         self._newest = 0  # event time of these
         self._compact = False
-        self._erased = False  # whether a user was, since the last update
-        self._logged: set[str] = set()  # users whom the log names
-        self._is_to_forget = False  # whether one of them was erased
+        self._is_to_forget = False  # whether the log names a user who was erased
 
     @classmethod
     def restore(cls, behaviour: Behaviour, shard: int, journal: Journal) -> "Signals":
@@ -91,28 +89,23 @@ class Signals:
                 signals._looks = np.frombuffer(signals.counts.looks, "<f8").reshape(PLACES, 2).copy()
         signals.table.load(base)
         signals._cohorts.update(name for name in signals.table.rows if name.startswith(COHORT))
-        for feedback in map(decode_feedback, log):
-            signals._logged.add(feedback.event.user_id)
-            signals.learn(feedback)
+        for record in log:
+            signals.learn(decode_feedback(record))
         signals.settle()
         signals.journal = journal
         return signals
 
     def learn(self, feedback: Feedback, encoded: bytes | None = None) -> None:
         """Take what `feedback`, which came as `encoded`, if it did, tells of the items of this shard. It is in the
-        table after `settle`. An erasure is in no log: an update, which is due then, tells of it at once.
+        table after `settle`. Once the next update tells of an erasure, no log names the user.
         """
         self._newest = max(self._newest, feedback.event.ts)
         self._pending += 1
         self._block.append(feedback)
         if len(self._block) == BLOCK:
             self.settle()
-        user_id = feedback.event.user_id
-        if feedback.event.type == "erase":
-            self._erased = True
-            self._is_to_forget |= user_id in self._logged
-        elif self.journal is not None:
-            self._logged.add(user_id)
+        self._is_to_forget |= feedback.event.type == "erase"
+        if self.journal is not None:
             self._compact = self.journal.append(encoded or encode(feedback)) or self._compact
 
     def settle(self) -> None:
@@ -199,8 +192,8 @@ class Signals:
         return rows.tolist()
 
     def due(self) -> bool:
-        """Whether enough was learned since the last update for a new one, or a user erased, whom no log is to name."""
-        return self._erased or self._pending >= self.settings.flush_events
+        """Whether enough was learned since the last update for a new one."""
+        return self._pending >= self.settings.flush_events
 
     def flush(self, *, last: bool = False) -> list[bytes]:
         """The encoded update of all that changed since the last one; none where nothing did. The `last` is for no
@@ -239,9 +232,7 @@ class Signals:
             # Only now: what is not in the log was sent.
             self.counts.looks = self._looks.tobytes() if self._looks.any() else b""
             journal.compact({_COUNTS: COUNTS.encode(self.counts), **self.table.dump()})
-            self._logged.clear()
             self._compact = self._is_to_forget = False
-        self._erased = False
         return [update]
 
     def _is_worth_dumping(self, records: int) -> bool:
