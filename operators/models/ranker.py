@@ -154,9 +154,10 @@ class Ranker:
 
     def updates(self) -> list[Weights | Learned]:
         """The weights and vectors that changed since the last ones; none where nothing was learned."""
-        if not (self._pending or self._is_to_forget):
+        forgets, self._is_to_forget = self._is_to_forget and self.journal is not None, False
+        if not (self._pending or forgets):
             return []
-        self._pending, self._compact = 0, self._compact or self._is_to_forget
+        self._pending, self._compact = 0, self._compact or forgets
         features, clicks = self.retriever.features, self.clicks.publish()
         weights = prior.told(self.models, features, self.bias, self.version, clicks)
         updates: list[Weights | Learned] = [weights]
@@ -181,7 +182,7 @@ class Ranker:
         if self._compact:
             kept = {**self.embedding.table.dump(), **self.autoencoder.dump()}
             journal.compact({_MODEL: RANKER.encode(self._state()), **kept})
-            self._compact = self._is_to_forget = False
+            self._compact = False
 
     def _popular(self) -> list[str]:
         """The ids of the most popular items, most popular first."""
