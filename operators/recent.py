@@ -11,7 +11,7 @@ from riverrank.state.hashing import hash32
 MOST = 1200  # users
 MOST_SHOWN = 100_000  # items, of all that users were shown: some 25 MB with their ids
 
-SHARES = 12  # of all users; as many processes as divide it may answer them
+SHARES = 12  # of all users; those of one share are answered in one process, however many there are
 
 Held = TypeVar("Held")
 

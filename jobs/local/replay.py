@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
 
-from riverrank.jobs.config.schema import Config
+from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.operators.flink.arrivals import Arrival, event_of, wall_ms
@@ -41,9 +41,8 @@ def run(config: Config) -> None:
             warm(config.behaviour)  # kernels are loaded once for all processes, and by callbacks of C
         cache = LocalCache(config, outputs) if config.redis.url else None
         names = {name: topic_of(config, name) for name in ("events", "items")}
-        told = SLATES.name in outputs and not config.files.of(SLATES)
-        kept = config.cache
-        pipeline = Pipeline(config.behaviour, outputs, cache, kept.popular_every, kept.ttl, names, told)
+        every, ttl, told = config.cache.popular_every, config.cache.ttl, SLATES.name in topics_of(config)
+        pipeline = Pipeline(config.behaviour, outputs, cache, every, ttl, names, told=told)
         try:
             _read_all(config, pipeline, cache)
             if cache is not None:

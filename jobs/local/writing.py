@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
-from riverrank.jobs.config.schema import Config
+from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.state.outputs import OUTPUTS
 
@@ -25,12 +25,12 @@ def opened(config: Config) -> Iterator[dict[str, Write]]:
     """
     with ExitStack() as stack:
         writes: dict[str, Write] = {}
+        topics = topics_of(config)
         for name, output in OUTPUTS.items():
-            path, topic = config.files.of(output), config.kafka.of(output)
-            if path:
+            if path := config.files.of(output):
                 writes[name] = _to_file(stack, path)
-            elif config.kafka.bootstrap and topic:
-                writes[name] = _to_topic(stack, config, topic)
+            elif name in topics:
+                writes[name] = _to_topic(stack, config, topics[name])
         yield writes
 
 

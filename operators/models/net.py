@@ -323,8 +323,7 @@ def parts_of(features, positions, weights, values):  # type: ignore[no-untyped-d
     size, n = features.shape[1], len(positions)
     x, by_unit = np.empty((n, size), np.float32), np.empty((WIDTH, size), np.float32)
     for p in range(n):
-        for f in range(size):
-            x[p, f] = features[positions[p], f]
+        x[p] = features[positions[p]]
     for f in range(size):
         for h in range(WIDTH):
             by_unit[h, f] = values[f, h]
