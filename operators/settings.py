@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta
+from riverrank.operators.catalogue.tokens import EVERY
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.runtime.durations import milliseconds
 
@@ -84,6 +85,23 @@ class ImpressionSettings(Section):
 
     window: Annotated[Milliseconds, Meta(description="how long an impression waits for what follows it")] = 600_000
     max_open: Annotated[int, Meta(ge=1, le=100, description="impressions of a user that may wait, at most")] = 8
+
+
+class CohortSettings(Section):
+    """Which users are taken together: those who stated the same of themselves."""
+
+    attributes: Annotated[
+        tuple[str, ...],
+        Meta(description='attributes of profiles whose values make cohorts of users; "*" is all of them'),
+    ] = (EVERY,)
+    users: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="users of a cohort before anything of it is kept: what fewer have stated is no name anywhere",
+        ),
+    ] = 5
 
 
 class SignalSettings(Section):
@@ -332,6 +350,7 @@ class Behaviour(Section):
     reward: RewardSettings = RewardSettings()
     history: HistorySettings = HistorySettings()
     impression: ImpressionSettings = ImpressionSettings()
+    cohorts: CohortSettings = CohortSettings()
     signals: SignalSettings = SignalSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     autoencoder: AutoencoderSettings = AutoencoderSettings()

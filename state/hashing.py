@@ -39,6 +39,17 @@ def session_key(user_id: str) -> int:
     return hash32(user_id)
 
 
+def pseudonym(user_id: str, key: bytes) -> str:
+    """What the job keeps the state of a user under: 128 bits in hex, from which nobody who lacks the `key`, of 64 bytes
+    at most, finds the id, nor whether one that is guessed is there (BLAKE2b as a MAC, RFC 7693 section 2.9). With an
+    empty key a guess can be tried.
+
+    >>> pseudonym("u-1", b"secret")
+    '35ad'
+    """
+    return hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=16, key=key).hexdigest()
+
+
 def uniform(seed: int, text: str) -> float:
     """A number in [0, 1) that depends on `seed` and `text` alone: the first of `uniforms`.
 

@@ -37,7 +37,8 @@ class SessionState(msgspec.Struct, array_like=True, tag=3):
     Of each event id that is remembered, oldest arrival first, `hashes` has the 64-bit hash and `times` the event's
     time, unsigned 64-bit numbers, little-endian; `late` has the hashes of the last that came late. `newest` and
     `second` are the two newest event times, -1 for none. `epoch` is the time of the last erasure, 0 for none. `history`
-    is newest last; `marks` has a 32-bit hash of the slate's id, 0 for none, of each of its newest entries.
+    is newest last; `marks` has a 32-bit hash of the slate's id, 0 for none, of each of its newest entries. `user_id` is
+    whose it is while `impressions` wait, as a timer knows but the key; else empty.
     """
 
     newest: int = -1
@@ -50,6 +51,7 @@ class SessionState(msgspec.Struct, array_like=True, tag=3):
     marks: bytes = b""
     impressions: list[OpenImpression] = []
     attributes: dict[str, Any] = {}
+    user_id: str = ""
 
 
 def _by_columns(fields: Fields) -> Fields:

@@ -2,7 +2,12 @@
 
 A name here can never change: a savepoint finds its state by uid, and within the operator by state name. A new layout
 of the bytes gets a new version in its codec, not a new name.
+
+Where state is kept by user, the key is the user's pseudonym (`state.hashing`), and what the pseudonyms are made with is
+part of the uid: with another key no user would be found again, so Flink must refuse the savepoint.
 """
+
+from .hashing import pseudonym
 
 EVENTS_SOURCE = "events-source"
 ITEMS_SOURCE = "items-source"
@@ -33,3 +38,12 @@ RANKER_VIEW = "ranker-view"
 # Writes that Redis has not taken yet, a map a bucket: bounded by the users that were active, and the items that went,
 # since Redis went away.
 CACHE_OUTBOX = "outbox"
+
+
+def of_users(uid: str, key: bytes) -> str:
+    """The uid of an operator that keeps its state under pseudonyms made with `key`.
+
+    >>> of_users(SESSION, b"one") == of_users(SESSION, b"another")
+    False
+    """
+    return f"{uid}-{pseudonym('', key)[:8]}"

@@ -119,3 +119,15 @@ def test_every_source_of_candidates_is_in_the_page_on_slates() -> None:
     page = (ROOT / "docs" / "slates.md").read_text("utf-8")
     rows = [f"| `{source.name}` | {source.meaning} | `{source.reason}` |" for source in registry.SOURCES]
     assert len(rows) > 10 and "\n".join(rows) in page
+
+
+def test_every_promise_names_tests_that_are_there() -> None:
+    page = (ROOT / "docs" / "promises.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "promise |" not in line]
+    assert len(rows) > 15
+    for row in rows:
+        held_by = re.findall(r"`(tests/[^`]+\.py)::(test_\w+)`", row)
+        assert held_by, row
+        for file, test in held_by:
+            defined_there = {node.name for node in ast.parse((ROOT / file).read_text("utf-8")).body if isinstance(node, ast.FunctionDef)}
+            assert test in defined_there, (file, test)

@@ -4,6 +4,7 @@ Settings of the operators stand in `operators.settings`; here are those of the e
 field says all there is to say of a setting: `fields` reads it from there.
 """
 
+import hashlib
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ REDIS_URL_VARIABLE = "RIVERRANK_REDIS_URL"
 # Flink's connector holds Kafka's own classes under another name, and knows no others.
 CONNECTORS_LOGIN = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security"
 KAFKA_PASSWORD_VARIABLE = "RIVERRANK_KAFKA_PASSWORD"
+PRIVACY_KEY_VARIABLE = "RIVERRANK_PRIVACY_KEY"
 
 Interval = Annotated[int, Meta(ge=1, extra={"unit": "ms"})]  # a duration that is never none
 Name = Annotated[str, Meta(min_length=1)]
@@ -206,6 +208,24 @@ class JobSettings(Section):
     ] = 90 * 86_400_000
 
 
+class PrivacySettings(Section):
+    """What the job knows its users by."""
+
+    key_file: Annotated[
+        str,
+        Meta(
+            description="file that holds the secret with which ids of users are hashed to keys of the job's state; "
+            "RIVERRANK_PRIVACY_KEY goes first. None: who guesses an id can see whether it is there. With another "
+            "secret no state is found again"
+        ),
+    ] = ""
+
+    def key(self) -> bytes:
+        """What pseudonyms are made with: of the secret from the environment, else from `key_file`; empty for none."""
+        given = os.environ.get(PRIVACY_KEY_VARIABLE) or secret("privacy.key_file", self.key_file)
+        return hashlib.blake2b(given.encode()).digest() if given else b""
+
+
 class Config(Section):
     """All that can be set. In the file, the keys and tables of `behaviour` stand at top level, beside the edges."""
 
@@ -214,6 +234,7 @@ class Config(Section):
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     cache: CacheSettings = CacheSettings()
+    privacy: PrivacySettings = PrivacySettings()
     job: JobSettings = JobSettings()
 
 

@@ -173,6 +173,12 @@ class FlinkCluster:
         entries = self.rest(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
         return str(entries[0]["stacktrace"]) if entries else ""
 
+    def workers(self, job_id: str) -> set[int]:
+        """The TaskManagers that the job's tasks run on, by their indices."""
+        vertices = self.rest(f"/jobs/{job_id}")["vertices"]
+        subtasks = (each for vertex in vertices for each in self.rest(f"/jobs/{job_id}/vertices/{vertex['id']}")["subtasks"])
+        return {int(str(each["taskmanager-id"]).rpartition("-")[2]) for each in subtasks}
+
     def stop_with_savepoint(self, job_id: str, folder: Path, timeout_seconds: float = 120.0) -> str:
         """Stop the job with a savepoint in that folder; the savepoint's path, for `run("-s", path, ...)`.
 
@@ -180,6 +186,17 @@ class FlinkCluster:
         """
         target = {"targetDirectory": folder.resolve().as_uri(), "drain": False}
         request = self.rest(f"/jobs/{job_id}/stop", target)["request-id"]
+        location = self._saved(job_id, request, timeout_seconds)
+        self.wait_for(job_id, "FINISHED")
+        return location
+
+    def savepoint(self, job_id: str, folder: Path, timeout_seconds: float = 120.0) -> str:
+        """Take a savepoint of the running job in that folder; its path."""
+        request = self.rest(f"/jobs/{job_id}/savepoints", {"target-directory": folder.resolve().as_uri()})["request-id"]
+        return self._saved(job_id, request, timeout_seconds)
+
+    def _saved(self, job_id: str, request: str, timeout_seconds: float) -> str:
+        """The path of the savepoint that was asked for."""
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             answer = self.rest(f"/jobs/{job_id}/savepoints/{request}")
@@ -187,7 +204,6 @@ class FlinkCluster:
                 operation = answer["operation"]
                 if "location" not in operation:
                     raise ServiceError(f"no savepoint of job {job_id}: {operation['failure-cause']['stack-trace']}")
-                self.wait_for(job_id, "FINISHED")
                 return str(operation["location"])
             time.sleep(POLL_SECONDS)
         raise ServiceError(f"no savepoint of job {job_id} after {timeout_seconds:.0f} s: {self.root_cause(job_id)}")

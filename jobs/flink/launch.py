@@ -256,6 +256,11 @@ def _mend_of_state(cause: str, keeping: Keeping) -> str:
         return ""
     if cause.startswith("java.io."):
         return f"; if {keeping.last}, which it goes on from, is damaged, remove it, or give another --state DIR"
+    if "cannot map" in cause.lower():
+        return (
+            "; the state was begun with another secret (privacy.key_file, RIVERRANK_PRIVACY_KEY), or by a riverrank that "
+            "knew none: give that secret, or another --state DIR"
+        )
     if "max parallelism" in cause.lower():
         return "; job.max_parallelism stays what it was when the state began: give that, or another --state DIR"
     return ""

@@ -60,17 +60,19 @@ def build(
 
     Broadcast to RANKER are the catalogue and the signals, to RECOMMEND also the ranker's weights.
     """
-    behaviour, job = config.behaviour, config.job
+    behaviour, job, key = config.behaviour, config.job, config.privacy.key()
     env.set_parallelism(job.parallelism)
     env.set_max_parallelism(job.max_parallelism)
     tables = StreamTableEnvironment.create(env) if sources.uses_kafka(config) else None
     outputs = sinks.outputs(config, tallies)
     catalogue = functools.partial(read_items, config)
 
-    events = _events(env, tables, config, outputs)
+    events = _events(env, tables, config, outputs, key)
     updates = _items(env, tables, config, outputs)
-    session = operators.session(behaviour, topic_of(config, "events"), outputs, job.state_ttl)
-    feedback = _placed(_keyed(events, job.parallelism).process(session, KEYED), uids.SESSION, job.parallelism)
+    session = operators.session(behaviour, topic_of(config, "events"), outputs, job.state_ttl, key)
+    feedback = _placed(
+        _keyed(events, job.parallelism).process(session, KEYED), uids.SESSION, job.parallelism
+    ).uid(uids.of_users(uids.SESSION, key))
     shards = min(job.parallelism, behaviour.signals.shards)
     signals = _placed(
         _keyed(_side(feedback, PAIRS), job.parallelism).process(operators.signals(behaviour), BYTES),
@@ -92,7 +94,7 @@ def build(
         .process(operators.recommend(behaviour, catalogue, outputs, job.state_ttl, cache), KEYED),
         uids.RECOMMEND,
         job.parallelism,
-    )
+    ).uid(uids.of_users(uids.RECOMMEND, key))
     if job.separate:
         answers = answers.slot_sharing_group(ANSWERS)
     receipts = answers if cache is None else _cache(answers, config, outputs)
@@ -116,11 +118,15 @@ def _write(
 
 
 def _events(
-    env: StreamExecutionEnvironment, tables: StreamTableEnvironment | None, config: Config, outputs: Outputs
+    env: StreamExecutionEnvironment,
+    tables: StreamTableEnvironment | None,
+    config: Config,
+    outputs: Outputs,
+    key: bytes,
 ) -> DataStream:
-    """Events with the key of their user; forward from the source, so that a user's events stay in order."""
+    """Events with the pseudonym of their user; forward from the source, so that a user's events stay in order."""
     stream, read = sources.events(env, tables, config, uids.EVENTS_SOURCE)
-    parse = ParseEvents(read, topic_of(config, "events"), outputs)
+    parse = ParseEvents(read, topic_of(config, "events"), outputs, key)
     return _placed(stream.process(parse, KEYED), uids.EVENTS_PARSE, _readers(config, config.files.events))
 
 

@@ -80,7 +80,7 @@ class Intake:
     def close(self) -> Iterator[Feedback]:
         """What is to be learned from the impressions that wait at the end of the input, user by user."""
         for user_id, state in list(self.states.items()):
-            accepted = self.session.close(user_id, state)
+            accepted = self.session.close(state)
             _keep(self.states, user_id, accepted.state)
             if accepted.feedback is not None:
                 yield accepted.feedback

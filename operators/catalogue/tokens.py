@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ MAX_VALUE_BYTES = 256  # longer categories and values of attributes name nothing
 LARGEST_EXPONENT = 1023  # of a float
 COHORT = "\x00"  # begins the name of a cohort's list, which no item can have
 MAX_COHORTS = 8
+EVERY = "*"  # stands for all attributes in a list of them
 CONTEXT = COHORT + COHORT  # begins that of the list of what is taken in a context
 MAX_CONTEXTS = 4
 CONTEXT_BUCKETS = 4096  # that the values of one name share: what is kept of a context names no value of it
@@ -159,11 +160,14 @@ def contexts(context: Mapping[str, Any] | None) -> tuple[str, ...]:
     return tuple([value.list_name for value in context_values(context)]) if context else ()
 
 
-def cohorts(attributes: Mapping[str, Any]) -> list[str]:
-    """The cohorts that a user with these attributes belongs to: one for each attribute with a single value.
+def cohorts(attributes: Mapping[str, Any], listed: Collection[str] = (EVERY,)) -> list[str]:
+    """The cohorts that a user with these attributes belongs to: one for each attribute that is `listed` and has a
+    single value.
 
     >>> cohorts({"age_band": "25-34", "likes": ["drama"]})
     ['\\x00age_band=25-34']
     """
+    if EVERY not in listed:
+        attributes = {name: value for name, value in attributes.items() if name in listed}
     stated = [f"{k}={v}" for k, v in attributes.items() if isinstance(v, str | int | bool) and v != ""]
     return [COHORT + name for name in stated if names(name)][:MAX_COHORTS]

@@ -8,6 +8,7 @@ from pyflink.common import Row
 from pyflink.datastream import ProcessFunction, RuntimeContext
 from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
+from riverrank.state.hashing import pseudonym
 from riverrank.state.messages import CatalogueUpdate, encode
 from riverrank.state.records.decoding import Reject, decode_event
 
@@ -28,12 +29,12 @@ _key_of = msgspec.json.Decoder(_Keyed).decode
 
 
 class ParseEvents(Shipped, ProcessFunction):
-    """Keys each event by its user. SESSION decodes and checks it; what has no key becomes a dead letter here. The user
+    """Keys each event by the pseudonym of its user, made with `key`. SESSION decodes and checks it; what has no key becomes a dead letter here. The user
     is that of the whole record where the key alone can't be told, as of one that says it twice.
     """
 
-    def __init__(self, read: Read, topic: str, outputs: Outputs) -> None:
-        self.read, self.topic, self.outputs = read, topic, outputs
+    def __init__(self, read: Read, topic: str, outputs: Outputs, key: bytes) -> None:
+        self.read, self.topic, self.outputs, self.key = read, topic, outputs, key
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self.letters = Letters(self.outputs, uids.EVENTS_PARSE, runtime_context)
@@ -52,7 +53,7 @@ class ParseEvents(Shipped, ProcessFunction):
         if isinstance(event, Reject):
             yield from self.letters.refuse(arrival, event, self.topic)
         else:
-            yield Row(event.user_id, encode(arrival))
+            yield Row(pseudonym(event.user_id, self.key), encode(arrival))
 
 
 class ParseItems(Shipped, ProcessFunction):

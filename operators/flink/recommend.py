@@ -47,7 +47,7 @@ class CacheRoute(msgspec.Struct, frozen=True):
 
 
 class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
-    """RECOMMEND, keyed by user: keeps a value of bytes a user, and the index of its subtask."""
+    """RECOMMEND, keyed by the user's pseudonym: keeps a value of bytes a user, and the index of its subtask."""
 
     Logic = Recommend
     shares_core_later = True

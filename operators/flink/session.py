@@ -8,6 +8,7 @@ from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
+from riverrank.state.hashing import pseudonym
 from riverrank.state.messages import encode
 from riverrank.state.records.decoding import Reject
 
@@ -19,15 +20,17 @@ TIMERS_EVERY_MS = 10_000  # those of a user fall together as far
 
 
 class SessionFunction(Shipped, KeyedProcessFunction):
-    """SESSION, keyed by user: decodes the event, and keeps a value of bytes a user.
+    """SESSION, keyed by the user's pseudonym: decodes the event, and keeps a value of bytes a user.
 
     Its logic calls no kernel: in a job of one subtask SIGNALS, which does, is in its chain (`native`).
     """
 
     Logic = Session
 
-    def __init__(self, behaviour: Behaviour, topic: str, outputs: Outputs, ttl_ms: int) -> None:
+    def __init__(self, behaviour: Behaviour, topic: str, outputs: Outputs, ttl_ms: int, key: bytes) -> None:
+        """`key` makes the pseudonyms."""
         self.behaviour, self.topic, self.outputs, self.ttl_ms = behaviour, topic, outputs, ttl_ms
+        self.key = key
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self.session = self.Logic(self.behaviour)
@@ -67,7 +70,7 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         self.letters.counts.add("events", event.type)
         self.letters.tell()
         encoded = encode(feedback)
-        yield Row(event.user_id, encoded)
+        yield Row(pseudonym(event.user_id, self.key), encoded)
         for shard in self.session.routes(feedback):
             yield PAIRS, Row(str(shard), encoded)
         if self.session.draw_sample(feedback):
@@ -77,11 +80,11 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         """Close the impressions of a user who did not come back. Their learner hears of it; a timer reaches no side
         output in thread mode, so SIGNALS and RANKER do not.
         """
-        user_id, held = ctx.get_current_key(), self.state.value()
+        held = self.state.value()
         ended = timestamp == END_OF_INPUT
-        accepted = self.session.close(user_id, held, None if ended else timestamp)
+        accepted = self.session.close(held, None if ended else timestamp)
         keep(self.state, held, accepted.state)
         if not (ended or accepted.waiting):
             ctx.timer_service().delete_event_time_timer(END_OF_INPUT)
         if accepted.feedback is not None:
-            yield Row(user_id, encode(accepted.feedback))
+            yield Row(ctx.get_current_key(), encode(accepted.feedback))

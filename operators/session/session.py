@@ -96,7 +96,7 @@ class Session:
             self.recent.put(event.user_id, accepted.state, session)
         return accepted
 
-    def close(self, user_id: str, state: bytes | None, now: int | None = None) -> Accepted:
+    def close(self, state: bytes | None, now: int | None = None) -> Accepted:
         """Resolve the impressions of a user who did not come back: those that arrived at least the window before `now`,
         or all where that is None. The feedback, if there is one, is of an event that says nothing, a profile.
         """
@@ -104,9 +104,10 @@ class Session:
         outcomes = _take_out(session, lambda each: now is None or each.arrived + window <= now)
         if not outcomes:
             return Accepted(state, waiting=len(session.impressions))
-        self.recent.forget(user_id)
-        event = Event(outcomes[0].event_id, "profile", user_id, max(session.newest, 0))
+        self.recent.forget(session.user_id)
+        event = Event(outcomes[0].event_id, "profile", session.user_id, max(session.newest, 0))
         feedback = Feedback(event, 0.0, session.history, outcomes, session.attributes, session.epoch)
+        _name(session, session.user_id)
         return Accepted(encode_session(session), feedback, waiting=len(session.impressions))
 
     def _accept(self, event: Event, state: bytes | None, session: SessionState, now: int) -> Accepted:
@@ -138,6 +139,7 @@ class Session:
             self._extend(session, Seen(event.item_id, event.ts, reward, entry.code), event.slate_id)
         elif event.type == "impression" and event.items:
             self._open(session, event, now)
+        _name(session, event.user_id)
         return Accepted(encode_session(session), feedback, waiting=len(session.impressions))
 
     def routes(self, feedback: Feedback) -> tuple[int, ...]:
@@ -154,7 +156,7 @@ class Session:
         names = [item_id for outcome in feedback.outcomes for item_id in outcome.items]
         if event.item_id is not None and event.type in INTERACTIONS:
             names.append(event.item_id)
-            past, members = paired_with(feedback, self.behaviour.signals.window)
+            past, members = paired_with(feedback, self.behaviour.signals.window, self.behaviour.cohorts.attributes)
             names += [*past, *members]
         return tuple(sorted({shard_of(name, shards) for name in names}))
 
@@ -290,6 +292,11 @@ def _take_out(session: SessionState, is_over: Callable[[OpenImpression], bool]) 
         (over if is_over(each) else waiting).append(each)
     session.impressions = waiting
     return tuple([Outcome(each.event_id, each.ts, each.items, each.labels(), each.slate_id) for each in over])
+
+
+def _name(session: SessionState, user_id: str) -> None:
+    """Note whose it is, for as long as that has to be known."""
+    session.user_id = user_id if session.impressions else ""
 
 
 def _answer(impression: OpenImpression, item_id: str, ts: int, reward: float) -> None:

@@ -2,8 +2,8 @@
 
 Decayed popularity, likes and dislikes, ratings, and for each item a bounded list of the items that are taken with it,
 with forgetting. A cohort (a stated attribute of users, or a value of the context that they act in) has such a list as
-well, under a name no item can have. Items and cohorts are bounded apart: what users state must not push out what they
-take.
+well, under a name no item can have, once enough users have stated the attribute. Items and cohorts are bounded apart:
+what users state must not push out what they take.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from riverrank.state.journal import Journal
 from riverrank.state.messages import Feedback, SignalUpdate, decode_feedback, encode, told_last
 
 from .changes import Changes
+from .gathering import Gathering
 from .neighbour_lists import ADD, COUNT, PLACES, SKIP, learn
 from .pairs import paired_with
 from .steps import Steps
@@ -29,7 +30,7 @@ DUMPED_BYTES = 1 << 15  # of the table at most, for each record of the log that 
 BLOCK = 16  # feedbacks at most that are put into the table at once
 COHORTS = 8  # rows of the table for each that a cohort may have
 MAX_MEMBERS = MAX_COHORTS + MAX_CONTEXTS  # that one feedback is told to
-_COUNTS = "counts"
+_COUNTS, _GATHERED = "counts", "gathered"
 
 
 class Counts(msgspec.Struct, array_like=True, tag=1):
@@ -70,6 +71,7 @@ class Signals:
         self._changes = Changes(self.table)
         self._cohorts: set[str] = set()  # names of those in the table, or in the step that is to be taken
         self._most_cohorts = max(MAX_MEMBERS, self.settings.items // COHORTS)
+        self._gathering = Gathering(behaviour.cohorts.users, self._most_cohorts)
         self._gone: dict[str, None] = {}  # cohorts that were given up since the last update, each once, in order
         self._taken: list[tuple[int, int]] = []  # keys of users and the row that each took, -1: is erased
         self._block: list[Feedback] = []  # not yet in the table
@@ -87,6 +89,8 @@ class Signals:
             signals.counts = COUNTS.decode(base.pop(_COUNTS))
             if signals.counts.looks:
                 signals._looks = np.frombuffer(signals.counts.looks, "<f8").reshape(PLACES, 2).copy()
+        if _GATHERED in base:
+            signals._gathering.load(base.pop(_GATHERED))
         signals.table.load(base)
         signals._cohorts.update(name for name in signals.table.rows if name.startswith(COHORT))
         for record in log:
@@ -134,6 +138,7 @@ class Signals:
             event, item_id = feedback.event, feedback.event.item_id
             if event.type == "erase":
                 taken.append((session_key(event.user_id), -1))
+                self._gathering.forget(session_key(event.user_id))
                 continue
             self.counts.events += 1
             for outcome in feedback.outcomes:
@@ -154,10 +159,11 @@ class Signals:
         """
         event, now = feedback.event, self.counts.events
         own, value = self._owns(item_id), event.value
-        past, members = paired_with(feedback, self.settings.window)
+        past, members = paired_with(feedback, self.settings.window, self.behaviour.cohorts.attributes)
+        # No list of another shard names a cohort.
+        members = [name for name in members if self._owns(name) and self._is_held(name, feedback)]
         owned = amounts = None
         if self.settings.shards > 1:
-            members = [*filter(self._owns, members)]  # no list of another shard names them
             owned = np.array([self._owns(name) for name in (*past, *members, item_id)])
             if not own:  # then only lists of this shard are told of the item
                 amounts = self._amounts[: len(past)][owned[: len(past)]]
@@ -231,7 +237,8 @@ class Signals:
         if journal is not None and (self._is_to_forget or (self._compact and self._is_worth_dumping(journal.length))):
             # Only now: what is not in the log was sent.
             self.counts.looks = self._looks.tobytes() if self._looks.any() else b""
-            journal.compact({_COUNTS: COUNTS.encode(self.counts), **self.table.dump()})
+            gathered = {_GATHERED: self._gathering.encode()} if self._gathering.changed else {}
+            journal.compact({_COUNTS: COUNTS.encode(self.counts), **gathered, **self.table.dump()})
             self._compact = self._is_to_forget = False
         return [update]
 
@@ -243,6 +250,14 @@ class Signals:
 
     def _owns(self, name: str) -> bool:
         return self.settings.shards == 1 or shard_of(name, self.settings.shards) == self.shard
+
+    def _is_held(self, member: str, feedback: Feedback) -> bool:
+        """Whether anything is kept of what the feedback is told to beside items: of a context always, of a cohort once
+        enough users have stated it.
+        """
+        if member in self._cohorts or member.startswith(CONTEXT):
+            return True
+        return self._gathering.suffices(member, session_key(feedback.event.user_id))
 
     def _make_room(self, rows: int) -> None:
         """Where `rows` more would be too many, release the least popular items, a thirty-second of all."""

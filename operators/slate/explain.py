@@ -190,7 +190,8 @@ class Explainer:
 
     def _cohort_of(self, context: Context) -> str | None:
         """The first of the user's cohorts that anything was learned of."""
-        return next((name[1:] for name in cohorts(context.attributes) if self.index.row(name) >= 0), None)
+        named = cohorts(context.attributes, self.index.behaviour.cohorts.attributes)
+        return next((name[1:] for name in named if self.index.row(name) >= 0), None)
 
     def _context_of(self, context: Context) -> str | None:
         """The first of what the answered event says of its context that anything was learned of."""

@@ -25,7 +25,8 @@ class Cohort(Source):
 
     def reach(self, query: Query, column: int) -> None:
         table, reached = query.index.table, query.reached
-        members = table.rows_of(cohorts(query.context.attributes))
+        listed = query.index.behaviour.cohorts.attributes
+        members = table.rows_of(cohorts(query.context.attributes, listed))
         if len(members):
             reached.fit(0, len(members) * table.width)
             reached.n = reach(members, table.neighbours, table.weights, column, *reached.arrays)

@@ -111,7 +111,7 @@ def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is
     send(broker, f"{name}-events", lines([*first[-50:], *second]), key="user_id")  # redelivered across the restore
     both = cluster.run("-s", savepoint, "-p", 2, *submitted)
     cluster.wait_for(both)
-    assert len(workers(cluster, both)) == 2
+    assert len(cluster.workers(both)) == 2
     wait_until(lambda: len(slates()) >= sum(map(len, after.values())))
     wait_until(lambda: cached(valkey, after) == {user: history[-1][0] for user, history in after.items()})
     cluster.stop_with_savepoint(both, tmp_path / "savepoints")
@@ -139,19 +139,10 @@ def lose_a_taskmanager(
     cluster.wait_for(job)
     send(broker, "lossy-events", lines(first), key="user_id")
     wait_until(lambda: len(received(broker, "lossy-slates")) > 100)
-    cluster.kill_taskmanager(int(min(workers(cluster, job)).rpartition("-")[2]))
+    cluster.kill_taskmanager(min(cluster.workers(job)))
     send(broker, "lossy-events", lines(second), key="user_id")
     wait_until(lambda: cached(valkey, wanted) == {user: history[-1][0] for user, history in wanted.items()})
     cluster.stop_with_savepoint(job, tmp_path / "savepoints")
     slates = [json.loads(value) for _, value in received(broker, "lossy-slates")]
     distinct = {(user, *answer) for user, history in answers(slates, whole=True).items() for answer in history}
     assert distinct == {(user, *answer) for user, history in wanted.items() for answer in history}
-
-
-def workers(cluster: services.FlinkCluster, job: str) -> set[str]:
-    """The TaskManagers that the job's tasks run on."""
-    found = set()
-    for vertex in cluster.rest(f"/jobs/{job}")["vertices"]:
-        detail = cluster.rest(f"/jobs/{job}/vertices/{vertex['id']}")
-        found |= {str(subtask["taskmanager-id"]) for subtask in detail["subtasks"]}
-    return found

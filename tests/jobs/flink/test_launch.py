@@ -93,7 +93,7 @@ def test_in_a_flink_process_what_is_logged_stands_on_standard_error_with_its_mar
 
 def keyed(raw: bytes) -> str | None:
     """The user that an event travels by to SESSION; None for a dead letter."""
-    parse_events = ParseEvents(lambda value: Arrival(0, 0, 0, value), "events", Outputs())
+    parse_events = ParseEvents(lambda value: Arrival(0, 0, 0, value), "events", Outputs(), b"")
     refused: list[Reject] = []
     parse_events.letters = SimpleNamespace(refuse=lambda arrival, reject, topic: refused.append(reject) or [])
     found = list(parse_events.process_element(raw, None))

@@ -16,6 +16,7 @@ from riverrank.state.records.incoming import Event, Item
 
 ALL = Outputs(lines=frozenset({"slates", "predictions"}), records=frozenset({"slates", "dead-letters", "receipts"}))
 DAY = 86_400_000
+KEY = b"a secret"  # of pseudonyms
 CATALOGUE = [Item(f"i{n}", 1, f"Title {n}", categories=(f"c{n % 3}",)) for n in range(12)]
 BEHAVIOUR = Behaviour()
 
@@ -29,7 +30,7 @@ def line(
 
 def parsed(*lines: str) -> list[Any]:
     """Rows (key, arrival) as parse makes them."""
-    parse = Harness(ParseEvents(Lines(), "events", ALL))
+    parse = Harness(ParseEvents(Lines(), "events", ALL, KEY))
     for each in lines:
         parse.element(each)
     assert len(parse.main) == len(lines)
@@ -42,7 +43,7 @@ def feedback(event_id: str, kind: str = "click", item: str | None = "i1", ts: in
 
 
 def session() -> SessionFunction:
-    return SessionFunction(BEHAVIOUR, "events", ALL, DAY)
+    return SessionFunction(BEHAVIOUR, "events", ALL, DAY, KEY)
 
 
 def recommend(outputs: Outputs = ALL, cache: CacheRoute | None = None, items: Iterable[Item] = CATALOGUE) -> Harness:

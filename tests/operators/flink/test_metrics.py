@@ -49,7 +49,7 @@ def test_an_age_has_one_name(ms: int, name: str) -> None:
 
 
 def test_session_counts_what_it_takes_and_refuses() -> None:
-    harness = Harness(SessionFunction(Behaviour(), "events", ALL, 1000))
+    harness = Harness(SessionFunction(Behaviour(), "events", ALL, 1000, b""))
     click = to_json(Event("e", "click", "u", 1, "i"))
     for number, line in enumerate((click, click, b"broken", to_json(Event("f", "view", "u", 2, "i")))):
         harness.element(encode(Arrival(0, number, 0, line)), "u")

@@ -4,21 +4,22 @@ import json
 
 import msgspec
 import pytest
-from adapters import ALL, line
+from adapters import ALL, KEY, line
 from harness import Harness
 from riverrank.operators.flink.arrivals import Arrival, Lines, kafka_record
 from riverrank.operators.flink.parse import ParseEvents, ParseItems
 from riverrank.operators.settings import Behaviour
+from riverrank.state.hashing import pseudonym
 from riverrank.state.messages import CatalogueUpdate, decode_update
 from riverrank.state.records.incoming import Item
 
 
-def test_an_event_travels_as_it_came_with_the_key_of_its_user() -> None:
-    parse = Harness(ParseEvents(kafka_record, "clicks", ALL))
+def test_an_event_travels_as_it_came_with_the_pseudonym_of_its_user() -> None:
+    parse = Harness(ParseEvents(kafka_record, "clicks", ALL, KEY))
     raw = line("e", user="u-1").encode()
     parse.element((b"k", raw, 2, 17, 5))
     ((key, arrival),) = parse.main
-    assert (key, msgspec.msgpack.decode(arrival, type=Arrival)) == ("u-1", Arrival(2, 17, 5, raw, b"k"))
+    assert (key, msgspec.msgpack.decode(arrival, type=Arrival)) == (pseudonym("u-1", KEY), Arrival(2, 17, 5, raw, b"k"))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_an_event_travels_as_it_came_with_the_key_of_its_user() -> None:
     ],
 )
 def test_an_event_without_a_key_is_a_dead_letter_of_parse(raw: bytes | None, reason: str) -> None:
-    parse = Harness(ParseEvents(kafka_record, "clicks", ALL))
+    parse = Harness(ParseEvents(kafka_record, "clicks", ALL, KEY))
     parse.element((None, raw, 1, 9, 5))
     assert parse.main == []
     ((key, letter),) = parse.sides["dead-letters-records"]
@@ -44,7 +45,7 @@ def test_an_event_without_a_key_is_a_dead_letter_of_parse(raw: bytes | None, rea
 
 
 def test_blank_lines_are_counted_and_no_record() -> None:
-    parse = Harness(ParseEvents(Lines(), "events", ALL))
+    parse = Harness(ParseEvents(Lines(), "events", ALL, KEY))
     for each in (line("e1"), "", line("e2")):
         parse.element(each)
     assert [msgspec.msgpack.decode(value, type=Arrival).offset for _, value in parse.main] == [0, 2]

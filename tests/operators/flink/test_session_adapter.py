@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from adapters import BEHAVIOUR, DAY, line, parsed, session
+from adapters import BEHAVIOUR, DAY, KEY, line, parsed, session
 from harness import EVENT_TIME, Harness
 from riverrank.operators.flink.arrivals import Lines
 from riverrank.operators.flink.channels import Outputs
@@ -15,19 +15,22 @@ from riverrank.operators.flink.session import SessionFunction
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.tally import Tally
 from riverrank.state import uids
+from riverrank.state.hashing import pseudonym
 from riverrank.state.messages import decode_feedback
+
+OF_U = pseudonym("u", KEY)
 
 
 def test_session_emits_feedback_by_user_and_by_shard_and_keeps_the_user() -> None:
     harness = Harness(session())
     for key, value in parsed(line("e1"), line("e2", item="i2", ts=2_000)):
         harness.element(value, key)
-    assert [key for key, _ in harness.main] == ["u", "u"]
+    assert [key for key, _ in harness.main] == [OF_U, OF_U]
     second = decode_feedback(harness.main[1][1])
     assert [seen.item_id for seen in second.history] == ["i1"]
     assert harness.sides["pairs"] == [("0", value) for _, value in harness.main]
     assert harness.sides["sample"] == harness.sides["pairs"]
-    assert list(harness.store.values[uids.SESSION_VALUE]) == ["u"]
+    assert list(harness.store.values[uids.SESSION_VALUE]) == [OF_U]
 
 
 def test_session_makes_dead_letters_of_what_has_a_key_and_is_no_event_and_keeps_nothing_of_it() -> None:
@@ -58,7 +61,7 @@ def test_what_became_of_records_is_counted_and_goes_on_after_a_failure(tmp_path:
     counted = Outputs(tallies=str(tmp_path))
 
     def counting() -> SessionFunction:
-        return SessionFunction(BEHAVIOUR, "clicks", counted, DAY)
+        return SessionFunction(BEHAVIOUR, "clicks", counted, DAY, KEY)
 
     def tally(name: str) -> Tally:
         return msgspec.json.decode((tmp_path / f"{name}-0").read_bytes(), type=Tally)
@@ -73,7 +76,7 @@ def test_what_became_of_records_is_counted_and_goes_on_after_a_failure(tmp_path:
     second.function.close()
     fault = "item_id: a click needs one, none is there"
     assert tally("session") == Tally(2, 2, {"bad_field": 1}, f"clicks 2: {fault}")
-    parse, items = ParseEvents(Lines(), "clicks", counted), ParseItems(Behaviour(), Lines(), "i", counted, updates=True)
+    parse, items = ParseEvents(Lines(), "clicks", counted, KEY), ParseItems(Behaviour(), Lines(), "i", counted, updates=True)
     for function, name in ((parse, "events-parse"), (items, "items-parse")):
         harness = Harness(function)
         harness.element("broken")
@@ -119,6 +122,15 @@ def test_impressions_that_wait_at_the_end_of_the_input_are_closed_after_a_restor
     assert harness.timers(EVENT_TIME) == []
 
 
+def test_what_is_learned_when_time_is_over_goes_to_the_user_by_the_key_of_every_other_feedback() -> None:
+    harness = Harness(session())
+    for key, value in parsed(shown("s1", 1_000), line("e1", ts=1_500)):
+        harness.element(value, key)
+    harness.end_of_input()
+    assert [key for key, _ in harness.main] == [OF_U] * 3
+    assert decode_feedback(harness.main[2][1]).event.user_id == "u"
+
+
 def test_once_no_impression_waits_there_is_no_timer_for_the_end() -> None:
     harness = Harness(session())
     for key, value in parsed(shown("s1", 1_000), line("e1", ts=1_000_000)):
@@ -128,7 +140,14 @@ def test_once_no_impression_waits_there_is_no_timer_for_the_end() -> None:
 
 def test_an_erasure_leaves_its_mark_alone() -> None:
     harness = Harness(session())
-    for key, value in parsed(line("e1", item="secret"), line("gone", "erase", None, ts=5_000)):
+    said = {"attributes": {"canary": "a-secret"}}
+    for key, value in parsed(
+        line("e0", "profile", None, "canary", **said),
+        line("e1", "impression", None, "canary", 2_000, items=["another-secret"]),
+        line("gone", "erase", None, "canary", 5_000),
+    ):
         harness.element(value, key)
-    (left,) = harness.store.values[uids.SESSION_VALUE].values()
-    assert b"secret" not in left and b"gone" not in left
+    ((key, left),) = harness.store.values[uids.SESSION_VALUE].items()
+    assert key == pseudonym("canary", KEY)
+    for gone in (b"canary", b"secret", b"gone"):
+        assert gone not in left and gone.decode() not in repr(harness.store.timers)

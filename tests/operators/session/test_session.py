@@ -112,7 +112,7 @@ def shown(number: int, ts: int, *items: str, slate_id: str | None = None) -> Eve
 def outcomes(events, behaviour=Behaviour()) -> dict[str, tuple[int, ...]]:  # noqa: B008 - frozen
     """The labels of all impressions that taught, by event id, those included that wait at the end."""
     fed = feed(events, behaviour)
-    last = Session(behaviour).close("u", fed.state).feedback
+    last = Session(behaviour).close(fed.state).feedback
     found = [o for f in [*fed.feedbacks, *([last] if last else [])] for o in f.outcomes]
     assert len({o.event_id for o in found}) == len(found)
     return {o.event_id: o.labels for o in found}
@@ -170,15 +170,15 @@ def test_an_impression_of_a_user_who_does_not_come_back_is_closed_by_the_wall_cl
     opened = session.accept(shown(2, 2000, "a"), opened.state, now=90_000)
     clicked = session.accept(click(1, 2500, "a"), opened.state, now=91_000)
     assert (opened.waiting, clicked.waiting) == (2, 2)
-    early = session.close("u", clicked.state, now=49_999 + window)
+    early = session.close(clicked.state, now=49_999 + window)
     assert early.feedback is None and early.state == clicked.state and early.waiting == 2
-    first = session.close("u", early.state, now=50_000 + window)
+    first = session.close(early.state, now=50_000 + window)
     assert [(o.event_id, o.labels) for o in first.feedback.outcomes] == [("s-1", (1,))]
     assert (first.feedback.event.type, first.feedback.event.user_id, first.waiting) == ("profile", "u", 1)
-    last = session.close("u", first.state, now=90_000 + window)
+    last = session.close(first.state, now=90_000 + window)
     assert [o.event_id for o in last.feedback.outcomes] == ["s-2"] and last.waiting == 0
-    assert session.close("u", last.state).feedback is None
-    assert session.close("u", None).state is None
+    assert session.close(last.state).feedback is None
+    assert session.close(None).state is None
 
 
 def test_what_came_sooner_and_happened_later_is_not_what_a_late_event_follows_from():

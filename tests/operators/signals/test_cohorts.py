@@ -7,7 +7,7 @@ import pytest
 from made_feedbacks import whole_and_restored
 from riverrank.operators.catalogue.tokens import COHORT, CONTEXT, MAX_COHORTS, MAX_CONTEXTS, cohorts, contexts
 from riverrank.operators.index.item_index import ItemIndex
-from riverrank.operators.settings import Behaviour, CatalogueSettings, SignalSettings
+from riverrank.operators.settings import Behaviour, CatalogueSettings, CohortSettings, SignalSettings
 from riverrank.operators.signals.changes import WHOLE_EVERY
 from riverrank.operators.signals.signals import COHORTS, MAX_MEMBERS, Signals
 from riverrank.state.hashing import hash32
@@ -16,7 +16,8 @@ from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback, Seen, decode_update
 from riverrank.state.records.incoming import Event
 
-SMALL = Behaviour(signals=SignalSettings(neighbours=8, items=500))
+ANY = CohortSettings(users=1)
+SMALL = Behaviour(cohorts=ANY, signals=SignalSettings(neighbours=8, items=500))
 MOST = 500 // COHORTS
 
 
@@ -79,7 +80,7 @@ def test_what_nobody_else_states_pushes_out_neither_items_nor_what_many_state(mo
 
 
 def test_cohorts_are_given_up_a_thirty_second_at_once():
-    signals = Signals(Behaviour(signals=SignalSettings(neighbours=4, items=8 * 640)), 0)
+    signals = Signals(Behaviour(cohorts=ANY, signals=SignalSettings(neighbours=4, items=8 * 640)), 0)
     least = 640
     for k, feedback in enumerate(clicks(2000)):
         signals.learn(feedback)
@@ -91,7 +92,7 @@ def test_cohorts_are_given_up_a_thirty_second_at_once():
 
 
 def test_a_user_of_many_cohorts_holds_them_all_where_there_is_room_for_no_more():
-    signals = Signals(Behaviour(signals=SignalSettings(neighbours=4, items=1)), 0)
+    signals = Signals(Behaviour(cohorts=ANY, signals=SignalSettings(neighbours=4, items=1)), 0)
     for k in range(20):
         stated, context = ({f"a{j}": str(k // 4) for j in range(most)} for most in (MAX_COHORTS, MAX_CONTEXTS))
         event = Event(f"e{k}", "click", "u", k, "i", context=context)
@@ -102,7 +103,7 @@ def test_a_user_of_many_cohorts_holds_them_all_where_there_is_room_for_no_more()
 
 
 def test_restored_signals_give_up_the_same_cohorts_and_begin_the_same_rows():
-    behaviour = Behaviour(signals=SignalSettings(neighbours=8, items=320))
+    behaviour = Behaviour(cohorts=ANY, signals=SignalSettings(neighbours=8, items=320))
     whole, second = whole_and_restored(behaviour, clicks(900), flushed=True)
     assert second.table.rows == whole.table.rows and second._cohorts == whole._cohorts
     names = list(whole.table.rows)
@@ -112,7 +113,7 @@ def test_restored_signals_give_up_the_same_cohorts_and_begin_the_same_rows():
 @pytest.mark.parametrize(("items", "held"), [(500, 1000), (500, 120), (200, 1000)])
 def test_the_index_holds_the_cohorts_that_signals_hold_with_the_same_lists(items, held):
     """Whether SIGNALS has room for all items or not, and whether the index has."""
-    behaviour = Behaviour(signals=SignalSettings(neighbours=8, items=items), catalogue=CatalogueSettings(items=held))
+    behaviour = Behaviour(cohorts=ANY, signals=SignalSettings(neighbours=8, items=items), catalogue=CatalogueSettings(items=held))
     signals, index = Signals(behaviour, 0), ItemIndex(behaviour)
     for feedback in clicks(1500):
         signals.learn(feedback)
@@ -130,7 +131,7 @@ def test_the_index_holds_the_cohorts_that_signals_hold_with_the_same_lists(items
 
 
 def test_a_cohort_that_comes_back_begins_anew_in_the_index_too():
-    behaviour = Behaviour(signals=SignalSettings(neighbours=8, items=1))
+    behaviour = Behaviour(cohorts=ANY, signals=SignalSettings(neighbours=8, items=1))
     signals, index = Signals(behaviour, 0), ItemIndex(behaviour)
     for k, value in enumerate(2 * "abcdefghijklmn"):
         signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{k}"), 1.0, (), attributes={"a": value}))
@@ -144,7 +145,7 @@ def test_a_cohort_that_comes_back_begins_anew_in_the_index_too():
 
 def test_a_cohort_that_is_given_up_again_before_the_index_hears_of_it_is_given_up_once():
     """It stopped the job: the index gave its row up twice."""
-    behaviour = Behaviour(signals=SignalSettings(neighbours=8, items=1))
+    behaviour = Behaviour(cohorts=ANY, signals=SignalSettings(neighbours=8, items=1))
     signals, index = Signals(behaviour, 0), ItemIndex(behaviour)
     for k, value in enumerate(4 * "abcdefghijklmn"):
         signals.learn(Feedback(Event(f"e{k}", "click", "u", k, f"i{k}"), 1.0, (), attributes={"a": value}))
@@ -159,7 +160,7 @@ def test_a_cohort_that_is_given_up_again_before_the_index_hears_of_it_is_given_u
 
 
 def test_a_shard_holds_no_cohort_of_another():
-    behaviour = Behaviour(signals=SignalSettings(neighbours=8, shards=3))
+    behaviour = Behaviour(cohorts=ANY, signals=SignalSettings(neighbours=8, shards=3))
     shards = [Signals(behaviour, shard) for shard in range(3)]
     for shard in shards:
         for feedback in clicks(60):
