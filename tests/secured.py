@@ -22,25 +22,32 @@ MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 class Authority:
-    """Who signs certificates: its own in `ca`, and in `cert` and `key` one for `host`, PEM files below `folder`."""
+    """Who signs certificates: its own in `ca`, in `cert` and `key` one for `host`, and in `keystore` both of these, PEM
+    files below `folder`.
+    """
 
     def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         folder.mkdir(exist_ok=True)
         authority = trustme.CA()
         issued = authority.issue_cert(host)
-        self.ca, self.cert, self.key = (folder / f"{name}.pem" for name in ("ca", "cert", "key"))
+        self.ca, self.cert, self.key, self.keystore = (
+            folder / f"{name}.pem" for name in ("ca", "cert", "key", "keystore")
+        )
         authority.cert_pem.write_to_path(self.ca)
         self.cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
         key = load_pem_private_key(issued.private_key_pem.bytes(), None)
         self.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        self.keystore.write_bytes(self.key.read_bytes() + self.cert.read_bytes())
 
 
 class SecuredBroker(services.KafkaBroker):
-    """A broker that is spoken to plainly at `port`, and with TLS and SASL at `secured_port`."""
+    """A broker that is spoken to plainly at `port`, with TLS and SASL at `secured_port`, and with TLS by whoever has a
+    certificate of the same authority at `certified_port`.
+    """
 
     def __init__(self, authority: Authority) -> None:
         super().__init__()
-        self.authority, self.secured_port = authority, services.free_port()
+        self.authority, self.secured_port, self.certified_port = authority, services.free_port(), services.free_port()
 
     def _users(self) -> list[str]:
         """USER, by SCRAM; PLAIN stands in the broker's own properties."""
@@ -53,11 +60,13 @@ class SecuredBroker(services.KafkaBroker):
     def _properties(self, data: Path, controller: int) -> dict[str, object]:
         properties = super()._properties(data, controller)
         for listeners in ("listeners", "advertised.listeners"):
-            properties[listeners] = f"{properties[listeners]},SASL_SSL://127.0.0.1:{self.secured_port}"
+            properties[listeners] = (
+                f"{properties[listeners]},SASL_SSL://127.0.0.1:{self.secured_port},SSL://127.0.0.1:{self.certified_port}"
+            )
         modules = "org.apache.kafka.common.security"
         plain = f'{modules}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
         return properties | {
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
             "inter.broker.listener.name": "PLAINTEXT",
             "sasl.enabled.mechanisms": ",".join(MECHANISMS),
             "listener.name.sasl_ssl.plain.sasl.jaas.config": plain,
@@ -67,15 +76,12 @@ class SecuredBroker(services.KafkaBroker):
                 for mechanism in MECHANISMS[1:]
             },
             "ssl.keystore.type": "PEM",
-            "ssl.keystore.location": self._keystore(data.parent),
+            "ssl.keystore.location": self.authority.keystore,
             "ssl.client.auth": "none",
+            "listener.name.ssl.ssl.client.auth": "required",
+            "listener.name.ssl.ssl.truststore.type": "PEM",
+            "listener.name.ssl.ssl.truststore.location": self.authority.ca,
         }
-
-    def _keystore(self, folder: Path) -> Path:
-        """Key and certificates in one file, as Kafka wants them."""
-        path = folder / "keystore.pem"
-        path.write_bytes(self.authority.key.read_bytes() + self.authority.cert.read_bytes())
-        return path
 
 
 @contextmanager

@@ -129,5 +129,9 @@ def test_every_promise_names_tests_that_are_there() -> None:
         held_by = re.findall(r"`(tests/[^`]+\.py)::(test_\w+)`", row)
         assert held_by, row
         for file, test in held_by:
-            defined_there = {node.name for node in ast.parse((ROOT / file).read_text("utf-8")).body if isinstance(node, ast.FunctionDef)}
+            defined_there = {
+                node.name
+                for node in ast.parse((ROOT / file).read_text("utf-8")).body
+                if isinstance(node, ast.FunctionDef)
+            }
             assert test in defined_there, (file, test)

@@ -16,7 +16,8 @@ from riverrank.operators.cache.urls import masked
 from riverrank.operators.settings import Behaviour, LearnerSettings
 from riverrank.state.prior import is_prior, read_file
 
-from .schema import Config, KafkaSettings, RedisSettings, topics_of
+from .edges import KafkaSettings, RedisSettings
+from .schema import Config, topics_of
 
 BROKER_TIMEOUT_MS = 3_000
 INPUTS = ("events", "items")
@@ -193,6 +194,10 @@ def _broker_fault(kafka: KafkaSettings, heard: str, error: str) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in heard:
         reason = heard.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "unknown reason"
         what = f"has a certificate that is not trusted: {reason}; mend kafka.ca_file, or the host name"
+    elif "CERTIFICATE_REQUIRED" in heard:
+        what = "wants a certificate of this client; give kafka.client_file"
+    elif any(f"ALERT_{alert}" in heard for alert in ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN")):
+        what = "does not trust the certificate of this client; mend kafka.client_file"
     elif any(f"SSL: {code}" in heard for code in NO_TLS):
         what = "does not speak TLS at that port; mend the port, or kafka.security"
     elif "SSL:" in heard:

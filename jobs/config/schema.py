@@ -1,229 +1,39 @@
 """The configuration: one TOML file, the environment for secrets, and flags on top, as one typed `Config`.
 
-Settings of the operators stand in `operators.settings`; here are those of the edges, and the reading of it all. A
-field says all there is to say of a setting: `fields` reads it from there.
+Settings of the operators stand in `operators.settings`, those of the edges in `edges`; here they are one, read and held
+against each other.
 """
 
-import hashlib
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import Meta
 from riverrank.jobs.errors import UsageError
-from riverrank.operators.cache.urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, DEFAULT_TTL_MS, MASK, masked
+from riverrank.operators.cache.urls import MASK, masked
 from riverrank.operators.catalogue.tokens import token_of
-from riverrank.operators.settings import Behaviour, Count, Milliseconds, RewardSettings, RulesSettings, Section
-from riverrank.state.outputs import OUTPUTS, Output
+from riverrank.operators.settings import Behaviour, RewardSettings, RulesSettings, Section
+from riverrank.state.outputs import OUTPUTS
 from riverrank.state.runtime.durations import duration
 
+from .edges import (
+    KAFKA_PASSWORD_VARIABLE,
+    OWN_GROUPS,
+    OWN_PROPERTIES,
+    CacheSettings,
+    FileSettings,
+    JobSettings,
+    KafkaSettings,
+    PrivacySettings,
+    RedisSettings,
+)
 from .fields import schema_of
 from .files import secret, with_prior
 
 REDIS_URL_VARIABLE = "RIVERRANK_REDIS_URL"
-# Flink's connector holds Kafka's own classes under another name, and knows no others.
-CONNECTORS_LOGIN = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security"
-KAFKA_PASSWORD_VARIABLE = "RIVERRANK_KAFKA_PASSWORD"
-PRIVACY_KEY_VARIABLE = "RIVERRANK_PRIVACY_KEY"
-
-Interval = Annotated[int, Meta(ge=1, extra={"unit": "ms"})]  # a duration that is never none
-Name = Annotated[str, Meta(min_length=1)]
-Topic = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
-OptionalTopic = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{0,249}$")]
-
-
-def _with_outputs(base: type[Section], kind: Any, meaning: str, default: Callable[[Output], str]) -> Any:
-    """`base` with a setting of each output besides, by the output's field."""
-    fields = [
-        (output.field, Annotated[kind, Meta(description=meaning.format(output.meaning))], default(output))
-        for output in OUTPUTS.values()
-    ]
-    return msgspec.defstruct(f"{base.__name__}AndOutputs", fields, bases=(base,), module=__name__)
-
-
-class _ByOutput(Section):
-    """A table with a setting of each output."""
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, field: str) -> str:
-            """What is set of an output, by its field."""
-
-    def of(self, output: Output) -> str:
-        """What is set of an output, "" for nothing."""
-        return str(getattr(self, output.field))
-
-
-class _Inputs(_ByOutput):
-    events: Annotated[str, Meta(description="path of the events, in place of the topic; - is standard input")] = ""
-    items: Annotated[str, Meta(description="path of the items, in place of the topic; - is standard input")] = ""
-
-
-class _Topics(_ByOutput):
-    bootstrap: Annotated[
-        str, Meta(description="HOST:PORT of a broker, or several with commas between; none is no Kafka")
-    ] = ""
-    events: Annotated[Topic, Meta(description="topic of the events")] = "events"
-    items: Annotated[OptionalTopic, Meta(description="topic of the items; none is no topic")] = "items"
-
-
-if TYPE_CHECKING:  # a type checker knows no class that is made at run time
-    _Paths = _Inputs
-    _AllTopics = _Topics
-else:
-    _Paths = _with_outputs(_Inputs, str, "path for {}; - is standard output", lambda output: "")
-    _AllTopics = _with_outputs(_Topics, OptionalTopic, "topic of the {}; none is no topic", lambda output: output.topic)
-
-
-class FileSettings(_Paths):
-    """Paths of JSON lines, gz by their ending; `-` is standard input or output, "" is none."""
-
-
-class KafkaSettings(_AllTopics):
-    """The broker and its topics; no `bootstrap`, no Kafka. The password is read when asked for, and kept nowhere."""
-
-    group: Annotated[Name, Meta(description="consumer group of the events")] = "riverrank"
-    start: Annotated[
-        Literal["earliest", "latest", "committed"], Meta(description="where reading begins without a savepoint")
-    ] = "earliest"
-    delivery: Annotated[
-        Literal["at-least-once", "exactly-once"],
-        Meta(description="guarantee of what is written; exactly-once takes Kafka transactions"),
-    ] = "at-least-once"
-    bounded: Annotated[bool, Meta(description="whether to read to the topics' present end and stop")] = False
-    transaction_prefix: Annotated[
-        Name, Meta(description="prefix of the transactions' ids, one for each job on a broker")
-    ] = "riverrank"
-    security: Annotated[
-        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], Meta(description="how the broker is spoken to")
-    ] = "PLAINTEXT"
-    mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Meta(description="mechanism of SASL")] = (
-        "PLAIN"
-    )
-    username: Annotated[str, Meta(description="user name for SASL")] = ""
-    password_file: Annotated[
-        str, Meta(description="file that holds the SASL password; RIVERRANK_KAFKA_PASSWORD goes first")
-    ] = ""
-    ca_file: Annotated[str, Meta(description="PEM file of the authorities that sign the broker's certificate")] = ""
-
-    def password(self) -> str:
-        """The SASL password: from the environment, else from `password_file`, else empty."""
-        return os.environ.get(KAFKA_PASSWORD_VARIABLE) or secret("kafka.password_file", self.password_file)
-
-    def java_properties(self) -> dict[str, str]:
-        """The security settings as properties of Kafka's own client, which Flink's connector uses."""
-        properties: dict[str, str] = {} if self.security == "PLAINTEXT" else {"security.protocol": self.security}
-        if self.security.startswith("SASL"):
-            module = "plain.PlainLoginModule" if self.mechanism == "PLAIN" else "scram.ScramLoginModule"
-            username, password = (_jaas_quoted(word) for word in (self.username, self.password()))
-            properties["sasl.mechanism"] = self.mechanism
-            properties["sasl.jaas.config"] = (
-                f"{CONNECTORS_LOGIN}.{module} required username={username} password={password};"
-            )
-        if self.security.endswith("SSL") and self.ca_file:
-            properties |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": self.ca_file}
-        return properties
-
-    def python_arguments(self) -> dict[str, str]:
-        """The broker and the security settings as arguments of any class of kafka-python."""
-        arguments: dict[str, str] = {"bootstrap_servers": self.bootstrap, "security_protocol": self.security}
-        if self.security.startswith("SASL"):
-            arguments |= {"sasl_mechanism": self.mechanism, "sasl_plain_username": self.username}
-            arguments["sasl_plain_password"] = self.password()
-        if self.security.endswith("SSL") and self.ca_file:
-            arguments["ssl_cafile"] = self.ca_file
-        return arguments
-
-
-class RedisSettings(Section):
-    """Where slates are cached; no `url`, no cache. The URL's password is never printed."""
-
-    url: Annotated[
-        str, Meta(description="URL of the cache, redis://HOST:PORT/0; none is no cache; RIVERRANK_REDIS_URL goes first")
-    ] = ""
-    url_file: Annotated[str, Meta(description="file that holds the URL, in place of redis.url")] = ""
-    prefix: Annotated[str, Meta(description="prefix of every key")] = DEFAULT_PREFIX
-    timeout: Annotated[
-        Interval, Meta(description="longest time for a write; half of it for connecting, or for a reply")
-    ] = DEFAULT_TIMEOUT_MS
-
-    def __repr__(self) -> str:
-        return (
-            f"RedisSettings(url={masked(self.url)!r}, url_file={self.url_file!r}, prefix={self.prefix!r}, "
-            f"timeout={self.timeout})"
-        )
-
-
-class CacheSettings(Section):
-    """How slates reach Redis."""
-
-    ttl: Annotated[Interval, Meta(description="a cached slate expires after this; less than job.state_ttl")] = (
-        DEFAULT_TTL_MS
-    )
-    popular_every: Annotated[
-        Interval, Meta(description="the slate of users who have none is refreshed at least this often")
-    ] = 10_000
-    buckets: Annotated[int, Meta(ge=1, le=4096, description="groups of users that are written together")] = 16
-    flush_every: Annotated[
-        Interval, Meta(description="longest time that a slate waits for others to go to a quick Redis with")
-    ] = 20
-    drain: Annotated[
-        Milliseconds, Meta(description="how long a bounded job waits, at its end, for a Redis that is away")
-    ] = 120_000
-
-
-class JobSettings(Section):
-    """The Flink job."""
-
-    name: Annotated[Name, Meta(description="name in Flink's own displays")] = "riverrank"
-    parallelism: Annotated[Count, Meta(description="parallel instances of the per-user operators")] = 1
-    max_parallelism: Annotated[
-        int, Meta(ge=1, le=32_768, description="upper limit of it, which can never change after the first savepoint")
-    ] = 128
-    separate: Annotated[
-        bool,
-        Meta(
-            description="answer in other slots, so in other interpreters, than what learns from all users: twice as "
-            "many slots as the parallelism. An embedded run does wherever there are two cores"
-        ),
-    ] = False
-    state: Annotated[
-        str,
-        Meta(
-            description="folder that an embedded run keeps its state in, and goes on from; none: nothing outlives it. "
-            "A cluster's is set in Flink's own configuration"
-        ),
-    ] = ""
-    checkpoint_every: Annotated[Interval, Meta(description="time between two checkpoints")] = 10_000
-    state_ttl: Annotated[
-        Interval,
-        Meta(
-            description="the state of a user who was not seen for this long is dropped; at least allowed_lateness, and "
-            "longer than cache.ttl where there is a cache"
-        ),
-    ] = 90 * 86_400_000
-
-
-class PrivacySettings(Section):
-    """What the job knows its users by."""
-
-    key_file: Annotated[
-        str,
-        Meta(
-            description="file that holds the secret with which ids of users are hashed to keys of the job's state; "
-            "RIVERRANK_PRIVACY_KEY goes first. None: who guesses an id can see whether it is there. With another "
-            "secret no state is found again"
-        ),
-    ] = ""
-
-    def key(self) -> bytes:
-        """What pseudonyms are made with: of the secret from the environment, else from `key_file`; empty for none."""
-        given = os.environ.get(PRIVACY_KEY_VARIABLE) or secret("privacy.key_file", self.key_file)
-        return hashlib.blake2b(given.encode()).digest() if given else b""
 
 
 class Config(Section):
@@ -312,19 +122,7 @@ def _consistent(config: Config) -> Config:
         config = msgspec.structs.replace(config, redis=redis)
     if redis.url:
         _check_redis_url(redis.url)
-    for broker in kafka.bootstrap.split(",") if kafka.bootstrap else ():
-        host, _, port = broker.strip().rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-            raise UsageError(f"kafka.bootstrap: expected HOST:PORT, or several with commas between, got {broker!r}")
-    topics = [kafka.events, kafka.items, *map(kafka.of, OUTPUTS.values())]
-    for topic in filter(None, topics):
-        if topics.count(topic) > 1:
-            raise UsageError(f"kafka: two streams are on the topic {topic!r}; give each a topic of its own")
-    if kafka.security.startswith("SASL") and not (kafka.username and kafka.password()):
-        raise UsageError(
-            f"kafka.username: {kafka.security} needs a user name, and a password in the environment variable "
-            f"{KAFKA_PASSWORD_VARIABLE} or in kafka.password_file"
-        )
+    _check_kafka(kafka)
     config = msgspec.structs.replace(config, behaviour=with_prior(config.behaviour))
     _check_rules(config.behaviour.rules)
     _check_scale(config.behaviour.reward)
@@ -340,6 +138,27 @@ def _consistent(config: Config) -> Config:
             ": what is kept of an erasure has to outlast every slate that may be in the cache"
         )
     return config
+
+
+def _check_kafka(kafka: KafkaSettings) -> None:
+    for broker in kafka.bootstrap.split(",") if kafka.bootstrap else ():
+        host, _, port = broker.strip().rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+            raise UsageError(f"kafka.bootstrap: expected HOST:PORT, or several with commas between, got {broker!r}")
+    topics = [kafka.events, kafka.items, *map(kafka.of, OUTPUTS.values())]
+    for topic in filter(None, topics):
+        if topics.count(topic) > 1:
+            raise UsageError(f"kafka: two streams are on the topic {topic!r}; give each a topic of its own")
+    if kafka.security.startswith("SASL") and not (kafka.username and kafka.password()):
+        raise UsageError(
+            f"kafka.username: {kafka.security} needs a user name, and a password in the environment variable "
+            f"{KAFKA_PASSWORD_VARIABLE} or in kafka.password_file"
+        )
+    for name in kafka.properties:
+        if name in OWN_PROPERTIES or name.startswith(OWN_GROUPS):
+            raise UsageError(
+                f"kafka.properties: {name} is set by the job itself, from the other settings of [kafka]; leave it out"
+            )
 
 
 def _check_scale(reward: RewardSettings) -> None:
@@ -408,7 +227,3 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
-
-
-def _jaas_quoted(word: str) -> str:
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'

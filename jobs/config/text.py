@@ -20,7 +20,7 @@ PAGE_HEAD = """\
 # Settings
 
 <!-- Made by `python -m riverrank.jobs.config.text > docs/settings.md`; what it says stands in operators/settings.py and
-jobs/config/schema.py. -->
+jobs/config/edges.py. -->
 
 A configuration is one TOML file; every setting has a default, so a file needs only what differs. `riverrank check
 --config FILE` prints the effective one. A key that is not known is an error that names the nearest known key. Durations

@@ -176,7 +176,9 @@ class FlinkCluster:
     def workers(self, job_id: str) -> set[int]:
         """The TaskManagers that the job's tasks run on, by their indices."""
         vertices = self.rest(f"/jobs/{job_id}")["vertices"]
-        subtasks = (each for vertex in vertices for each in self.rest(f"/jobs/{job_id}/vertices/{vertex['id']}")["subtasks"])
+        subtasks = (
+            each for vertex in vertices for each in self.rest(f"/jobs/{job_id}/vertices/{vertex['id']}")["subtasks"]
+        )
         return {int(str(each["taskmanager-id"]).rpartition("-")[2]) for each in subtasks}
 
     def stop_with_savepoint(self, job_id: str, folder: Path, timeout_seconds: float = 120.0) -> str:

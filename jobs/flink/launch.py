@@ -135,6 +135,7 @@ def prepare_environment() -> None:
     # A signal to the whole group of this process is for this process to act on: a Java that ended by it could drain no
     # job. It ends when its standard input does.
     pyflink_gateway_server.Popen = partial(subprocess.Popen, start_new_session=True)
+    os.environ["PYTHONSAFEPATH"] = "1"  # a redis.py in the current folder is no module of the job's
     os.environ["JAVA_HOME"] = str(jars.java_home())
     os.environ["FLINK_ENV_JAVA_OPTS"] = " ".join(java_options())
     binaries = str(Path(sys.executable).parent)
@@ -258,8 +259,8 @@ def _mend_of_state(cause: str, keeping: Keeping) -> str:
         return f"; if {keeping.last}, which it goes on from, is damaged, remove it, or give another --state DIR"
     if "cannot map" in cause.lower():
         return (
-            "; the state was begun with another secret (privacy.key_file, RIVERRANK_PRIVACY_KEY), or by a riverrank that "
-            "knew none: give that secret, or another --state DIR"
+            "; the state was begun with another secret (privacy.key_file, RIVERRANK_PRIVACY_KEY), or by a riverrank "
+            "that knew none: give that secret, or another --state DIR"
         )
     if "max parallelism" in cause.lower():
         return "; job.max_parallelism stays what it was when the state began: give that, or another --state DIR"

@@ -70,9 +70,9 @@ def build(
     events = _events(env, tables, config, outputs, key)
     updates = _items(env, tables, config, outputs)
     session = operators.session(behaviour, topic_of(config, "events"), outputs, job.state_ttl, key)
-    feedback = _placed(
-        _keyed(events, job.parallelism).process(session, KEYED), uids.SESSION, job.parallelism
-    ).uid(uids.of_users(uids.SESSION, key))
+    feedback = _placed(_keyed(events, job.parallelism).process(session, KEYED), uids.SESSION, job.parallelism).uid(
+        uids.of_users(uids.SESSION, key)
+    )
     shards = min(job.parallelism, behaviour.signals.shards)
     signals = _placed(
         _keyed(_side(feedback, PAIRS), job.parallelism).process(operators.signals(behaviour), BYTES),

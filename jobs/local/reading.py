@@ -10,7 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
-from riverrank.jobs.config.schema import Config, KafkaSettings
+from riverrank.jobs.config.edges import KafkaSettings
+from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure
 from riverrank.operators.flink.arrivals import Arrival, item_of
 from riverrank.state.records.incoming import Item

@@ -15,7 +15,8 @@ from kafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from riverrank.jobs.config.schema import Config, RedisSettings
+from riverrank.jobs.config.edges import RedisSettings
+from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.operators.cache.redis_cache import GONE, POPULAR, connection_pool, slate_key
 from riverrank.operators.cache.urls import masked

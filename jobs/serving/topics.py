@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 import msgspec
+from riverrank.jobs.config.edges import KafkaSettings
 from riverrank.jobs.config.preflight import BROKER_TIMEOUT_MS, broker_errors
-from riverrank.jobs.config.schema import Config, KafkaSettings, topics_of
+from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import UsageError
 
 COMPACTED = ("items",)  # of an item the newest record is all that counts; slates are a log, and are erased by age

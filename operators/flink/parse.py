@@ -29,8 +29,9 @@ _key_of = msgspec.json.Decoder(_Keyed).decode
 
 
 class ParseEvents(Shipped, ProcessFunction):
-    """Keys each event by the pseudonym of its user, made with `key`. SESSION decodes and checks it; what has no key becomes a dead letter here. The user
-    is that of the whole record where the key alone can't be told, as of one that says it twice.
+    """Keys each event by the pseudonym of its user, made with `key`. SESSION decodes and checks it; what has no key
+    becomes a dead letter here. The user is that of the whole record where the key alone can't be told, as of one that
+    says it twice.
     """
 
     def __init__(self, read: Read, topic: str, outputs: Outputs, key: bytes) -> None:

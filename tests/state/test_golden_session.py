@@ -159,9 +159,7 @@ MEANT = {  # name: (value, encode, decode)
     "session-1": (SESSION_1, encode_session, decode_session),
     "session-2": (session_2(), encode_session, decode_session),
     "session-3": (session_3(), encode_session, decode_session),
-    "session-3-whose": (
-        msgspec.structs.replace(session_3(), user_id="u-1"), encode_session, decode_session
-    ),
+    "session-3-whose": (msgspec.structs.replace(session_3(), user_id="u-1"), encode_session, decode_session),
     "feedback": (FEEDBACK_1, encode, decode_feedback),
     "feedback-2": (FEEDBACK_2, encode, decode_feedback),
     "feedback-2-story": (FEEDBACK_2_STORY, encode, decode_feedback),

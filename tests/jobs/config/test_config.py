@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 from riverrank.jobs.config import text as config_text
+from riverrank.jobs.config.edges import FileSettings, KafkaSettings
 from riverrank.jobs.config.fields import schema_of
 from riverrank.jobs.config.preflight import check_behaviour
-from riverrank.jobs.config.schema import Config, FileSettings, KafkaSettings, load, parse
+from riverrank.jobs.config.schema import Config, load, parse
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.urls import masked
 from riverrank.operators.settings import Behaviour, Section, SlateSettings

@@ -96,7 +96,12 @@ def test_a_canary_that_is_erased_through_a_crash_is_found_nowhere(
         def is_compacted() -> bool:
             nonlocal asked
             asked += 1
-            record = {"event_id": f"ask-{asked}", "type": "request", "user_id": "u1", "ts": START_MS + 3_000_000 + asked}
+            record = {
+                "event_id": f"ask-{asked}",
+                "type": "request",
+                "user_id": "u1",
+                "ts": START_MS + 3_000_000 + asked,
+            }
             send(broker, "canary-events", lines([record]), key="user_id")
             return in_topic(broker, "canary-compacted") == []
 

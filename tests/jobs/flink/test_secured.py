@@ -45,9 +45,18 @@ def kafka_of(secured: SecuredBroker, folder: Path, **changed: str) -> dict[str, 
     } | changed
 
 
-def configured(secured: SecuredBroker, folder: Path, name: str, mechanism: str) -> Path:
-    """Topics, their events, and the configuration of a bounded job that speaks to the secured port."""
-    values = kafka_of(secured, folder, mechanism=mechanism)
+def by_certificate(secured: SecuredBroker) -> dict[str, str]:
+    """The right answers to the port that asks for a certificate."""
+    return {
+        "bootstrap": f"127.0.0.1:{secured.certified_port}",
+        "security": "SSL",
+        "ca_file": str(secured.authority.ca),
+        "client_file": str(secured.authority.keystore),
+    }
+
+
+def configured(secured: SecuredBroker, folder: Path, name: str, values: dict[str, str]) -> Path:
+    """Topics, their events, and the configuration of a bounded job that speaks to the broker so."""
     path = topics(secured, folder, name, "bounded = true")
     lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("bootstrap")]
     path.write_text("\n".join([*lines, *(f"{key} = {json.dumps(value)}" for key, value in values.items())]), "utf-8")
@@ -64,12 +73,13 @@ def riverrank(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
 
 
-@pytest.mark.parametrize("mechanism", [MECHANISMS[0], MECHANISMS[-1]])  # of each login module
-def test_the_job_runs_over_tls_with_each_mechanism_and_tells_its_secrets_to_nobody(
-    secured: SecuredBroker, valkey: services.Valkey, authority: Authority, tmp_path: Path, mechanism: str
+@pytest.mark.parametrize("way", [MECHANISMS[0], MECHANISMS[-1], "CERTIFICATE"])  # one of each login module
+def test_the_job_runs_over_tls_by_password_or_certificate_and_tells_its_secrets_to_nobody(
+    secured: SecuredBroker, valkey: services.Valkey, authority: Authority, tmp_path: Path, way: str
 ) -> None:
-    name = mechanism.lower()
-    config = configured(secured, tmp_path, name, mechanism)
+    name = way.lower()
+    values = by_certificate(secured) if way == "CERTIFICATE" else kafka_of(secured, tmp_path, mechanism=way)
+    config = configured(secured, tmp_path, name, values)
     with in_front_of(valkey.port, authority) as port:
         url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.ca}"
         ran = riverrank("run", "--config", config, "--redis", url)
@@ -90,6 +100,11 @@ def test_the_job_runs_over_tls_with_each_mechanism_and_tells_its_secrets_to_nobo
         ({"security": "SASL_PLAINTEXT"}, "wants TLS"),
         ({"security": "PLAINTEXT"}, "wants TLS or SASL there"),
         ({"bootstrap": "PLAIN PORT"}, "does not speak TLS at that port; mend the port, or kafka.security"),
+        ({"bootstrap": "CERTIFIED", "security": "SSL"}, "wants a certificate of this client"),
+        (
+            {"bootstrap": "CERTIFIED", "security": "SSL", "client_file": "OTHER'S"},
+            "does not trust the certificate of this client; mend kafka.client_file",
+        ),
         ({"bootstrap": "NOBODY"}, "no broker answers at 127.0.0.1"),
     ],
 )
@@ -100,7 +115,9 @@ def test_a_wrong_answer_is_one_line_that_says_which_it_was(
     stands_for = {
         "WRONG": str(tmp_path / "wrong"),
         "OTHER": str(Authority(tmp_path / "other").ca),
+        "OTHER'S": str(Authority(tmp_path / "others").keystore),
         "PLAIN PORT": secured.bootstrap,
+        "CERTIFIED": f"127.0.0.1:{secured.certified_port}",
         "NOBODY": f"127.0.0.1:{free_port}",
     }
     answers = {key: stands_for.get(value, value) for key, value in changed.items()}

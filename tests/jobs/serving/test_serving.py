@@ -10,7 +10,8 @@ import msgspec
 import pytest
 import redis
 from kafka import KafkaConsumer
-from riverrank.jobs.config.schema import Config, KafkaSettings, RedisSettings
+from riverrank.jobs.config.edges import KafkaSettings, RedisSettings
+from riverrank.jobs.config.schema import Config
 from riverrank.jobs.dev.services import KafkaBroker
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.serving.slates import erase, explain, get

@@ -76,7 +76,10 @@ def test_what_became_of_records_is_counted_and_goes_on_after_a_failure(tmp_path:
     second.function.close()
     fault = "item_id: a click needs one, none is there"
     assert tally("session") == Tally(2, 2, {"bad_field": 1}, f"clicks 2: {fault}")
-    parse, items = ParseEvents(Lines(), "clicks", counted, KEY), ParseItems(Behaviour(), Lines(), "i", counted, updates=True)
+    parse, items = (
+        ParseEvents(Lines(), "clicks", counted, KEY),
+        ParseItems(Behaviour(), Lines(), "i", counted, updates=True),
+    )
     for function, name in ((parse, "events-parse"), (items, "items-parse")):
         harness = Harness(function)
         harness.element("broken")

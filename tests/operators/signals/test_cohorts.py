@@ -113,7 +113,9 @@ def test_restored_signals_give_up_the_same_cohorts_and_begin_the_same_rows():
 @pytest.mark.parametrize(("items", "held"), [(500, 1000), (500, 120), (200, 1000)])
 def test_the_index_holds_the_cohorts_that_signals_hold_with_the_same_lists(items, held):
     """Whether SIGNALS has room for all items or not, and whether the index has."""
-    behaviour = Behaviour(cohorts=ANY, signals=SignalSettings(neighbours=8, items=items), catalogue=CatalogueSettings(items=held))
+    behaviour = Behaviour(
+        cohorts=ANY, signals=SignalSettings(neighbours=8, items=items), catalogue=CatalogueSettings(items=held)
+    )
     signals, index = Signals(behaviour, 0), ItemIndex(behaviour)
     for feedback in clicks(1500):
         signals.learn(feedback)

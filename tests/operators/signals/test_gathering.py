@@ -111,7 +111,5 @@ def test_a_shard_knows_of_its_own_cohorts_alone():
             shard.learn(click(number, f"u{number}", {"band": f"{number % 30}"}))
     for shard in shards:
         shard.settle()
-        assert cohorts_of(shard) == {
-            f"band={n}" for n in range(30) if shard_of(f"{COHORT}band={n}", 3) == shard.shard
-        }
+        assert cohorts_of(shard) == {f"band={n}" for n in range(30) if shard_of(f"{COHORT}band={n}", 3) == shard.shard}
         assert msgspec.msgpack.decode(shard._gathering.encode())[2] == []
