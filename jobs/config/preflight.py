@@ -22,6 +22,7 @@ from .schema import Config, topics_of
 BROKER_TIMEOUT_MS = 3_000
 INPUTS = ("events", "items")
 # Codes of OpenSSL for what is no TLS.
+ASKS_FOR_CERTIFICATE = ("CERTIFICATE_REQUIRED", "UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN")
 NO_TLS = ("UNEXPECTED_EOF_WHILE_READING", "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "INVALID_ALERT")
 SLOW_MS = 20.0  # an event, from which on a learner is said to be slow
 
@@ -194,10 +195,9 @@ def _broker_fault(kafka: KafkaSettings, heard: str, error: str) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in heard:
         reason = heard.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "unknown reason"
         what = f"has a certificate that is not trusted: {reason}; mend kafka.ca_file, or the host name"
-    elif "CERTIFICATE_REQUIRED" in heard:
-        what = "wants a certificate of this client; give kafka.client_file"
-    elif any(f"ALERT_{alert}" in heard for alert in ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN")):
-        what = "does not trust the certificate of this client; mend kafka.client_file"
+    elif any(f"ALERT_{alert}" in heard for alert in ASKS_FOR_CERTIFICATE):
+        wants = "does not trust" if kafka.client_file else "wants"
+        what = f"{wants} a certificate of this client; see kafka.client_file"
     elif any(f"SSL: {code}" in heard for code in NO_TLS):
         what = "does not speak TLS at that port; mend the port, or kafka.security"
     elif "SSL:" in heard:

@@ -103,7 +103,7 @@ def test_the_job_runs_over_tls_by_password_or_certificate_and_tells_its_secrets_
         ({"bootstrap": "CERTIFIED", "security": "SSL"}, "wants a certificate of this client"),
         (
             {"bootstrap": "CERTIFIED", "security": "SSL", "client_file": "OTHER'S"},
-            "does not trust the certificate of this client; mend kafka.client_file",
+            "does not trust a certificate of this client; see kafka.client_file",
         ),
         ({"bootstrap": "NOBODY"}, "no broker answers at 127.0.0.1"),
     ],

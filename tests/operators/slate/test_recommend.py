@@ -113,7 +113,7 @@ def test_a_cold_user_gets_the_stated_taste_first():
 
 def test_a_cold_user_gets_what_the_cohort_takes():
     shop = Shop()
-    for user in range(6):
+    for user in range(16):
         band = "old" if user % 2 else "warmup_events"
         shop.send(f"m{user}", "profile", attributes={"band": band})
         for k in range(6):
