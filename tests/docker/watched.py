@@ -86,6 +86,25 @@ def promtool(*arguments: object) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def loopback_servers(folder: Path) -> str:
+    """Options of a Java by which all its HTTP servers listen at 127.0.0.1, once `folder` is on its class path."""
+    code = f"""
+from pathlib import Path
+from pyflink.java_gateway import get_gateway
+from riverrank.jobs.flink.launch import prepare_environment
+prepare_environment()
+compiler = get_gateway().jvm.org.codehaus.janino.SimpleCompiler()
+compiler.cook(Path({str(Path(__file__).with_name("LoopbackServers.java"))!r}).read_text("utf-8"))
+for name, compiled in compiler.getBytecodes().items():
+    Path({str(folder)!r}, f"{{name}}.class").write_bytes(compiled)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    return (
+        "-Dcom.sun.net.httpserver.HttpServerProvider=LoopbackServers "
+        "--add-exports=jdk.httpserver/sun.net.httpserver=ALL-UNNAMED"
+    )
+
+
 class Prometheus(services.Service):
     """A Prometheus that asks these ports of this machine each second, and looks at the rules of the text as often."""
 
