@@ -8,7 +8,7 @@ from riverrank.state.records.decoding import Reject
 
 class Tally(msgspec.Struct):
     """`accepted` events, `redelivered` ones, which do nothing, and dead letters by reason in `dead`; where the `first`
-    of these came from, and why it is one.
+    of these came from, and why it is one; and `slates`, by whoever makes them.
 
     >>> tally = Tally(accepted=1)
     >>> tally.refuse("events", 7, Reject("bad_json", "not JSON: no value"))
@@ -20,6 +20,7 @@ class Tally(msgspec.Struct):
     redelivered: int = 0
     dead: dict[str, int] = {}
     first: str = ""
+    slates: int = 0
 
     def refuse(self, topic: str, offset: int, reject: Reject) -> None:
         """Count a dead letter."""
@@ -29,6 +30,7 @@ class Tally(msgspec.Struct):
     def add(self, other: "Tally") -> None:
         """Count what `other` counted elsewhere, after what is counted here."""
         self.accepted += other.accepted
+        self.slates += other.slates
         self.redelivered += other.redelivered
         for reason, count in other.dead.items():
             self.dead[reason] = self.dead.get(reason, 0) + count

@@ -7,11 +7,13 @@ the work, which it imports only then: the help must not wait for what it does no
 import logging
 import os
 import sys
+from enum import Enum
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 from riverrank.jobs.errors import Failure, UsageError
+from riverrank.state.runtime import logs
 
 from . import INTERRUPTED
 from .check import check, topics
@@ -34,10 +36,24 @@ app = typer.Typer(
 )
 
 
+class LogFormat(Enum):
+    """How lines of the log look."""
+
+    TEXT = logs.TEXT
+    JSON = logs.JSON
+
+
 def _tell_version(asked: bool) -> None:
     if asked:
         print(f"riverrank {version('riverrank')}")
         raise typer.Exit
+
+
+def _choose_log_format(chosen: LogFormat | None) -> None:
+    """For this process, and for what it starts."""
+    if chosen is not None:
+        os.environ[logs.LOG_VARIABLE] = chosen.value
+        _set_up_logging()
 
 
 @app.callback()
@@ -46,6 +62,17 @@ def riverrank(
     version: Annotated[
         bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(
+            "--log-format",
+            callback=_choose_log_format,
+            is_eager=True,
+            show_default=False,
+            help="How lines of the log look; json is one object a line, with time, level, logger and message. Default: "
+            f"what {logs.LOG_VARIABLE} in the environment says, else text.",
+        ),
+    ] = None,
 ) -> None:
     """Recommendations that learn from the last click. What is printed is on standard output, all else on standard
     error. Exit codes: 0 success, 1 failure, 2 a usage or configuration error.
@@ -64,11 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
 def carry_out(commands: typer.Typer, name: str, arguments: list[str] | None = None) -> int:
     """Run what the arguments say, and report an error in one line on standard error; the exit code."""
     debug = bool(os.environ.get(DEBUG_VARIABLE))
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    # What fails is raised, and told once.
-    logging.getLogger("kafka").setLevel(logging.WARNING if debug else logging.CRITICAL)
-    logging.getLogger("riverrank").setLevel(logging.DEBUG if debug else logging.INFO)
+    _set_up_logging()
     try:
+        _check_log_format()
         code = typer.main.get_command(commands).main(args=arguments, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
         return code or 0
@@ -81,8 +106,28 @@ def carry_out(commands: typer.Typer, name: str, arguments: list[str] | None = No
         if debug:
             raise
         code, line = _reported(error, name)
-        print(f"riverrank: {line}", file=sys.stderr)
+        if logs.wants_json():
+            logging.getLogger("riverrank").error("%s", line)
+        else:
+            print(f"riverrank: {line}", file=sys.stderr)
         return code
+
+
+def _set_up_logging() -> None:
+    debug = bool(os.environ.get(DEBUG_VARIABLE))
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:  # ours: whoever calls this in a process of his own may have others
+            handler.setFormatter(logs.formatter())
+    # What fails is raised, and told once.
+    logging.getLogger("kafka").setLevel(logging.WARNING if debug else logging.CRITICAL)
+    logging.getLogger("riverrank").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def _check_log_format() -> None:
+    given = os.environ.get(logs.LOG_VARIABLE, "")
+    if given not in ("", logs.TEXT, logs.JSON):
+        raise UsageError(f"{logs.LOG_VARIABLE}: expected {logs.TEXT} or {logs.JSON}, got {given!r}")
 
 
 def _reported(error: Exception, name: str) -> tuple[int, str]:

@@ -19,6 +19,7 @@ from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import OwnedProcess, free_port, tail
 from riverrank.operators.flink.shipped import TOLD
 from riverrank.state.runtime.environment import CORE, cores
+from riverrank.state.runtime.logs import record_of
 
 from . import classes, jars
 from .keeping import Keeping
@@ -127,6 +128,8 @@ class EmbeddedFlink:
             for line in whole.decode("utf-8", "replace").split("\n"):
                 if line.startswith(TOLD):
                     log.warning(line.removeprefix(TOLD))
+                elif (record := record_of(line)) is not None:
+                    logging.getLogger(record.name).handle(record)
 
     def _start_jobmanager(self) -> None:
         """Over a connection of its own. PyFlink has Java look for the job's jars in the one thread that serves the

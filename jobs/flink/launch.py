@@ -26,6 +26,7 @@ from riverrank.operators.tally import Tally
 from riverrank.state.outputs import OUTPUTS
 
 from . import jars
+from .announcing import announced
 from .embedded import EmbeddedFlink, java_options, separated
 from .keeping import Keeping, kept_in
 from .paths import flink_path
@@ -63,6 +64,8 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
         keeping = stack.enter_context(kept_in(config.job.state, topics))
         if config.kafka.bootstrap:
             log.info(keeping or "state: nothing outlives this run; --state DIR keeps it for the next")
+        for line in announced(config, goes_on=keeping is not None and keeping.last is not None):
+            log.info(line)
         config = stack.enter_context(_spooled(config))
         take_interruption = stack.enter_context(uninterrupted())  # all that is below imports modules or asks Java
         scratch = Path(stack.enter_context(_scratch()))
@@ -74,6 +77,8 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
             _execute(config, scratch, operators, keeping, take_interruption)
         finally:
             tally = _tally(tallies)
+            if any(tallies.iterdir()):
+                log.info("%d events accepted, %d slates", tally.accepted, tally.slates)
             for line in tally.told():
                 log.info(line)
         if config.files.events and operators is None and (fault := tally.fault):

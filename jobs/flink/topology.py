@@ -145,7 +145,7 @@ def _items(
 def _cache(answers: DataStream, config: Config, outputs: Outputs) -> DataStream:
     redis, settings = config.redis, config.cache
     connect = functools.partial(Cache, redis.url, redis.prefix, settings.ttl, redis.timeout)
-    cache = CacheFunction(connect, settings.flush_every, settings.drain)
+    cache = CacheFunction(connect, settings.flush_every, settings.drain, config.privacy.key())
     written = _placed(
         _keyed(answers, config.job.parallelism).process(cache, KEYED),
         uids.CACHE,

@@ -19,7 +19,7 @@ class LocalCache:
         """`outputs` as those of `Pipeline`: the receipt of an erasure goes there once Redis has carried it out."""
         redis, cache = config.redis, config.cache
         connection = Cache(redis.url, redis.prefix, cache.ttl, redis.timeout)
-        self._sender = Sender(connection, cache.flush_every, cache.drain)
+        self._sender = Sender(connection, cache.flush_every, cache.drain, config.privacy.key())
         self._outbox = Outbox(DictEntries(), self._sender)
         self._outputs, self._receipts = outputs, Records(Origin.RECEIPT, outputs)
 

@@ -10,7 +10,9 @@ from hashlib import sha1
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from riverrank.state.hashing import pseudonym
 from riverrank.state.messages import GONE, GONE_ITEM, POPULAR, CacheWrite
+from riverrank.state.records.printable import printable
 
 from .urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, DEFAULT_TTL_MS, masked
 
@@ -105,6 +107,8 @@ SERVER_WIDE = (
     "ERR unknown command",
 )
 
+SLATE_OF = "slate:"  # begins the key of a user's slate
+
 _Command = tuple[str | bytes | int, ...]
 _Reply = int | bytes | redis.ResponseError
 
@@ -123,7 +127,17 @@ def slate_key(user_id: str) -> str:
     >>> slate_key("u-17")
     'slate:u-17'
     """
-    return f"slate:{user_id}"
+    return f"{SLATE_OF}{user_id}"
+
+
+def without_user(key: str, secret: bytes) -> str:
+    """A `CacheWrite.key` as a log may have it: with the pseudonym of the user, made with `secret`, in place of the id.
+
+    >>> without_user("slate:u-17", b""), without_user("popular", b"")
+    ('slate:a083b24ee327c41c2f516469d684728b', 'popular')
+    """
+    user_id = key.removeprefix(SLATE_OF)
+    return printable(key) if user_id == key else f"{SLATE_OF}{pseudonym(user_id, secret)}"
 
 
 def connection_pool(url: str, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> redis.ConnectionPool:

@@ -14,9 +14,8 @@ from typing import NamedTuple, Protocol
 
 from riverrank.operators.metrics import Counts
 from riverrank.state.messages import CacheWrite
-from riverrank.state.records.printable import printable
 
-from .redis_cache import CacheAway
+from .redis_cache import CacheAway, without_user
 
 FIRST_RETRY_MS = 100
 LAST_RETRY_MS = 5_000
@@ -69,12 +68,19 @@ class Sender:
     """
 
     def __init__(
-        self, cache: Writer, flush_ms: int, drain_ms: int, clock: Callable[[], float] = time.monotonic
+        self,
+        cache: Writer,
+        flush_ms: int,
+        drain_ms: int,
+        secret: bytes = b"",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`flush_ms`: the least time between two round trips, in which writes gather; `drain_ms`: how long all outboxes
-        together wait at the end for a Redis that is away; `clock` is in seconds.
+        together wait at the end for a Redis that is away; `secret` makes the pseudonyms by which users are told of;
+        `clock` is in seconds.
         """
         self._cache, self._flush_ms, self._drain_ms, self._clock = cache, flush_ms, drain_ms, clock
+        self._secret = secret
         self._changed = threading.Condition()  # and the lock of all below
         self._given: dict[str, dict[tuple[str, int], _Given]] = {}  # by key, and by entry and outbox
         # Keys that may be tried, in the order to try them in: those with an erasure go first.
@@ -286,7 +292,8 @@ class Sender:
         self._untold += times == 1
         if self._untold and now - self._told_at >= TOLD_EVERY_MS / 1000:
             others = f", and {self._untold - 1} other keys" if self._untold > 1 else ""
-            _log.warning("Redis refuses %s: %s%s; they are tried again", printable(key), reason, others)
+            named = without_user(key, self._secret)
+            _log.warning("Redis refuses %s: %s%s; they are tried again", named, reason, others)
             self._told_at, self._untold = now, 0
 
     def _try_anew(self) -> None:
@@ -324,7 +331,9 @@ class Sender:
         if self._away is not None:
             return f"{message}: {self._away}"
         refused = self._refused.get(keys[0])
-        return f"{message}" if refused is None else f"{message}, which refuses {printable(keys[0])}: {refused.reason}"
+        if refused is None:
+            return message
+        return f"{message}, which refuses {without_user(keys[0], self._secret)}: {refused.reason}"
 
 
 def _order(write: CacheWrite) -> tuple[int, bool, int]:

@@ -25,12 +25,13 @@ class CacheFunction(Shipped, KeyedProcessFunction):
     key; further and further apart while it takes nothing.
     """
 
-    def __init__(self, cache: Callable[[], Cache], flush_every_ms: int, drain_ms: int) -> None:
-        self.connect, self.flush_every_ms, self.drain_ms = cache, flush_every_ms, drain_ms
+    def __init__(self, cache: Callable[[], Cache], flush_every_ms: int, drain_ms: int, key: bytes) -> None:
+        """`key` makes the pseudonyms by which users are told of."""
+        self.connect, self.flush_every_ms, self.drain_ms, self.key = cache, flush_every_ms, drain_ms, key
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.CACHE_OUTBOX)))
-        self.sender = Sender(self.connect(), self.flush_every_ms, self.drain_ms)
+        self.sender = Sender(self.connect(), self.flush_every_ms, self.drain_ms, self.key)
         self.sender.start()
         self.outboxes: dict[str, Outbox] = {}
         self.counts, self.metrics = Counts(), Metrics(runtime_context.get_metrics_group())

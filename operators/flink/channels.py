@@ -80,20 +80,33 @@ def subtask_of(runtime_context: RuntimeContext) -> int:
     return int(runtime_context._runtime_context.getTaskInfo().getIndexOfThisSubtask())
 
 
-class Letters:
-    """The dead letters of a subtask of the operator `uid`, and the tally of what it takes, which goes on from that of a
-    subtask before it, as after a failure: what was read again counts again.
+class TallyFile:
+    """The `tally` of a subtask of the operator `uid`, for whoever ends the run. It goes on from that of a subtask
+    before it, as after a failure: what was read again counts again.
     """
+
+    def __init__(self, outputs: Outputs, uid: str, runtime_context: RuntimeContext) -> None:
+        self._path: Path | None = None
+        self.tally = Tally()
+        if outputs.tallies:
+            self._path = Path(outputs.tallies) / f"{uid}-{subtask_of(runtime_context)}"
+            if self._path.exists():
+                self.tally = msgspec.json.decode(self._path.read_bytes(), type=Tally)
+
+    def write(self) -> None:
+        """Write it where it goes, if anywhere."""
+        if self._path is not None:
+            self._path.write_bytes(msgspec.json.encode(self.tally))
+
+
+class Letters:
+    """The dead letters of a subtask of the operator `uid`, and the tally of what it takes."""
 
     def __init__(self, outputs: Outputs, uid: str, runtime_context: RuntimeContext) -> None:
         self._emitter = Emitter(outputs, Origin.REJECT)
         self.counts, self._metrics = Counts(), Metrics(runtime_context.get_metrics_group())
-        self._file: Path | None = None
-        self.tally = Tally()
-        if outputs.tallies:
-            self._file = Path(outputs.tallies) / f"{uid}-{subtask_of(runtime_context)}"
-            if self._file.exists():
-                self.tally = msgspec.json.decode(self._file.read_bytes(), type=Tally)
+        self._file = TallyFile(outputs, uid, runtime_context)
+        self.tally = self._file.tally
 
     def refuse(self, arrival: Arrival, reject: Reject, topic: str) -> list[tuple[OutputTag, Any]]:
         """What an operator yields for a record of that topic that cannot be used."""
@@ -107,9 +120,8 @@ class Letters:
         self._metrics.tell(self.counts, at_once=at_once)
 
     def close(self) -> None:
-        """Write the tally, for whoever ends the run."""
-        if self._file is not None:
-            self._file.write_bytes(msgspec.json.encode(self.tally))
+        """Write the tally."""
+        self._file.write()
 
 
 def keep(state: Any, held: bytes | None, new: bytes | None) -> None:

@@ -67,11 +67,13 @@ class Shipped:
 
 @cache
 def tell_on_standard_error() -> None:
-    """Have what this process logs in lines of their own on standard error, which begin with TOLD: else nobody would
-    know them there from Flink's.
+    """Have what this process logs in lines of their own on standard error, which begin with TOLD, or are JSON
+    (`state.runtime.logs`): else nobody would know them there from Flink's.
     """
+    from riverrank.state.runtime.logs import formatter  # noqa: PLC0415 (where `native` has not yet let go of old code)
+
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{TOLD}%(message)s"))
+    handler.setFormatter(formatter(f"{TOLD}%(message)s"))
     logger = logging.getLogger("riverrank")
     logger.addHandler(handler)
     logger.propagate = False

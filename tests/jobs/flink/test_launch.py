@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.jobs.config.schema import parse
 from riverrank.jobs.errors import UsageError
+from riverrank.jobs.flink.announcing import NOWHERE, announced
 from riverrank.jobs.flink.embedded import EmbeddedFlink
 from riverrank.jobs.flink.keeping import METADATA, Keeping, kept_in
 from riverrank.jobs.flink.launch import FIELDS, _mend_of_state, check
@@ -28,6 +29,47 @@ def test_a_run_that_goes_on_from_another_writes_no_file_that_the_other_filled(fi
     check(parse(document))
     with pytest.raises(UsageError, match=rf"files\.{field} holds what one run wrote.* give a topic \(kafka\.{field}\)"):
         check(parse(document | {"files": {field: "out.jsonl"}}))
+
+
+BOUNDED = "g, from where that group ended to its present end"
+BROKER, REDIS = {"bootstrap": "localhost:1"}, {"url": "redis://me:secret@localhost"}
+ON_TOPICS = [
+    "reads events from topic events at localhost:1, as group riverrank, from its beginning",
+    "reads items from topic items at localhost:1, as group riverrank, from its beginning",
+    "writes slates to topic slates at localhost:1",
+    "writes dead-letters to topic dead-letters at localhost:1",
+    "writes receipts to topic receipts at localhost:1",
+]
+
+
+@pytest.mark.parametrize(
+    ("document", "goes_on", "told"),
+    [
+        ({"kafka": BROKER}, False, ON_TOPICS),
+        ({"kafka": BROKER, "redis": REDIS}, False, [*ON_TOPICS, "writes slates to Redis at redis://me:***@localhost"]),
+        ({"kafka": BROKER}, True, [line.replace("its beginning", "where the state ends") for line in ON_TOPICS]),
+        (
+            {"kafka": {**BROKER, "start": "committed", "group": "g", "bounded": True, "items": ""}},
+            False,
+            [ON_TOPICS[0].replace("riverrank, from its beginning", BOUNDED), *ON_TOPICS[2:]],
+        ),
+        (
+            {"kafka": {**BROKER, "start": "latest"}, "files": {"items": "i.jsonl", "slates": "-"}},
+            False,
+            [
+                "reads events from topic events at localhost:1, as group riverrank, from its present end",
+                "reads items from i.jsonl",
+                "writes slates to standard output",
+                *ON_TOPICS[3:],
+            ],
+        ),
+        ({"files": {"events": "-"}}, False, ["reads events from standard input", NOWHERE]),
+    ],
+)
+def test_a_run_says_what_it_reads_from_where_on_and_where_it_writes(
+    document: dict[str, dict[str, object]], goes_on: bool, told: list[str]
+) -> None:
+    assert [*announced(parse(document), goes_on=goes_on)] == told
 
 
 def test_a_state_is_of_the_topics_that_were_read(tmp_path: Path) -> None:

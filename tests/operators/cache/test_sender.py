@@ -10,8 +10,11 @@ from riverrank.operators.cache.outbox import Outbox
 from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.cache.sender import WRITES_AT_ONCE, Sender, UndeliveredError
 from riverrank.operators.metrics import Counts
+from riverrank.state.hashing import pseudonym
 from riverrank.state.journal import DictEntries
 from riverrank.state.messages import CacheWrite, decode_write, encode
+
+SECRET = b"of the shop"
 
 
 def write(user: str, version: int = 1, slate: bytes | None = b"{}", epoch: int = 0) -> bytes:
@@ -23,7 +26,7 @@ class Bench:
 
     def __init__(self, flush_ms: int = 20) -> None:
         self.redis, self.now = Redis(), 0.0
-        self.sender = Sender(self.redis, flush_ms, 1_000, clock=lambda: self.now)
+        self.sender = Sender(self.redis, flush_ms, 1_000, SECRET, clock=lambda: self.now)
         self.outboxes = [Outbox(DictEntries(), self.sender) for _ in range(3)]
 
     def run(self, seconds: float) -> int:
@@ -115,7 +118,8 @@ def test_a_refused_key_holds_up_nothing_is_tried_less_and_less_and_told_of_once(
     bench.run(70.0)
     assert len([keys for keys in bench.redis.calls if "slate:bad7" in keys]) < 25
     assert len(caplog.records) == 2, "the first, and after a minute how many more"
-    assert "Redis refuses slate:bad0: ResponseError: no" in caplog.text and "and 298 other keys" in caplog.text
+    assert f"Redis refuses slate:{pseudonym('bad0', SECRET)}: ResponseError: no" in caplog.text
+    assert "and 298 other keys" in caplog.text and "bad" not in caplog.text, "no user is named"
     bench.redis.refuses = set()
     bench.run(5.0)
     assert len(bench.redis.held) == 320 and len(bench.settled()) == 320 and bench.in_state == []
@@ -249,7 +253,8 @@ def test_the_end_tries_a_refused_key_three_times_and_writes_all_else() -> None:
     boxes[0].add(write("bad"))
     boxes[0].add(write("u"))
     boxes[1].add(write("v"))
-    with pytest.raises(UndeliveredError, match=r"^1 writes .* input, which refuses slate:bad: ResponseError: no$"):
+    told = rf"^1 writes .* input, which refuses slate:{pseudonym('bad', b'')}: ResponseError: no$"
+    with pytest.raises(UndeliveredError, match=told):
         sender.drain(boxes[0])
     sender.drain(boxes[1])
     assert 3 <= sum("slate:bad" in keys for keys in redis.calls) <= 5

@@ -26,7 +26,7 @@ def cache(redis: Redis) -> Iterator[Callable[..., Harness]]:
     made: list[Harness] = []
 
     def make(store: Store | None = None, drain_ms: int = 10_000) -> Harness:
-        made.append(Harness(CacheFunction(lambda: redis, 1, drain_ms), store))  # type: ignore[arg-type, return-value]
+        made.append(Harness(CacheFunction(lambda: redis, 1, drain_ms, b""), store))  # type: ignore[arg-type, return-value]
         return made[-1]
 
     yield make
