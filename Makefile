@@ -22,7 +22,7 @@ setup: $(SETUP) ## the virtual environment and the jars; every other target does
 demo: $(SETUP) ## a simulated shop on a real Kafka, Flink and Valkey, for a minute (SECONDS=600 for longer)
 	.venv/bin/riverrank demo --seconds $(SECONDS)
 
-test: lint ## all that must hold: lint, types, doctests, and tests on the real services
+test: lint prometheus ## all that must hold: lint, types, doctests, and tests on the real services
 	$(PY) -m pytest
 
 prometheus: $(SETUP) ## on Debian: Prometheus in .venv/bin, for the tests of the alerts, which are skipped without it
