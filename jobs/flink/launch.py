@@ -140,7 +140,6 @@ def prepare_environment() -> None:
     # A signal to the whole group of this process is for this process to act on: a Java that ended by it could drain no
     # job. It ends when its standard input does.
     pyflink_gateway_server.Popen = partial(subprocess.Popen, start_new_session=True)
-    os.environ["PYTHONSAFEPATH"] = "1"  # a redis.py in the current folder is no module of the job's
     os.environ["JAVA_HOME"] = str(jars.java_home())
     os.environ["FLINK_ENV_JAVA_OPTS"] = " ".join(java_options())
     binaries = str(Path(sys.executable).parent)
