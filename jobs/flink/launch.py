@@ -41,6 +41,8 @@ MODE = "python.execution-mode"
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
 WRAPPERS = ("Recovery is suppressed", "Job execution failed", "java.lang.reflect.InvocationTargetException")
+# What pemja puts before what an operator refused, which says all there is to say.
+OF_OPERATORS = "pemja.core.PythonException: <class 'ValueError'>: "
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +154,7 @@ def root_cause(error: BaseException) -> str:
         if not any(wrapper in text for wrapper in WRAPPERS):
             message = text
         cause = cause.getCause()
-    return _one_line(message)
+    return _one_line(message.removeprefix(OF_OPERATORS))
 
 
 def _execute(
@@ -174,11 +176,9 @@ def _execute(
             take_interruption()
             client = env.execute_async(config.job.name)
             log.info("running; Flink's page is %s", flink.page)
-            try:
+            with _refusals_told(flink):
                 required = take_interruption, flink.tell, flink.require_running, assembly.require_written
                 _run_to_end(client, required, keeping)
-            finally:
-                flink.tell()
 
 
 # Flink's modules start Java when they are imported or first used: only once all is prepared.
@@ -235,6 +235,24 @@ def _targets(config: Config) -> dict[str, str]:
     from .sinks import targets  # noqa: PLC0415
 
     return targets(config)
+
+
+@contextmanager
+def _refusals_told(flink: EmbeddedFlink) -> Iterator[None]:
+    """A job that failed since an operator can't go on from its state fails with what that operator told: Flink may not
+    know it (see `operators.flink.shipped.refusals_told`).
+    """
+    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+    try:
+        yield
+    except Py4JJavaError as error:
+        flink.tell()
+        if flink.refusal:
+            raise Failure(f"the job failed: {flink.refusal}") from error
+        raise
+    finally:
+        flink.tell()
 
 
 @contextmanager

@@ -153,12 +153,14 @@ def test_a_new_user_knows_nothing_of_others_whatever_was_set_before(before: Sett
 @pytest.mark.parametrize("dumped", [True, False])
 @pytest.mark.parametrize(("before", "after", "told", "by"), REFUSED)
 def test_what_can_neither_follow_nor_begin_anew_is_refused_and_goes_on_as_it_was(
-    before: Settings, after: Settings, told: str, by: tuple[str, ...], dumped: bool
+    before: Settings, after: Settings, told: str, by: tuple[str, ...], dumped: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     for operator in by:  # each by itself, whichever is asked first
+        caplog.clear()
         job, _ = restored(before, after, dumped=dumped)
         with pytest.raises(ValueError, match=f"^{told}$"):
             getattr(job, operator).element(feedback("e"), "0")
+        assert caplog.messages == [f"refused: {told}"]
     same, last = restored(before, before, dumped=dumped)
     same.send(AFTER)
     goes_on(same, last)
