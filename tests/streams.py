@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,17 @@ def answers(slates: list[Record], *, whole: bool = False) -> dict[str, list[tupl
     return by_user
 
 
+def tables(settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """Settings by table and name, as those of a configuration file."""
+    return "\n".join(
+        f"[{table}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in of_table.items())
+        for table, of_table in settings.items()
+    )
+
+
 def alone() -> str:
     """ALONE as tables of a configuration file."""
-    return "\n".join(
-        f"[{table}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
-        for table, settings in ALONE.items()
-    )
+    return tables(ALONE)
 
 
 def cached(valkey: services.Valkey, users: Iterable[str]) -> dict[str, int]:
@@ -47,12 +52,12 @@ def popular(valkey: services.Valkey, prefix: str = "rr:") -> Record:
     return {name: value for name, value in slate.items() if name != "model"}
 
 
-def topics(broker: services.KafkaBroker, folder: Path, name: str, *lines: str) -> Path:
+def topics(broker: services.KafkaBroker, folder: Path, name: str, *lines: str, job: tuple[str, ...] = ()) -> Path:
     """Topics of that prefix, two partitions for what is keyed, and a configuration that names them.
 
-    `lines` follow those of the table [kafka].
+    `lines` follow those of the table [kafka], and `job` those of [job].
     """
-    written = ["[job]", 'checkpoint_every = "1s"', "[kafka]", f'bootstrap = "{broker.bootstrap}"']
+    written = ["[job]", 'checkpoint_every = "1s"', *job, "[kafka]", f'bootstrap = "{broker.bootstrap}"']
     for stream in ("events", "items", "slates", "dead-letters", "receipts"):
         broker.create_topic(f"{name}-{stream}", 2 if stream in ("events", "slates") else 1)
         written.append(f'{stream.replace("-", "_")} = "{name}-{stream}"')

@@ -11,7 +11,9 @@ from riverrank.operators.candidates import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 WALK = ROOT / "docs" / "architecture.md"
-COMMANDS = {(command.callback.__name__ if command.callback else "") for command in app.registered_commands}
+COMMANDS = {(command.callback.__name__ if command.callback else "") for command in app.registered_commands} | {
+    str(group.name) for group in app.registered_groups
+}
 LAYERS = ("state", "operators", "jobs")
 
 

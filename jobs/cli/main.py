@@ -24,6 +24,7 @@ from .evaluate import evaluate
 from .prior import prior
 from .run import replay, run
 from .starters import starters
+from .state import state
 from .user import erase, explain, get
 
 DEBUG_VARIABLE = "RIVERRANK_DEBUG"
@@ -81,6 +82,7 @@ def riverrank(
 
 for command in (run, replay, evaluate, get, explain, erase, check, topics, convert, demo, starters, drift, prior):
     app.command()(command)
+app.add_typer(state, name="state")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,7 +17,7 @@ import msgspec
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.processes import OwnedProcess, free_port, tail
-from riverrank.operators.flink.shipped import TOLD
+from riverrank.operators.flink.shipped import REFUSED, TOLD
 from riverrank.state.runtime.environment import CORE, cores
 from riverrank.state.runtime.logs import record_of
 
@@ -77,6 +77,7 @@ class EmbeddedFlink:
             )
             for number in range(count)
         ]
+        self.refusal = ""  # what an operator can't go on from its state for, the first that was told
         self._read = {taskmanager.log: 0 for taskmanager in self._taskmanagers}  # of each log, bytes
         self._jobmanager: Any = None
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="flink-starter")
@@ -117,7 +118,7 @@ class EmbeddedFlink:
                 raise Failure(f"{taskmanager.name}, a process of this run, ended ({taskmanager.ending}); {why}")
 
     def tell(self) -> None:
-        """Log what operators logged since the last call."""
+        """Log what operators logged since the last call; a refusal is kept in place of that."""
         for path, begin in self._read.items():
             if not path.is_file():
                 continue
@@ -126,7 +127,9 @@ class EmbeddedFlink:
                 whole, end, _ = file.read().rpartition(b"\n")
             self._read[path] = begin + len(whole + end)
             for line in whole.decode("utf-8", "replace").split("\n"):
-                if line.startswith(TOLD):
+                if line.startswith(TOLD + REFUSED):
+                    self.refusal = self.refusal or line.removeprefix(TOLD + REFUSED)
+                elif line.startswith(TOLD):
                     log.warning(line.removeprefix(TOLD))
                 elif (record := record_of(line)) is not None:
                     logging.getLogger(record.name).handle(record)

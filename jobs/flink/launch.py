@@ -42,6 +42,8 @@ MODE = "python.execution-mode"
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
 WRAPPERS = ("Recovery is suppressed", "Job execution failed", "java.lang.reflect.InvocationTargetException")
+# What pemja puts before what an operator refused, which says all there is to say.
+OF_OPERATORS = "pemja.core.PythonException: <class 'ValueError'>: "
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +96,7 @@ def submit(config: Config) -> None:
     check(config)
     if "-" in msgspec.structs.astuple(config.files):
         raise UsageError("a job on a cluster has no standard input and output: give files, or topics")
-    with _java_failures():
+    with _java_failures(partial(_mend_of_settings, instead="start without this savepoint")):
         env = _environment()
         if config.job.parallelism == 1:
             job = msgspec.structs.replace(config.job, parallelism=max(1, env.get_parallelism()))
@@ -157,7 +159,7 @@ def root_cause(error: BaseException) -> str:
         if not any(wrapper in text for wrapper in WRAPPERS):
             message = text
         cause = cause.getCause()
-    return _one_line(message)
+    return _one_line(message.removeprefix(OF_OPERATORS))
 
 
 def _execute(
@@ -169,7 +171,7 @@ def _execute(
 ) -> None:
     config = separated(config)
     # Flink is the first of all: it takes seconds to start.
-    with _java_failures(keeping), EmbeddedFlink(config, scratch, keeping) as flink:
+    with _java_failures(partial(_mend_of_state, keeping=keeping)), EmbeddedFlink(config, scratch, keeping) as flink:
         from .sinks import Assembly  # noqa: PLC0415 (as below)
 
         with Assembly(_targets(config)) as assembly:
@@ -179,11 +181,9 @@ def _execute(
             take_interruption()
             client = env.execute_async(config.job.name)
             log.info("running; Flink's page is %s", flink.page)
-            try:
+            with _refusals_told(flink):
                 required = take_interruption, flink.tell, flink.require_running, assembly.require_written
                 _run_to_end(client, required, keeping)
-            finally:
-                flink.tell()
 
 
 # Flink's modules start Java when they are imported or first used: only once all is prepared.
@@ -243,31 +243,57 @@ def _targets(config: Config) -> dict[str, str]:
 
 
 @contextmanager
-def _java_failures(keeping: Keeping | None = None) -> Iterator[None]:
+def _refusals_told(flink: EmbeddedFlink) -> Iterator[None]:
+    """A job that failed since an operator can't go on from its state fails with what that operator told: Flink may not
+    know it (see `operators.flink.shipped.refusals_told`).
+    """
+    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+    try:
+        yield
+    except Py4JJavaError as error:
+        flink.tell()
+        if flink.refusal:
+            raise Failure(f"the job failed: {flink.refusal}") from error
+        raise
+    finally:
+        flink.tell()
+
+
+@contextmanager
+def _java_failures(mend: Callable[[str], str]) -> Iterator[None]:
+    """Tells a failure of Java's by its root cause, and what `mend` says to that."""
     from py4j.protocol import Py4JJavaError  # noqa: PLC0415
 
     try:
         yield
     except Py4JJavaError as error:
         cause = root_cause(error)
-        raise Failure(f"the job failed: {cause}{_mend_of_state(cause, keeping) if keeping else ''}") from error
+        raise Failure(f"the job failed: {cause}{mend(cause)}") from error
 
 
-def _mend_of_state(cause: str, keeping: Keeping) -> str:
+def _mend_of_state(cause: str, keeping: Keeping | None) -> str:
     """What is to be done where the `cause` of a failure is the state; nothing is said where it is not."""
+    if keeping is None:
+        return ""
     if "tolerable failure threshold" in cause:
         return f"; a checkpoint could not be written: see whether the disk of {keeping.folder} is full, or gone"
     if keeping.last is None:
         return ""
     if cause.startswith("java.io."):
         return f"; if {keeping.last}, which it goes on from, is damaged, remove it, or give another --state DIR"
+    return _mend_of_settings(cause, "give another --state DIR")
+
+
+def _mend_of_settings(cause: str, instead: str) -> str:
+    """What is to be done where a state is of other settings, or else to be done `instead`."""
+    if "max parallelism" in cause.lower():
+        return f"; job.max_parallelism stays what it was when the state began: set that, or {instead}"
     if "cannot map" in cause.lower():
         return (
             "; the state was begun with another secret (privacy.key_file, RIVERRANK_PRIVACY_KEY), or by a riverrank "
-            "that knew none: give that secret, or another --state DIR"
+            f"that knew none: give that secret, or {instead}"
         )
-    if "max parallelism" in cause.lower():
-        return "; job.max_parallelism stays what it was when the state began: give that, or another --state DIR"
     return ""
 
 

@@ -12,6 +12,8 @@ from riverrank.state.journal import Journal
 from riverrank.state.messages import Update, decode_update
 from riverrank.state.records.incoming import Item
 
+from .shipped import refusals_told
+
 Catalogue = Callable[[], Iterable[Item]]
 
 
@@ -34,7 +36,8 @@ class BroadcastIndex:
         """The index, for either side."""
         if self._kept is None:
             self._entries = BroadcastEntries(ctx.get_broadcast_state(self._descriptor))
-            self._kept = EventTimeBuffer(self._behaviour, Journal(self._entries))
+            with refusals_told():
+                self._kept = EventTimeBuffer(self._behaviour, Journal(self._entries))
             self._kept.read_catalogue(self._catalogue())
         return self._kept.index
 

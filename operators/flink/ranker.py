@@ -18,7 +18,7 @@ from .broadcast_index import BroadcastIndex, Catalogue
 from .channels import ONE_SHARD, MapEntries, map_state
 from .flushes import Flushes
 from .native import make_ready
-from .shipped import Shipped
+from .shipped import Shipped, refusals_told
 
 
 class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
@@ -61,6 +61,7 @@ class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
 
     def _restored(self, ctx: Any) -> Ranker:
         if self.ranker is None:
-            journal = Journal(self.entries)
-            self.ranker = self.Logic.restore(self.behaviour, self.index.read(ctx), journal)
+            index, journal = self.index.read(ctx), Journal(self.entries)
+            with refusals_told():
+                self.ranker = self.Logic.restore(self.behaviour, index, journal)
         return self.ranker

@@ -24,7 +24,7 @@ from .arrivals import wall_ms
 from .broadcast_index import BroadcastIndex, Catalogue
 from .channels import END_OF_INPUT, Emitter, Outputs, TallyFile, keep, map_state, subtask_of, value_state
 from .native import make_ready
-from .shipped import Shipped
+from .shipped import Shipped, tell_refusal
 
 # Feedbacks from one `clear_core` to the next, as threads come and go. By the first Java has compiled what a feedback
 # needs: its compilers may use every core until then.
@@ -91,7 +91,11 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         if self.untold:
             yield from self._told_at_first()
         self.index.advance(ctx, feedback.event.ts)
-        answer = recommend.answer(feedback, held)
+        try:
+            answer = recommend.answer(feedback, held)
+        except ValueError as fault:
+            tell_refusal(fault)
+            raise
         if answer.slate is not None:
             recommend.counts.add("slate_age", within(wall_ms() - feedback.event.ts))
             self.tally_file.tally.slates += 1

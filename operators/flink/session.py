@@ -14,7 +14,7 @@ from riverrank.state.records.decoding import Reject
 
 from .arrivals import decode_arrival, event_of, wall_ms
 from .channels import END_OF_INPUT, ONE_SHARD, PAIRS, SAMPLE, Letters, Outputs, keep, value_state
-from .shipped import Shipped
+from .shipped import Shipped, tell_refusal
 
 TIMERS_EVERY_MS = 10_000  # those of a user fall together as far
 
@@ -48,7 +48,11 @@ class SessionFunction(Shipped, KeyedProcessFunction):
             yield from self.letters.refuse(arrival, event, self.topic)
             return
         held, now = self.state.value(), wall_ms()
-        accepted = self.session.accept(event, held, now)
+        try:
+            accepted = self.session.accept(event, held, now)
+        except ValueError as fault:
+            tell_refusal(fault)
+            raise
         keep(self.state, held, accepted.state)
         if accepted.waiting and event.type == "impression":
             timers = ctx.timer_service()

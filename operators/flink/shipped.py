@@ -5,6 +5,8 @@ import importlib
 import logging
 import pkgutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 from riverrank.state.runtime.environment import share_core, step_back
 
 TOLD = "riverrank: "
+REFUSED = "refused: "  # begins what is told of a state that an operator can't go on from
 PACKAGES = ("riverrank.state", "riverrank.operators")
 CHECKPOINTS = "AsyncOperations"  # begins the names of the threads of Flink's that write checkpoints
 LOOK_EVERY = 1024  # records, after which such threads are looked for: Flink starts and ends them as it likes
@@ -25,6 +28,8 @@ HANDED_OVER = (
     "riverrank.jobs.config.files",
     "riverrank.jobs.errors",
 )
+
+log = logging.getLogger(__name__)
 
 
 class Shipped:
@@ -63,6 +68,23 @@ class Shipped:
         self.taken += 1
         if self.taken % LOOK_EVERY == 0:
             step_back(CHECKPOINTS)
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """`tell_refusal` of a state that is restored."""
+    try:
+        yield
+    except ValueError as fault:
+        tell_refusal(fault)
+        raise
+
+
+def tell_refusal(fault: ValueError) -> None:
+    """Log what an operator refuses its state with, before it is raised: of a fault that goes through the Python of
+    another operator, as in a chain, Flink tells but that there was one.
+    """
+    log.error("%s%s", REFUSED, fault)
 
 
 @cache

@@ -13,7 +13,7 @@ from riverrank.state.messages import decode_feedback
 from .channels import ONE_SHARD, MapEntries, map_state
 from .flushes import Flushes
 from .native import make_ready
-from .shipped import Shipped
+from .shipped import Shipped, refusals_told
 
 
 class SignalsFunction(Shipped, KeyedProcessFunction):
@@ -46,5 +46,6 @@ class SignalsFunction(Shipped, KeyedProcessFunction):
 
     def _signals(self, shard: str) -> Signals:
         if shard not in self.shards:
-            self.shards[shard] = self.Logic.restore(self.behaviour, int(shard), Journal(self.entries))
+            with refusals_told():
+                self.shards[shard] = self.Logic.restore(self.behaviour, int(shard), Journal(self.entries))
         return self.shards[shard]

@@ -27,6 +27,7 @@ class EventTimeBuffer:
         """
         base, log = journal.load(beside=(ITEM, WEIGHTS))
         self.index = ItemIndex.restore(behaviour, base)
+        journal.put(self.index.noted())  # and with it what all to come is made with
         for record in log:
             self.index.apply(decode_update(record))
         self._journal = journal

@@ -5,14 +5,12 @@ RANKER and RECOMMEND each hold one, fed by the broadcast of updates; answering r
 
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 from numba import njit
 from riverrank.operators.catalogue.tokens import COHORT, MAX_TOKENS, first_value, token_of, tokens_of
 from riverrank.operators.catalogue.vectors import DIMENSIONS, vector_of
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.sessions import Sessions
-from riverrank.state.codec import Layout
 from riverrank.state.hashing import hash32
 from riverrank.state.item_tables import (
     DECAYED,
@@ -33,23 +31,12 @@ from .apply_updates import apply_autoencoder, apply_signals, apply_vectors
 from .domains import Domains
 from .item_weights import ItemWeights
 from .lists import POPULAR, Lists
+from .meta import KEY, META, begun, restored
 from .pool import Pool
 from .vocabulary import Vocabulary
 
-_META = "meta"
 ITEM = "item:"
 WEIGHTS = "weights:"
-
-
-class Meta(msgspec.Struct, array_like=True, tag=1):
-    """The numbers beside the table, kept under `meta`: layout 1. By shard: feedbacks learned from, and ratings."""
-
-    ts: int = 0
-    events: dict[int, int] = {}
-    ratings: dict[int, tuple[float, float]] = {}
-
-
-META = Layout("index", Meta)
 
 
 class ItemIndex:
@@ -73,7 +60,7 @@ class ItemIndex:
         self.table = ItemTable(behaviour.signals.neighbours, behaviour.embedding.dimensions)
         self.sessions = Sessions(behaviour.signals.sessions, self.table.capacity)
         self.item_weights = ItemWeights(self.table.capacity)
-        self.meta = Meta()
+        self.meta = begun(behaviour)
         self.clock = np.zeros(1)  # by shard, how many feedbacks it has learned from
         self.items: dict[str, int] = {}  # newest ts of each item of the catalogue, deleted ones too
         self.vocabulary = Vocabulary()
@@ -107,8 +94,8 @@ class ItemIndex:
     def restore(cls, behaviour: Behaviour, base: dict[str, bytes]) -> "ItemIndex":
         """The index that `dump` and records of items and weights, by their keys, tell of."""
         index = cls(behaviour)
-        if _META in base:
-            index.meta = META.decode(base.pop(_META))
+        if KEY in base:
+            index.meta = restored(base.pop(KEY), behaviour)
             index._set_clock()
         index.table.load(base)
         kept = [decode_update(value) for key, value in base.items() if key.startswith((ITEM, WEIGHTS))]
@@ -127,7 +114,11 @@ class ItemIndex:
 
     def dump(self) -> dict[str, bytes]:
         """What the signals changed since the last dump, by the key it is kept under."""
-        return {_META: META.encode(self.meta), **self.table.dump(), **self.sessions.dump(), **self.item_weights.dump()}
+        return {**self.noted(), **self.table.dump(), **self.sessions.dump(), **self.item_weights.dump()}
+
+    def noted(self) -> dict[str, bytes]:
+        """Its numbers and what it was made with, by the key they are kept under."""
+        return {KEY: META.encode(self.meta)}
 
     def apply(self, update: Update) -> bool:
         """Take an update; whether it changed anything."""

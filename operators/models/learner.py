@@ -4,15 +4,13 @@ Its coordinates are the ranker's logit (whose weight starts at 1), the features,
 met. A linear learner runs on arrays and equals River's own; any other River class runs as it is.
 """
 
-import importlib
-import inspect
 import logging
 import pickle
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from river import base, compose, linear_model, optim, preprocessing
+from river import linear_model
 from riverrank.operators.candidates import registry
 from riverrank.operators.candidates.features import FeatureSpace, feature_space
 from riverrank.operators.candidates.retrieval import Candidates
@@ -25,7 +23,7 @@ from . import linear_kernels as kernels
 from .inputs import RANKER, Inputs
 from .linear import Linear, arrays_of, constant_rates, has_vector_form, is_plain
 from .linear_kernels import probability
-from .river_learner import RiverLearner
+from .river_learner import MADE_WITH, RiverLearner, classes_of, river_of
 from .weights import RankerWeights
 
 _FLOAT, _MARK, _DOUBLE = np.dtype("<f4"), np.dtype("<u4"), np.dtype("<f8")
@@ -62,7 +60,7 @@ class Learners:
     ) -> None:
         self.settings = settings
         self.measured = measured
-        self.prototype = _river(settings)
+        self.prototype = river_of(settings)
         self.names = (features or feature_space(registry.SOURCES)).names
         self.marks = np.array([hash32(name) for name in (RANKER, *self.names)], _MARK).tobytes()
         self.linear = isinstance(self.prototype, linear_model.LogisticRegression) and has_vector_form(self.prototype)
@@ -72,9 +70,13 @@ class Learners:
         self.constant = constant_rates(self.prototype) if self.plain else None
         optimizer = settings.optimizer.removeprefix("river.")
         model = settings.model.removeprefix("river.")
+        self.buckets = max(1, settings.tokens)  # that content tokens share where the model is pickled
         self.optimizer_mark = hash32(optimizer)
         self.model_mark = hash32(f"linear {model}" if self.linear else f"pickled {model} {optimizer}")
-        self._gave_up = False  # the learner of any user
+        # What a pickled model holds of the settings, beside its class: one made with others does not go on with these.
+        rate = settings.rate if hasattr(self.prototype, "optimizer") else None
+        self.made_with = hash32(repr((sorted(settings.parameters.items()), rate, self.buckets)))
+        self._told: set[str] = set()  # of settings, once each
         if measured and not self.linear:
             raise ValueError(
                 f'exploration.kind = "thompson" needs a linear learner, and {settings.model} (with its optimizer and '
@@ -82,27 +84,47 @@ class Learners:
             )
 
     def of(self, state: LearnerState) -> Learner:
-        """The learner that `state` holds, a new one where it holds none. One of another class is given up, and with it
-        the count of what it learned from: that is told once, of the first.
+        """The learner that `state` holds, a new one where it holds none. One that can't follow the settings is given
+        up, and with it the count of what it learned from: that is told once, of the first.
         """
         if state.model_of != self.model_mark and not (state.model_of == 0 and self._reads(state)):
-            if state.examples and not self._gave_up:
-                self._gave_up = True
-                log.warning(
-                    "learner.model is %s now: users whose learners are of another class, or of an optimizer without a "
-                    "linear form, begin with new ones; set it as it was to keep those of users who did not come since",
-                    self.settings.model,
-                )
-            state.forget_learner()
+            self._give_up(
+                state,
+                f"learner.model is {self.settings.model} now: users whose learners are of another class, or of an "
+                "optimizer without a linear form, begin with new ones; set it as it was to keep those of users who did "
+                "not come since",
+            )
         if self.linear:
+            if self.measured and state.weights and not state.precision:
+                self._tell(
+                    "exploration.kind is thompson now: learners that did not keep how sure they are of their weights "
+                    "begin as unsure as new ones"
+                )
             return LinearLearner(self, state)
-        return RiverLearner(self.prototype, self.model_mark, self.names, max(1, self.settings.tokens), state)
+        if state.memory.get(MADE_WITH, self.made_with) != self.made_with:
+            self._give_up(
+                state,
+                "learner.parameters, rate or tokens are others now, which a pickled model can't follow: users whose "
+                "learners were made with others begin with new ones; set them as they were to keep those of users who "
+                "did not come since",
+            )
+        return RiverLearner(self.prototype, self.model_mark, self.names, self.buckets, self.made_with, state)
+
+    def _give_up(self, state: LearnerState, why: str) -> None:
+        if state.examples:
+            self._tell(why)
+        state.forget_learner()
+
+    def _tell(self, what: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            log.warning(what)
 
     def _reads(self, state: LearnerState) -> bool:
         """Whether a state that does not say what wrote it, as those of layout 1, can be this class's."""
         if self.linear:
             return bool(state.weights) or not state.model
-        return not state.model or _classes(pickle.loads(state.model)) == _classes(self.prototype)
+        return not state.model or classes_of(pickle.loads(state.model)) == classes_of(self.prototype)
 
 
 class LinearLearner:
@@ -350,45 +372,3 @@ class LinearLearner:
 def _kept(state: LearnerState) -> set[str]:
     """The names of the arrays that an optimiser kept."""
     return {name for name, value in state.memory.items() if isinstance(value, bytes)}
-
-
-def _river(settings: LearnerSettings) -> Any:
-    """The River model that the settings name."""
-    kind = _named("learner.model", settings.model, base.Classifier, "linear_model.LogisticRegression")
-    parameters = dict(settings.parameters)
-    is_linear = issubclass(kind, linear_model.LogisticRegression)
-    if is_linear and "optimizer" in inspect.signature(kind).parameters:
-        optimizer = _named("learner.optimizer", settings.optimizer, optim.base.Optimizer, "optim.SGD")
-        try:
-            parameters["optimizer"] = optimizer(settings.rate)
-        except TypeError as error:
-            raise ValueError(f"learner.optimizer: {settings.optimizer} takes no rate alone: {error}") from None
-    try:
-        model = kind(**parameters)
-    except TypeError as error:
-        if not settings.parameters:
-            raise ValueError(
-                f"learner.model: {settings.model} is made of another model, which no setting can give ({error}); "
-                "expected one such as 'linear_model.LogisticRegression'"
-            ) from None
-        raise ValueError(f"learner.parameters: {settings.model} does not take them: {error}") from None
-    if isinstance(model, linear_model.LogisticRegression):
-        return model
-    return compose.Pipeline(preprocessing.StandardScaler(), model)
-
-
-def _named(setting: str, name: str, kind: type, example: str) -> Any:
-    """River's class of that name, such as `linear_model.ALMAClassifier`."""
-    module, _, attribute = name.removeprefix("river.").rpartition(".")
-    try:
-        found = getattr(importlib.import_module(f"river.{module}"), attribute)
-    except (ImportError, AttributeError):
-        raise ValueError(f"{setting}: {name!r} is no class of River: expected one such as {example!r}") from None
-    if not (isinstance(found, type) and issubclass(found, kind)):
-        raise ValueError(f"{setting}: {name!r} is no River {kind.__name__}: expected one such as {example!r}")
-    return found
-
-
-def _classes(model: Any) -> list[type]:
-    """The class of a model, or those of the steps of a pipeline."""
-    return [type(step) for step in model.steps.values()] if isinstance(model, compose.Pipeline) else [type(model)]

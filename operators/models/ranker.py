@@ -5,6 +5,7 @@ It finds candidates as RECOMMEND does, and learns that what a user took belongs 
 an item's id is never a feature.
 """
 
+import logging
 import math
 from typing import Any, NamedTuple
 
@@ -35,6 +36,8 @@ _LATEST = "latest"  # as it was last told, without the choices that nets keep
 EVENTS_PER_UPDATE_STEP = 16  # feedbacks by which the next weights are one later, until `flush_events`
 AVERAGED = 1000  # positive feedbacks, by which rewards are averaged
 MOST_WEIGHT = 3.0  # of a choice, that is worth as many of the usual
+
+log = logging.getLogger(__name__)
 
 
 class ShownList(NamedTuple):
@@ -92,8 +95,8 @@ class Ranker:
         But for the order of candidates, which is as it was last told: the index knows what came after the choices since
         then, and would teach to trust that. Nets go on with the choices that they kept when the log was made short.
         """
-        base, log = journal.load()
-        is_new = not base and not log
+        base, records = journal.load()
+        is_new = not base and not records
         ranker = cls(behaviour if is_new else prior.without_prior(behaviour), index)
         if is_new and behaviour.prior.learned:
             journal.compact({_MODEL: RANKER.encode(ranker._state())})
@@ -102,14 +105,23 @@ class Ranker:
         ranker.embedding.table.load(base)
         ranker.autoencoder.load(base)
         was_told = _LATEST in base  # else by a version that wrote the log alone
-        for feedback in map(decode_feedback, log):
+        for feedback in map(decode_feedback, records):
             of_all = feedback.event.type == "erase" or not was_told
             (ranker.learn if of_all else ranker._take)(feedback)
         if was_told:
             ranker._recall(RANKER.decode(base[_LATEST]))
+        if gone := ranker._unknown(base):
+            log.warning(
+                "the weights of what no source tells any more (%s) are given up, and begin anew", ", ".join(gone)
+            )
         ranker.embedding.publish_all()
         ranker.journal = journal
         return ranker
+
+    def _unknown(self, base: dict[str, bytes]) -> list[str]:
+        """The features that are kept and are none now, as those of domains where no setting says what they are."""
+        kept = RANKER.decode(base.get(_LATEST, base.get(_MODEL)))
+        return [name for name in kept.names if name not in self.retriever.features.names]
 
     def learn(self, feedback: Feedback, encoded: bytes | None = None) -> None:
         """Learn from one feedback: an interaction against what there was to choose, an impression against itself.

@@ -1,16 +1,22 @@
 """A learner of any River class, as it is: dicts by name, one candidate at a time."""
 
+import importlib
+import inspect
 import pickle
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from river import base
+from river import base, compose, linear_model, optim, preprocessing
 from riverrank.operators.candidates.retrieval import Candidates
 from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.settings import LearnerSettings
 from riverrank.state.learners import LearnerState
 
 from .inputs import Inputs
 from .weights import RankerWeights
+
+MADE_WITH = "made_with"  # where the memory of a state says what settings its model was made with
 
 
 class RiverLearner:
@@ -20,13 +26,19 @@ class RiverLearner:
     """
 
     def __init__(
-        self, prototype: base.Classifier, mark: int, names: Sequence[str], buckets: int, state: LearnerState
+        self,
+        prototype: base.Classifier,
+        mark: int,
+        names: Sequence[str],
+        buckets: int,
+        made_with: int,
+        state: LearnerState,
     ) -> None:
-        """As `state` has it, else as `prototype`. `mark` says of which class it is; `names` are those of the features,
-        and `buckets` is how many more all content tokens share.
+        """As `state` has it, else as `prototype`. `mark` says of which class it is, and `made_with` of what
+        settings; `names` are those of the features, and `buckets` is how many more all content tokens share.
         """
         self.model: base.Classifier = pickle.loads(state.model) if state.model else prototype.clone()
-        self._mark = mark
+        self._mark, self._made_with = mark, made_with
         self._names = names
         self._buckets = buckets
         self._state = state
@@ -72,7 +84,7 @@ class RiverLearner:
     def store(self, state: LearnerState) -> None:
         if state is self._state and not self._changed:
             return
-        state.model_of = self._mark
+        state.model_of, state.memory = self._mark, {MADE_WITH: self._made_with}
         state.model = pickle.dumps(self.model, protocol=5)
 
     def _named(self, inputs: Inputs, position: int) -> dict[str, float]:
@@ -82,3 +94,45 @@ class RiverLearner:
         p = self.model.predict_proba_one(x).get(True, 0.5)
         p = min(max(p, 1e-6), 1 - 1e-6)
         return float(np.log(p / (1 - p)))
+
+
+def river_of(settings: LearnerSettings) -> Any:
+    """The River model that the settings name."""
+    kind = _named("learner.model", settings.model, base.Classifier, "linear_model.LogisticRegression")
+    parameters = dict(settings.parameters)
+    is_linear = issubclass(kind, linear_model.LogisticRegression)
+    if is_linear and "optimizer" in inspect.signature(kind).parameters:
+        optimizer = _named("learner.optimizer", settings.optimizer, optim.base.Optimizer, "optim.SGD")
+        try:
+            parameters["optimizer"] = optimizer(settings.rate)
+        except TypeError as error:
+            raise ValueError(f"learner.optimizer: {settings.optimizer} takes no rate alone: {error}") from None
+    try:
+        model = kind(**parameters)
+    except TypeError as error:
+        if not settings.parameters:
+            raise ValueError(
+                f"learner.model: {settings.model} is made of another model, which no setting can give ({error}); "
+                "expected one such as 'linear_model.LogisticRegression'"
+            ) from None
+        raise ValueError(f"learner.parameters: {settings.model} does not take them: {error}") from None
+    if isinstance(model, linear_model.LogisticRegression):
+        return model
+    return compose.Pipeline(preprocessing.StandardScaler(), model)
+
+
+def _named(setting: str, name: str, kind: type, example: str) -> Any:
+    """River's class of that name, such as `linear_model.ALMAClassifier`."""
+    module, _, attribute = name.removeprefix("river.").rpartition(".")
+    try:
+        found = getattr(importlib.import_module(f"river.{module}"), attribute)
+    except (ImportError, AttributeError):
+        raise ValueError(f"{setting}: {name!r} is no class of River: expected one such as {example!r}") from None
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise ValueError(f"{setting}: {name!r} is no River {kind.__name__}: expected one such as {example!r}")
+    return found
+
+
+def classes_of(model: Any) -> list[type]:
+    """The class of a model, or those of the steps of a pipeline."""
+    return [type(step) for step in model.steps.values()] if isinstance(model, compose.Pipeline) else [type(model)]

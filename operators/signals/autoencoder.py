@@ -2,6 +2,7 @@
 the others of it say already. Knows items by id, and nothing of users.
 """
 
+import logging
 from collections.abc import Sequence
 
 import msgspec
@@ -18,6 +19,8 @@ REFIT_SHARE = 1 << 20  # a fit of n items takes n ** 3 steps, and each feedback 
 LEAST_WAIT = 64  # feedbacks between two fits
 HALF_LIFE = 50_000  # feedbacks after which what was counted counts half
 _KEY = "co-counts"
+
+log = logging.getLogger(__name__)
 
 
 class CoCounts(msgspec.Struct, array_like=True, tag=1):
@@ -90,12 +93,20 @@ class Autoencoder:
         return {_KEY: CO_COUNTS.encode(CoCounts(tuple(self.ids), self.counts[:n, :n].tobytes(), self.waits))}
 
     def load(self, base: dict[str, bytes]) -> None:
-        """Put back what `dump` gave, as far as there is room for; nothing where it gave none."""
+        """Put back what `dump` gave, of the items that were counted most where there is no room for all; nothing where
+        it gave none.
+        """
         kept = CO_COUNTS.decode(base[_KEY]) if _KEY in base else CoCounts()
-        held, n = len(kept.ids), min(len(kept.ids), self.most)
-        self.ids, self.waits = [*kept.ids[:n]], kept.waits
+        held = len(kept.ids)
+        if held and not self.most:
+            log.warning("autoencoder.items is 0 now: what was counted of %d items is given up, and begins anew", held)
+        counts = np.frombuffer(kept.counts, "<f4").reshape(held, held)
+        stay = np.arange(held)
+        if held > self.most:
+            stay = np.sort(np.argsort(-counts.diagonal(), kind="stable")[: self.most])
+        self.ids, self.waits = [kept.ids[slot] for slot in stay], kept.waits
         self.slots = {item_id: slot for slot, item_id in enumerate(self.ids)}
-        self.counts = np.frombuffer(kept.counts, "<f4").reshape(held, held)[:n, :n].copy()
+        self.counts = counts[np.ix_(stay, stay)].copy()
 
     def _slot(self, item_id: str) -> int:
         """Where the item stands, begun where there is room; -1 for none."""

@@ -179,7 +179,7 @@ class Embedding:
             return
         used = table.used()
         order = used[np.argsort(table.steps[used, CONTEXT], kind="stable")]
-        table.release(order[: max(rows, len(order) // 32)])
+        table.release(order[: max(rows, len(used) + rows - self.settings.items, len(order) // 32)])
 
     def _note(self, rows: np.ndarray) -> None:
         """Note that `rows`, int32 (n,), moved."""

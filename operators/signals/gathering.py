@@ -46,7 +46,7 @@ class Gathering:
             if len(users) >= KEY_BYTES * self._least:
                 return True
         self._users[hashed] = users
-        if len(self._users) > self._most:
+        while len(self._users) > self._most:  # once one at most, but where the setting was lowered
             self._users.popitem(last=False)
         return False
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 from riverrank.operators.catalogue.tokens import COHORT, CONTEXT, MAX_COHORTS, MAX_CONTEXTS
+from riverrank.operators.made_with import OF_SIGNALS, made_with, require
 from riverrank.operators.settings import Behaviour
 from riverrank.state.codec import Layout
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
@@ -35,12 +36,14 @@ _COUNTS, _GATHERED = "counts", "gathered"
 
 class Counts(msgspec.Struct, array_like=True, tag=1):
     """The numbers of a shard beside its table, kept under `counts`: layout 1. `looks` float64 (PLACES, 2) are those of
-    `neighbour_lists.looked_at`, none where nothing was shown.
+    `neighbour_lists.looked_at`, none where nothing was shown. `made` is what all of it was made with, by the settings'
+    names; nothing where that was not noted.
     """
 
     events: int = 0
     ratings: tuple[float, float] = (0.0, 0.0)
     looks: bytes = b""
+    made: dict[str, int] = {}
 
 
 COUNTS = Layout("counts", Counts)
@@ -62,7 +65,7 @@ class Signals:
         self.shard = shard
         self.journal = journal
         self.table = ItemTable(self.settings.neighbours)
-        self.counts = Counts()
+        self.counts = Counts(made=made_with(behaviour, OF_SIGNALS))
         self._looks = np.zeros((PLACES, 2))
         self._decay = decay_of((self.settings.half_life_events, self.settings.trend_half_life_events))
         self._forgetting = np.float32(self.settings.forgetting)
@@ -82,22 +85,31 @@ class Signals:
 
     @classmethod
     def restore(cls, behaviour: Behaviour, shard: int, journal: Journal) -> "Signals":
-        """The learner as it was when the journal was last written."""
+        """The learner as it was when the journal was last written. Raises ValueError, with the mend, where it was made
+        with settings that it can't go on without.
+        """
         signals = cls(behaviour, shard)
         base, log = journal.load()
         if _COUNTS in base:
-            signals.counts = COUNTS.decode(base.pop(_COUNTS))
-            if signals.counts.looks:
-                signals._looks = np.frombuffer(signals.counts.looks, "<f8").reshape(PLACES, 2).copy()
+            signals._recall(COUNTS.decode(base.pop(_COUNTS)))
         if _GATHERED in base:
             signals._gathering.load(base.pop(_GATHERED))
         signals.table.load(base)
+        journal.put(
+            {_COUNTS: COUNTS.encode(signals.counts)}
+        )  # what it is made with is asked for from the first time on
         signals._cohorts.update(name for name in signals.table.rows if name.startswith(COHORT))
         for record in log:
             signals.learn(decode_feedback(record))
         signals.settle()
         signals.journal = journal
         return signals
+
+    def _recall(self, counts: Counts) -> None:
+        require(counts.made, self.counts.made)
+        counts.made, self.counts = self.counts.made, counts
+        if counts.looks:
+            self._looks = np.frombuffer(counts.looks, "<f8").reshape(PLACES, 2).copy()
 
     def learn(self, feedback: Feedback, encoded: bytes | None = None) -> None:
         """Take what `feedback`, which came as `encoded`, if it did, tells of the items of this shard. It is in the
@@ -268,7 +280,7 @@ class Signals:
         used = used[~np.isin(used, table.rows_of(self._cohorts))]
         self._decay_to_now(used)
         order = used[np.argsort(table.stats[used, POPULARITY], kind="stable")]
-        gone = order[: max(rows, len(order) // 32)]
+        gone = order[: max(rows, len(table.rows) + rows - self.settings.items, len(order) // 32)]
         table.release(gone)
         self._changes.drop(gone)
         released = set(gone.tolist())

@@ -14,7 +14,8 @@ import pytest
 import test_golden_models
 import test_golden_session
 from golden_files import GOLDEN, kept, write
-from riverrank.operators.index.item_index import META, ItemIndex, Meta
+from riverrank.operators.index.item_index import ItemIndex
+from riverrank.operators.index.meta import META, Meta
 from riverrank.operators.settings import Behaviour, SignalSettings
 from riverrank.operators.signals.autoencoder import CO_COUNTS, CoCounts
 from riverrank.operators.signals.gathering import GATHERED, Gathered
@@ -65,9 +66,11 @@ PLAIN = {  # name: (value, encode, decode)
     "co-counts-1": (CoCounts(("a", "b"), b"\1" * 16, 3), CO_COUNTS.encode, CO_COUNTS.decode),
     "prior-1": (Prior(b"\1\2", (0.625, 40.0), 9), PRIOR.encode, PRIOR.decode),
     "counts-1": (Counts(9, (3.5, 2.0)), COUNTS.encode, COUNTS.decode),
+    "counts-1-made": (Counts(9, (3.5, 2.0), b"", {"signals.shards": 2}), COUNTS.encode, COUNTS.decode),
     "counts-1-looks": (Counts(9, (3.5, 2.0), b"\1" * 1024), COUNTS.encode, COUNTS.decode),
     "gathered-1": (Gathered(b"\1" * 16, [b"\2" * 4, b"\3" * 8]), GATHERED.encode, GATHERED.decode),
     "view-1": (Meta(4, {0: 9}, {0: (3.5, 2.0)}), META.encode, META.decode),
+    "view-1-made": (Meta(4, {0: 9}, {0: (3.5, 2.0)}, {"signals.shards": 2}), META.encode, META.decode),
     "update-signals-5": (msgspec.structs.replace(SIGNALS, whole=b"", gone=()), encode, decode_update),
     "update-signals-5-whole": (SIGNALS, encode, decode_update),
     "update-signals-7": (SIGNALS, encode, decode_update),

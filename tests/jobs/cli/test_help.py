@@ -13,7 +13,10 @@ from riverrank.jobs.config.schema import Config
 from riverrank.state.outputs import OUTPUTS
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = ("run", "replay", "evaluate", "get", "explain", "erase", "check", "convert", "demo", "starters", "drift")
+COMMANDS = (
+    *("run", "replay", "evaluate", "get", "explain", "erase", "check", "convert", "demo", "starters", "drift"),
+    "state",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

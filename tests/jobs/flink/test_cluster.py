@@ -4,64 +4,22 @@ slates are those of `replay` to the last digit, and so are the learners that the
 """
 
 import json
-import random
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from riverrank.jobs.config import schema as config
 from riverrank.jobs.dev import bundle, services
-from riverrank.jobs.local import replay
+from shop_events import CATALOGUE, ITEMS, expected, lines, stream
 from streams import Record, alone, answers, cached, received, send, topics, wait_until
 
 JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
-START_MS = 1_764_000_000_000
-USERS, ITEMS = 24, 40
 pytestmark = pytest.mark.timeout(900)  # a cluster on a busy machine takes its time
-
-
-def stream(count: int, seed: int) -> list[Record]:
-    """Events of every kind that teaches; user u of category u % 4 takes mostly what is of that category."""
-    rng = random.Random(seed)
-    made: list[Record] = []
-    for number in range(count):
-        user = rng.randrange(USERS)
-        event: Record = {"event_id": f"{seed}-{number}", "user_id": f"u{user}", "ts": START_MS + 1000 * number}
-        event["ts"] += seed * 10_000_000
-        item = f"i{rng.randrange(ITEMS // 4) * 4 + user % 4}"
-        kind = rng.choice(("click", "click", "purchase", "rate", "request", "impression"))
-        event["type"] = kind
-        if kind == "impression":
-            event["items"] = [item, f"i{rng.randrange(ITEMS)}x"]
-        elif kind != "request":
-            event["item_id"] = item
-            event["value"] = float(rng.randrange(1, 6))
-        made.append(event)
-    return made
-
-
-def lines(events: list[Record]) -> list[str]:
-    return [json.dumps(event) for event in events]
-
-
-CATALOGUE = [{"item_id": f"i{n}", "ts": START_MS, "categories": [f"c{n % 4}"]} for n in range(ITEMS)]
 
 
 @pytest.fixture
 def zipped(tmp_path: Path) -> Path:
     bundle.bundle(tmp_path / "riverrank.zip")
     return tmp_path / "riverrank.zip"
-
-
-def expected(events: list[Record], folder: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """What replay answers to the same events, with nothing broadcast, whole."""
-    (folder / "alone.toml").write_text(alone())
-    (folder / "all.jsonl").write_text("\n".join(lines(events)) + "\n")
-    (folder / "items.jsonl").write_text("\n".join(lines(CATALOGUE)) + "\n")
-    names = {"files.events": "all.jsonl", "files.items": "items.jsonl", "files.slates": "slates.jsonl"}
-    replay.run(config.load(str(folder / "alone.toml"), {key: str(folder / name) for key, name in names.items()}))
-    return answers([json.loads(line) for line in (folder / "slates.jsonl").read_bytes().splitlines()], whole=True)
 
 
 def told(cluster: services.FlinkCluster, job: str, name: str) -> int:

@@ -1,11 +1,13 @@
 """What is kept of a per-user learner: it goes on from its bytes, and its weights know their features."""
 
 from collections.abc import Sequence
+from itertools import permutations
 
 import msgspec
 import numpy as np
 import pytest
 from learner_inputs import DENSE, SPACE, inputs_of, shop
+from river import optim
 from riverrank.operators.candidates.features import FeatureSpace
 from riverrank.operators.candidates.retrieval import Candidates
 from riverrank.operators.models.inputs import RANKER, Inputs
@@ -85,7 +87,8 @@ def test_what_was_learned_follows_the_names_of_features(optimizer, measured):
     assert min(abs(weights[rest[one]]), abs(weights[rest[other]])) > 0.0
 
 
-@pytest.mark.parametrize(("first", "then"), [("Adam", "SGD"), ("SGD", "Adam"), ("Adam", "RMSProp"), ("RMSProp", "SGD")])
+# The optimisers that have a linear form.
+@pytest.mark.parametrize(("first", "then"), list(permutations(("SGD", "Adam", "RMSProp"), 2)))
 def test_another_optimiser_begins_its_own_memory_and_the_weights_stay(first, then):
     inputs = inputs_of(shop())
     state = LearnerState(examples=30)
@@ -174,3 +177,29 @@ def test_a_learner_of_a_later_layout_is_refused():
     later = msgspec.msgpack.encode([4, 0, 0])
     with pytest.raises(ValueError, match="learner state of layout 4"):
         decode_learner(later)
+
+
+# But for two that take no rate alone, or another optimiser; `riverrank check` refuses these.
+EVERY = [n for n, found in vars(optim).items() if isinstance(found, type) and n not in ("AdaBound", "Averager")]
+
+
+@pytest.mark.parametrize("first", EVERY)
+def test_of_no_optimiser_does_a_new_user_hold_anything_of_another(first):
+    """Whichever it was before, and whoever learned between: what is kept of a new user is what any new user's would."""
+    inputs, states = inputs_of(shop()), []
+    for between in (0, 3):
+        learners = Learners(LearnerSettings(optimizer=f"optim.{first}"))
+        for other in EVERY[:between]:
+            user = LearnerState(examples=30)
+            before = Learners(LearnerSettings(optimizer=f"optim.{other}")).of(user)
+            steps(before, inputs, 10)
+            before.store(user)
+            after = learners.of(user)
+            steps(after, inputs, 10)
+            after.store(user)
+        new = LearnerState()
+        learner = learners.of(new)
+        steps(learner, inputs, 5)
+        learner.store(new)
+        states.append(encode_learner(new))
+    assert states[0] == states[1] != encode_learner(LearnerState())

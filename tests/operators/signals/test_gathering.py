@@ -4,9 +4,9 @@ import msgspec
 import pytest
 from riverrank.operators.catalogue.tokens import COHORT
 from riverrank.operators.settings import Behaviour, CohortSettings, SignalSettings
-from riverrank.operators.signals.gathering import Gathering
+from riverrank.operators.signals.gathering import GATHERED, Gathering
 from riverrank.operators.signals.signals import Signals
-from riverrank.state.hashing import shard_of
+from riverrank.state.hashing import hash64, shard_of
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback
 from riverrank.state.records.incoming import Event
@@ -113,3 +113,15 @@ def test_a_shard_knows_of_its_own_cohorts_alone():
         shard.settle()
         assert cohorts_of(shard) == {f"band={n}" for n in range(30) if shard_of(f"{COHORT}band={n}", 3) == shard.shard}
         assert msgspec.msgpack.decode(shard._gathering.encode())[2] == []
+
+
+def test_where_fewer_are_to_be_held_than_were_those_stated_longest_ago_go() -> None:
+    held = Gathering(least=3, most=10)
+    for n in range(8):
+        held.suffices(f"cohort{n}", n)
+    few = Gathering(least=3, most=2)
+    few.load(held.encode())
+    assert not few.suffices("one more", 9)
+    assert GATHERED.decode(few.encode()).names == b"".join(
+        hash64(n).to_bytes(8, "little") for n in ("cohort7", "one more")
+    )
