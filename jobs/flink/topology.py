@@ -70,9 +70,7 @@ def build(
     events = _events(env, tables, config, outputs, key)
     updates = _items(env, tables, config, outputs)
     session = operators.session(behaviour, topic_of(config, "events"), outputs, job.state_ttl, key)
-    feedback = _placed(_keyed(events, job.parallelism).process(session, KEYED), uids.SESSION, job.parallelism).uid(
-        uids.of_users(uids.SESSION, key)
-    )
+    feedback = _placed(_keyed(events, job.parallelism).process(session, KEYED), uids.SESSION, job.parallelism, key)
     shards = min(job.parallelism, behaviour.signals.shards)
     signals = _placed(
         _keyed(_side(feedback, PAIRS), job.parallelism).process(operators.signals(behaviour), BYTES),
@@ -94,7 +92,8 @@ def build(
         .process(operators.recommend(behaviour, catalogue, outputs, job.state_ttl, cache), KEYED),
         uids.RECOMMEND,
         job.parallelism,
-    ).uid(uids.of_users(uids.RECOMMEND, key))
+        key,
+    )
     if job.separate:
         answers = answers.slot_sharing_group(ANSWERS)
     receipts = answers if cache is None else _cache(answers, config, outputs)
@@ -164,8 +163,9 @@ def _readers(config: Config, path: str) -> int:
     return 1 if path else config.job.parallelism
 
 
-def _placed(stream: DataStream, uid: str, parallelism: int) -> DataStream:
-    return stream.name(uid).uid(uid).set_parallelism(parallelism)
+def _placed(stream: DataStream, uid: str, parallelism: int, key: bytes | None = None) -> DataStream:
+    """`key`: what makes the pseudonyms of users, where state is kept by them."""
+    return stream.name(uid).uid(uid if key is None else uids.of_users(uid, key)).set_parallelism(parallelism)
 
 
 def _keyed(stream: DataStream, parallelism: int) -> KeyedStream:

@@ -20,6 +20,7 @@ from riverrank.operators.flink.arrivals import Arrival, event_of
 from riverrank.operators.flink.channels import Outputs
 from riverrank.operators.flink.parse import ParseEvents
 from riverrank.operators.settings import Behaviour
+from riverrank.state.hashing import pseudonym
 from riverrank.state.records.decoding import Reject
 
 
@@ -134,7 +135,7 @@ def test_in_a_flink_process_what_is_logged_stands_on_standard_error_with_its_mar
 
 
 def keyed(raw: bytes) -> str | None:
-    """The user that an event travels by to SESSION; None for a dead letter."""
+    """The key that an event travels by to SESSION; None for a dead letter."""
     parse_events = ParseEvents(lambda value: Arrival(0, 0, 0, value), "events", Outputs(), b"")
     refused: list[Reject] = []
     parse_events.letters = SimpleNamespace(refuse=lambda arrival, reject, topic: refused.append(reject) or [])
@@ -151,12 +152,12 @@ EXTRA = st.sampled_from([b"", b',"extra":null', b',"item_id":null', b',"extra":1
 def test_an_event_travels_by_the_user_that_it_is_of_whatever_it_says_twice(users: list[bytes], extra: bytes) -> None:
     said = b"".join(b'"user_id":%b,' % user for user in users)
     raw = b'{%b"event_id":"e","type":"request","ts":1764000000000%b}' % (said, extra)
-    event, user_id = event_of(Arrival(0, 0, 1_764_000_000_000, raw), Behaviour()), keyed(raw)
+    event, key = event_of(Arrival(0, 0, 1_764_000_000_000, raw), Behaviour()), keyed(raw)
     if not isinstance(event, Reject):
-        assert user_id == event.user_id
-    assert user_id is not None or isinstance(event, Reject)
+        assert key == pseudonym(event.user_id, b"")
+    assert key is not None or isinstance(event, Reject)
 
 
 def test_a_repeated_key_and_a_null_end_no_job() -> None:
     raw = b'{"user_id":null,"user_id":"u-dn","event_id":"e-dn","type":"request","ts":1764000000000,"item_id":null}'
-    assert keyed(raw) == "u-dn" == msgspec.json.decode(raw)["user_id"]
+    assert msgspec.json.decode(raw)["user_id"] == "u-dn" and keyed(raw) == pseudonym("u-dn", b"")
