@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from console_script import riverrank
-from riverrank.jobs.config.schema import PRIVACY_KEY_VARIABLE
+from riverrank.jobs.config.edges import PRIVACY_KEY_VARIABLE
 from riverrank.jobs.dev import services
 from shop_events import CATALOGUE, lines, stream
 from streams import TIMEOUT_SECONDS, received, send, topics, wait_until
