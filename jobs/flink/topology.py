@@ -61,8 +61,7 @@ def build(
     Broadcast to RANKER are the catalogue and the signals, to RECOMMEND also the ranker's weights.
     """
     behaviour, job, key = config.behaviour, config.job, config.privacy.key()
-    env.set_parallelism(job.parallelism)
-    env.set_max_parallelism(job.max_parallelism)
+    env.set_parallelism(job.parallelism).set_max_parallelism(job.max_parallelism)
     tables = StreamTableEnvironment.create(env) if sources.uses_kafka(config) else None
     outputs = sinks.outputs(config, tallies)
     catalogue = functools.partial(read_items, config)
