@@ -35,10 +35,19 @@ def valkey() -> Iterator[services.Valkey]:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[services.FlinkCluster]:
-    """One Flink cluster for the whole run, two TaskManagers of one slot: a test ends its own jobs."""
+def one_cluster() -> Iterator[services.FlinkCluster]:
+    """One Flink cluster for the whole run, two TaskManagers of one slot."""
     with services.FlinkCluster(taskmanagers=2) as running:
         yield running
+
+
+@pytest.fixture
+def cluster(one_cluster: services.FlinkCluster) -> Iterator[services.FlinkCluster]:
+    """The run's Flink cluster. A job that a test leaves, as one that fails does, would take the slots of the next."""
+    yield one_cluster
+    for job in one_cluster.rest("/jobs")["jobs"]:
+        if job["status"] not in ("FINISHED", "CANCELED", "FAILED"):
+            one_cluster.cancel(job["id"])
 
 
 @pytest.fixture
