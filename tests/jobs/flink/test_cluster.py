@@ -4,64 +4,34 @@ slates are those of `replay` to the last digit, and so are the learners that the
 """
 
 import json
-import random
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from riverrank.jobs.config import schema as config
 from riverrank.jobs.dev import bundle, services
-from riverrank.jobs.local import replay
-from streams import Record, alone, answers, cached, received, send, topics, wait_until
+from streams import (
+    CATALOGUE,
+    ITEMS,
+    Record,
+    alone,
+    answers,
+    cached,
+    expected,
+    received,
+    send,
+    stream,
+    topics,
+    wait_until,
+)
 
 JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
-START_MS = 1_764_000_000_000
-USERS, ITEMS = 24, 40
 pytestmark = pytest.mark.timeout(900)  # a cluster on a busy machine takes its time
-
-
-def stream(count: int, seed: int) -> list[Record]:
-    """Events of every kind that teaches; user u of category u % 4 takes mostly what is of that category."""
-    rng = random.Random(seed)
-    made: list[Record] = []
-    for number in range(count):
-        user = rng.randrange(USERS)
-        event: Record = {"event_id": f"{seed}-{number}", "user_id": f"u{user}", "ts": START_MS + 1000 * number}
-        event["ts"] += seed * 10_000_000
-        item = f"i{rng.randrange(ITEMS // 4) * 4 + user % 4}"
-        kind = rng.choice(("click", "click", "purchase", "rate", "request", "impression"))
-        event["type"] = kind
-        if kind == "impression":
-            event["items"] = [item, f"i{rng.randrange(ITEMS)}x"]
-        elif kind != "request":
-            event["item_id"] = item
-            event["value"] = float(rng.randrange(1, 6))
-        made.append(event)
-    return made
-
-
-def lines(events: list[Record]) -> list[str]:
-    return [json.dumps(event) for event in events]
-
-
-CATALOGUE = [{"item_id": f"i{n}", "ts": START_MS, "categories": [f"c{n % 4}"]} for n in range(ITEMS)]
 
 
 @pytest.fixture
 def zipped(tmp_path: Path) -> Path:
     bundle.bundle(tmp_path / "riverrank.zip")
     return tmp_path / "riverrank.zip"
-
-
-def expected(events: list[Record], folder: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """What replay answers to the same events, with nothing broadcast, whole."""
-    (folder / "alone.toml").write_text(alone())
-    (folder / "all.jsonl").write_text("\n".join(lines(events)) + "\n")
-    (folder / "items.jsonl").write_text("\n".join(lines(CATALOGUE)) + "\n")
-    names = {"files.events": "all.jsonl", "files.items": "items.jsonl", "files.slates": "slates.jsonl"}
-    replay.run(config.load(str(folder / "alone.toml"), {key: str(folder / name) for key, name in names.items()}))
-    return answers([json.loads(line) for line in (folder / "slates.jsonl").read_bytes().splitlines()], whole=True)
 
 
 def told(cluster: services.FlinkCluster, job: str, name: str) -> int:
@@ -86,10 +56,10 @@ def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is
     name = f"restored-{delivery}"
     settings = topics(broker, tmp_path, name, f'delivery = "{delivery}"', alone())
     first, second = stream(400, 1), stream(400, 2)
-    before = expected(first, tmp_path)
-    after = expected([*first, *second], tmp_path)
-    send(broker, f"{name}-items", lines(CATALOGUE))
-    send(broker, f"{name}-events", lines(first), key="user_id")
+    before = expected(tmp_path, first).answers
+    after = expected(tmp_path, [*first, *second]).answers
+    send(broker, f"{name}-items", CATALOGUE)
+    send(broker, f"{name}-events", first, key="user_id")
     submitted = ("-py", JOB_FILE, "-pyfs", zipped, "--config", settings, "--redis", valkey.url)
 
     def slates() -> list[Record]:
@@ -108,7 +78,7 @@ def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is
     savepoint = cluster.stop_with_savepoint(single, tmp_path / "savepoints")
     assert answers(slates(), whole=True) == before
 
-    send(broker, f"{name}-events", lines([*first[-50:], *second]), key="user_id")  # redelivered across the restore
+    send(broker, f"{name}-events", [*first[-50:], *second], key="user_id")  # redelivered across the restore
     both = cluster.run("-s", savepoint, "-p", 2, *submitted)
     cluster.wait_for(both)
     assert len(cluster.workers(both)) == 2
@@ -132,15 +102,15 @@ def lose_a_taskmanager(
 ) -> None:
     settings = topics(broker, tmp_path, "lossy", alone())
     first, second = stream(300, 3), stream(300, 4)
-    wanted = expected([*first, *second], tmp_path)
-    send(broker, "lossy-items", lines(CATALOGUE))
+    wanted = expected(tmp_path, [*first, *second]).answers
+    send(broker, "lossy-items", CATALOGUE)
     submitted = ("-py", JOB_FILE, "-pyfs", zipped, "--config", settings, "--redis", valkey.url)
     job = cluster.run("-p", 2, *submitted)
     cluster.wait_for(job)
-    send(broker, "lossy-events", lines(first), key="user_id")
+    send(broker, "lossy-events", first, key="user_id")
     wait_until(lambda: len(received(broker, "lossy-slates")) > 100)
     cluster.kill_taskmanager(min(cluster.workers(job)))
-    send(broker, "lossy-events", lines(second), key="user_id")
+    send(broker, "lossy-events", second, key="user_id")
     wait_until(lambda: cached(valkey, wanted) == {user: history[-1][0] for user, history in wanted.items()})
     cluster.stop_with_savepoint(job, tmp_path / "savepoints")
     slates = [json.loads(value) for _, value in received(broker, "lossy-slates")]
