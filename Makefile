@@ -12,7 +12,7 @@ PACKAGES := state operators jobs
 # An environment of the caller's (a conda base, a Flink of its own) must not lead this one astray.
 unexport PYTHONHOME PYTHONPATH FLINK_HOME FLINK_CONF_DIR
 
-.PHONY: help setup demo test docs-check bench bench-quick lint zip clean
+.PHONY: help setup demo test faults docs-check bench bench-quick lint zip clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ demo: $(SETUP) ## a simulated shop on a real Kafka, Flink and Valkey, for a minu
 
 test: lint ## all that must hold: lint, types, doctests, and tests on the real services
 	$(PY) -m pytest
+
+faults: $(SETUP) ## breaks things under the job, each in its way, for 45 minutes; writes docs/faults.md
+	$(PY) -m pytest tests/faults --faults --faults-table docs/faults.md
 
 docs-check: $(SETUP) ## runs every command and client that README and docs show, as they stand, in minutes
 	$(PY) -m pytest tests/docs_check.py tests/clients_check.py

@@ -331,7 +331,19 @@ def test_files_name_no_machine_path_and_no_registry() -> None:
 def test_make_help_lists_every_target() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
     targets = re.findall(r"^  make ([\w-]+)", shown, re.MULTILINE)
-    assert targets == ["help", "setup", "demo", "test", "docs-check", "bench", "bench-quick", "lint", "zip", "clean"]
+    assert targets == [
+        "help",
+        "setup",
+        "demo",
+        "test",
+        "faults",
+        "docs-check",
+        "bench",
+        "bench-quick",
+        "lint",
+        "zip",
+        "clean",
+    ]
 
 
 def test_all_that_jobs_hand_over_to_operators_is_in_the_digest_of_the_code() -> None:
