@@ -12,7 +12,7 @@ PACKAGES := state operators jobs
 # An environment of the caller's (a conda base, a Flink of its own) must not lead this one astray.
 unexport PYTHONHOME PYTHONPATH FLINK_HOME FLINK_CONF_DIR
 
-.PHONY: help setup demo test prometheus docs-check bench bench-quick lint zip clean
+.PHONY: help setup demo test prometheus faults docs-check bench bench-quick lint zip clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ test: lint prometheus ## all that must hold: lint, types, doctests, and tests on
 
 prometheus: $(SETUP) ## on Debian: Prometheus in .venv/bin, for the tests of the alerts, which are skipped without it
 	@.ci/get-prometheus .venv/bin
+
+faults: $(SETUP) ## breaks things under the job, each in its way, for 45 minutes; writes docs/faults.md
+	$(PY) -m pytest tests/faults --faults --faults-table docs/faults.md
 
 docs-check: $(SETUP) ## runs every command and client that README and docs show, as they stand, in minutes
 	$(PY) -m pytest tests/docs_check.py tests/clients_check.py

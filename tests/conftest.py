@@ -20,6 +20,14 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RIVERRANK_SHARED", ROOT.parent / "shared"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `tests/faults` goes by; here, as pytest looks for options before it collects."""
+    group = parser.getgroup("faults")
+    group.addoption("--faults", action="store_true", help="all rows of tests/faults, not the short ones alone")
+    group.addoption("--faults-long", action="store_true", help="the rows of many minutes too")
+    group.addoption("--faults-table", metavar="PAGE", help="write the table of what was seen into that page")
+
+
 @pytest.fixture(scope="session")
 def broker() -> Iterator[services.KafkaBroker]:
     """One Kafka broker for the whole run: a test names its own topics."""

@@ -23,7 +23,7 @@ from riverrank.jobs.config import schema as config
 from riverrank.jobs.dev import bundle, services
 from riverrank.jobs.local import replay
 from riverrank.state.event_types import ANSWERED
-from shop_events import CATALOGUE, START_MS, lines, stream
+from shop_events import CATALOGUE, START_MS, stream
 from shop_pipeline import ALONE
 from streams import Record, answers, received, send, tables, topics, wait_until
 
@@ -72,8 +72,13 @@ class Kept(msgspec.Struct, frozen=True):
 
 def stretches(kind: str, streams: Sequence[tuple[int, int, int]]) -> list[list[Record]]:
     """The events of each of the streams."""
-    first, *others = (stream(*each) for each in streams)
+    first, *others = ([json.loads(line) for line in stream(*each)] for each in streams)
     return [[*first, ERASURE] if kind == "told" else first, *others]
+
+
+def lines(events: list[Record]) -> list[str]:
+    """Them as JSON, one each."""
+    return [json.dumps(event) for event in events]
 
 
 def digest_of(thing: Any) -> str:
@@ -89,7 +94,7 @@ def digested(slates: list[Record]) -> dict[str, list[tuple[int, str, int, str]]]
 
 def replayed(kind: str, events: list[Record], folder: Path) -> list[Record]:
     """The slates of replay, which nothing interrupts, with the settings that the savepoint was made with."""
-    names = {"events": lines(events), "items": lines(CATALOGUE)}
+    names = {"events": lines(events), "items": CATALOGUE}
     for name, written in names.items():
         (folder / f"{name}.jsonl").write_text("\n".join(written) + "\n")
     (folder / "replay.toml").write_text(tables(SHAPES[kind]))
@@ -113,7 +118,7 @@ class KeptRun:
         self.quiet = folder / "quiet.toml"
         shape = {table: {**SHAPES[kind].get(table, {}), **ALONE.get(table, {})} for table in {**SHAPES[kind], **ALONE}}
         self.quiet.write_text(self.made.read_text().replace(tables(SHAPES[kind]), tables(shape)))
-        send(broker, f"{self.name}-items", lines(CATALOGUE))
+        send(broker, f"{self.name}-items", CATALOGUE)
 
     def send(self, events: list[Record]) -> None:
         send(self.broker, f"{self.name}-events", lines(events), key="user_id")

@@ -1,23 +1,33 @@
-"""A stream of events of every kind that teaches, its catalogue, and what `replay` answers to it."""
+"""A known stream, events of every kind that teaches, its catalogue, and what `replay` answers to it."""
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from riverrank.jobs.config import schema as config
 from riverrank.jobs.local import replay
-from streams import Record, alone, answers
+from streams import Answers, Record, alone, answers
 
 START_MS = 1_764_000_000_000
 USERS, ITEMS = 24, 40
-CATALOGUE = [{"item_id": f"i{n}", "ts": START_MS, "categories": [f"c{n % 4}"]} for n in range(ITEMS)]
+CATALOGUE = [json.dumps({"item_id": f"i{n}", "ts": START_MS, "categories": [f"c{n % 4}"]}) for n in range(ITEMS)]
 
 
-def stream(count: int, seed: int, users: int = USERS) -> list[Record]:
-    """Events of every kind that teaches; user u of category u % 4 takes mostly what is of that category."""
+class Expected(NamedTuple):
+    """What `replay` makes of a stream: the answers, whole, and the dead letters."""
+
+    answers: Answers
+    letters: list[Record]
+
+
+def stream(count: int, seed: int, users: int = USERS) -> list[str]:
+    """Lines of events of every kind that teaches, a second apart, later than those of a lower seed by some hours; user
+    u of category u % 4 takes mostly what is of that category.
+    """
     rng = random.Random(seed)
-    made: list[Record] = []
+    made: list[str] = []
     for number in range(count):
         user = rng.randrange(users)
         event: Record = {"event_id": f"{seed}-{number}", "user_id": f"u{user}", "ts": START_MS + 1000 * number}
@@ -30,20 +40,20 @@ def stream(count: int, seed: int, users: int = USERS) -> list[Record]:
         elif kind != "request":
             event["item_id"] = item
             event["value"] = float(rng.randrange(1, 6))
-        made.append(event)
+        made.append(json.dumps(event))
     return made
 
 
-def lines(events: list[Record]) -> list[str]:
-    """Them as JSON, one each."""
-    return [json.dumps(event) for event in events]
-
-
-def expected(events: list[Record], folder: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """What replay answers to the same events, with nothing broadcast, whole."""
+def expected(folder: Path, events: Iterable[str | bytes], items: Iterable[str] = CATALOGUE) -> Expected:
+    """What replay makes of these lines, with nothing broadcast; `folder` is for its files."""
     (folder / "alone.toml").write_text(alone())
-    (folder / "all.jsonl").write_text("\n".join(lines(events)) + "\n")
-    (folder / "items.jsonl").write_text("\n".join(lines(CATALOGUE)) + "\n")
-    names = {"files.events": "all.jsonl", "files.items": "items.jsonl", "files.slates": "slates.jsonl"}
-    replay.run(config.load(str(folder / "alone.toml"), {key: str(folder / name) for key, name in names.items()}))
-    return answers([json.loads(line) for line in (folder / "slates.jsonl").read_bytes().splitlines()], whole=True)
+    given = (line.encode() if isinstance(line, str) else line for line in events)
+    (folder / "all.jsonl").write_bytes(b"".join(line + b"\n" for line in given))
+    (folder / "items.jsonl").write_text("".join(line + "\n" for line in items))
+    names = {"events": "all.jsonl", "items": "items.jsonl", "slates": "slates.jsonl", "dead_letters": "letters.jsonl"}
+    paths = {f"files.{field}": str(folder / name) for field, name in names.items()}
+    replay.run(config.load(str(folder / "alone.toml"), paths))
+    made = {name: (folder / f"{name}.jsonl").read_bytes().splitlines() for name in ("slates", "letters")}
+    return Expected(
+        answers(map(json.loads, made["slates"]), whole=True), [json.loads(line) for line in made["letters"]]
+    )

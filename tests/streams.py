@@ -13,13 +13,14 @@ from shop_pipeline import ALONE
 
 TIMEOUT_SECONDS = 150
 Record = dict[str, Any]
+Answers = dict[str, list[tuple[Any, ...]]]
 
 
-def answers(slates: list[Record], *, whole: bool = False) -> dict[str, list[tuple[Any, ...]]]:
+def answers(slates: Iterable[Record], *, whole: bool = False) -> Answers:
     """By user, in their order: version, trigger, and examples learned from; with `whole`, also every slot as it is,
     which only is as `replay` has it where nothing is broadcast (ALONE).
     """
-    by_user: dict[str, list[tuple[Any, ...]]] = {}
+    by_user: Answers = {}
     for slate in slates:
         answer = (slate["version"], slate["trigger"], slate["model"]["examples"])
         by_user.setdefault(slate["user_id"], []).append((*answer, json.dumps(slate["items"])) if whole else answer)
@@ -39,10 +40,13 @@ def alone() -> str:
     return tables(ALONE)
 
 
-def cached(valkey: services.Valkey, users: Iterable[str]) -> dict[str, int]:
+def cached(valkey: services.Valkey, users: Iterable[str], prefix: str = "rr:") -> dict[str, int]:
     """The version of each user's slate in Redis, -1 for none."""
-    with redis.Redis.from_url(valkey.url) as client:
-        return {user: int(client.hget(f"rr:slate:{user}", "version") or -1) for user in users}
+    names = [*users]
+    with redis.Redis.from_url(valkey.url) as client, client.pipeline(transaction=False) as pipeline:
+        for user in names:
+            pipeline.hget(f"{prefix}slate:{user}", "version")
+        return {user: int(version or -1) for user, version in zip(names, pipeline.execute(), strict=True)}
 
 
 def popular(valkey: services.Valkey, prefix: str = "rr:") -> Record:
@@ -66,12 +70,12 @@ def topics(broker: services.KafkaBroker, folder: Path, name: str, *lines: str, j
     return path
 
 
-def send(broker: services.KafkaBroker, topic: str, lines: list[str] | list[None], key: str = "") -> None:
+def send(broker: services.KafkaBroker, topic: str, lines: Iterable[str | bytes | None], key: str = "") -> None:
     """Send lines as records, each with its field `key` as the record's key."""
     producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
     for line in lines:
-        name = json.loads(line).get(key) if line and key and line.endswith("}") else None
-        producer.send(topic, line and line.encode(), name.encode() if name else b"")
+        name = json.loads(line).get(key) if isinstance(line, str) and key and line.endswith("}") else None
+        producer.send(topic, line.encode() if isinstance(line, str) else line, name.encode() if name else b"")
     producer.flush()
     producer.close()
 
@@ -91,9 +95,9 @@ def received(broker: services.KafkaBroker, topic: str, **options: Any) -> list[t
     return found
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Wait for what must come to pass within TIMEOUT_SECONDS."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
+def wait_until(holds: Callable[[], bool], timeout_seconds: float = TIMEOUT_SECONDS, every: float = 0.2) -> None:
+    """Wait for what must come to pass within that time, and look for it every so many seconds."""
+    deadline = time.monotonic() + timeout_seconds
     while not holds():
         assert time.monotonic() < deadline, "it never came to pass"
-        time.sleep(0.2)
+        time.sleep(every)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,10 @@ TEST_CONF: dict[str, object] = {
     "taskmanager.memory.network.max": "64m",
     "taskmanager.memory.managed.size": "32m",
     "metrics.reporters": "none",  # they would listen on every interface
+    "cluster.registration.error-delay": "100 ms",  # a TaskManager that was ready first: not the usual 10 s
+    # They live for seconds, or do little: the quick compiler saves a fifth of what a submission takes.
+    "env.java.opts.client": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "heartbeat.interval": "2 s",
     "heartbeat.timeout": "20 s",
 }
@@ -115,6 +120,11 @@ class FlinkCluster:
             # pemja starts the first `python` on PATH, whatever python.executable says.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }
+
+    @property
+    def taskmanagers(self) -> list[int]:
+        """The indices of the TaskManagers that run."""
+        return [index for index, process in enumerate(self._taskmanagers) if process.pid is not None]
 
     def flink(self, *arguments: object, timeout_seconds: float = 180.0) -> str:
         """Run Flink's command line against this cluster; what it printed.
@@ -219,11 +229,43 @@ class FlinkCluster:
         """End that TaskManager as a crash would (kill -9), with its Python workers."""
         self._taskmanagers[index].kill()
 
+    def pause_taskmanager(self, index: int) -> None:
+        """Stop that TaskManager where it stands (SIGSTOP), until `resume_taskmanager`."""
+        self._signal(self._taskmanagers[index], signal.SIGSTOP)
+
+    def resume_taskmanager(self, index: int) -> None:
+        """Let a TaskManager that was paused go on (SIGCONT)."""
+        self._signal(self._taskmanagers[index], signal.SIGCONT)
+
     def start_taskmanager(self) -> int:
         """Start one more TaskManager and wait until the JobManager knows it; its index."""
         added = self._add_taskmanager()
         added.wait_until(partial(self._knows, added.name), START_SECONDS)
         return len(self._taskmanagers) - 1
+
+    def kill_jobmanager(self) -> None:
+        """End the JobManager as a crash would (kill -9). Without high availability its jobs are gone with it."""
+        assert self._jobmanager is not None, "it is started with the cluster"
+        self._jobmanager.kill()
+
+    def start_jobmanager(self) -> None:
+        """Start the JobManager anew, at its ports, and wait until all TaskManagers that run are with it again."""
+        jobmanager = self._jobmanager
+        assert jobmanager is not None, "it is started with the cluster"
+        jobmanager.start()
+        running = {process.name for process in self._taskmanagers if process.pid is not None}
+        jobmanager.wait_until(lambda: running <= self._registered(), START_SECONDS)
+
+    def last_checkpoint(self, job_id: str) -> str:
+        """The newest checkpoint of the job that is whole, for `run("-s", path, ...)`, whether or not the job is known.
+
+        Raises:
+            ServiceError: there is none in the cluster's own folder of checkpoints.
+        """
+        whole = [*(self.folder / "checkpoints" / job_id).glob("chk-*/_metadata")]
+        if not whole:
+            raise ServiceError(f"job {job_id} has no checkpoint in {self.folder / 'checkpoints'}")
+        return max(whole, key=lambda path: path.stat().st_mtime_ns).parent.as_uri()
 
     def logs(self) -> str:
         """The end of each process's log, for an error message."""
@@ -278,6 +320,11 @@ class FlinkCluster:
         self._taskmanagers.append(process)
         process.start()
         return process
+
+    def _signal(self, process: OwnedProcess, number: signal.Signals) -> None:
+        if process.pid is None:
+            raise process.error("does not run")
+        os.killpg(process.pid, number)
 
     def _knows(self, name: str) -> bool:
         return name in self._registered()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from riverrank.jobs.dev import bundle, services
-from shop_events import CATALOGUE, ITEMS, expected, lines, stream
+from shop_events import CATALOGUE, ITEMS, expected, stream
 from streams import Record, alone, answers, cached, received, send, topics, wait_until
 
 JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
@@ -44,10 +44,10 @@ def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is
     name = f"restored-{delivery}"
     settings = topics(broker, tmp_path, name, f'delivery = "{delivery}"', alone())
     first, second = stream(400, 1), stream(400, 2)
-    before = expected(first, tmp_path)
-    after = expected([*first, *second], tmp_path)
-    send(broker, f"{name}-items", lines(CATALOGUE))
-    send(broker, f"{name}-events", lines(first), key="user_id")
+    before = expected(tmp_path, first).answers
+    after = expected(tmp_path, [*first, *second]).answers
+    send(broker, f"{name}-items", CATALOGUE)
+    send(broker, f"{name}-events", first, key="user_id")
     submitted = ("-py", JOB_FILE, "-pyfs", zipped, "--config", settings, "--redis", valkey.url)
 
     def slates() -> list[Record]:
@@ -66,7 +66,7 @@ def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is
     savepoint = cluster.stop_with_savepoint(single, tmp_path / "savepoints")
     assert answers(slates(), whole=True) == before
 
-    send(broker, f"{name}-events", lines([*first[-50:], *second]), key="user_id")  # redelivered across the restore
+    send(broker, f"{name}-events", [*first[-50:], *second], key="user_id")  # redelivered across the restore
     both = cluster.run("-s", savepoint, "-p", 2, *submitted)
     cluster.wait_for(both)
     assert len(cluster.workers(both)) == 2
@@ -90,15 +90,15 @@ def lose_a_taskmanager(
 ) -> None:
     settings = topics(broker, tmp_path, "lossy", alone())
     first, second = stream(300, 3), stream(300, 4)
-    wanted = expected([*first, *second], tmp_path)
-    send(broker, "lossy-items", lines(CATALOGUE))
+    wanted = expected(tmp_path, [*first, *second]).answers
+    send(broker, "lossy-items", CATALOGUE)
     submitted = ("-py", JOB_FILE, "-pyfs", zipped, "--config", settings, "--redis", valkey.url)
     job = cluster.run("-p", 2, *submitted)
     cluster.wait_for(job)
-    send(broker, "lossy-events", lines(first), key="user_id")
+    send(broker, "lossy-events", first, key="user_id")
     wait_until(lambda: len(received(broker, "lossy-slates")) > 100)
     cluster.kill_taskmanager(min(cluster.workers(job)))
-    send(broker, "lossy-events", lines(second), key="user_id")
+    send(broker, "lossy-events", second, key="user_id")
     wait_until(lambda: cached(valkey, wanted) == {user: history[-1][0] for user, history in wanted.items()})
     cluster.stop_with_savepoint(job, tmp_path / "savepoints")
     slates = [json.loads(value) for _, value in received(broker, "lossy-slates")]

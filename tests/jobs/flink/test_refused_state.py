@@ -11,7 +11,7 @@ import pytest
 from console_script import riverrank
 from riverrank.jobs.config.edges import PRIVACY_KEY_VARIABLE
 from riverrank.jobs.dev import services
-from shop_events import CATALOGUE, lines, stream
+from shop_events import CATALOGUE, stream
 from streams import TIMEOUT_SECONDS, received, send, topics, wait_until
 
 pytestmark = pytest.mark.timeout(900)  # six runs of a Flink on a busy machine
@@ -23,15 +23,15 @@ def test_a_state_of_other_settings_is_refused_in_a_line_with_the_mend_and_then_g
     first, second = stream(40, 1), stream(40, 2)
     config, state = topics(broker, tmp_path, "refused"), tmp_path / "state"
     flags = ("run", "--config", config, "--state", state)
-    send(broker, "refused-items", lines(CATALOGUE))
-    send(broker, "refused-events", lines(first), key="user_id")
+    send(broker, "refused-items", CATALOGUE)
+    send(broker, "refused-events", first, key="user_id")
     versions = ran(flags, broker)
     assert max(versions) > 1
     (metadata,) = (state / "riverrank" / "savepoints").rglob("_metadata")
     found = json.loads(riverrank("state", "inspect", metadata.parent, "--json").stdout)
     assert found["users"]["session"] == found["users"]["recommend"] > 10
 
-    send(broker, "refused-events", lines(second), key="user_id")
+    send(broker, "refused-events", second, key="user_id")
     text = config.read_text()
     for setting, told in (
         (
