@@ -13,8 +13,10 @@ from riverrank.jobs.dev import services
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")
 
-# Whoever starts the tests in the background makes them, and all that they start, deaf to Ctrl-C, which some test.
+# Whoever starts the tests in the background makes them, and all that they start, deaf to Ctrl-C, or by nohup to the end
+# of a terminal, which some test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RIVERRANK_SHARED", ROOT.parent / "shared"))
