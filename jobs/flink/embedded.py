@@ -127,11 +127,12 @@ class EmbeddedFlink:
                 whole, end, _ = file.read().rpartition(b"\n")
             self._read[path] = begin + len(whole + end)
             for line in whole.decode("utf-8", "replace").split("\n"):
-                if line.startswith(TOLD + REFUSED):
-                    self.refusal = self.refusal or line.removeprefix(TOLD + REFUSED)
-                elif line.startswith(TOLD):
-                    log.warning(line.removeprefix(TOLD))
-                elif (record := record_of(line)) is not None:
+                record = _told(line)
+                if record is None:
+                    continue
+                if (said := record.getMessage()).startswith(REFUSED):
+                    self.refusal = self.refusal or said.removeprefix(REFUSED)
+                else:
                     logging.getLogger(record.name).handle(record)
 
     def _start_jobmanager(self) -> None:
@@ -145,6 +146,15 @@ class EmbeddedFlink:
         loaded = flink.configuration.GlobalConfiguration.loadConfiguration(str(self._scratch))
         self._jobmanager = flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint(loaded)
         self._jobmanager.startCluster()
+
+
+def _told(line: str) -> logging.LogRecord | None:
+    """What an operator logged as this line, as text or as JSON; None for a line of Flink's."""
+    if line.startswith(TOLD):
+        return logging.makeLogRecord(
+            {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": line.removeprefix(TOLD)}
+        )
+    return record_of(line)
 
 
 def separated(config: Config) -> Config:

@@ -1,6 +1,7 @@
 """What is refused before Flink starts, what a failure is told with, and which key an event travels by."""
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from riverrank.operators.flink.parse import ParseEvents
 from riverrank.operators.settings import Behaviour
 from riverrank.state.hashing import pseudonym
 from riverrank.state.records.decoding import Reject
+from riverrank.state.runtime import logs
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -122,6 +124,23 @@ def test_what_operators_log_is_told_once_and_in_whole_lines(tmp_path: Path, capl
         log.write(b"ack\n\xff\nriverrank: another\n")
     assert told() == ["it is back", "another"]
     assert told() == []
+
+
+@pytest.mark.parametrize("form", [logs.TEXT, logs.JSON])
+def test_what_operators_refuse_is_kept_for_the_end_of_the_run_whatever_the_log_looks_like(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str
+) -> None:
+    flink = EmbeddedFlink(parse({}), tmp_path)
+    code = (
+        "from riverrank.operators.flink.shipped import tell_on_standard_error as tell, tell_refusal\n"
+        "import logging; tell(); logging.getLogger('riverrank.a').warning('Redis is away')\n"
+        "tell_refusal(ValueError('set it to 2')); tell_refusal(ValueError('not this'))"
+    )
+    with flink._taskmanagers[0].log.open("wb") as log:
+        environment = {**os.environ, logs.LOG_VARIABLE: form}
+        subprocess.run([sys.executable, "-c", code], stderr=log, env=environment, timeout=60, check=True)
+    flink.tell()
+    assert flink.refusal == "set it to 2" and caplog.messages == ["Redis is away"]
 
 
 def test_in_a_flink_process_what_is_logged_stands_on_standard_error_with_its_mark() -> None:
