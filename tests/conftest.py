@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from riverrank.jobs.dev import services
+from riverrank.jobs.dev import bundle, services
 
 # Machines are noisy, and a run must not depend on luck: no deadlines, the same examples every time.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
@@ -42,6 +42,14 @@ def valkey() -> Iterator[services.Valkey]:
     """An empty Valkey for this test alone (it starts in a fifth of a second)."""
     with services.Valkey() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def zipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The job's code, the same for the whole run: a TaskManager keeps that of its first job."""
+    path = tmp_path_factory.mktemp("code") / "riverrank.zip"
+    bundle.bundle(path)
+    return path
 
 
 @pytest.fixture(scope="session")

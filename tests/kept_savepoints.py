@@ -19,18 +19,15 @@ from typing import Any
 
 import msgspec
 from golden_files import GOLDEN
-from riverrank.jobs.config import schema as config
 from riverrank.jobs.dev import bundle, services
-from riverrank.jobs.local import replay
 from riverrank.state.event_types import ANSWERED
-from shop_events import CATALOGUE, START_MS, stream
+from shop_events import CATALOGUE, START_MS, expected, stream
 from shop_pipeline import ALONE
-from streams import Record, answers, received, send, tables, topics, wait_until
+from streams import Answers, Record, answers, job_of, lines, received, send, tables, topics, wait_until
 
 Tables = dict[str, dict[str, Any]]
 
 SAVEPOINTS = GOLDEN / "savepoints"
-JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 LASTS = ('state_ttl = "36500d"',)  # by the wall clock, which a later version's is far on
 INLINE = {"execution.checkpointing.data-inline-threshold": "1 mb"}  # all of it in one file
 # Narrow tables, and a net that keeps few choices, make a small savepoint.
@@ -76,31 +73,19 @@ def stretches(kind: str, streams: Sequence[tuple[int, int, int]]) -> list[list[R
     return [[*first, ERASURE] if kind == "told" else first, *others]
 
 
-def lines(events: list[Record]) -> list[str]:
-    """Them as JSON, one each."""
-    return [json.dumps(event) for event in events]
-
-
 def digest_of(thing: Any) -> str:
     """Of its JSON."""
     return hashlib.sha256(json.dumps(thing).encode()).hexdigest()
 
 
-def digested(slates: list[Record]) -> dict[str, list[tuple[int, str, int, str]]]:
-    """`answers`, with a digest of the items."""
-    by_user = answers(slates, whole=True)
+def digested(by_user: Answers) -> dict[str, list[tuple[int, str, int, str]]]:
+    """`answers`, whole, with a digest of the items."""
     return {user: [(*of[:3], digest_of(of[3])[:16]) for of in by_user[user]] for user in sorted(by_user)}
 
 
-def replayed(kind: str, events: list[Record], folder: Path) -> list[Record]:
-    """The slates of replay, which nothing interrupts, with the settings that the savepoint was made with."""
-    names = {"events": lines(events), "items": CATALOGUE}
-    for name, written in names.items():
-        (folder / f"{name}.jsonl").write_text("\n".join(written) + "\n")
-    (folder / "replay.toml").write_text(tables(SHAPES[kind]))
-    paths = {f"files.{name}": str(folder / f"{name}.jsonl") for name in (*names, "slates")}
-    replay.run(config.load(str(folder / "replay.toml"), paths))
-    return [json.loads(line) for line in (folder / "slates.jsonl").read_bytes().splitlines()]
+def replayed(kind: str, events: list[Record], folder: Path) -> Answers:
+    """What replay answers, which nothing interrupts, with the settings that the savepoint was made with."""
+    return expected(folder, lines(events), settings=tables(SHAPES[kind])).answers
 
 
 class KeptRun:
@@ -125,25 +110,27 @@ class KeptRun:
 
     def submit(self, settings: Path, redis: str, *flags: object) -> str:
         """Submit the job with these settings; its id, once it runs."""
-        job = ("-py", JOB_FILE, "-pyfs", self.folder / "riverrank.zip", "--config", settings, "--redis", redis)
+        job = job_of(self.folder / "riverrank.zip", "--config", settings, "--redis", redis)
         job_id = self.cluster.run(*flags, *job)
         self.cluster.wait_for(job_id)
         return job_id
 
-    def slates(self) -> list[Record]:
+    def answers(self) -> Answers:
+        """All that there are, whole."""
         committed = received(self.broker, f"{self.name}-slates", isolation_level="read_committed")
-        return [json.loads(value) for _, value in committed if value]  # but for tombstones
+        return answers([json.loads(value) for _, value in committed if value], whole=True)  # but for tombstones
 
-    def answered(self, number: int) -> list[Record]:
-        """All slates, once there are so many."""
-        wait_until(lambda: len(self.slates()) >= number)
-        return self.slates()
+    def answered(self, number: int) -> Answers:
+        """All answers, once there are so many."""
+        wait_until(lambda: sum(map(len, self.answers().values())) >= number)
+        return self.answers()
 
 
-def answers_to(events: list[Record], slates: list[Record]) -> list[Record]:
-    """Those of the slates that answer these events."""
+def answers_to(events: list[Record], by_user: Answers) -> Answers:
+    """Those that answer these events, of users who have some."""
     triggers = {event["event_id"] for event in events}
-    return [slate for slate in slates if slate["trigger"] in triggers]
+    found = {user: [answer for answer in history if answer[1] in triggers] for user, history in by_user.items()}
+    return {user: history for user, history in found.items() if history}
 
 
 def answered_of(events: list[Record]) -> int:
@@ -188,7 +175,7 @@ def make(version: str, kind: str, cluster: services.FlinkCluster, broker: servic
         run.send(second)
         job = run.submit(run.quiet, valkey.url, "-p", 1, "-s", location)
         run.answered(answered_of([*first, *waiting, *second]))
-        after = answers_to(second, run.slates())
+        after = answers_to(second, run.answers())
         cluster.cancel(job)
     events = [*first, *waiting, *second]
     whole = digest_of(digested(replayed(kind, events, folder)))

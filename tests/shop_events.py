@@ -44,15 +44,17 @@ def stream(count: int, seed: int, users: int = USERS) -> list[str]:
     return made
 
 
-def expected(folder: Path, events: Iterable[str | bytes], items: Iterable[str] = CATALOGUE) -> Expected:
-    """What replay makes of these lines, with nothing broadcast; `folder` is for its files."""
-    (folder / "alone.toml").write_text(alone())
+def expected(
+    folder: Path, events: Iterable[str | bytes], items: Iterable[str] = CATALOGUE, settings: str = ""
+) -> Expected:
+    """What replay makes of these lines, with these `settings`, or with nothing broadcast; `folder` is for its files."""
+    (folder / "replay.toml").write_text(settings or alone())
     given = (line.encode() if isinstance(line, str) else line for line in events)
     (folder / "all.jsonl").write_bytes(b"".join(line + b"\n" for line in given))
     (folder / "items.jsonl").write_text("".join(line + "\n" for line in items))
     names = {"events": "all.jsonl", "items": "items.jsonl", "slates": "slates.jsonl", "dead_letters": "letters.jsonl"}
     paths = {f"files.{field}": str(folder / name) for field, name in names.items()}
-    replay.run(config.load(str(folder / "alone.toml"), paths))
+    replay.run(config.load(str(folder / "replay.toml"), paths))
     made = {name: (folder / f"{name}.jsonl").read_bytes().splitlines() for name in ("slates", "letters")}
     return Expected(
         answers(map(json.loads, made["slates"]), whole=True), [json.loads(line) for line in made["letters"]]

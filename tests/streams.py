@@ -8,10 +8,11 @@ from typing import Any
 
 import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from riverrank.jobs.dev import services
+from riverrank.jobs.dev import bundle, services
 from shop_pipeline import ALONE
 
 TIMEOUT_SECONDS = 150
+JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 Record = dict[str, Any]
 Answers = dict[str, list[tuple[Any, ...]]]
 
@@ -68,6 +69,16 @@ def topics(broker: services.KafkaBroker, folder: Path, name: str, *lines: str, j
     path = folder / f"{name}.toml"
     path.write_text("\n".join([*written, *lines]))
     return path
+
+
+def job_of(zipped: Path, *arguments: object) -> tuple[object, ...]:
+    """What `flink run` is told of the job: its file, its code (the fixture `zipped`), and arguments of its own."""
+    return ("-py", JOB_FILE, "-pyfs", zipped, *arguments)
+
+
+def lines(records: Iterable[Record]) -> list[str]:
+    """Them as JSON, one each."""
+    return [json.dumps(record) for record in records]
 
 
 def send(broker: services.KafkaBroker, topic: str, lines: Iterable[str | bytes | None], key: str = "") -> None:

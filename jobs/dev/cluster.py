@@ -253,7 +253,7 @@ class FlinkCluster:
         jobmanager = self._jobmanager
         assert jobmanager is not None, "it is started with the cluster"
         jobmanager.start()
-        running = {process.name for process in self._taskmanagers if process.pid is not None}
+        running = {self._taskmanagers[index].name for index in self.taskmanagers}
         jobmanager.wait_until(lambda: running <= self._registered(), START_SECONDS)
 
     def last_checkpoint(self, job_id: str) -> str:

@@ -95,7 +95,7 @@ def build(
     )
     if job.separate:
         answers = answers.slot_sharing_group(ANSWERS)
-    receipts = answers if cache is None else _cache(answers, config, outputs)
+    receipts = answers if cache is None else _cache(answers, config, outputs, key)
     rejecting = [events, feedback, *([updates] if updates is not None else [])]
     _write({Origin.ANSWER: [answers], Origin.RECEIPT: [receipts], Origin.REJECT: rejecting}, tables, config, parts)
 
@@ -140,10 +140,10 @@ def _items(
     return _placed(stream.process(parse, BYTES), uids.ITEMS_PARSE, _readers(config, config.files.items))
 
 
-def _cache(answers: DataStream, config: Config, outputs: Outputs) -> DataStream:
+def _cache(answers: DataStream, config: Config, outputs: Outputs, key: bytes) -> DataStream:
     redis, settings = config.redis, config.cache
     connect = functools.partial(Cache, redis.url, redis.prefix, settings.ttl, redis.timeout)
-    cache = CacheFunction(connect, settings.flush_every, settings.drain, config.privacy.key())
+    cache = CacheFunction(connect, settings.flush_every, settings.drain, key)
     written = _placed(
         _keyed(answers, config.job.parallelism).process(cache, KEYED),
         uids.CACHE,

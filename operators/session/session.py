@@ -156,7 +156,7 @@ class Session:
         names = [item_id for outcome in feedback.outcomes for item_id in outcome.items]
         if event.item_id is not None and event.type in INTERACTIONS:
             names.append(event.item_id)
-            past, members = paired_with(feedback, self.behaviour.signals.window, self.behaviour.cohorts.attributes)
+            past, members = paired_with(feedback, self.behaviour)
             names += [*past, *members]
         return tuple(sorted({shard_of(name, shards) for name in names}))
 

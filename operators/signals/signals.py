@@ -95,9 +95,7 @@ class Signals:
         if _GATHERED in base:
             signals._gathering.load(base.pop(_GATHERED))
         signals.table.load(base)
-        journal.put(
-            {_COUNTS: COUNTS.encode(signals.counts)}
-        )  # what it is made with is asked for from the first time on
+        journal.put({_COUNTS: COUNTS.encode(signals.counts)})  # what it was made with is known from the first time on
         signals._cohorts.update(name for name in signals.table.rows if name.startswith(COHORT))
         for record in log:
             signals.learn(decode_feedback(record))
@@ -171,7 +169,7 @@ class Signals:
         """
         event, now = feedback.event, self.counts.events
         own, value = self._owns(item_id), event.value
-        past, members = paired_with(feedback, self.settings.window, self.behaviour.cohorts.attributes)
+        past, members = paired_with(feedback, self.behaviour)
         # No list of another shard names a cohort.
         members = [name for name in members if self._owns(name) and self._is_held(name, feedback)]
         owned = amounts = None

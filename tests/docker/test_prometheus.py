@@ -10,13 +10,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from riverrank.jobs.dev import bundle, services
+from riverrank.jobs.dev import services
 from riverrank.jobs.dev.cluster import CHECKOUT_CONF
 from ruamel.yaml import YAML
-from streams import received, send, topics, wait_until
+from streams import job_of, received, send, topics, wait_until
 from watched import FLINKS, RULES, Prometheus, exported, loopback_servers, tool
 
-JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 PORTS = 4  # that a part of Flink may listen at
 SECONDS = 15  # what each time that an alert looks back is here
 USERS, ITEMS = 8, 30
@@ -86,12 +85,11 @@ class Shop:
 
 
 def test_each_fault_raises_its_alarm_and_none_is_raised_without(
-    broker: services.KafkaBroker, valkey: services.Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: services.KafkaBroker, valkey: services.Valkey, zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tool("prometheus")
     monkeypatch.setenv("HADOOP_CLASSPATH", str(tmp_path))  # which Flink's scripts put on the class path
     usual = YAML(typ="safe").load(CHECKOUT_CONF / "config.yaml")["env"]["java"]["opts"]["all"]
-    bundle.bundle(tmp_path / "riverrank.zip")
     settings = topics(broker, tmp_path, "watched")
     first = services.free_port()
     ports = range(first, first + PORTS)
@@ -108,7 +106,7 @@ def test_each_fault_raises_its_alarm_and_none_is_raised_without(
     ):
         items = [json.dumps({"item_id": f"i{n}", "ts": 1}) for n in range(ITEMS)]
         send(broker, "watched-items", items)
-        submitted = ("-py", JOB_FILE, "-pyfs", tmp_path / "riverrank.zip", "--config", settings, "--redis", valkey.url)
+        submitted = job_of(zipped, "--config", settings, "--redis", valkey.url)
         shop = Shop(broker, prometheus, "watched")
         shop.until(lambda firing: firing == {"RiverrankJobDown"})  # there is none yet
         cluster.wait_for(cluster.run("-p", 1, *submitted))

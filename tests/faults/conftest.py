@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import table
-from riverrank.jobs.dev import bundle, services
+from riverrank.jobs.dev import services
 from scene import MOST_FAILURES, Scene, Seen, Services
 from streams import wait_until
 
@@ -68,14 +68,6 @@ def standalone() -> Iterator[services.FlinkCluster]:
     """The cluster of all rows; a row says how many TaskManagers it needs."""
     with services.FlinkCluster(taskmanagers=2, conf=CONF) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def zipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The job's code, the same for all rows: a TaskManager keeps that of its first job."""
-    path = tmp_path_factory.mktemp("code") / "riverrank.zip"
-    bundle.bundle(path)
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,22 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 from kafka import KafkaConsumer, TopicPartition
-from riverrank.jobs.dev import bundle, services
+from riverrank.jobs.dev import services
 from shop_events import CATALOGUE, USERS, Expected, expected, stream
-from streams import TIMEOUT_SECONDS, Answers, Record, alone, answers, cached, received, send, topics, wait_until
+from streams import (
+    TIMEOUT_SECONDS,
+    Answers,
+    Record,
+    alone,
+    answers,
+    cached,
+    job_of,
+    received,
+    send,
+    topics,
+    wait_until,
+)
 
-JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 SHOWN = 3  # differences that a message shows
 MOST_FAILURES = 1_000  # that Flink is to remember of a job
 
@@ -124,8 +135,8 @@ class Scene:
 
     def submit(self, *flags: object, parallelism: int = 1) -> str:
         """Submit the job, and wait until it runs; its id."""
-        files = ("-py", JOB_FILE, "-pyfs", self.on.zipped, "--config", self.settings, "--redis", self.url)
-        job = self.on.cluster.run("-p", parallelism, *flags, *files)
+        given = job_of(self.on.zipped, "--config", self.settings, "--redis", self.url)
+        job = self.on.cluster.run("-p", parallelism, *flags, *given)
         self.jobs.append(job)
         self.on.cluster.wait_for(job)
         return job

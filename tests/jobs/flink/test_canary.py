@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import redis
-from riverrank.jobs.dev import bundle, services
-from streams import Record, received, send, topics, wait_until
+from riverrank.jobs.dev import services
+from streams import Record, job_of, lines, received, send, topics, wait_until
 
-JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 START_MS = 1_764_000_000_000
 CANARY, ATTRIBUTE = "canary-user-7e1", "canary-value-93d"
 COMPACTED = {
@@ -40,10 +39,6 @@ def stream(name: str, count: int, ts: int) -> list[Record]:
     return made
 
 
-def lines(events: list[Record]) -> list[str]:
-    return [json.dumps(event) for event in events]
-
-
 def names_the_canary(raw: bytes) -> bool:
     return CANARY.encode() in raw or ATTRIBUTE.encode() in raw
 
@@ -66,14 +61,13 @@ def in_topic(broker: services.KafkaBroker, topic: str) -> list[bytes]:
 
 
 def test_a_canary_that_is_erased_through_a_crash_is_found_nowhere(
-    broker: services.KafkaBroker, valkey: services.Valkey, tmp_path: Path
+    broker: services.KafkaBroker, valkey: services.Valkey, zipped: Path, tmp_path: Path
 ) -> None:
-    bundle.bundle(tmp_path / "riverrank.zip")
     settings = topics(broker, tmp_path, "canary")
     broker.create_topic("canary-compacted", 1, COMPACTED)
     settings.write_text(settings.read_text().replace('"canary-slates"', '"canary-compacted"'))
     conf = {"heartbeat.timeout": "6 s", "execution.checkpointing.interval": "1 s"}
-    submitted = ("-py", JOB_FILE, "-pyfs", tmp_path / "riverrank.zip", "--config", settings, "--redis", valkey.url)
+    submitted = job_of(zipped, "--config", settings, "--redis", valkey.url)
     with services.FlinkCluster(taskmanagers=2, conf=conf) as cluster:
         job = cluster.run("-p", 1, *submitted)
         cluster.wait_for(job)

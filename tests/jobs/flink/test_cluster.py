@@ -8,18 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
-from riverrank.jobs.dev import bundle, services
+from riverrank.jobs.dev import services
 from shop_events import CATALOGUE, ITEMS, expected, stream
-from streams import Record, alone, answers, cached, received, send, topics, wait_until
+from streams import Record, alone, answers, cached, job_of, received, send, topics, wait_until
 
-JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 pytestmark = pytest.mark.timeout(900)  # a cluster on a busy machine takes its time
-
-
-@pytest.fixture
-def zipped(tmp_path: Path) -> Path:
-    bundle.bundle(tmp_path / "riverrank.zip")
-    return tmp_path / "riverrank.zip"
 
 
 def told(cluster: services.FlinkCluster, job: str, name: str) -> int:
@@ -48,7 +41,7 @@ def test_stopped_with_a_savepoint_and_restored_at_another_parallelism_nothing_is
     after = expected(tmp_path, [*first, *second]).answers
     send(broker, f"{name}-items", CATALOGUE)
     send(broker, f"{name}-events", first, key="user_id")
-    submitted = ("-py", JOB_FILE, "-pyfs", zipped, "--config", settings, "--redis", valkey.url)
+    submitted = job_of(zipped, "--config", settings, "--redis", valkey.url)
 
     def slates() -> list[Record]:
         committed = received(broker, f"{name}-slates", isolation_level="read_committed")
@@ -93,7 +86,7 @@ def lose_a_taskmanager(
     first, second = stream(300, 3), stream(300, 4)
     wanted = expected(tmp_path, [*first, *second]).answers
     send(broker, "lossy-items", CATALOGUE)
-    submitted = ("-py", JOB_FILE, "-pyfs", zipped, "--config", settings, "--redis", valkey.url)
+    submitted = job_of(zipped, "--config", settings, "--redis", valkey.url)
     job = cluster.run("-p", 2, *submitted)
     cluster.wait_for(job)
     send(broker, "lossy-events", first, key="user_id")

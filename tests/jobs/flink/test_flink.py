@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from riverrank.jobs.dev import bundle, services
-from streams import TIMEOUT_SECONDS, Record, alone, answers, cached, popular, received, send, topics, wait_until
+from riverrank.jobs.dev import services
+from streams import TIMEOUT_SECONDS, Record, alone, answers, cached, job_of, popular, received, send, topics, wait_until
 
-JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 START_MS = 1_764_000_000_000
 USERS, ITEMS, EVENTS = 8, 30, 160
 TASKMANAGERS = min(2, len(os.sched_getaffinity(0)))  # of a run of parallelism 1
@@ -127,10 +126,9 @@ def test_standard_input_to_standard_output(inputs: Path) -> None:
     ]
 
 
-def test_another_execution_mode_is_refused(inputs: Path, cluster: services.FlinkCluster, tmp_path: Path) -> None:
+def test_another_execution_mode_is_refused(inputs: Path, cluster: services.FlinkCluster, zipped: Path) -> None:
     """Only a cluster's configuration can ask for one: an embedded Flink has none of its own."""
-    bundle.bundle(tmp_path / "riverrank.zip")
-    job = ("-py", JOB_FILE, "-pyfs", tmp_path / "riverrank.zip", "--events", inputs / "events.jsonl")
+    job = job_of(zipped, "--events", inputs / "events.jsonl")
     with pytest.raises(services.ServiceError, match=r"riverrank: python\.execution-mode is process: .* leave it out"):
         cluster.flink("run", "-Dpython.execution-mode=process", *job)
 

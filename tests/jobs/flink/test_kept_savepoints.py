@@ -55,7 +55,7 @@ def test_a_savepoint_of_that_version_restores_and_the_job_goes_on_as_if_it_had_n
     wanted = waited | {user: slates[-1][0] for user, slates in kept.after.items()}
     assert set(waited) - set(kept.after), "whose last slates Redis had not taken when the savepoint was made"
     wait_until(lambda: cached(valkey, wanted) == wanted)
-    found = digested(run.slates())
+    found = digested(run.answers())
     cluster.stop_with_savepoint(job, tmp_path / "savepoints")
 
     assert {user: [slate[:3] for slate in slates] for user, slates in found.items()} == {

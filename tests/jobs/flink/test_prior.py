@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 from riverrank.jobs.cli import main as cli
-from riverrank.jobs.dev import bundle, services
+from riverrank.jobs.dev import services
 from riverrank.state.prior import from_file
-from streams import Record, alone, answers, received, send, topics, wait_until
+from streams import Record, alone, answers, job_of, received, send, topics, wait_until
 
-JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 START_MS = 1_764_000_000_000
 USERS, ITEMS, EVENTS = 6, 40, 60
 pytestmark = pytest.mark.timeout(900)
@@ -71,15 +70,14 @@ def test_a_run_leaves_what_replay_would(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_prior_reaches_the_taskmanagers_of_a_cluster_with_the_job(
-    folder: Path, cluster: services.FlinkCluster, broker: services.KafkaBroker, tmp_path: Path
+    folder: Path, cluster: services.FlinkCluster, broker: services.KafkaBroker, zipped: Path, tmp_path: Path
 ) -> None:
     """They do not see the file: it is gone before the first event comes."""
-    bundle.bundle(tmp_path / "riverrank.zip")
     here = tmp_path / "here.prior"
     here.write_bytes((folder / "shop.prior").read_bytes())
     settings = topics(broker, tmp_path, "prior", alone(), f'[prior]\nfile = "{here}"')
     send(broker, "prior-items", CATALOGUE)
-    job = cluster.run("-p", 2, "-py", JOB_FILE, "-pyfs", tmp_path / "riverrank.zip", "--config", settings)
+    job = cluster.run("-p", 2, *job_of(zipped, "--config", settings))
     here.unlink()
     cluster.wait_for(job)
     send(broker, "prior-events", lines("e", EVENTS), key="user_id")
