@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from operator import attrgetter
 
 from riverrank.operators.settings import Behaviour
+from riverrank.state.codec import StateRefused
 
 # Shards are keys, and no key can read what another keeps; positions in lists and lengths of vectors are those that
 # updates, which may be on their way or in a log, speak of.
@@ -26,15 +27,15 @@ def require(held: Mapping[str, int], wanted: Mapping[str, int]) -> None:
     """Whether what was made with `held` can go on with `wanted`; of what only one names there is nothing to ask.
 
     Raises:
-        ValueError: it can't; names the first setting that is another, what it was, what it is, and the mend.
+        StateRefused: it can't; names the first setting that is another, what it was, what it is, and the mend.
 
-    >>> require({"signals.shards": 2}, {"signals.shards": 1})
+    >>> require({"signals.shards": 2}, {"signals.shards": 1})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: state was made with signals.shards = 2, and it is 1 now: set it to 2, or start without this savepoint
+    riverrank.state.codec.StateRefused: state was made with signals.shards = 2, and it is 1 now: set it to 2, or ...
     """
     for key, value in held.items():
         if (now := wanted.get(key, value)) != value:
-            raise ValueError(
+            raise StateRefused(
                 f"state was made with {key} = {value}, and it is {now} now: set it to {value}, or start without this "
                 "savepoint"
             )

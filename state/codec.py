@@ -16,6 +16,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
 
+class StateRefused(ValueError):
+    """What is kept can't be gone on from; the message says the mend."""
+
+
 class Layout(Generic[Stored]):
     """How values of `struct` are stored: an array of the layout's number, which is the struct's tag, and its fields.
 
@@ -28,9 +32,9 @@ class Layout(Generic[Stored]):
     >>> marks = Layout("mark", Mark, {1: lambda fields: [fields[0] * 1000]})
     >>> marks.decode(marks.encode(Mark(5))), marks.decode(bytes([0x92, 1, 7])), marks.decode(None)
     (Mark(at_ms=5), Mark(at_ms=7000), Mark(at_ms=0))
-    >>> marks.decode(bytes([0x92, 3, 7]))
+    >>> marks.decode(bytes([0x92, 3, 7]))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: mark of layout 3: this version reads up to 2; it was written by a newer riverrank
+    riverrank.state.codec.StateRefused: mark of layout 3: this version reads up to 2; it was written by ...
     """
 
     encode: Callable[[Stored], bytes]
@@ -59,7 +63,7 @@ class Layout(Generic[Stored]):
         """The value that `raw` holds, of whatever layout; that of all defaults for None.
 
         Raises:
-            ValueError: `raw` is of a newer layout, of one too old to be read, or broken.
+            StateRefused: `raw` is of a newer layout, of one too old to be read, or broken.
         """
         if raw is None:
             return self._struct()
@@ -69,7 +73,7 @@ class Layout(Generic[Stored]):
             except msgspec.ValidationError as fault:  # of another layout, or with other fields than it says
                 return self._newest(_encode(self._upgraded(raw, fault)))
         except msgspec.DecodeError as fault:
-            raise ValueError(f"{self.name}: {fault}") from fault
+            raise StateRefused(f"{self.name}: {fault}") from fault
 
     def _upgraded(self, raw: bytes, fault: msgspec.ValidationError) -> Fields:
         array = _decode(raw)
@@ -78,17 +82,17 @@ class Layout(Generic[Stored]):
         elif isinstance(array, list) and self._unnumbered is not None:
             layout, fields = self._unnumbered, array
         else:
-            raise ValueError(f"{self.name}: no array that begins with the number of its layout") from fault
+            raise StateRefused(f"{self.name}: no array that begins with the number of its layout") from fault
         if layout > self.version:
-            raise ValueError(
+            raise StateRefused(
                 f"{self.name} of layout {layout}: this version reads up to {self.version}; "
                 "it was written by a newer riverrank"
             ) from fault
         if layout == self.version:
-            raise ValueError(f"{self.name} of layout {layout}: {fault}") from fault
+            raise StateRefused(f"{self.name} of layout {layout}: {fault}") from fault
         if layout not in self.upgrades:
             oldest = min(self.upgrades, default=self.version)
-            raise ValueError(
+            raise StateRefused(
                 f"{self.name} of layout {layout}: this version reads {oldest} to {self.version}; "
                 "start without this savepoint"
             ) from fault
@@ -96,5 +100,5 @@ class Layout(Generic[Stored]):
             try:
                 fields = self.upgrades[older](fields)
             except (TypeError, ValueError, LookupError, AttributeError) as broken:
-                raise ValueError(f"{self.name} of layout {layout}: broken: {broken}") from broken
+                raise StateRefused(f"{self.name} of layout {layout}: broken: {broken}") from broken
         return [self.version, *fields]

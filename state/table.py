@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numba import njit
 
-from .codec import Fields, Layout
+from .codec import Fields, Layout, StateRefused
 
 HASH, ROW = range(2)  # columns of the places
 FREE, GONE = -2, -1  # rows of a place that is free, and of an id that is no longer there
@@ -290,12 +290,12 @@ def mark_blocks(rows, block_rows, changed):  # type: ignore[no-untyped-def]
 def refuse(where: str, what: str, held: str, expected: str, setting: str = "", value: object = None) -> NoReturn:
     """Say that what is kept is not what is expected, and the mend: the `setting`, if it comes from one, as it was.
 
-    >>> refuse("state", "lists", "of 8", "of 4", "signals.neighbours", 8)
+    >>> refuse("state", "lists", "of 8", "of 4", "signals.neighbours", 8)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: state holds lists of 8, expected of 4: set signals.neighbours = 8, or start without this savepoint
+    riverrank.state.codec.StateRefused: state holds lists of 8, expected of 4: set signals.neighbours = 8, or start ...
     """
     was = f"set {setting} = {value}, or " if value is not None else f"set {setting} as it was, or " if setting else ""
-    raise ValueError(f"{where} holds {what} {held}, expected {expected}: {was}start without this savepoint")
+    raise StateRefused(f"{where} holds {what} {held}, expected {expected}: {was}start without this savepoint")
 
 
 def _check(name: str, held: tuple[int, ...], column: Column) -> None:

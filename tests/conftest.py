@@ -21,6 +21,11 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RIVERRANK_SHARED", ROOT.parent / "shared"))
 
+# What whoever starts the tests has set for jobs of their own is nothing to these.
+OF_TESTS = ("RIVERRANK_CACHE", "RIVERRANK_SHARED", "RIVERRANK_FUZZ", "RIVERRANK_CORE")
+for _name in [name for name in os.environ if name.startswith("RIVERRANK_") and name not in OF_TESTS]:
+    del os.environ[_name]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """What `tests/faults` goes by; here, as pytest looks for options before it collects."""

@@ -1,6 +1,5 @@
 """`riverrank state inspect`: what a savepoint holds."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,12 +16,15 @@ def _only_commands() -> None:
 
 @state.command()
 def inspect(
-    savepoint: Annotated[Path, typer.Argument(metavar="SAVEPOINT", help="The folder of a savepoint or checkpoint.")],
+    savepoint: Annotated[
+        str, typer.Argument(metavar="SAVEPOINT", help="The folder of a savepoint or checkpoint, or its file: URL.")
+    ],
     json: AsJson = False,
 ) -> None:
     """Print what a savepoint holds: operators, users, bytes, layouts. Nothing of it is loaded as an object, and no job
     is asked.
     """
     from riverrank.jobs.flink import inspection
+    from riverrank.jobs.flink.savepoint import folder_of
 
-    inspection.run(savepoint, as_json=json)
+    inspection.run(folder_of(savepoint), as_json=json)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, DEFAULT_TTL_MS, masked
 from riverrank.operators.settings import Count, Milliseconds, Section
 from riverrank.state.outputs import OUTPUTS, Output
@@ -20,6 +21,7 @@ from .files import secret
 CONNECTORS_LOGIN = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security"
 KAFKA_PASSWORD_VARIABLE = "RIVERRANK_KAFKA_PASSWORD"
 PRIVACY_KEY_VARIABLE = "RIVERRANK_PRIVACY_KEY"
+LEAST_SECRET = 16  # characters
 OWN_PROPERTIES = (  # of Kafka's clients, beside all that begins with OWN_GROUPS
     *("bootstrap.servers", "security.protocol", "group.id", "client.id.prefix", "auto.offset.reset"),
     *("enable.auto.commit", "isolation.level", "transactional.id", "partition.discovery.interval.ms"),
@@ -228,9 +230,19 @@ class PrivacySettings(Section):
     ] = ""
 
     def key(self) -> bytes:
-        """What pseudonyms are made with: of the secret from the environment, else from `key_file`; empty for none."""
-        given = os.environ.get(PRIVACY_KEY_VARIABLE) or secret("privacy.key_file", self.key_file)
-        return hashlib.blake2b(given.encode()).digest() if given else b""
+        """What pseudonyms are made with: of the secret from the environment, else from `key_file`; empty for none.
+        Raises `UsageError` where the file is absent, or the secret too short to be one.
+        """
+        given = os.environ.get(PRIVACY_KEY_VARIABLE)
+        if not (given or self.key_file):
+            return b""
+        held = given.strip() if given else secret("privacy.key_file", self.key_file)
+        if len(held) < LEAST_SECRET:
+            raise UsageError(
+                f"{PRIVACY_KEY_VARIABLE if given else 'privacy.key_file'}: expected a secret of {LEAST_SECRET} "
+                f"characters or more, got {len(held)}; `openssl rand -hex 32` makes one"
+            )
+        return hashlib.blake2b(held.encode()).digest()
 
 
 def _jaas_quoted(word: str) -> str:

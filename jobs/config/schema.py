@@ -108,8 +108,14 @@ def parse(table: Mapping[str, Any], flags: Mapping[str, Any] | None = None, kind
         got: Any = shaped
         for name in setting.path:
             got = got[name]
-        got = masked(got) if isinstance(got, str) else got
-        raise UsageError(f"{setting.key}: expected {setting.expected()}, got {got!r}") from error
+        raise UsageError(f"{setting.key}: expected {setting.expected()}, got {_shown(got)}") from error
+
+
+def _shown(given: Any) -> str:
+    """What was given, without what may be a secret: of a table its names, and the types of what they stand for."""
+    if isinstance(given, Mapping):
+        return "{" + ", ".join(f"{name} = {type(value).__name__}" for name, value in given.items()) + "}"
+    return repr(masked(given) if isinstance(given, str) else given)
 
 
 def _consistent(config: Config) -> Config:
@@ -123,6 +129,7 @@ def _consistent(config: Config) -> Config:
     if redis.url:
         _check_redis_url(redis.url)
     _check_kafka(kafka)
+    config.privacy.key()
     config = msgspec.structs.replace(config, behaviour=with_prior(config.behaviour))
     _check_rules(config.behaviour.rules)
     _check_scale(config.behaviour.reward)

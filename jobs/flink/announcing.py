@@ -35,7 +35,7 @@ def _begin(config: Config, stream: str, goes_on: bool) -> str:
     """Where the reading of a topic begins, and where it ends."""
     group, end = config.kafka.group, " to its present end" if config.kafka.bounded else ""
     if goes_on:
-        return f"as group {group}, from where the state ends{end}"
+        return f"as group {group}, from where the state ends"
     if stream == "items":  # whatever `kafka.start` says
         return f"as group {group}, from its beginning{end}"
     begins = {"earliest": "its beginning", "latest": "its present end", "committed": "where that group ended"}

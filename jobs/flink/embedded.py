@@ -21,19 +21,15 @@ from riverrank.operators.flink.shipped import REFUSED, TOLD
 from riverrank.state.runtime.environment import CORE, cores
 from riverrank.state.runtime.logs import record_of
 
-from . import classes, jars
+from . import jars
+from .java import flink_path, java_options
 from .keeping import Keeping
-from .paths import flink_path
 
 log = logging.getLogger(__name__)
 
 LOCALHOST = "127.0.0.1"
 LAST_LINES = 5  # of the log of a TaskManager that ended
 RUNNER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
-QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
-# Of every record, each operator in Python ends with an exception to Java (pemja's PyIterator), which is no fault: not
-# to be noted among the JVM's last events, and with the first frames of its stack alone. Else: 7 % fewer slates.
-CHEAP_EXCEPTIONS = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-LogEvents", "-XX:MaxJavaStackTraceDepth=8")
 # What is between operators is what signals can run ahead by, and what a checkpoint has to wait for: little is enough.
 SHORT_BUFFERS = {
     "taskmanager.memory.segment-size": "16 kb",
@@ -161,19 +157,6 @@ def separated(config: Config) -> Config:
     """`config` with slots of their own for answers, where there is more than one core."""
     job = msgspec.structs.replace(config.job, separate=config.job.separate or len(cores()) > 1)
     return msgspec.structs.replace(config, job=job)
-
-
-def java_options() -> list[str]:
-    """Those that Flink starts its Java with, the archive of its classes, that exceptions are cheap, and that the quick
-    compiler is enough: what the thorough one gains, in a job whose work is Python, is less than the half core that it
-    takes for the first minutes.
-    """
-    from pyflink.pyflink_gateway_server import get_jvm_opts  # noqa: PLC0415 (only an embedded run needs it)
-
-    options = get_jvm_opts({"FLINK_CONF_DIR": str(jars.flink_home() / "conf"), **os.environ})
-    ours = [QUICK_COMPILER, *CHEAP_EXCEPTIONS, *classes.options()]
-    given = {option.partition("=")[0] for option in options}
-    return [*options, *(option for option in ours if option.partition("=")[0] not in given)]
 
 
 def _java() -> list[str]:

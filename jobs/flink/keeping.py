@@ -6,9 +6,10 @@ that were read, and a lock: one run at a time. Nothing else in DIR is looked at.
 
 import fcntl
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,8 +31,8 @@ class Keeping:
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self.savepoints = folder / "savepoints"
-        whole = [*self.checkpoints.rglob(METADATA), *self.savepoints.rglob(METADATA)]
-        self.last = max(whole, key=lambda path: path.stat().st_mtime_ns).parent if whole else None
+        whole = [path for root in (self.checkpoints, self.savepoints) for path in _whole(root)]
+        self.last = max(whole)[1] if whole else None
 
     def require_topics(self, topics: Mapping[str, str]) -> None:
         """Note which topics are read, by stream. Raises UsageError where the state is of others: a source goes on with
@@ -68,6 +69,16 @@ class Keeping:
             return f"state: kept in {self.folder}, where there is none yet"
         then = datetime.fromtimestamp((self.last / METADATA).stat().st_mtime, UTC)
         return f"state: goes on from that of {then:%Y-%m-%d %H:%M:%S} UTC in {self.folder}"
+
+
+def _whole(root: Path) -> Iterator[tuple[int, Path]]:
+    """When each whole checkpoint or savepoint below `root` was written, and its folder. Flink may remove some of them
+    meanwhile: as one ends, or for a newer one.
+    """
+    for folder, _, files in os.walk(root):
+        if METADATA in files:
+            with suppress(FileNotFoundError):
+                yield (Path(folder) / METADATA).stat().st_mtime_ns, Path(folder)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ Everything that has to be right before Flink starts is checked here, and a failu
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from find_libpython import find_libpython
 from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.local.reading import plain_copy
@@ -25,11 +23,10 @@ from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.operators.tally import Tally
 from riverrank.state.outputs import OUTPUTS
 
-from . import jars
 from .announcing import announced
-from .embedded import EmbeddedFlink, java_options, separated
+from .embedded import EmbeddedFlink, separated
+from .java import flink_path, java_failures, mend_of_settings, mend_of_state, prepare_environment, root_cause
 from .keeping import Keeping, kept_in
-from .paths import flink_path
 
 if TYPE_CHECKING:
     from pyflink.common import JobClient
@@ -41,9 +38,6 @@ FIELDS = [output.field for output in OUTPUTS.values()]
 MODE = "python.execution-mode"
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
-WRAPPERS = ("Recovery is suppressed", "Job execution failed", "java.lang.reflect.InvocationTargetException")
-# What pemja puts before what an operator refused, which says all there is to say.
-OF_OPERATORS = "pemja.core.PythonException: <class 'ValueError'>: "
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +90,7 @@ def submit(config: Config) -> None:
     check(config)
     if "-" in msgspec.structs.astuple(config.files):
         raise UsageError("a job on a cluster has no standard input and output: give files, or topics")
-    with _java_failures(partial(_mend_of_settings, instead="start without this savepoint")):
+    with java_failures(partial(mend_of_settings, instead="start without this savepoint")):
         env = _environment()
         if config.job.parallelism == 1:
             job = msgspec.structs.replace(config.job, parallelism=max(1, env.get_parallelism()))
@@ -118,6 +112,11 @@ def check(config: Config) -> None:
             raise UsageError(f"files.{name}: {path} is not a file that can be read")
     if config.job.state and files.events:
         raise UsageError("job.state: a file is read from its beginning by each run; --state DIR is for topics")
+    if config.job.state and kafka.bounded:
+        raise UsageError(
+            "job.state: with kafka.bounded a run ends where topics do, and Flink keeps nothing of a job that ended; "
+            "leave out kafka.bounded, and end the run by Ctrl-C, or leave out --state DIR"
+        )
     if config.job.state and (written := [field for field in FIELDS if getattr(files, field)]):
         raise UsageError(
             f"job.state: files.{written[0]} holds what one run wrote, and with --state DIR the next goes on from it; "
@@ -130,38 +129,6 @@ def check(config: Config) -> None:
         raise UsageError(f"files.{standard[1]}: standard output already takes files.{standard[0]}; give it a path")
 
 
-def prepare_environment() -> None:
-    """Set what Flink's Java and the interpreter embedded in it are found by. Raises `Failure` where something lacks."""
-    if find_libpython() is None:
-        raise Failure(
-            "this Python has no shared libpython, which Flink embeds: use one that has, such as your system's, or "
-            "build it with --enable-shared (pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install 3.11)"
-        )
-    from pyflink import pyflink_gateway_server  # noqa: PLC0415 (only an embedded run needs it)
-
-    # A signal to the whole group of this process is for this process to act on: a Java that ended by it could drain no
-    # job. It ends when its standard input does.
-    pyflink_gateway_server.Popen = partial(subprocess.Popen, start_new_session=True)
-    os.environ["JAVA_HOME"] = str(jars.java_home())
-    os.environ["FLINK_ENV_JAVA_OPTS"] = " ".join(java_options())
-    binaries = str(Path(sys.executable).parent)
-    os.environ["PATH"] = os.pathsep.join([binaries, os.environ.get("PATH", os.defpath)])
-
-
-def root_cause(error: BaseException) -> str:
-    """The innermost cause of what Flink raised, as one line."""
-    cause = getattr(error, "java_exception", None)
-    if cause is None:
-        return _one_line(str(error) or type(error).__name__)
-    message = str(cause.toString())
-    while cause is not None:
-        text = str(cause.toString())
-        if not any(wrapper in text for wrapper in WRAPPERS):
-            message = text
-        cause = cause.getCause()
-    return _one_line(message.removeprefix(OF_OPERATORS))
-
-
 def _execute(
     config: Config,
     scratch: Path,
@@ -171,7 +138,7 @@ def _execute(
 ) -> None:
     config = separated(config)
     # Flink is the first of all: it takes seconds to start.
-    with _java_failures(partial(_mend_of_state, keeping=keeping)), EmbeddedFlink(config, scratch, keeping) as flink:
+    with java_failures(partial(mend_of_state, keeping=keeping)), EmbeddedFlink(config, scratch, keeping) as flink:
         from .sinks import Assembly  # noqa: PLC0415 (as below)
 
         with Assembly(_targets(config)) as assembly:
@@ -183,7 +150,8 @@ def _execute(
             log.info("running; Flink's page is %s", flink.page)
             with _refusals_told(flink):
                 required = take_interruption, flink.tell, flink.require_running, assembly.require_written
-                _run_to_end(client, required, keeping)
+                drain_ms = config.cache.drain if config.redis.url else 0
+                _run_to_end(client, required, partial(_stop, keeping=keeping, drain_ms=drain_ms))
 
 
 # Flink's modules start Java when they are imported or first used: only once all is prepared.
@@ -260,47 +228,10 @@ def _refusals_told(flink: EmbeddedFlink) -> Iterator[None]:
         flink.tell()
 
 
-@contextmanager
-def _java_failures(mend: Callable[[str], str]) -> Iterator[None]:
-    """Tells a failure of Java's by its root cause, and what `mend` says to that."""
-    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
-
-    try:
-        yield
-    except Py4JJavaError as error:
-        cause = root_cause(error)
-        raise Failure(f"the job failed: {cause}{mend(cause)}") from error
-
-
-def _mend_of_state(cause: str, keeping: Keeping | None) -> str:
-    """What is to be done where the `cause` of a failure is the state; nothing is said where it is not."""
-    if keeping is None:
-        return ""
-    if "tolerable failure threshold" in cause:
-        return f"; a checkpoint could not be written: see whether the disk of {keeping.folder} is full, or gone"
-    if keeping.last is None:
-        return ""
-    if cause.startswith("java.io."):
-        return f"; if {keeping.last}, which it goes on from, is damaged, remove it, or give another --state DIR"
-    return _mend_of_settings(cause, "give another --state DIR")
-
-
-def _mend_of_settings(cause: str, instead: str) -> str:
-    """What is to be done where a state is of other settings, or else to be done `instead`."""
-    if "max parallelism" in cause.lower():
-        return f"; job.max_parallelism stays what it was when the state began: set that, or {instead}"
-    if "cannot map" in cause.lower():
-        return (
-            "; the state was begun with another secret (privacy.key_file, RIVERRANK_PRIVACY_KEY), or by a riverrank "
-            f"that knew none: give that secret, or {instead}"
-        )
-    return ""
-
-
-def _run_to_end(client: "JobClient", required: Sequence[Callable[[], None]], keeping: Keeping | None) -> None:
-    """Wait for the job, as long as none of `required` raises; one that is interrupted stops it first, so that all that
-    was read is answered.
-    """
+def _run_to_end(
+    client: "JobClient", required: Sequence[Callable[[], None]], stop: Callable[["JobClient"], None]
+) -> None:
+    """Wait for the job, as long as none of `required` raises; who is interrupted calls `stop` first."""
     result = client.get_job_execution_result()
     try:
         while not result.done():
@@ -308,14 +239,15 @@ def _run_to_end(client: "JobClient", required: Sequence[Callable[[], None]], kee
                 require()
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        _stop(client, keeping)
+        stop(client)
         raise
     result.result()
 
 
-def _stop(client: "JobClient", keeping: Keeping | None) -> None:
-    """Stop the job: the last slates go out and sinks commit. Else cancel it. Where nothing is kept, it ends as its
-    input would; else its savepoint is what the next run goes on from.
+def _stop(client: "JobClient", keeping: Keeping | None, drain_ms: int) -> None:
+    """Stop the job, so that all that was read is answered: the last slates go out and sinks commit. Else cancel it.
+    Where nothing is kept, it ends as its input would, and may wait for Redis as long; else its savepoint is what the
+    next run goes on from.
 
     `JobClient.stop_with_savepoint` of PyFlink is broken; Java's is not.
     """
@@ -329,7 +261,7 @@ def _stop(client: "JobClient", keeping: Keeping | None) -> None:
         try:
             target = keeping.savepoints if keeping else folder
             stopped = client._j_job_client.stopWithSavepoint(keeping is None, flink_path(target), canonical)
-            stopped.get(STOP_SECONDS, jvm.java.util.concurrent.TimeUnit.SECONDS)
+            stopped.get(STOP_SECONDS + (0 if keeping else drain_ms // 1000), jvm.java.util.concurrent.TimeUnit.SECONDS)
         except Py4JJavaError as error:
             then = "the next run goes on from the last checkpoint" if keeping else "what was not committed is lost"
             log.warning("it could not be stopped in order (%s): %s", root_cause(error), then)
@@ -378,7 +310,3 @@ def _spooled(config: Config) -> Iterator[Config]:
 def _scratch() -> tempfile.TemporaryDirectory[str]:
     """A folder for as long as it is used; Flink, on its way out, may still write to it while it is taken away."""
     return tempfile.TemporaryDirectory(prefix="riverrank-", ignore_cleanup_errors=True)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

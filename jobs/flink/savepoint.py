@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from riverrank.jobs.errors import Failure, UsageError
 
+from .java import prepare_environment, root_cause
 from .keeping import METADATA
-from .launch import prepare_environment, root_cause
 
 END_OF_GROUP = 0xFFFF  # in place of the number of a state
 NEXT_STATE = 0x80  # set in the first byte of the last key of a state
@@ -77,6 +77,23 @@ def payload(pickled: bytes) -> bytes:
     if held is None or end != len(pickled):
         raise ValueError("a pickle of something else than bytes")
     return held
+
+
+def folder_of(savepoint: str) -> Path:
+    """The folder that a savepoint lies in, by its path or as Flink says it.
+
+    >>> folder_of("file:/data/savepoint-1") == folder_of("file:///data/savepoint-1") == folder_of("/data/savepoint-1")
+    True
+    >>> folder_of("s3://bucket/savepoint-1")
+    Traceback (most recent call last):
+    riverrank.jobs.errors.UsageError: s3://bucket/savepoint-1: expected a folder of this machine; copy it here first
+    """
+    scheme, colon, rest = savepoint.partition(":")
+    if not colon or "/" in scheme:
+        return Path(savepoint)
+    if scheme != "file":
+        raise UsageError(f"{savepoint}: expected a folder of this machine; copy it here first")
+    return Path("/" + rest.lstrip("/"))
 
 
 def operators(path: Path) -> list[Operator]:

@@ -30,7 +30,7 @@ from riverrank.operators.flink.channels import LINE_ENCODING, Outputs
 from riverrank.state import uids
 from riverrank.state.outputs import OUTPUTS
 
-from .paths import flink_path
+from .java import flink_path
 from .sources import table_options, with_clause
 
 log = logging.getLogger(__name__)
@@ -72,18 +72,19 @@ def to_parts(lines: DataStream, directory: Path, output: str) -> None:
 
 def to_topic(tables: StreamTableEnvironment, records: DataStream, config: Config, output: str, topic: str) -> None:
     """Write records of a key and a value to `topic`."""
-    options = table_options(config) | {
+    usual = {"properties.linger.ms": str(LINGER_MS)}
+    if config.kafka.delivery == "exactly-once":
+        usual["properties.transaction.timeout.ms"] = str(TRANSACTION_TIMEOUT_MS)
+    options = {**usual, **table_options(config)} | {
         "topic": topic,
         "key.format": "raw",
         "key.fields": "message_key",
         "value.format": "raw",
         "value.fields-include": "EXCEPT_KEY",
         "sink.delivery-guarantee": config.kafka.delivery,
-        "properties.linger.ms": str(LINGER_MS),
     }
     if config.kafka.delivery == "exactly-once":
         options["sink.transactional-id-prefix"] = f"{config.kafka.transaction_prefix}-{output}"
-        options["properties.transaction.timeout.ms"] = str(TRANSACTION_TIMEOUT_MS)
     table = f"{output}_sink".replace("-", "_")
     tables.execute_sql(
         f"CREATE TEMPORARY TABLE {table} (message_key STRING, message_value BYTES) {with_clause(options)}"

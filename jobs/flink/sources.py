@@ -11,7 +11,7 @@ from riverrank.jobs.config.schema import Config
 from riverrank.operators.flink.arrivals import Lines, kafka_record
 from riverrank.operators.flink.parse import Read
 
-from .paths import flink_path
+from .java import flink_path
 
 STARTUP = {"earliest": "earliest-offset", "latest": "latest-offset", "committed": "group-offsets"}
 

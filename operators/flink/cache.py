@@ -13,7 +13,7 @@ from riverrank.state import uids
 from riverrank.state.outputs import Origin
 
 from .channels import END_OF_INPUT, Emitter, MapEntries, Outputs, map_state
-from .shipped import Shipped
+from .shipped import Shipped, refusals_told
 
 LONGEST_LOOK_MS = 1_000
 
@@ -70,7 +70,8 @@ class CacheFunction(Shipped, KeyedProcessFunction):
 
     def _outbox(self, bucket: str, ctx: KeyedProcessFunction.Context) -> Outbox:
         if bucket not in self.outboxes:
-            self.outboxes[bucket] = Outbox(self.entries, self.sender)
+            with refusals_told():
+                self.outboxes[bucket] = Outbox(self.entries, self.sender)
             ctx.timer_service().register_event_time_timer(END_OF_INPUT)
         return self.outboxes[bucket]
 

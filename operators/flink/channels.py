@@ -14,6 +14,7 @@ from riverrank.operators.tally import Tally
 from riverrank.state.messages import LAST
 from riverrank.state.outputs import Origin, Records
 from riverrank.state.records.decoding import Reject
+from riverrank.state.runtime.files import write_whole
 
 from .arrivals import Arrival, letter_of
 
@@ -96,7 +97,7 @@ class TallyFile:
     def write(self) -> None:
         """Write it where it goes, if anywhere."""
         if self._path is not None:
-            self._path.write_bytes(msgspec.json.encode(self.tally))
+            write_whole(self._path, msgspec.json.encode(self.tally))
 
 
 class Letters:
@@ -142,6 +143,7 @@ def value_state(name: str, ttl_ms: int) -> ValueStateDescriptor:
         # Flink's client, which inside a TaskManager starts another Java, for seconds and for good.
         .disable_cleanup_in_background()
         .cleanup_incrementally(1, False)
+        .cleanup_full_snapshot()  # of users who do not come back nothing is in a checkpoint
     )
     descriptor = ValueStateDescriptor(name, STORED)
     descriptor.enable_time_to_live(ttl.build())

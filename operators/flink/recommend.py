@@ -16,6 +16,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.operators.slate.gone import Gone
 from riverrank.operators.slate.recommend import Recommend, receipt_of
 from riverrank.state import uids
+from riverrank.state.codec import StateRefused
 from riverrank.state.messages import LAST, CacheWrite, CatalogueUpdate, SignalUpdate, decode_feedback, encode
 from riverrank.state.outputs import PREDICTIONS, SLATES, Origin
 from riverrank.state.runtime.environment import clear_core, share_core
@@ -93,7 +94,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.index.advance(ctx, feedback.event.ts)
         try:
             answer = recommend.answer(feedback, held)
-        except ValueError as fault:
+        except StateRefused as fault:
             tell_refusal(fault)
             raise
         if answer.slate is not None:
@@ -138,8 +139,9 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
 
     def on_timer(self, timestamp: int, ctx: KeyedBroadcastProcessFunction.OnTimerContext) -> Iterator[Row]:
         """At the end of the input: the slate for whoever has none, once all that was learned is known."""
+        if self.cache is None:  # the timer is of a run that had one
+            return
         logic = self._logic(ctx)
-        assert self.cache is not None, "without one there is no timer"
         yield from self._told_at_first()
         self.index.advance(ctx, timestamp)
         popular = logic.popular(logic.index.meta.ts, last=True)

@@ -8,13 +8,14 @@ from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
+from riverrank.state.codec import StateRefused
 from riverrank.state.hashing import pseudonym
 from riverrank.state.messages import encode
 from riverrank.state.records.decoding import Reject
 
 from .arrivals import decode_arrival, event_of, wall_ms
 from .channels import END_OF_INPUT, ONE_SHARD, PAIRS, SAMPLE, Letters, Outputs, keep, value_state
-from .shipped import Shipped, tell_refusal
+from .shipped import Shipped, refusals_told, tell_refusal
 
 TIMERS_EVERY_MS = 10_000  # those of a user fall together as far
 
@@ -50,7 +51,7 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         held, now = self.state.value(), wall_ms()
         try:
             accepted = self.session.accept(event, held, now)
-        except ValueError as fault:
+        except StateRefused as fault:
             tell_refusal(fault)
             raise
         keep(self.state, held, accepted.state)
@@ -86,7 +87,8 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         """
         held = self.state.value()
         ended = timestamp == END_OF_INPUT
-        accepted = self.session.close(held, None if ended else timestamp)
+        with refusals_told():
+            accepted = self.session.close(held, None if ended else timestamp)
         keep(self.state, held, accepted.state)
         if not (ended or accepted.waiting):
             ctx.timer_service().delete_event_time_timer(END_OF_INPUT)

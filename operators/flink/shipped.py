@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from riverrank.state.codec import StateRefused
 from riverrank.state.runtime.environment import share_core, step_back
 
 TOLD = "riverrank: "
@@ -72,15 +73,15 @@ class Shipped:
 
 @contextmanager
 def refusals_told() -> Iterator[None]:
-    """`tell_refusal` of a state that is restored."""
+    """`tell_refusal` of what is done with a state."""
     try:
         yield
-    except ValueError as fault:
+    except StateRefused as fault:
         tell_refusal(fault)
         raise
 
 
-def tell_refusal(fault: ValueError) -> None:
+def tell_refusal(fault: StateRefused) -> None:
     """Log what an operator refuses its state with, before it is raised: of a fault that goes through the Python of
     another operator, as in a chain, Flink tells but that there was one.
     """

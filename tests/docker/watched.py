@@ -91,7 +91,7 @@ def loopback_servers(folder: Path) -> str:
     code = f"""
 from pathlib import Path
 from pyflink.java_gateway import get_gateway
-from riverrank.jobs.flink.launch import prepare_environment
+from riverrank.jobs.flink.java import prepare_environment
 prepare_environment()
 compiler = get_gateway().jvm.org.codehaus.janino.SimpleCompiler()
 compiler.cook(Path({str(Path(__file__).with_name("LoopbackServers.java"))!r}).read_text("utf-8"))

@@ -49,8 +49,8 @@ CPU_SECONDS = 0.25  # between two looks at processor times
 STALLED_SECONDS = 240.0  # without a further slate
 TUTORIAL = """
 import sys
-from riverrank.jobs.flink import launch
-launch.prepare_environment()
+from riverrank.jobs.flink import java
+java.prepare_environment()
 from riverrank.jobs.dev.benchmarks.flink import tutorial
 tutorial.run(*sys.argv[1:])
 """

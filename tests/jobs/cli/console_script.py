@@ -16,14 +16,13 @@ def riverrank(
     *arguments: object, stdin: str = "", environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """One run of the console script as it is installed."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("RIVERRANK_")}
     return subprocess.run(
         [SCRIPT, *map(str, arguments)],
         input=stdin,
         capture_output=True,
         text=True,
         timeout=120,
-        env=clean | (environment or {}),
+        env={**os.environ, **(environment or {})},
         check=False,
     )
 

@@ -1,5 +1,7 @@
 """Savepoints of released versions restore: the job goes on where it ended, with all that it had learned."""
 
+import re
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -18,13 +20,16 @@ from kept_savepoints import (
 from riverrank.jobs.dev import services
 from streams import cached, received, wait_until
 
+ROOT = Path(__file__).resolve().parents[3]
 VERSIONS = sorted(path.name for path in SAVEPOINTS.iterdir())
 pytestmark = pytest.mark.timeout(900)  # a cluster on a busy machine takes its time
 
 
 def test_there_is_a_savepoint_of_every_kind_of_each_version() -> None:
     held = {version: {path.name for path in (SAVEPOINTS / version).iterdir()} for version in VERSIONS}
-    assert "0.1.0" in held
+    headings = re.findall(r"(?m)^## (\d\S*)(.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"))
+    assert headings and {name for name, said in headings if said != " (not released)"} <= held.keys()
+    assert metadata.version("riverrank") in dict(headings)
     ends = "tar.xz", "json.xz"
     assert held == {version: {f"{kind}.{end}" for kind in SHAPES for end in ends} for version in VERSIONS}
 
@@ -40,8 +45,8 @@ def test_a_savepoint_of_that_version_restores_and_the_job_goes_on_as_if_it_had_n
     tmp_path: Path,
 ) -> None:
     """At another parallelism, and with part of the events delivered again. Items are those of an uninterrupted run to
-    the last digit, as long as the present version answers all that came as that version did; what is said besides
-    holds in any case.
+    the last digit; of an older version, as long as the present one answers all that came as that did. What is said
+    besides holds in any case.
     """
     kept = kept_of(version, kind)
     first, waiting, second = kept.stretches(kind)
@@ -62,7 +67,7 @@ def test_a_savepoint_of_that_version_restores_and_the_job_goes_on_as_if_it_had_n
         user: [slate[:3] for slate in slates] for user, slates in kept.after.items()
     }
     whole = replayed(kind, [*first, *waiting, *second], tmp_path)
-    if digest_of(digested(whole)) == kept.replayed:
+    if version == metadata.version("riverrank") or digest_of(digested(whole)) == kept.replayed:
         assert found == kept.after
         if kind == "alone":
             assert found == digested(answers_to(second, whole))

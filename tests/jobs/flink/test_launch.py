@@ -11,12 +11,15 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kept_savepoints import unpacked
 from riverrank.jobs.config.schema import parse
 from riverrank.jobs.errors import UsageError
 from riverrank.jobs.flink.announcing import NOWHERE, announced
 from riverrank.jobs.flink.embedded import EmbeddedFlink
+from riverrank.jobs.flink.java import mend_of_settings, mend_of_state
 from riverrank.jobs.flink.keeping import METADATA, Keeping, kept_in
-from riverrank.jobs.flink.launch import FIELDS, _mend_of_state, check
+from riverrank.jobs.flink.launch import FIELDS, check
+from riverrank.jobs.flink.savepoint import operators
 from riverrank.operators.flink.arrivals import Arrival, event_of
 from riverrank.operators.flink.channels import Outputs
 from riverrank.operators.flink.parse import ParseEvents
@@ -32,6 +35,14 @@ def test_a_run_that_goes_on_from_another_writes_no_file_that_the_other_filled(fi
     check(parse(document))
     with pytest.raises(UsageError, match=rf"files\.{field} holds what one run wrote.* give a topic \(kafka\.{field}\)"):
         check(parse(document | {"files": {field: "out.jsonl"}}))
+
+
+def test_a_state_is_not_kept_of_a_run_that_ends_where_its_topics_do() -> None:
+    """Flink forgets what a job kept that ended by itself: the next run would begin anew without a word."""
+    kafka = {"bootstrap": "localhost:1", "bounded": True}
+    check(parse({"kafka": kafka}))
+    with pytest.raises(UsageError, match=r"job\.state: with kafka\.bounded .* leave out kafka\.bounded"):
+        check(parse({"kafka": kafka, "job": {"state": "kept"}}))
 
 
 BOUNDED = "g, from where that group ended to its present end"
@@ -100,11 +111,37 @@ def test_a_failure_says_what_is_to_be_done_where_the_state_is_at_fault(tmp_path:
     new, old = Keeping(tmp_path), Keeping(tmp_path)
     old.last = tmp_path / "checkpoints"
     disk = "Exceeded checkpoint tolerable failure threshold. The latest checkpoint failed due to ..."
-    assert f"whether the disk of {tmp_path} is full" in _mend_of_state(disk, new) == _mend_of_state(disk, old)
-    assert f"if {old.last}, which it goes on from, is damaged" in _mend_of_state("java.io.EOFException", old)
-    assert "job.max_parallelism" in _mend_of_state("Max parallelism mismatch between checkpoint/savepoint", old)
+    assert f"whether the disk of {tmp_path} is full" in mend_of_state(disk, new) == mend_of_state(disk, old)
+    assert f"if {old.last}, which it goes on from, is damaged" in mend_of_state("java.io.EOFException", old)
+    assert "job.max_parallelism" in mend_of_state("Max parallelism mismatch between checkpoint/savepoint", old)
     for cause, keeping in (("java.io.EOFException", new), ("a topic is gone", old), ("a topic is gone", new)):
-        assert _mend_of_state(cause, keeping) == ""
+        assert mend_of_state(cause, keeping) == ""
+
+
+def test_a_state_with_an_operator_more_names_the_setting_that_made_it(tmp_path: Path) -> None:
+    ids = {operator.uid: operator.id for operator in operators(unpacked("0.1.0", "alone", tmp_path))}
+    cause = "Failed to rollback. Cannot map checkpoint/savepoint state for operator {} to the new program"
+    for uid, setting in (("cache", "redis.url"), ("items-source", "items from a topic")):
+        mend = mend_of_settings(cause.format(ids[uid]), "give another --state DIR")
+        assert mend == f"; the state is of a run with {setting}: set that as it was, or give another --state DIR"
+    assert "another secret (privacy.key_file" in mend_of_settings(cause.format("0" * 32), "")
+
+
+def test_of_a_folder_in_which_checkpoints_come_and_go_those_that_are_whole_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("chk-1", "chk-2"):
+        (folder := tmp_path / "checkpoints" / name).mkdir(parents=True)
+        (folder / METADATA).touch()
+    stat = Path.stat
+
+    def removed_meanwhile(path: Path, **options: bool) -> os.stat_result:
+        if path.parent.name == "chk-2":
+            raise FileNotFoundError(path)
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", removed_meanwhile)
+    assert Keeping(tmp_path).last == tmp_path / "checkpoints" / "chk-1"
 
 
 def test_what_operators_log_is_told_once_and_in_whole_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -134,7 +171,8 @@ def test_what_operators_refuse_is_kept_for_the_end_of_the_run_whatever_the_log_l
     code = (
         "from riverrank.operators.flink.shipped import tell_on_standard_error as tell, tell_refusal\n"
         "import logging; tell(); logging.getLogger('riverrank.a').warning('Redis is away')\n"
-        "tell_refusal(ValueError('set it to 2')); tell_refusal(ValueError('not this'))"
+        "from riverrank.state.codec import StateRefused as Refused\n"
+        "tell_refusal(Refused('set it to 2')); tell_refusal(Refused('not this'))"
     )
     with flink._taskmanagers[0].log.open("wb") as log:
         environment = {**os.environ, logs.LOG_VARIABLE: form}

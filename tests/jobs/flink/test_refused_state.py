@@ -23,6 +23,8 @@ def test_a_state_of_other_settings_is_refused_in_a_line_with_the_mend_and_then_g
     first, second = stream(40, 1), stream(40, 2)
     config, state = topics(broker, tmp_path, "refused"), tmp_path / "state"
     flags = ("run", "--config", config, "--state", state)
+    items = tmp_path / "items.jsonl"
+    items.write_text("\n".join(CATALOGUE))
     send(broker, "refused-items", CATALOGUE)
     send(broker, "refused-events", first, key="user_id")
     versions = ran(flags, broker)
@@ -47,7 +49,9 @@ def test_a_state_of_other_settings_is_refused_in_a_line_with_the_mend_and_then_g
     assert "job.max_parallelism stays what it was when the state began: set that, or give another --state" in of_flink
     assert "secret" not in of_flink
     config.write_text(text)
-    told = refusal(*flags, environment={PRIVACY_KEY_VARIABLE: "another"})
+    told = refusal(*flags, "--items", items)
+    assert "the state is of a run with items from a topic: set that as it was, or give another --state" in told
+    told = refusal(*flags, environment={PRIVACY_KEY_VARIABLE: "another secret of these"})
     assert "begun with another secret (privacy.key_file, RIVERRANK_PRIVACY_KEY)" in told and "--state DIR" in told
     after = ran(flags, broker, len(versions))
     assert sorted(after) != sorted(versions) and max(after) > max(versions)

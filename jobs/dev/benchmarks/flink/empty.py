@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What only the client needs, and must not be imported where operators run (`operators.flink.native` says why).
     from riverrank.jobs.config.schema import load  # noqa: PLC0415
     from riverrank.jobs.errors import Failure, UsageError  # noqa: PLC0415
-    from riverrank.jobs.flink import launch  # noqa: PLC0415
+    from riverrank.jobs.flink import java, launch  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(prog=f"python -m {__name__}", description="The job with nothing in it.")
     parser.add_argument("--config", metavar="FILE", help="TOML; default: none, all defaults")
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = vars(parser.parse_args(arguments))
     try:
         config = load(given.pop("config"), given)
-        launch.prepare_environment()
+        java.prepare_environment()
         from riverrank.jobs.flink.topology import Operators  # noqa: PLC0415 (starts Java)
 
         launch.run(config, Operators(EmptySession, EmptySignals, EmptyRanker, EmptyRecommend))
