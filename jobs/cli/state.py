@@ -1,10 +1,11 @@
-"""`riverrank state inspect`: what a savepoint holds."""
+"""`riverrank state`: what a savepoint holds, and what a user is known by in it."""
 
 from typing import Annotated
 
 import typer
+from riverrank.jobs.config.schema import Config
 
-from .flags import AsJson
+from .flags import AsJson, configured
 
 state = typer.Typer(rich_markup_mode=None)
 
@@ -28,3 +29,14 @@ def inspect(
     from riverrank.jobs.flink.savepoint import folder_of
 
     inspection.run(folder_of(savepoint), as_json=json)
+
+
+@state.command()
+@configured()
+def pseudonym(config: Config, user: Annotated[str, typer.Argument(metavar="USER", help="The user's id.")]) -> None:
+    """Print what the job keeps a user's state under, and names them by in logs; the secret is that of the configuration
+    or of RIVERRANK_PRIVACY_KEY.
+    """
+    from riverrank.state import hashing
+
+    typer.echo(hashing.pseudonym(user, config.privacy.key()))

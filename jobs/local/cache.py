@@ -3,7 +3,7 @@
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure
 from riverrank.operators.cache.outbox import Outbox
-from riverrank.operators.cache.redis_cache import Cache
+from riverrank.operators.cache.redis_cache import Cache, user_of
 from riverrank.operators.cache.sender import Sender, UndeliveredError
 from riverrank.state.journal import DictEntries
 from riverrank.state.messages import CacheWrite, encode
@@ -46,5 +46,5 @@ class LocalCache:
     def _settle(self) -> None:
         for write in self._outbox.settled():
             if write.receipt is not None:
-                for name, key, value in self._receipts.of(write.key.partition(":")[2], write.receipt):
+                for name, key, value in self._receipts.of(user_of(write.key), write.receipt):
                     self._outputs[name](key, value)

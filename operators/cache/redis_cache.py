@@ -130,6 +130,15 @@ def slate_key(user_id: str) -> str:
     return f"{SLATE_OF}{user_id}"
 
 
+def user_of(key: str) -> str:
+    """The user whose slate a key of `slate_key` is of.
+
+    >>> user_of(slate_key("u:17"))
+    'u:17'
+    """
+    return key.partition(":")[2]
+
+
 def without_user(key: str, secret: bytes) -> str:
     """A `CacheWrite.key` as a log may have it: with the pseudonym of the user, made with `secret`, in place of the id.
 

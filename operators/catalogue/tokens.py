@@ -171,3 +171,12 @@ def cohorts(attributes: Mapping[str, Any], listed: Collection[str] = (EVERY,)) -
         attributes = {name: value for name, value in attributes.items() if name in listed}
     stated = [f"{k}={v}" for k, v in attributes.items() if isinstance(v, str | int | bool) and v != ""]
     return [COHORT + name for name in stated if names(name)][:MAX_COHORTS]
+
+
+def is_listed(cohort: str, listed: Collection[str]) -> bool:
+    """Whether a cohort of that name is of an attribute that is `listed`; what is taken in a context always is.
+
+    >>> is_listed(*cohorts({"age_band": "25-34"}), ["country"])
+    False
+    """
+    return EVERY in listed or cohort.startswith(CONTEXT) or cohort.removeprefix(COHORT).partition("=")[0] in listed

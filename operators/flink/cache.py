@@ -6,7 +6,7 @@ from typing import Any
 from pyflink.common import Row
 from pyflink.datastream import KeyedProcessFunction, ProcessFunction, RuntimeContext
 from riverrank.operators.cache.outbox import Outbox
-from riverrank.operators.cache.redis_cache import Cache
+from riverrank.operators.cache.redis_cache import Cache, user_of
 from riverrank.operators.cache.sender import Sender
 from riverrank.operators.metrics import Counts, Metrics
 from riverrank.state import uids
@@ -86,7 +86,7 @@ def _receipts(outbox: Outbox) -> Iterator[Row]:
     """The receipts of erasures that are done, each with its user."""
     for write in outbox.settled():
         if write.receipt is not None:
-            yield Row(write.key.partition(":")[2], write.receipt)
+            yield Row(user_of(write.key), write.receipt)
 
 
 class SendReceipts(Shipped, ProcessFunction):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from riverrank.operators.catalogue.tokens import COHORT, CONTEXT, MAX_COHORTS, MAX_CONTEXTS
+from riverrank.operators.catalogue.tokens import COHORT, CONTEXT, MAX_COHORTS, MAX_CONTEXTS, is_listed
 from riverrank.operators.made_with import OF_SIGNALS, made_with, require
 from riverrank.operators.settings import Behaviour
 from riverrank.state.codec import Layout
@@ -85,8 +85,8 @@ class Signals:
 
     @classmethod
     def restore(cls, behaviour: Behaviour, shard: int, journal: Journal) -> "Signals":
-        """The learner as it was when the journal was last written. Raises ValueError, with the mend, where it was made
-        with settings that it can't go on without.
+        """The learner as it was when the journal was last written, less cohorts of attributes that are listed no more.
+        Raises StateRefused, with the mend, where it was made with settings that it can't go on without.
         """
         signals = cls(behaviour, shard)
         base, log = journal.load()
@@ -101,6 +101,9 @@ class Signals:
             signals.learn(decode_feedback(record))
         signals.settle()
         signals.journal = journal
+        if unlisted := [name for name in signals._cohorts if not is_listed(name, behaviour.cohorts.attributes)]:
+            signals._give_up(np.sort(signals.table.rows_of(unlisted)))
+            signals._is_to_forget = True
         return signals
 
     def _recall(self, counts: Counts) -> None:
@@ -293,13 +296,16 @@ class Signals:
         if over > 0:
             table.at[table.rows_of(members)] = self.counts.events  # they stay
             rows = np.sort(table.rows_of(held))
-            gone = rows[np.argsort(table.at[rows], kind="stable")][: max(over, self._most_cohorts // 32)]
-            names = [table.ids[row] for row in gone.tolist()]
-            table.release_cohorts(gone)
-            self._changes.drop(gone)
-            self._gone |= dict.fromkeys(names)
-            held.difference_update(names)
+            self._give_up(rows[np.argsort(table.at[rows], kind="stable")][: max(over, self._most_cohorts // 32)])
         held.update(members)
+
+    def _give_up(self, rows: np.ndarray) -> None:
+        """Forget the cohorts in `rows`, which the next update tells of."""
+        names = [self.table.ids[row] for row in rows.tolist()]
+        self.table.release_cohorts(rows)
+        self._changes.drop(rows)
+        self._gone |= dict.fromkeys(names)
+        self._cohorts.difference_update(names)
 
     def _decay_to_now(self, rows: np.ndarray) -> None:
         table, now = self.table, self.counts.events

@@ -47,13 +47,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode, config: pytest.Config
+) -> None:
+    """Print the table; a page has none of a run that was interrupted."""
     rows = config.stash[ROWS]
     if not rows:
         return
     lines = table.lines(rows)
     terminalreporter.write_line("\n".join(["", *lines]))
-    if path := config.getoption("--faults-table"):
+    path = config.getoption("--faults-table")
+    if path and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         table.write(Path(path), lines)
 
 

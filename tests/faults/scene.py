@@ -13,6 +13,7 @@ import pytest
 import redis
 from kafka import KafkaConsumer, TopicPartition
 from riverrank.jobs.dev import services
+from riverrank.state.event_types import ANSWERED
 from shop_events import CATALOGUE, USERS, Expected, expected, stream
 from streams import (
     TIMEOUT_SECONDS,
@@ -153,7 +154,7 @@ class Scene:
         send(self.on.broker, f"{self.name}-events", given, key="user_id")
         self.given += given
         events = [json.loads(line) for line in given if isinstance(line, str)]
-        self.awaited |= {event["event_id"] for event in events if event["type"] != "impression"}
+        self.awaited |= {event["event_id"] for event in events if event["type"] in ANSWERED}
 
     def came(self) -> int:
         """How many records the topic of slates holds, of transactions that are open too."""
@@ -290,7 +291,7 @@ def unanswered(lines: Iterable[str], wanted: Expected) -> list[str]:
     """
     refused = {letter["raw"] for letter in wanted.letters}
     events = [json.loads(line) for line in lines if line not in refused]
-    asked = {event["event_id"] for event in events if event["type"] != "impression"}
+    asked = {event["event_id"] for event in events if event["type"] in ANSWERED}
     had = Counter(trigger for history in wanted.answers.values() for _, trigger, *_ in history)
     return [f"{name} is answered {had[name]} times" for name in asked | had.keys() if had[name] != (name in asked)]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import streams
 from console_script import SCRIPT, assert_one_line, click, lines, riverrank
 from riverrank.jobs.dev.services import KafkaBroker, Valkey
 from riverrank.jobs.local.replay import ANSWERING
+from riverrank.state.hashing import pseudonym
 
 
 def test_replay_writes_a_slate_an_event_and_says_so_on_standard_error(events: Path, items: Path) -> None:
@@ -126,3 +128,10 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
     assert done.stdout.startswith("# Durations")
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+def test_what_a_log_names_a_user_by_is_told_by_a_command() -> None:
+    secret = {"RIVERRANK_PRIVACY_KEY": "a secret of sixteen"}
+    named = riverrank("state", "pseudonym", "u-17", environment=secret).stdout.strip()
+    assert named == pseudonym("u-17", hashlib.blake2b(b"a secret of sixteen").digest())
+    assert riverrank("state", "pseudonym", "u-17").stdout.strip() == pseudonym("u-17", b"") != named

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.settings import Behaviour
+from riverrank.operators.tally import Tally
 from riverrank.state.records.decoding import Reject, decode_event, decode_item
 from riverrank.state.records.incoming import Event, Item
 
@@ -36,6 +37,7 @@ EVENT = {
     "items": ["i1"],
 }
 ITEM = {"item_id": "i3", "ts": NOW + 1, "categories": ["c"], "attributes": {"price": 9.5}, "embedding": [0.5, 1.0]}
+CANARY = "canary@shop"
 FIELDS = [("events", name) for name in Event.__struct_fields__] + [("items", name) for name in Item.__struct_fields__]
 
 
@@ -120,3 +122,20 @@ def test_a_dead_letter_changes_nothing_for_anybody(field, value):
     if not used:
         assert len(shop.letters) == 1 and shop.slates == plain.slates
         assert shop.pipeline.learners_digest() == plain.pipeline.learners_digest()
+
+
+def test_what_is_logged_of_dead_letters_names_no_user() -> None:
+    """A column that was taken for another may put the id of a user anywhere."""
+    reasons = set()
+    for stream, name in FIELDS:
+        record, decode = (EVENT, decode_event) if stream == "events" else (ITEM, decode_item)
+        for value in (CANARY, [CANARY], {CANARY: CANARY}, CANARY * 200, {CANARY: CANARY * 5_000}, [CANARY] * 5_000):
+            raw = json.dumps(record | {name: value}).encode()
+            for line in (raw, raw[:-9], json.dumps(value).encode()):
+                found, tally = decode(line), Tally()
+                if isinstance(found, Reject):
+                    tally.refuse(stream, 7, found)
+                    reasons.add(found.detail)
+                    said = " ".join([*tally.told(), tally.fault or ""])
+                    assert f"{stream} 7: " in said and CANARY[:6] not in said
+    assert len(reasons) > 20 and any(CANARY[:6] in reason for reason in reasons), "the dead letter says it"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from kept_job import KeptJob
+from riverrank.operators.catalogue.tokens import COHORT, CONTEXT
 from riverrank.operators.models.learner import LinearLearner
 from riverrank.state import uids
 from riverrank.state.sessions import decode_session
@@ -34,6 +35,12 @@ def of_all(most: int, names: Callable[[KeptJob], Collection[str]], least: int = 
         assert least <= len(held) <= most, held
 
     return check
+
+
+def of_no_cohort(job: KeptJob) -> None:
+    """Nothing that was stated is a name."""
+    for names in (signals, indexed):
+        assert [name for name in names(job) if name.startswith(COHORT) and not name.startswith(CONTEXT)] == []
 
 
 def history(job: KeptJob, user: str) -> int:
@@ -126,7 +133,7 @@ FOLLOWED = [
     row({}, {"catalogue.items": 60}, of_all(80, indexed, 60)),  # and those of one update
     row({}, {"catalogue.strict": True}, None),
     row({}, {"cohorts.users": 1}, None),
-    row({}, {"cohorts.attributes": []}, None),
+    row({"cohorts.users": 1}, {"cohorts.users": 1, "cohorts.attributes": []}, of_no_cohort),
     row({}, {"sources.off": ["content", "sessions", "covisit"]}, None),
     row({"sources.off": ["embedding", "autoencoder"]}, {}, None),
     row({}, {"domain.attribute": "category"}, None),
