@@ -15,10 +15,10 @@ def submit(config: Config) -> None:
     """Hand the job to the cluster that `flink run` names. The path of an output is a folder there, of part files; there
     is no standard input and output. Parallelism is Flink's (-p) unless the configuration has one above 1.
     """
-    from riverrank.jobs.config.preflight import check_prior
+    from riverrank.jobs.config.preflight import check_behaviour
     from riverrank.jobs.flink import launch
 
-    check_prior(config)
+    check_behaviour(config)
     launch.submit(config)
 
 
