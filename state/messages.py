@@ -300,8 +300,8 @@ class CacheWrite(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """What CACHE is asked to do with one key: put `slate` (JSON) there, or where it is None, erase the key.
 
     Order is by (`epoch`, `version`). `receipt` is the JSON that proves an erasure once the key is gone. Of a key that
-    begins with GONE_ITEM, and of GONE, `version` is the wall clock in epoch milliseconds. `made` is when it was made, by
-    the same clock; 0 where nobody looked.
+    begins with GONE_ITEM, and of GONE, `version` is the wall clock in epoch milliseconds. `made` is when it was made,
+    by the same clock; 0 where nobody looked.
     """
 
     key: str
