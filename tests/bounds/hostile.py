@@ -9,7 +9,6 @@ from riverrank.state.records.bounds import MAX_ID_BYTES, MAX_IMPRESSION_ITEMS, M
 
 START_MS, SECOND, WINDOW = 1_764_000_000_000, 1_000, 700_000  # the last is longer than an impression waits
 ATTRIBUTES = 12
-LATE_FROM = 700  # events, after which the first is late
 
 
 def long(name: str, most: int = MAX_ID_BYTES) -> str:
@@ -24,17 +23,21 @@ def event(number: int, kind: str, user: str, at: int = -1, **more: Any) -> bytes
 
 
 def one_user() -> Iterator[bytes]:
-    """One user takes ever new items, all ids of the most bytes, names a slate of the most bytes, states all there is
-    room for, and is late at times.
+    """One user takes ever new items, all ids of the most bytes, names a slate of the most bytes, and states all there
+    is room for.
     """
     slate = long("s", MAX_SLATE_ID_BYTES)
     for n in count():
         if n % 200 == 0:
             yield event(n, "profile", long("u"), attributes={"a": [0.5] * 1_800})
-        elif n % 5 == 0 and n > LATE_FROM:
-            yield event(n, "click", long("u"), n, item_id="i")
         else:
             yield event(n, "click", long("u"), item_id=long(f"i{n}"), slate_id=slate)
+
+
+def late_events() -> Iterator[bytes]:
+    """One user's clock stands a day back, after two events of now."""
+    for n in count():
+        yield event(n, "click", "u", 86_400_000 + n if n < 2 else n, item_id="i")
 
 
 def one_user_of_a_catalogue() -> Iterator[bytes]:

@@ -5,7 +5,7 @@ many bytes each part takes, and the most that the settings let it take. docs/arc
 from collections.abc import Iterable
 
 from fake_redis import Redis
-from riverrank.jobs.local.pipeline import Pipeline
+from riverrank.jobs.local.pipeline import Pipeline, Rejected
 from riverrank.operators.cache.outbox import MOST_ERASURES, Outbox
 from riverrank.operators.cache.sender import Sender
 from riverrank.operators.candidates.context import SEGMENTS
@@ -136,7 +136,7 @@ class Kept:
                 self.now = max(self.now, event.ts)
                 self.erased |= {event.user_id} if event.type == "erase" else set()
                 for message in self.pipeline.messages(event, Arrival(0, 0, 0, raw)):
-                    used += isinstance(message, Feedback)
+                    used += isinstance(message, Feedback | Rejected)
                     self._hear(message)
                     self.pipeline.hear(message)
                 self.outbox.expire(self.now)

@@ -29,6 +29,7 @@ class Row(NamedTuple):
 
 ROWS = (
     Row(hostile.one_user, 300, 0, {"session": 0.8, "signals base": 0.9, "signals log": 0.2, "index base": 0.5}),
+    Row(hostile.late_events, 300, 0, {}),
     Row(hostile.one_user_of_a_catalogue, 450, 0, {"learner": 0.8}),
     Row(hostile.impressions_that_stay_open, 20, 1000, {"session": 0.9, "ranker log": 0.2}),
     Row(hostile.impressions_that_are_resolved, 20, 1000, {"signals base": 0.3, "signals log": 0.4, "ranker log": 0.4}),

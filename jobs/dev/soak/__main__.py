@@ -172,9 +172,10 @@ def page(text: str) -> str:
     return f"""# Soak
 
 Whether a job that runs on and on takes more and more. `make soak` (`MINUTES=10`) drives it on a standalone Flink with
-one TaskManager, between a real Kafka and a real Redis, at {RATE} events a second: 400 users and 1,000 items at any time,
-of whom some go and others come with each second, so that within the warm-up each bound is reached and each expiry takes
-place (`jobs/dev/soak`). Python runs within the TaskManager's process. Java's heaps are touched whole at the start.
+one TaskManager, between a real Kafka and a real Redis, at {RATE} events a second: 400 users and 1,000 items at any
+time, of whom some go and others come with each second, so that within the warm-up each bound is reached and each
+expiry takes place (`jobs/dev/soak`). Python runs within the TaskManager's process. Java's heaps are touched whole at
+the start.
 
 The slope is the median of those between all pairs of points (Theil and Sen), one point for 15 s, as a share of the
 size, with its interval. It fails where the lower end is above {LIMIT:.0%} an hour: what surely grows.
