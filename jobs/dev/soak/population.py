@@ -18,8 +18,8 @@ class Sizes(NamedTuple):
     """
 
     users: int = 400
-    items: int = 1_000
-    events_of_user: float = 50.0
+    items: int = 300
+    events_of_user: float = 12.0
     events_of_item: float = 25.0
 
 
