@@ -85,31 +85,28 @@ class Recent(Generic[Held]):
 
     def put(self, user_id: str, made_from: object, held: Held) -> None:
         """Keep what was made from `made_from`, such as the bytes of a state; who puts it here changes it no more."""
-        self._take(user_id)
-        self._by_user[user_id] = made_from, held
-        self._bytes += _size(made_from)
-        while len(self._by_user) > self._most or self._bytes > self._most_bytes:
-            self._take(next(iter(self._by_user)))
+        by_user = self._by_user
+        if user_id in by_user:
+            self.forget(user_id)
+        by_user[user_id] = made_from, held
+        if isinstance(made_from, bytes):
+            self._bytes += len(made_from)
+        while len(by_user) > self._most or self._bytes > self._most_bytes:
+            self.forget(next(iter(by_user)))
 
     def pop(self, user_id: str, made_from: object) -> Held | None:
         """What was made from an equal `made_from`, if it is here; nothing of the user is kept then."""
-        held = self._take(user_id)
-        return held[1] if held is not None and held[0] == made_from else None
+        entry = self._by_user.pop(user_id, None)
+        if entry is None:
+            return None
+        held_from, held = entry
+        if isinstance(held_from, bytes):
+            self._bytes -= len(held_from)
+        return held if held_from == made_from else None
 
     def forget(self, user_id: str) -> None:
         """Keep nothing of the user."""
-        self._take(user_id)
-
-    def _take(self, user_id: str) -> tuple[object, Held] | None:
-        held = self._by_user.pop(user_id, None)
-        if held is not None:
-            self._bytes -= _size(held[0])
-        return held
-
-
-def _size(made_from: object) -> int:
-    """How many bytes it is, 0 where it is none."""
-    return len(made_from) if isinstance(made_from, bytes) else 0
+        self.pop(user_id, None)
 
 
 class Shown(Generic[Items]):
