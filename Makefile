@@ -6,13 +6,14 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 SECONDS = 60
+MINUTES = 10
 PY := .venv/bin/python
 SETUP := .venv/.setup-done
 PACKAGES := state operators jobs
 # An environment of the caller's (a conda base, a Flink of its own) must not lead this one astray.
 unexport PYTHONHOME PYTHONPATH FLINK_HOME FLINK_CONF_DIR
 
-.PHONY: help setup demo test prometheus faults docs-check bench bench-quick lint zip clean
+.PHONY: help setup demo test prometheus faults soak docs-check bench bench-quick lint zip clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +31,9 @@ prometheus: $(SETUP) ## on Debian: Prometheus in .venv/bin, for the tests of the
 
 faults: $(SETUP) ## breaks things under the job, each in its way, for 45 minutes; writes docs/faults.md
 	$(PY) -m pytest tests/faults --faults --faults-table docs/faults.md
+
+soak: $(SETUP) ## a job that runs for MINUTES=10: whether its memory or state grows; writes docs/soak.md
+	$(PY) -m riverrank.jobs.dev.soak --minutes $(MINUTES) --write docs/soak.md
 
 docs-check: $(SETUP) ## runs every command and client that README and docs show, as they stand, in minutes
 	$(PY) -m pytest tests/docs_check.py tests/clients_check.py

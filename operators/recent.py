@@ -9,7 +9,9 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from riverrank.state.hashing import hash32
 
 MOST = 1200  # users
+MOST_BYTES = 32 << 20  # of the states that something was made from; those of usual users are a fifth of it
 MOST_SHOWN = 100_000  # items, of all that users were shown: some 25 MB with their ids
+MOST_LISTS = 20_000  # lists of these: one takes 3 KB, however short it is
 
 SHARES = 12  # of all users; those of one share are answered in one process, however many there are
 
@@ -65,7 +67,8 @@ class ListMark(NamedTuple):
 
 
 class Recent(Generic[Held]):
-    """Something of each of the `most` users that came last, good for as long as what it was made from is the same.
+    """Something of each of the `most` users that came last, good for as long as what it was made from is the same: of
+    fewer users where that are more than `most_bytes` bytes.
 
     >>> recent = Recent()
     >>> recent.put("u", b"12", [1, 2])
@@ -75,30 +78,40 @@ class Recent(Generic[Held]):
     >>> recent.pop("u", b"1")
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
+        self._most, self._most_bytes = most, most_bytes
         self._by_user: OrderedDict[str, tuple[object, Held]] = OrderedDict()
+        self._bytes = 0
 
     def put(self, user_id: str, made_from: object, held: Held) -> None:
         """Keep what was made from `made_from`, such as the bytes of a state; who puts it here changes it no more."""
-        self._by_user[user_id] = made_from, held
-        self._by_user.move_to_end(user_id)
-        if len(self._by_user) > self._most:
-            self._by_user.popitem(last=False)
+        by_user = self._by_user
+        if user_id in by_user:
+            self.forget(user_id)
+        by_user[user_id] = made_from, held
+        if isinstance(made_from, bytes):
+            self._bytes += len(made_from)
+        while len(by_user) > self._most or self._bytes > self._most_bytes:
+            self.forget(next(iter(by_user)))
 
     def pop(self, user_id: str, made_from: object) -> Held | None:
         """What was made from an equal `made_from`, if it is here; nothing of the user is kept then."""
-        held = self._by_user.pop(user_id, None)
-        return held[1] if held is not None and held[0] == made_from else None
+        entry = self._by_user.pop(user_id, None)
+        if entry is None:
+            return None
+        held_from, held = entry
+        if isinstance(held_from, bytes):
+            self._bytes -= len(held_from)
+        return held if held_from == made_from else None
 
     def forget(self, user_id: str) -> None:
         """Keep nothing of the user."""
-        self._by_user.pop(user_id, None)
+        self.pop(user_id, None)
 
 
 class Shown(Generic[Items]):
-    """What users were shown last, by the user and a name of it, good for as long as `made_from` is the same: lists of
-    `most` items in all, and then the oldest goes.
+    """What users were shown last, by the user and a name of it, good for as long as `made_from` is the same: `lists`
+    lists at most, of `most` items in all, and then the oldest goes.
 
     >>> from types import SimpleNamespace
     >>> shown = Shown(most=3)
@@ -108,8 +121,8 @@ class Shown(Generic[Items]):
     (None, namespace(size=2), None)
     """
 
-    def __init__(self, most: int = MOST_SHOWN) -> None:
-        self._most, self._held = most, 0
+    def __init__(self, most: int = MOST_SHOWN, lists: int = MOST_LISTS) -> None:
+        self._most, self._most_lists, self._held = most, lists, 0
         self._lists: OrderedDict[tuple[str, str], tuple[object, Items]] = OrderedDict()
         self._names: dict[str, set[str]] = {}  # of a user's lists
 
@@ -119,7 +132,7 @@ class Shown(Generic[Items]):
         self._lists[user_id, name] = made_from, items
         self._names.setdefault(user_id, set()).add(name)
         self._held += items.size
-        while self._held > self._most:
+        while self._held > self._most or len(self._lists) > self._most_lists:
             self.forget(*next(iter(self._lists)))
 
     def get(self, user_id: str, name: str, made_from: object) -> Items | None:

@@ -51,7 +51,7 @@ class Journal:
         self.next = 0
         self._sizes: dict[str, int] = {}  # bytes of each base entry, but for those beside
         self._base = 0  # of all of them
-        self._grown = 0  # bytes that came to the log since it was made short
+        self.grown = 0  # bytes that came to the log since it was made short
 
     def load(self, beside: tuple[str, ...] = ()) -> tuple[dict[str, bytes], list[bytes]]:
         """The base entries, and the records of the log, oldest first. Those of the former whose keys begin with one of
@@ -63,7 +63,7 @@ class Journal:
             (log if key.startswith(LOG) else base)[key] = value
         self._sizes = {key: len(value) for key, value in base.items() if not key.startswith(beside)}
         self._base = sum(self._sizes.values())
-        self._grown = sum(map(len, log.values()))
+        self.grown = sum(map(len, log.values()))
         keys = sorted(log)
         self.length = len(keys)
         self.next = int(keys[-1][len(LOG) :], 16) + 1 if keys else 0
@@ -74,8 +74,8 @@ class Journal:
         self.entries.put(f"{LOG}{self.next:016x}", record)
         self.next += 1
         self.length += 1
-        self._grown += len(record)
-        return self.length >= self.limit or self._grown >= max(LEAST_BYTES, self._base // SHARE)
+        self.grown += len(record)
+        return self.length >= self.limit or self.grown >= max(LEAST_BYTES, self._base // SHARE)
 
     def put(self, changed: Mapping[str, bytes]) -> None:
         """Write base entries, and leave the log as it is."""
@@ -92,4 +92,4 @@ class Journal:
         self.length = 0
         for record in log:
             self.append(record)
-        self._grown = 0
+        self.grown = 0

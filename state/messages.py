@@ -298,9 +298,8 @@ class CatalogueUpdate(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 class CacheWrite(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """What CACHE is asked to do with one key: put `slate` (JSON) there, or where it is None, erase the key.
-
-    Order is by (`epoch`, `version`). `receipt` is the JSON that proves an erasure once the key is gone. Of a key that
-    begins with GONE_ITEM, and of GONE, `version` is the wall clock in epoch milliseconds.
+    Order is by (`epoch`, `version`). `receipt` is the JSON that proves an erasure once the key is gone. `made` is when
+    it was made, by the wall clock in epoch milliseconds, 0 if not known; so is `version` of GONE and GONE_ITEM.
     """
 
     key: str
@@ -308,6 +307,7 @@ class CacheWrite(msgspec.Struct, frozen=True, array_like=True, tag=2):
     version: int
     slate: bytes | None
     receipt: bytes | None = None
+    made: int = 0
 
 
 WRITE = Layout("cache write", CacheWrite, {1: list}, unnumbered=1)  # layout 1 had no number and the same fields

@@ -83,13 +83,19 @@ class RowsById(dict[str, int]):
 
     def __setitem__(self, item_id: str, row: int) -> None:
         super().__setitem__(item_id, row)
-        if self._places is not None:
-            self._changed.append(item_id)
+        self._note(item_id)
 
     def __delitem__(self, item_id: str) -> None:
         super().__delitem__(item_id)
+        self._note(item_id)
+
+    def _note(self, item_id: str) -> None:
+        """Note that the places do not tell of it; where that is more than there is room for, they are made anew."""
         if self._places is not None:
             self._changed.append(item_id)
+            if 4 * len(self._changed) > 3 * len(self._places):
+                self._places = None
+                self._changed.clear()
 
     def find(self, ids: Sequence[str]) -> np.ndarray:
         """The rows of `ids`, int32 (n,), -1 where there is none."""

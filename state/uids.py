@@ -36,7 +36,7 @@ RECOMMEND_VIEW = "view"
 RANKER_VIEW = "ranker-view"
 
 # Writes that Redis has not taken yet, a map a bucket: bounded by the users that were active, and the items that went,
-# since Redis went away.
+# within `cache.ttl`, and 16 erasures of a user.
 CACHE_OUTBOX = "outbox"
 
 

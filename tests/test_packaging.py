@@ -331,7 +331,7 @@ def test_files_name_no_machine_path_and_no_registry() -> None:
 def test_make_help_lists_every_target() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
     targets = re.findall(r"^  make ([\w-]+)", shown, re.MULTILINE)
-    tests = ["test", "prometheus", "faults", "docs-check", "bench", "bench-quick", "lint"]
+    tests = ["test", "prometheus", "faults", "soak", "docs-check", "bench", "bench-quick", "lint"]
     assert targets == ["help", "setup", "demo", *tests, "zip", "clean"]
 
 

@@ -126,6 +126,12 @@ class FlinkCluster:
         """The indices of the TaskManagers that run."""
         return [index for index, process in enumerate(self._taskmanagers) if process.pid is not None]
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """The ids of the processes that run, each a Java, by their names."""
+        processes = [each for each in (self._jobmanager, *self._taskmanagers) if each is not None]
+        return {process.name: process.pid for process in processes if process.pid is not None}
+
     def flink(self, *arguments: object, timeout_seconds: float = 180.0) -> str:
         """Run Flink's command line against this cluster; what it printed.
 

@@ -143,7 +143,7 @@ def _items(
 def _cache(answers: DataStream, config: Config, outputs: Outputs, key: bytes) -> DataStream:
     redis, settings = config.redis, config.cache
     connect = functools.partial(Cache, redis.url, redis.prefix, settings.ttl, redis.timeout)
-    cache = CacheFunction(connect, settings.flush_every, settings.drain, key)
+    cache = CacheFunction(connect, settings.flush_every, settings.drain, key, settings.ttl)
     written = _placed(
         _keyed(answers, config.job.parallelism).process(cache, KEYED),
         uids.CACHE,

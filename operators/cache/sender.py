@@ -112,7 +112,12 @@ class Sender:
     def drop(self, box: Box, entry: str, key: str) -> None:
         """Do not write that any more, unless it is on its way."""
         with self._changed:
-            self._given.get(key, {}).pop((entry, id(box)), None)
+            entries = self._given.get(key, {})
+            entries.pop((entry, id(box)), None)
+            if not entries and key in self._given and key not in self._flying:
+                self._ready.pop(key, None)
+                self._erasing.pop(key, None)
+                self._forget(key)
 
     def attempt(self) -> float | None:
         """Try once what it is not too early for; the seconds until there is something to try, None for not before

@@ -19,6 +19,7 @@ MAX_COHORTS = 8
 EVERY = "*"  # stands for all attributes in a list of them
 CONTEXT = COHORT + COHORT  # begins that of the list of what is taken in a context
 MAX_CONTEXTS = 4
+MOST_SAID = 16  # values of a context that is remembered
 CONTEXT_BUCKETS = 4096  # that the values of one name share: what is kept of a context names no value of it
 HOUR, HOURS = "hour", 4  # the name of an hour of the day, of which as many are one value
 
@@ -136,7 +137,8 @@ def context_values(context: Mapping[str, Any] | None) -> tuple[ContextValue, ...
     """
     if not context:
         return ()
-    return _context_values(tuple([(k, v, type(v)) for k, v in context.items() if isinstance(v, str | int)]))
+    said = tuple([(k, v, type(v)) for k, v in context.items() if isinstance(v, str | int)])
+    return _context_values(said) if len(said) <= MOST_SAID else _context_values.__wrapped__(said)
 
 
 @lru_cache(maxsize=4096)

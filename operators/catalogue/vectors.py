@@ -14,16 +14,25 @@ DIMENSIONS = 48
 SHORTEST_WORD = 4  # letters; shorter ones say little in most languages
 MOST_WORDS = 64
 MOST_TEXT = 4096  # characters that words are looked for in
+LONGEST_KEPT = 64  # characters of a token whose direction is kept in memory
 WORDS = 0.3  # length of all words together beside that of all tokens
 _words_of = feature_extraction.BagOfWords().process_text  # lower case, without accents
 
 
-@lru_cache(maxsize=65_536)
 def direction(token: str) -> np.ndarray:
-    """The token's fixed random direction: float32 (DIMENSIONS,) of +1 and -1.
+    """The token's fixed random direction: float32 (DIMENSIONS,) of +1 and -1, not to be written to.
 
     Achlioptas, Database-friendly random projections (2003): cosines of sums of these keep those of the tokens' counts.
     """
+    return _kept_direction(token) if len(token) <= LONGEST_KEPT else _direction(token)
+
+
+@lru_cache(maxsize=65_536)
+def _kept_direction(token: str) -> np.ndarray:
+    return _direction(token)
+
+
+def _direction(token: str) -> np.ndarray:
     bits = np.frombuffer(hashlib.shake_128(token.encode("utf-8", "surrogatepass")).digest(DIMENSIONS // 8), np.uint8)
     return np.unpackbits(bits).astype(np.float32) * 2 - 1
 

@@ -25,9 +25,10 @@ class CacheFunction(Shipped, KeyedProcessFunction):
     key; further and further apart while it takes nothing.
     """
 
-    def __init__(self, cache: Callable[[], Cache], flush_every_ms: int, drain_ms: int, key: bytes) -> None:
-        """`key` makes the pseudonyms by which users are told of."""
+    def __init__(self, cache: Callable[[], Cache], flush_every_ms: int, drain_ms: int, key: bytes, ttl_ms: int) -> None:
+        """`key` makes the pseudonyms by which users are told of; `ttl_ms` is how long Redis keeps a slate."""
         self.connect, self.flush_every_ms, self.drain_ms, self.key = cache, flush_every_ms, drain_ms, key
+        self.ttl_ms = ttl_ms
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.CACHE_OUTBOX)))
@@ -60,6 +61,7 @@ class CacheFunction(Shipped, KeyedProcessFunction):
             return
         before, waited = len(outbox), self.looks.pop(bucket, self.flush_every_ms)
         yield from _receipts(outbox)
+        outbox.expire(timestamp)
         self._tell(at_once=self.sender.is_idle)  # there may be no next time
         if outbox:
             has_moved = len(outbox) < before
@@ -71,7 +73,7 @@ class CacheFunction(Shipped, KeyedProcessFunction):
     def _outbox(self, bucket: str, ctx: KeyedProcessFunction.Context) -> Outbox:
         if bucket not in self.outboxes:
             with refusals_told():
-                self.outboxes[bucket] = Outbox(self.entries, self.sender)
+                self.outboxes[bucket] = Outbox(self.entries, self.sender, self.ttl_ms)
             ctx.timer_service().register_event_time_timer(END_OF_INPUT)
         return self.outboxes[bucket]
 

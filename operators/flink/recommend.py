@@ -97,8 +97,10 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         except StateRefused as fault:
             tell_refusal(fault)
             raise
+        now = 0
         if answer.slate is not None:
-            recommend.counts.add("slate_age", within(wall_ms() - feedback.event.ts))
+            now = wall_ms()
+            recommend.counts.add("slate_age", within(now - feedback.event.ts))
             self.tally_file.tally.slates += 1
         self.metrics.tell(recommend.counts, recommend.measure)
         self.took_record()
@@ -107,7 +109,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         keep(self.state, held, answer.state)
         cache = self.cache
         if cache is not None and answer.slate is not None:  # first: a page reads it from Redis
-            yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, answer.version, answer.slate))
+            yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, answer.version, answer.slate, made=now))
         yield from self.answers.emit(user_id, answer)
         if answer.erased:
             if cache is not None:  # an earlier instance may have set it too

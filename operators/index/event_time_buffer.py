@@ -16,6 +16,7 @@ from riverrank.state.records.incoming import Item
 from .item_index import ITEM, WEIGHTS, ItemIndex
 
 MOST_WAITING = 256  # updates; then the oldest is applied, whatever its time: one clock that is wrong must not stop all
+MOST_WAITING_BYTES = 128 << 20  # of them, as they are encoded; likewise
 
 
 class EventTimeBuffer:
@@ -33,16 +34,21 @@ class EventTimeBuffer:
         self._journal = journal
         self._most = min(MOST_WAITING, journal.limit // 2)  # a log of what waits alone is half of `limit` at most
         self._waiting: deque[tuple[Learned, bytes]] = deque()  # with how each is encoded
+        self._waiting_bytes = 0
         self._last: list[tuple[Learned, bytes]] = []  # what is told at the end of the input, likewise
 
     def take(self, update: Update, encoded: bytes | None = None) -> None:
         """Keep an update, which came as `encoded`, if it did. What was learned is applied by `release`, or where more
-        than MOST_WAITING would wait; items and weights are applied at once.
+        than MOST_WAITING or their bytes would wait; items and weights are applied at once.
         """
         if isinstance(update, Learned):
             encoded = encoded or encode(update)
-            (self._last if update.ts >= LAST else self._waiting).append((update, encoded))
-            while len(self._waiting) > self._most:
+            if update.ts >= LAST:
+                self._last.append((update, encoded))
+            else:
+                self._waiting.append((update, encoded))
+                self._waiting_bytes += len(encoded)
+            while len(self._waiting) > self._most or self._waiting_bytes > MOST_WAITING_BYTES:
                 self._apply_oldest()
             self._drop_forgotten()
             if self._journal.append(encoded):
@@ -74,7 +80,9 @@ class EventTimeBuffer:
             self._last.clear()
 
     def _apply_oldest(self) -> None:
-        self.index.apply(self._waiting.popleft()[0])
+        update, encoded = self._waiting.popleft()
+        self._waiting_bytes -= len(encoded)
+        self.index.apply(update)
 
     def _drop_forgotten(self) -> None:
         while self.index.forgotten:

@@ -71,7 +71,7 @@ class ItemIndex:
         self._cohorts: set[int] = set()  # rows of the cohorts: those that SIGNALS holds, which bounds them
         self._fit()
         self._excluded = frozenset(map(token_of, behaviour.rules.exclude))
-        self.forgotten: list[str] = []  # deleted items that were given up, for whoever keeps their records
+        self.forgotten: list[str] | None = None  # items that were given up, where their records are kept: see `restore`
         self._log_decay = np.log(
             decay_of((behaviour.signals.half_life_events, behaviour.signals.trend_half_life_events))
         )
@@ -92,8 +92,11 @@ class ItemIndex:
 
     @classmethod
     def restore(cls, behaviour: Behaviour, base: dict[str, bytes]) -> "ItemIndex":
-        """The index that `dump` and records of items and weights, by their keys, tell of."""
+        """The index that `dump` and records of items and weights, by their keys, tell of. Who keeps these is to take
+        what becomes `forgotten` from there.
+        """
         index = cls(behaviour)
+        index.forgotten = []
         if KEY in base:
             index.meta = restored(base.pop(KEY), behaviour)
             index._set_clock()
@@ -304,7 +307,7 @@ class ItemIndex:
         order = rows[np.lexsort((self.popularity(rows), known))]
         gone = order[: max(wanted, min(self.behaviour.catalogue.items // 32, np.count_nonzero(~known)))]
         for row in gone.tolist():
-            if self.items.pop(table.ids[row], None) is not None:
+            if self.items.pop(table.ids[row], None) is not None and self.forgotten is not None:
                 self.forgotten.append(table.ids[row])
             self.vocabulary.unlink(row, self.tokens[row])
             self.tokens[row] = -1

@@ -108,7 +108,8 @@ class Learners:
                 "learners were made with others begin with new ones; set them as they were to keep those of users who "
                 "did not come since",
             )
-        return RiverLearner(self.prototype, self.model_mark, self.names, self.buckets, self.made_with, state)
+        made_with = self.names, self.buckets, self.made_with
+        return RiverLearner(self.prototype, self.model_mark, *made_with, state, self._give_up)
 
     def _give_up(self, state: LearnerState, why: str) -> None:
         if state.examples:

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from riverrank.state.learners import LearnerState
 from .inputs import Inputs
 from .weights import RankerWeights
 
+MOST_BYTES = 4 << 20  # of a pickled model; one that grows beyond, as a tree can, begins anew
 MADE_WITH = "made_with"  # where the memory of a state says what settings its model was made with
 
 
@@ -33,10 +34,13 @@ class RiverLearner:
         buckets: int,
         made_with: int,
         state: LearnerState,
+        give_up: Callable[[LearnerState, str], None],
     ) -> None:
         """As `state` has it, else as `prototype`. `mark` says of which class it is, and `made_with` of what
-        settings; `names` are those of the features, and `buckets` is how many more all content tokens share.
+        settings; `names` are those of the features, and `buckets` is how many more all content tokens share. `give_up`
+        is told of a state whose model is too large, and why that ends.
         """
+        self._prototype, self._give_up = prototype, give_up
         self.model: base.Classifier = pickle.loads(state.model) if state.model else prototype.clone()
         self._mark, self._made_with = mark, made_with
         self._names = names
@@ -86,6 +90,13 @@ class RiverLearner:
             return
         state.model_of, state.memory = self._mark, {MADE_WITH: self._made_with}
         state.model = pickle.dumps(self.model, protocol=5)
+        if len(state.model) > MOST_BYTES:
+            self._give_up(
+                state,
+                f"a pickled learner took more than {MOST_BYTES >> 20} MiB, the most that is kept of a user, and begins "
+                "anew: set learner.parameters of its class so that it stays smaller",
+            )
+            self.model = self._prototype.clone()
 
     def _named(self, inputs: Inputs, position: int) -> dict[str, float]:
         return inputs.named(position, self._names, self._buckets)

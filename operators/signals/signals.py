@@ -247,7 +247,7 @@ class Signals:
         self._pending = self._newest = 0
         self._taken = []
         journal = self.journal
-        if journal is not None and (self._is_to_forget or (self._compact and self._is_worth_dumping(journal.length))):
+        if journal is not None and (self._is_to_forget or (self._compact and self._is_worth_dumping(journal))):
             # Only now: what is not in the log was sent.
             self.counts.looks = self._looks.tobytes() if self._looks.any() else b""
             gathered = {_GATHERED: self._gathering.encode()} if self._gathering.changed else {}
@@ -255,11 +255,14 @@ class Signals:
             self._compact = self._is_to_forget = False
         return [update]
 
-    def _is_worth_dumping(self, records: int) -> bool:
-        """Whether the log is so long that a dump costs little a record: in a large table many blocks change."""
+    def _is_worth_dumping(self, journal: Journal) -> bool:
+        """Whether the log is so long that a dump costs little a record, in a large table many blocks change; or takes
+        as many bytes as the dump.
+        """
         table = self.table
         row_bytes = sum(getattr(table, name).nbytes for name in table.columns) // table.capacity
-        return np.count_nonzero(table.changed) * table.block_rows * row_bytes <= records * DUMPED_BYTES
+        dumped = np.count_nonzero(table.changed) * table.block_rows * row_bytes
+        return dumped <= max(journal.length * DUMPED_BYTES, journal.grown)
 
     def _owns(self, name: str) -> bool:
         return self.settings.shards == 1 or shard_of(name, self.settings.shards) == self.shard

@@ -41,4 +41,4 @@ class Gone:
         return self._told(item.item_id, self.clock(), gone=gone)
 
     def _told(self, item_id: str, now: int, *, gone: bool) -> CacheWrite:
-        return CacheWrite(GONE_ITEM + item_id, 0, now, b"1" if gone else b"0")
+        return CacheWrite(GONE_ITEM + item_id, 0, now, b"1" if gone else b"0", made=now)

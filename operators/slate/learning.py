@@ -17,7 +17,7 @@ from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.prior import rating_before
 from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
-from riverrank.operators.recent import MOST, MOST_SHOWN, SHARES, ListMark, Recent, Shares, Shown
+from riverrank.operators.recent import MOST, MOST_LISTS, MOST_SHOWN, SHARES, ListMark, Recent, Shares, Shown
 from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
@@ -91,8 +91,8 @@ class Memory:
 
     def __init__(self) -> None:
         self.served: Recent[Served] = Recent(MOST // SHARES)
-        self.slates: Shown[Served] = Shown(MOST_SHOWN // SHARES)
-        self.impressions: Shown[ShownList] = Shown(MOST_SHOWN // SHARES)
+        self.slates: Shown[Served] = Shown(MOST_SHOWN // SHARES, MOST_LISTS // SHARES)
+        self.impressions: Shown[ShownList] = Shown(MOST_SHOWN // SHARES, MOST_LISTS // SHARES)
         self.joins = False
 
     def forget(self, user_id: str) -> None:

@@ -83,6 +83,7 @@ PLAIN = {  # name: (value, encode, decode)
     ),
     "cache-write": (CacheWrite("slate:u", 3, 42, b"{}", None), encode, decode_write),
     "cache-write-2": (CacheWrite("slate:u", 3, 42, b"{}", None), encode, decode_write),
+    "cache-write-2-made": (CacheWrite("slate:u", 3, 42, b"{}", None, 1_764_000_000_000), encode, decode_write),
 }
 
 
@@ -163,8 +164,8 @@ def test_an_update_of_signals_from_before_its_lists_stood_first_tells_the_same()
 
 
 def test_a_cache_write_is_written_as_it_was():
-    value, encode_one, _ = PLAIN["cache-write-2"]
-    assert encode_one(value) == kept("cache-write-2")
+    value, encode_one, _ = PLAIN["cache-write-2-made"]
+    assert encode_one(value) == kept("cache-write-2-made")
 
 
 def test_signals_write_as_they_did():

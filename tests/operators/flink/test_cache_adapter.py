@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from adapters import ALL
+from adapters import ALL, DAY
 from fake_redis import Redis
 from harness import EVENT_TIME, PROCESSING_TIME, Harness, Store
 from riverrank.operators.cache.redis_cache import slate_key
@@ -26,7 +26,7 @@ def cache(redis: Redis) -> Iterator[Callable[..., Harness]]:
     made: list[Harness] = []
 
     def make(store: Store | None = None, drain_ms: int = 10_000) -> Harness:
-        made.append(Harness(CacheFunction(lambda: redis, 1, drain_ms, b""), store))  # type: ignore[arg-type, return-value]
+        made.append(Harness(CacheFunction(lambda: redis, 1, drain_ms, b"", DAY), store))  # type: ignore[arg-type, return-value]
         return made[-1]
 
     yield make

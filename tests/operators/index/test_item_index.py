@@ -60,6 +60,7 @@ def test_a_full_index_makes_room_for_what_is_new_alone():
 
 def test_where_the_catalogue_holds_all_the_least_popular_make_room():
     index = small_index(64)
+    index.forgotten = []  # as where its records are kept
     signals = Signals(index.behaviour, 0)
     hold(index, *range(64))
     met(index, signals, *(f"i{number}" for number in range(64) if number != 9))
