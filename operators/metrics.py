@@ -29,7 +29,7 @@ METRICS = {
     "learned": Metric("feedbacks that users' learners learned from, as `model.examples` counts them"),
     "drift": Metric("learners that began anew, as their user's taste had changed"),
     "choices": Metric("items that were taken after an answer, with which its order is judged", "arm"),
-    "hits": Metric("of these, those that were among the first ten of the learner's order", "arm"),
+    "hits": Metric("of these, those among the first ten in the learner's order; an unknown item never is", "arm"),
     "gain_millionths": Metric("of these, the sum of 1 / log2(rank + 1) of the first ten, times a million", "arm"),
     "shown": Metric("items of impressions that are over", "arm"),
     "clicked": Metric("of these, those that were taken", "arm"),

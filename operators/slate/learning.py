@@ -32,6 +32,7 @@ from .served import Served
 
 _BITS = np.dtype("<u4")
 MOST_LOST = 27.6  # by one item, as if a chance of 1e-12 had been foretold
+NOT_THERE = 1 << 31  # the place of an item of which nothing is known
 UNKNOWN = 0.5  # the prediction of an item of which nothing is known
 
 
@@ -58,7 +59,7 @@ class Lesson:
     served: Served | None
     predictions: list[Prediction] = field(default_factory=list)
     losses: list[int] = field(default_factory=list)
-    rank: int = 0  # of what was chosen, in the learner's order; 0 where nothing was
+    rank: int = 0  # of what was chosen, in the learner's order, NOT_THERE of an unknown item; 0 where nothing was
     shown: int = 0  # items of impressions that are over,
     clicked: int = 0  # those of them that were taken,
     log_loss: float = 0.0  # and minus the sum of the log of what was foretold of each, in nats
@@ -177,6 +178,9 @@ class Learning:
         row = self.index.row(event.item_id or "")
         rated = EVENT_TYPES[event.type].is_rating and event.value is not None
         chance = UNKNOWN
+        is_choice = feedback.is_choice and feedback.history_before().items[-1:] != (event.item_id,)  # or it is one act
+        if is_choice:
+            lesson.rank = NOT_THERE
         if row >= 0:
             served = self._served(lesson)
             position, above = served.standing(row)
@@ -186,7 +190,7 @@ class Learning:
                 tried, at = self._described(np.array([row], np.int32), lesson), 0
             if asked:
                 chance = probability(float(user.learner.logits(tried.inputs.pick([at]))[0]))
-            if feedback.is_choice and feedback.history_before().items[-1:] != (event.item_id,):  # else it is one act
+            if is_choice:
                 lesson.losses.append(int(above >= self.behaviour.slate.size))
                 lesson.rank = above + 1
             weight, n = _weight(feedback.reward), self.behaviour.learner.negatives

@@ -47,6 +47,7 @@ class Shop:
     def __init__(self, broker: services.KafkaBroker, prometheus: Prometheus, name: str) -> None:
         self.broker, self.prometheus, self.name = broker, prometheus, name
         self.is_open = True
+        self.ids = "i"  # what the ids of clicked items begin with
         self._numbers = count()
 
     def events(self, number: int, age_ms: int = 0) -> list[str]:
@@ -54,7 +55,7 @@ class Shop:
         made = []
         for k in (next(self._numbers) for _ in range(number)):
             event = {"event_id": f"e{k}", "user_id": f"u{k % USERS}", "ts": round(1000 * time.time()) - age_ms}
-            item = f"i{k * 7 % ITEMS}"
+            item = f"{self.ids}{k * 7 % ITEMS if self.ids == 'i' else k}"
             event |= {"type": "impression", "items": [item]} if k % 5 == 4 else {"type": "click", "item_id": item}
             made.append(json.dumps(event))
         return made
@@ -62,15 +63,25 @@ class Shop:
     def send(self, lines: list[str]) -> None:
         send(self.broker, f"{self.name}-events", lines, key="user_id")
 
-    def until(self, holds: Callable[[set[str]], bool]) -> None:
-        """Go on, if the shop is open, until that holds of the alerts that fire."""
+    def until(self, holds: Callable[[set[str]], bool], events: int = 10) -> None:
+        """Go on, if the shop is open with so many events each time, until that holds of the alerts that fire."""
 
         def step() -> bool:
             if self.is_open:
-                self.send(self.events(10))
+                self.send(self.events(events))
             return holds(self.prometheus.firing())
 
         wait_until(step)
+
+    def until_seen(self, wanted: set[str], events: int = 10) -> None:
+        """Go on until each of these alerts fired, be it at another time than the others."""
+        seen: set[str] = set()
+
+        def all_seen(firing: set[str]) -> bool:
+            seen.update(firing)
+            return wanted <= seen
+
+        self.until(all_seen, events)
 
     def is_calm(self, seconds: float = 3.0) -> None:
         """Wait until nothing fires for so long."""
@@ -99,6 +110,9 @@ def test_each_fault_raises_its_alarm_and_none_is_raised_without(
         "metrics.reporter.prom.port": f"{ports[0]}-{ports[-1]}",
         "heartbeat.timeout": "6 s",
         "execution.checkpointing.interval": "1 s",
+        "execution.checkpointing.min-pause": "100 ms",
+        "restart-strategy.exponential-delay.max-backoff": "2 s",
+        "restart-strategy.exponential-delay.attempts-before-reset-backoff": 1_000_000,
     }
     with (
         services.FlinkCluster(taskmanagers=1, conf=conf) as cluster,
@@ -120,6 +134,9 @@ def test_each_fault_raises_its_alarm_and_none_is_raised_without(
         assert (FLINKS | told) - seen == set()
         redis_goes_away(shop, valkey)
         records_are_of_no_use(shop)
+        ids_are_others(shop)
+        more_comes_than_is_answered(shop)
+        checkpoints_have_no_folder(shop, cluster)
         a_taskmanager_is_lost(shop, cluster)
 
 
@@ -144,6 +161,32 @@ def records_are_of_no_use(shop: Shop) -> None:
     shop.send(poison)
     shop.until(lambda firing: firing == {"RiverrankDeadLetters", "RiverrankNoSlates"})
     shop.is_open = True
+    shop.is_calm()
+
+
+def ids_are_others(shop: Shop) -> None:
+    """What is clicked is nothing that the job was told of."""
+    shop.until(lambda firing: shop.prometheus.value("min(riverrank:choices:increase1h)") > 300, events=40)
+    shop.ids = "other"
+    shop.until_seen({"RiverrankHitRate"}, events=40)
+    shop.ids = "i"
+    shop.is_calm()
+
+
+def more_comes_than_is_answered(shop: Shop) -> None:
+    shop.until_seen({"RiverrankLag"}, events=1_000)
+    shop.until_seen({"RiverrankSlow"})
+    shop.is_calm()
+
+
+def checkpoints_have_no_folder(shop: Shop, cluster: services.FlinkCluster) -> None:
+    """As where a disk that is mounted is lost: none can be written, and a job that starts anew finds none."""
+    folder, away = cluster.folder / "checkpoints", cluster.folder / "away"
+    folder.rename(away)
+    folder.touch()
+    shop.until_seen({"RiverrankCheckpointsFail", "RiverrankCheckpointsOld", "RiverrankJobRestarts"})
+    folder.unlink()
+    away.rename(folder)
     shop.is_calm()
 
 

@@ -124,6 +124,11 @@ class Prometheus(services.Service):
         """The names of the alerts that fire now."""
         return {each["labels"]["alertname"] for each in self.get("alerts")["alerts"] if each["state"] == "firing"}
 
+    def value(self, expression: str) -> float:
+        """What an expression of one series is now, 0 for none."""
+        found = self.get("query", query=expression)["result"]
+        return float(found[0]["value"][1]) if found else 0.0
+
     def names(self) -> set[str]:
         """The names of all metrics that it has seen."""
         return set(self.get("label/__name__/values"))

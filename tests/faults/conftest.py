@@ -9,6 +9,7 @@ import table
 from riverrank.jobs.dev import services
 from scene import MOST_FAILURES, Scene, Seen, Services
 from streams import wait_until
+from zookeeper import ZooKeeper
 
 # Quick to notice a loss and to come back. Of flink-conf's limit nothing is left: after ten restarts without five calm
 # minutes a job ends there, and rows restart it more often than that.
@@ -72,6 +73,15 @@ def standalone() -> Iterator[services.FlinkCluster]:
     """The cluster of all rows; a row says how many TaskManagers it needs."""
     with services.FlinkCluster(taskmanagers=2, conf=CONF) as running:
         yield running
+
+
+@pytest.fixture
+def available(tmp_path: Path) -> Iterator[services.FlinkCluster]:
+    """A cluster of two TaskManagers whose JobManager's successor takes its jobs up by itself."""
+    with ZooKeeper() as store:
+        conf = CONF | store.conf(tmp_path / "jobs")
+        with services.FlinkCluster(taskmanagers=2, conf=conf) as running:
+            yield running
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,9 @@ from streams import (
 
 SHOWN = 3  # differences that a message shows
 MOST_FAILURES = 1_000  # that Flink is to remember of a job
+# Nothing is broadcast, and no list is closed by the wall clock: that is a feedback of its own, after which weights are
+# rounded to what is stored once more than by replay, where the user's next event closes it.
+SETTINGS = f'{alone()}\n[impression]\nwindow = "12h"'
 
 
 def fault(what: str, *, short: bool = False, long: bool = False) -> pytest.MarkDecorator:
@@ -114,7 +117,7 @@ class Scene:
             f'delivery = "{delivery}"',
             f'transaction_prefix = "{name}"',
             f'[redis]\nprefix = "{self.prefix}"',
-            alone(),
+            SETTINGS,
         )
         self.settings = topics(on.broker, on.folder, name, *lines)
         send(on.broker, f"{name}-items", items, key="item_id")
@@ -128,9 +131,7 @@ class Scene:
         self._before = Seen(0, 0, 0, Compared(0, 0, 0, 0, 0, []), 0)
 
     def stream(self, count: int, users: int = USERS) -> list[str]:
-        """The next part of the known stream, hours after the last: what waits for the user's next event, and is closed
-        by the wall clock where a row takes long, comes to the same.
-        """
+        """The next part of the known stream, hours after the last."""
         self._streams += 1
         return stream(count, self._streams, users)
 
@@ -203,7 +204,7 @@ class Scene:
         Raises:
             AssertionError: it is not so within that time; the message holds the first differences.
         """
-        wanted = expected(self.on.folder, [line for line in self.given if line is not None], self.items)
+        wanted = expected(self.on.folder, [line for line in self.given if line is not None], self.items, SETTINGS)
         wanted = wanted._replace(letters=[*wanted.letters, *self.letters])
         amiss = unanswered((line for line in self.given if isinstance(line, str)), wanted)
         assert not amiss, f"{len(amiss)} differences between replay and what was given, of which {amiss[:SHOWN]}"

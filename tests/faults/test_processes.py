@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from riverrank.jobs.dev import services
 from scene import Scene, Seen, Services, fault, parts
 from streams import TIMEOUT_SECONDS, wait_until
 
@@ -73,6 +74,28 @@ def test_the_jobmanager_is_killed_and_the_job_resubmitted(
     scene.resubmit(checkpoint)
     scene.give(third)
     seen(scene.finish())
+
+
+@fault("kill -9 of the JobManager with high availability, 3 times")
+def test_with_high_availability_a_jobmanager_takes_its_jobs_up_by_itself(
+    available: services.FlinkCluster, on: Services, seen: Callable[[Seen], None]
+) -> None:
+    """Nothing is resubmitted: the successor finds the job, and its last checkpoint, by ZooKeeper."""
+    scene = Scene(on._replace(cluster=available), "available")
+    portions = parts(scene.stream(800), 4)
+    job = scene.submit()
+    scene.give(portions[0])
+    scene.wait_for_answers()
+    for portion in portions[1:]:
+        scene.wait_for_checkpoint(job)
+        scene.give(portion)
+        available.kill_jobmanager()
+        available.start_jobmanager()
+        scene.restarts_by_hand += 1
+        wait_until(lambda: [job] == [known["jid"] for known in available.rest("/jobs/overview")["jobs"]])
+        available.wait_for(job)
+    seen(scene.finish())
+    scene.end()
 
 
 @fault("the disk of the checkpoints is full, then has room again")

@@ -252,3 +252,15 @@ def test_an_id_that_was_forgotten_may_come_again_with_another_list(again):
         *((item_id, float(item_id == "i4")) for item_id in again),
     ]
     assert shop.pipeline.lessons.ranker.clicks.steps == steps + 1  # of the list that it holds
+
+
+def test_a_choice_of_an_unknown_item_counts_as_one_that_was_missed():
+    """Else the rate of hits would stay as it was where a shop's ids change."""
+    shop = Shop()
+    shop.crowd()
+    shop.send("u", "click", "i2")
+    [*shop.recommend.counts.take()]
+    for item, hits in (("i8", 1), ("elsewhere", 0)):
+        shop.send("u", "click", item)
+        counted = {name: number for name, _, number in shop.recommend.counts.take()}
+        assert (counted["choices"], counted.get("hits", 0)) == (1, hits), item
