@@ -21,7 +21,7 @@ from .population import Population
 from .trend import CONFIDENCE, LIMIT, WARM_UP, Trend
 from .watching import EVERY_SECONDS, Watch
 
-RATE = 160  # events a second, two fifths of what this job answers on two cores
+RATE = 100  # events a second, a quarter of what this job answers on two cores
 ANSWERED = 0.9  # share of the events after which the job is taken to keep up: else nothing was measured
 TOPICS = ("events", "items", "slates", "dead-letters", "receipts")
 # So little room that all of it is in use within the warm-up, and what expires does so.
