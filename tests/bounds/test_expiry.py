@@ -111,6 +111,7 @@ def test_flink_drops_what_is_kept_of_a_user_who_did_not_come_for_the_time_that_i
     assert ttl.get_ttl().to_milliseconds() == 90_000
     assert ttl.get_update_type().name == "OnCreateAndWrite"
     assert ttl.get_cleanup_strategies().get_incremental_cleanup_strategy().get_cleanup_size() == 1
+    assert ttl.get_cleanup_strategies().in_full_snapshot()
 
 
 def shown(lists: int) -> Iterator[str]:

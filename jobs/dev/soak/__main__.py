@@ -21,7 +21,7 @@ from .population import Population
 from .trend import CONFIDENCE, LIMIT, WARM_UP, Trend
 from .watching import EVERY_SECONDS, Watch
 
-RATE = 160  # events a second, two fifths of what this job answers on two cores
+RATE = 100  # events a second, a quarter of what this job answers on two cores
 ANSWERED = 0.9  # share of the events after which the job is taken to keep up: else nothing was measured
 TOPICS = ("events", "items", "slates", "dead-letters", "receipts")
 # So little room that all of it is in use within the warm-up, and what expires does so.
@@ -62,10 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long it runs; default 10")
     parser.add_argument("--rate", type=float, default=RATE, metavar="N", help=f"events a second; default {RATE}")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="write the page of what was seen there")
+    parser.add_argument("--series", type=Path, metavar="FILE", help="write all measures there, as JSON")
     given = parser.parse_args(arguments)
     try:
         with terminable(), tempfile.TemporaryDirectory(prefix="riverrank-soak-") as folder:
-            trends, sent, slates = soak(given.minutes * 60, given.rate, Path(folder))
+            watch, sent, slates = soak(given.minutes * 60, given.rate, Path(folder))
+        if given.series is not None:
+            given.series.write_bytes(to_json(watch.series()))
+        if slates < ANSWERED * sent:
+            raise ServiceError(f"{slates} slates to {sent} events: the job does not keep up, give a lower --rate")
+        trends = watch.trends()
     except (ServiceError, ValueError) as error:
         print(f"soak: {error}", file=sys.stderr)
         return 1
@@ -76,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(trend.is_flat for trend in trends.values()) else 1
 
 
-def soak(seconds: float, rate: float, folder: Path) -> tuple[Mapping[str, Trend], int, int]:
-    """The trends of a job that ran so long at that rate, and how many events were sent and slates came."""
+def soak(seconds: float, rate: float, folder: Path) -> tuple[Watch, int, int]:
+    """What was seen of a job that ran so long at that rate, and how many events were sent and slates came."""
     bundle.bundle(folder / "riverrank.zip")
     with (
         services.KafkaBroker() as broker,
@@ -102,9 +108,7 @@ def soak(seconds: float, rate: float, folder: Path) -> tuple[Mapping[str, Trend]
             if cluster.status(job) != "RUNNING" or cluster.root_cause(job):
                 raise ServiceError(f"the job failed meanwhile: {cluster.root_cause(job)}")
             cluster.cancel(job)
-    if slates < ANSWERED * sent:
-        raise ServiceError(f"{slates} slates to {sent} events: the job does not keep up, give a lower --rate")
-    return watch.trends(), sent, slates
+    return watch, sent, slates
 
 
 def _drive(shop: Population, producer: KafkaProducer, rate: float, seconds: float, watch: Watch) -> int:

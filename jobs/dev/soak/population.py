@@ -19,7 +19,7 @@ class Sizes(NamedTuple):
 
     users: int = 400
     items: int = 300
-    events_of_user: float = 12.0
+    events_of_user: float = 8.0
     events_of_item: float = 25.0
 
 

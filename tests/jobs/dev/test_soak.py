@@ -64,7 +64,9 @@ def test_a_short_soak_measures_all_there_is(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(trend_module, "BIN_SECONDS", 1.0)
     monkeypatch.setattr(soak, "EVERY_SECONDS", 0.5)
     monkeypatch.setattr(watching, "COLLECT_EVERY_SECONDS", 1.0)
-    trends, sent, slates = soak.soak(25.0, 40.0, tmp_path)
+    watch, sent, slates = soak.soak(25.0, 40.0, tmp_path)
+    trends = watch.trends()
+    assert set(trends) == set(watch.series()) and all(seconds[-1] > 20 for seconds, _ in watch.series().values())
     assert set(trends) == {
         "Redis: used",
         "checkpoint",
