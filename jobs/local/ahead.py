@@ -8,10 +8,11 @@ them in order, with an answer in place of each message that another process was 
 import fcntl
 import os
 import pickle
+import select
 import signal
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from multiprocessing import Pipe
@@ -28,6 +29,7 @@ from .pipeline import Answered, Message, Redelivery, Rejected
 
 BATCH = 64  # messages that are sent at once
 PIPE_BYTES = 1 << 20  # what a process may have said before it is heard: as much as Linux gives to anyone
+LOOK_MS = 500  # how often a wait for messages looks whether all that answer are still there
 _decode_rest = msgspec.msgpack.Decoder(Rejected | Redelivery | Answered).decode
 _DECODE: dict[type, Callable[[bytes], Any]] = {
     Feedback: decode_feedback,
@@ -65,7 +67,7 @@ def ahead(messages: Iterator[Message], hear: Hear | None = None, others: int = 0
                 children[_fork(ends, (mine, theirs), _answer_all, hear, mine, theirs)] = ANSWERS
         for end in ends.difference(heard):
             end.close()
-        yield from _taken(*heard)
+        yield from _taken(_awaited(made[0], children), *heard[1:])
     except EOFError:
         _raise_what_was_said(heard[1:])
         raise Failure(_why_one_ended(children)) from None
@@ -84,9 +86,30 @@ def _pipe() -> tuple[Connection, Connection]:
     return receiver, sender
 
 
-def _taken(made: Connection, *told: Connection) -> Iterator[Message]:
-    """The messages that are `made`, and in their places the answers that others `told`."""
-    while (batch := _receive(made)) is not None:
+def _awaited(made: Connection, children: Iterable[int]) -> Iterator[list[tuple[int, bytes]]]:
+    """The batches that are `made`, until None is. Raises EOFError where one of the `children` failed while there was
+    none to take: what sends to it would notice only with the next input.
+    """
+    ready = select.poll()
+    ready.register(made, select.POLLIN)
+    while True:
+        while not ready.poll(LOOK_MS):
+            if any(map(_has_failed, children)):
+                raise EOFError
+        if (batch := _receive(made)) is None:
+            return
+        yield batch
+
+
+def _has_failed(child: int) -> bool:
+    """Whether it ended otherwise than with exit code 0; how, `_why_one_ended` will ask."""
+    ending = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    return ending is not None and (ending.si_code, ending.si_status) != (os.CLD_EXITED, 0)
+
+
+def _taken(batches: Iterator[list[tuple[int, bytes]]], *told: Connection) -> Iterator[Message]:
+    """The messages of the `batches`, and in their places the answers that others `told`."""
+    for batch in batches:
         answers: dict[int, Iterator[bytes]] = {}
         for kind, encoded in batch:
             if kind < _ELSEWHERE:
@@ -132,13 +155,13 @@ def _why_one_ended(children: dict[int, str]) -> str:
     return f"the process that {what} ended ({how}): see whether the machine was out of memory, and run it again"
 
 
-def _fork(ends: set[Connection], kept: Sequence[Connection], work: Callable[..., None], *arguments: Any) -> int:
-    """The id of a new process that does `work`, with these of the `ends` of pipes alone."""
+def _fork(ends: set[Connection], kept: Sequence[Connection], work: Callable[..., int], *arguments: Any) -> int:
+    """The id of a new process that does `work`, which gives its exit code, with these of the `ends` of pipes alone."""
     parent = os.getpid()
     return os.fork() or _do(parent, ends.difference(kept), work, arguments)
 
 
-def _do(parent: int, ends: set[Connection], work: Callable[..., None], arguments: tuple[Any, ...]) -> NoReturn:
+def _do(parent: int, ends: set[Connection], work: Callable[..., int], arguments: tuple[Any, ...]) -> NoReturn:
     """All that another process does. Nothing of this process is closed or flushed there, but the `ends` of pipes: so
     that to send fails once nobody receives.
     """
@@ -151,8 +174,7 @@ def _do(parent: int, ends: set[Connection], work: Callable[..., None], arguments
         end_with_parent(parent)
         for end in ends:
             end.close()
-        work(*arguments)
-        status = 0
+        status = work(*arguments)
     except (BrokenPipeError, EOFError):
         pass  # nobody receives any more, or nobody sends
     except BaseException:
@@ -161,7 +183,7 @@ def _do(parent: int, ends: set[Connection], work: Callable[..., None], arguments
         os._exit(status)
 
 
-def _send(messages: Iterator[Message], taker: Connection, others: Sequence[Connection]) -> None:
+def _send(messages: Iterator[Message], taker: Connection, others: Sequence[Connection]) -> int:
     """Send batches, then None, or what went wrong, to the `taker`; and to each of the `others` what it is to hear.
 
     The taker comes first, and waits for an answer only to what it has: so it always comes to be sent to again.
@@ -194,20 +216,23 @@ def _send(messages: Iterator[Message], taker: Connection, others: Sequence[Conne
     for receiver in others:
         receiver.send(None)
     taker.send(ending)
+    return 0
 
 
-def _answer_all(hear: Hear, asked: Connection, told: Connection) -> None:
-    """Send the answers to each batch that has any, then None, or what went wrong."""
+def _answer_all(hear: Hear, asked: Connection, told: Connection) -> int:
+    """Send the answers to each batch that has any, then None, or what went wrong: the exit code is 1 then."""
     try:
         while (batch := _receive(asked)) is not None:
             answers = [encode(made) for kind, encoded in batch if (made := hear(_DECODERS[kind](encoded)))]
             if answers:
                 told.send(answers)
         told.send(None)
+        return 0
     except (BrokenPipeError, EOFError):
         raise
     except Exception as error:
         told.send(_sendable(error))
+        return 1
 
 
 def _sendable(error: Exception) -> Exception:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -189,6 +190,32 @@ def test_another_process_that_is_killed_is_a_failure(patience):
     before = children()
     with pytest.raises(Failure, match=r"answers a share of the users ended \(SIGKILL\)"):
         list(ahead(messages(40 if patience else 600), dies, 2))
+    assert children() == before
+
+
+@pytest.mark.parametrize("how", ["is killed", "raises"])
+def test_a_process_that_answers_and_fails_is_told_of_in_two_seconds_though_no_input_comes(how):
+    update = next(message for message in messages(600) if isinstance(message, SignalUpdate))
+
+    def waits() -> Iterator[Message]:
+        yield from [update] * BATCH
+        time.sleep(600)
+
+    def raises(message: Feedback | Update) -> Answered | None:
+        if how == "raises":
+            raise Failure("the index is damaged")
+
+    before = children()
+    taken = ahead(waits(), raises, 2)
+    assert [next(taken) for _ in range(BATCH)] == [update] * BATCH
+    kill = threading.Timer(0.5, lambda: how == "raises" or os.kill(children()[-1], signal.SIGKILL))
+    kill.start()
+    started = time.monotonic()
+    why = r"answers a share of the users ended \(SIGKILL\)" if how == "is killed" else "the index is damaged"
+    with pytest.raises(Failure, match=why):
+        next(taken)
+    assert time.monotonic() - started < 2.5
+    kill.join()
     assert children() == before
 
 
