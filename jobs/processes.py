@@ -13,11 +13,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 # Ports that are listened on come from below the range out of which Linux takes those of outgoing connections
@@ -170,67 +168,6 @@ class OwnedProcess:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
-
-
-INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """In it SIGTERM, as service managers send it, and the end of the terminal are interruptions like Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
-    for number in INTERRUPTIONS[1:]:
-        if before[number] is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def ignore_interruptions() -> None:
-    """From now on, to the end of the `terminable` around it, nothing breaks into the ending of what was started."""
-    if threading.current_thread() is threading.main_thread():
-        for number in INTERRUPTIONS:
-            signal.signal(number, signal.SIG_IGN)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[Callable[[], None]]:
-    """In it Ctrl-C, and what `terminable` makes of other signals, waits for its end, unless it comes twice. For what
-    calls back from C, as the loading of kernels does, forks, imports modules or asks Java: an exception that is raised
-    there is dropped, or told of by somebody else. It gives what is to be called where an interruption may be taken
-    before the end, and raises KeyboardInterrupt if there was one.
-    """
-    is_main = threading.current_thread() is threading.main_thread()
-    numbers = [number for number in INTERRUPTIONS if signal.getsignal(number) is signal.default_int_handler]
-    if not is_main or not numbers:  # ignored, or somebody else's
-        yield lambda: None
-        return
-    waiting = False
-
-    def take() -> None:
-        if waiting:
-            raise KeyboardInterrupt
-
-    def interrupt(number: int, frame: object) -> None:
-        nonlocal waiting
-        if waiting:
-            raise KeyboardInterrupt
-        waiting = True
-
-    for number in numbers:
-        signal.signal(number, interrupt)
-    try:
-        yield take
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.default_int_handler)
-    take()
 
 
 def free_port() -> int:

@@ -2,15 +2,17 @@
 
 import sys
 
-from . import INTERRUPTED
+from riverrank.jobs.interruptions import interruptible
 
 
 def main() -> int:
     """Run what the command line says; the exit code."""
-    try:
-        from .main import main as run
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return interruptible(_run)
+
+
+def _run() -> int:
+    from .main import main as run
+
     return run()
 
 

@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+from riverrank.jobs import standard
+
 from .flags import Option
 
 
@@ -17,4 +19,5 @@ def demo(
     """Run a simulated shop on a real Kafka broker, the job and a real Redis, all started and ended here."""
     from riverrank.jobs.demo import demo as demonstration
 
+    standard.require_open(standard.OUTPUT)
     demonstration.demo(seconds, plain=plain)

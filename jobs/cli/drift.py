@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from riverrank.jobs import standard
 from riverrank.jobs.config.schema import Config
 
 from .flags import AsJson, Option, configured
@@ -24,5 +25,6 @@ def drift(
     from riverrank.jobs.config import preflight
     from riverrank.jobs.evaluation import drift as drifting
 
+    standard.require_open(standard.OUTPUT)
     preflight.check_behaviour(config)
     drifting.run(config, customers, shops, without or (), as_json=json)

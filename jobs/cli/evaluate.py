@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+from riverrank.jobs import standard
 from riverrank.jobs.config.schema import Config, load
 
 from .flags import EVENTS, ITEMS, AsJson, Option, configured
@@ -51,6 +52,7 @@ def evaluate(
     from riverrank.jobs.config import preflight
     from riverrank.jobs.evaluation import evaluate as evaluating
 
+    standard.require_open(standard.OUTPUT)
     preflight.check_files(config)
     preflight.check_behaviour(config)
     variants = evaluating.without_each(config.behaviour, _names(without))

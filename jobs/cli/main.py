@@ -12,10 +12,11 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from riverrank.jobs import standard
 from riverrank.jobs.errors import Failure, UsageError
+from riverrank.jobs.interruptions import INTERRUPTED
 from riverrank.state.runtime import logs
 
-from . import INTERRUPTED
 from .check import check, topics
 from .convert import convert
 from .demo import demo
@@ -93,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
 def carry_out(commands: typer.Typer, name: str, arguments: list[str] | None = None) -> int:
     """Run what the arguments say, and report an error in one line on standard error; the exit code."""
     debug = bool(os.environ.get(DEBUG_VARIABLE))
+    standard.stand_in()
     _set_up_logging()
     try:
         _check_log_format()

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from riverrank.jobs import standard
 from riverrank.jobs.config.schema import Config
 
 from .flags import EVENTS, ITEMS, AsJson, Option, configured
@@ -17,5 +18,6 @@ def starters(
     from riverrank.jobs.config import preflight
     from riverrank.jobs.data import starters as starting
 
+    standard.require_open(standard.OUTPUT)
     preflight.check_files(config)
     starting.run(config, number, as_json=json)

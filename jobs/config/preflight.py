@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+from riverrank.jobs import standard
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.urls import masked
 from riverrank.operators.settings import Behaviour, LearnerSettings
@@ -47,18 +48,20 @@ def check_inputs(config: Config) -> None:
 
 
 def check_files(config: Config) -> None:
-    """Inputs are there and readable, outputs can be made, and no file is two things at once."""
+    """Inputs are there and readable, outputs can be made, no file is two things at once, and `-` is not closed."""
     paths: dict[str, str] = {name: path for name, path in msgspec.structs.asdict(config.files).items() if path}
     owners: dict[tuple[object, bool], str] = {}
     for name, path in paths.items():
         is_stream = path == "-"
+        what = path if not is_stream else standard.INPUT if name in INPUTS else standard.OUTPUT
         identity = (path, name in INPUTS) if is_stream else (os.path.realpath(path), False)
         is_device = not is_stream and Path(path).exists() and not Path(path).is_file()
         if identity in owners and not is_device:
-            what = "standard input" if is_stream and name in INPUTS else "standard output" if is_stream else path
             raise UsageError(f"{_flag(name)}: {what} is taken by {_flag(owners[identity])}; give each one of its own")
         owners[identity] = name
-        if not is_stream:
+        if is_stream:
+            standard.require_open(what)
+        else:
             (_check_readable if name in INPUTS else _check_writable)(_flag(name), Path(path))
 
 

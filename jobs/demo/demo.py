@@ -22,7 +22,8 @@ from riverrank.jobs.config.schema import Config, load
 from riverrank.jobs.dev.services import KafkaBroker, Valkey
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import Shop, ShopSettings
-from riverrank.jobs.processes import OwnedProcess, ServiceError, ignore_interruptions, tail, terminable
+from riverrank.jobs.interruptions import ignore_interruptions, terminable
+from riverrank.jobs.processes import OwnedProcess, ServiceError, tail
 from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records.outgoing import to_json
 

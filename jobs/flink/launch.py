@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import Failure, UsageError
+from riverrank.jobs.interruptions import terminable, uninterrupted
 from riverrank.jobs.local.reading import plain_copy
-from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.operators.tally import Tally
 from riverrank.state.outputs import OUTPUTS
 

@@ -21,7 +21,8 @@ from typing import Any, NoReturn, get_args
 
 import msgspec
 from riverrank.jobs.errors import Failure
-from riverrank.jobs.processes import end_with_parent, uninterrupted
+from riverrank.jobs.interruptions import uninterrupted
+from riverrank.jobs.processes import end_with_parent
 from riverrank.operators.recent import share_of
 from riverrank.state.messages import Feedback, Update, decode_feedback, decode_update, encode
 

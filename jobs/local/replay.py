@@ -12,7 +12,7 @@ from itertools import chain
 
 from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import Failure
-from riverrank.jobs.processes import terminable, uninterrupted
+from riverrank.jobs.interruptions import terminable, uninterrupted
 from riverrank.operators.flink.arrivals import Arrival, event_of, wall_ms
 from riverrank.operators.models.prior import PriorFile
 from riverrank.operators.warm import warm

@@ -11,9 +11,9 @@ from itertools import chain
 import msgspec
 import pytest
 from riverrank.jobs.errors import Failure
+from riverrank.jobs.interruptions import terminable, uninterrupted
 from riverrank.jobs.local.ahead import BATCH, PIPE_BYTES, ahead
 from riverrank.jobs.local.pipeline import Answered, Message, Pipeline, Redelivery, Rejected
-from riverrank.jobs.processes import terminable, uninterrupted
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.recent import share_of
 from riverrank.operators.settings import Behaviour
