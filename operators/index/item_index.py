@@ -110,6 +110,7 @@ class ItemIndex:
         items.sort(key=lambda update: (update.row, update.item.item_id))
         for update in (*items, *(update for update in kept if not isinstance(update, CatalogueUpdate))):
             index.apply(update)
+        index._make_room(())  # where it was larger before
         return index
 
     def dump(self) -> dict[str, bytes]:
@@ -134,6 +135,7 @@ class ItemIndex:
             apply_vectors(self, update)
         else:
             apply_autoencoder(self, update)
+        self._make_room(())  # what made room for it may have been what it tells of, and begun again then
         self._settle()
         return True
 
@@ -287,8 +289,8 @@ class ItemIndex:
         return row
 
     def _make_room(self, ids: Sequence[str]) -> None:
-        """Where those of `ids` that have no row yet would be too many, release the least popular items that the
-        catalogue does not hold; and where it holds all, of those. Cohorts are no items: SIGNALS gives them up.
+        """Where with those of `ids` that have no row yet there would be too many, release the least popular items that
+        the catalogue does not hold; and where it holds all, of those. Cohorts are no items: SIGNALS gives them up.
         """
         table, limit = self.table, self.behaviour.catalogue.items + len(self._cohorts)
         if len(table.rows) + len(ids) <= limit:

@@ -12,7 +12,7 @@ from riverrank.operators.index.item_index import ItemIndex, decayed
 from riverrank.operators.settings import Behaviour, CatalogueSettings
 from riverrank.operators.signals.signals import Signals
 from riverrank.state.item_tables import POPULARITY, STATS, TRENDING
-from riverrank.state.messages import CatalogueUpdate, Feedback, SignalUpdate, decode_update
+from riverrank.state.messages import CatalogueUpdate, Feedback, Seen, SignalUpdate, decode_update
 from riverrank.state.records.incoming import Event, Item
 
 
@@ -66,6 +66,24 @@ def test_where_the_catalogue_holds_all_the_least_popular_make_room():
     hold(index, 64, 65)
     assert len(index.table.rows) == 64 and "i9" not in index.table.rows and "i65" in index.table.rows
     assert "i9" in index.forgotten
+
+
+@pytest.mark.parametrize("limit", [1, 8, 64])
+def test_no_update_leaves_more_items_than_there_is_room_for(limit):
+    """Though it tells of more than that, or of what made room for it; nor does a restore with less room."""
+    index, signals, most, kept = small_index(limit), Signals(Behaviour(), 0), 0, {}
+    for k in range(60):
+        for n in range(8):  # so many are told of at once, with their neighbours
+            history = tuple(Seen(f"i{(7 * k + 5 * n + m) % 90}", 1, 1.0) for m in range(1, 20))
+            signals.learn(Feedback(Event(f"e{k}-{n}", "click", "u", 1, f"i{(7 * k + 5 * n) % 90}"), 1.0, history))
+        for update in signals.flush():
+            index.apply(decode_update(update))
+            most = max(most, len(index.table.rows))
+        hold(index, *range(k, k + 3), ts=k)
+        most = max(most, len(index.table.rows))
+        kept |= index.dump()
+    assert most == limit and set(index.popular().tolist()) <= set(index.table.used().tolist())
+    assert len(ItemIndex.restore(small_index(max(1, limit // 2)).behaviour, kept).table.rows) <= max(1, limit // 2)
 
 
 def test_a_row_that_is_used_again_says_nothing_of_who_had_it():
