@@ -12,7 +12,7 @@ PACKAGES := state operators jobs
 # An environment of the caller's (a conda base, a Flink of its own) must not lead this one astray.
 unexport PYTHONHOME PYTHONPATH FLINK_HOME FLINK_CONF_DIR
 
-.PHONY: help setup demo test prometheus faults docs-check bench bench-quick lint zip clean
+.PHONY: help setup demo test prometheus faults docs-check bench bench-quick lint sbom audit zip clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -46,27 +46,29 @@ lint: $(SETUP) ## ruff, and the type checker
 	@for package in $(PACKAGES); do ln -s ../../../$$package build/types/riverrank/$$package; done
 	MYPYPATH=build/types $(PY) -m mypy $(PACKAGES:%=-p riverrank.%)
 
+sbom: $(SETUP) ## sbom.json: all packages and jars that the locks name, with hashes and licences, in CycloneDX
+	$(PY) -m riverrank.jobs.dev.sbom sbom.json
+
+audit: $(SETUP) ## asks the package index for yanked versions, lost files and advisories (AUDIT=--skip-offline)
+	$(PY) -m riverrank.jobs.dev.audit $(AUDIT)
+
 zip: $(SETUP) ## riverrank.zip, for `flink run -pyfs`
 	$(PY) -m riverrank.jobs.dev.bundle riverrank.zip
 
 clean: ## removes what was made here: .venv, builds, caches of tools (the jars stay in their cache)
-	rm -rf .venv build dist riverrank.zip riverrank.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist riverrank.zip sbom.json riverrank.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
 
-# The constraints hold for builds of source packages too: the old pip of a distribution takes PIP_CONSTRAINT for them,
-# a new one PIP_BUILD_CONSTRAINT.
-$(SETUP): export PIP_CONSTRAINT := $(CURDIR)/requirements.lock
-$(SETUP): export PIP_BUILD_CONSTRAINT := $(CURDIR)/requirements.lock
 $(SETUP): export PIP_DISABLE_PIP_VERSION_CHECK := 1
-$(SETUP): setup.py pyproject.toml requirements.lock jobs/flink/jars.lock
+$(SETUP): setup.py pyproject.toml requirements.lock requirements-dev.lock jobs/flink/jars.lock
 	@python=$$(.ci/find-python); \
 	if ! $(PY) -c 'import sys, pip; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null; then \
 	    echo "riverrank: making .venv with $$python"; \
 	    "$$python" -m venv --clear .venv; \
 	fi
-	@echo "riverrank: installing what requirements.lock names (some 600 MB to fetch, minutes)"
-	@$(PY) -m pip install --quiet pip setuptools wheel
-	@$(PY) -m pip install --quiet --editable '.[demo,dev]'
+	@echo "riverrank: installing what requirements.lock names, by its hashes (some 600 MB to fetch, minutes)"
+	@.ci/install-locked $(PY) requirements.lock requirements-dev.lock
+	@$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@$(PY) -m pip check
 	@if [ -z "$$($(PY) -m find_libpython)" ]; then \
 	    echo "riverrank: $$($(PY) -c 'import sys; print(sys._base_executable)') has no shared libpython, which Flink's" \

