@@ -1,7 +1,7 @@
 """The distribution `riverrank`: the top-level folders jobs, operators and state are its packages.
 
-What is asked for here is what works together; `requirements.lock` and `requirements-dev.lock` say with which versions it
-was tested.
+What is asked for here is what works together; `requirements.lock` and `requirements-dev.lock` say with which versions
+it was tested.
 """
 
 from pathlib import Path

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 INTERRUPTED = 130  # the exit code after Ctrl-C, as a shell has it
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -92,7 +93,7 @@ def uninterrupted() -> Iterator[Callable[[], None]]:
     """
     is_main = threading.current_thread() is threading.main_thread()
     raising = (_raising, signal.default_int_handler)
-    before = {number: handler for number in INTERRUPTIONS if (handler := signal.getsignal(number)) in raising}
+    before: dict[int, Any] = {n: handler for n in INTERRUPTIONS if (handler := signal.getsignal(n)) in raising}
     if not is_main or not before:  # ignored, or somebody else's
         yield lambda: None
         return

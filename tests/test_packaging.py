@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from riverrank.jobs.dev.bundle import PACKAGES, bundle
+from riverrank.jobs.dev.packages import DEV_LOCK, LOCK, installed, needed, read
 from riverrank.operators.flink.shipped import HANDED_OVER
 from riverrank.operators.flink.signals import SignalsFunction
 from riverrank.operators.settings import Behaviour
@@ -299,17 +301,22 @@ def test_session_calls_no_kernel() -> None:
     assert [name for name in sorted(seen) if "njit" in by_name[name].read_text("utf-8")] == []
 
 
-def test_every_requirement_is_pinned_and_the_pin_is_what_runs() -> None:
-    pins = dict(
-        line.split("==") for line in (ROOT / "requirements.lock").read_text("utf-8").splitlines() if line[0] != "#"
+def test_every_requirement_is_pinned_by_hash_and_the_pin_is_what_runs() -> None:
+    pins = [*read(LOCK), *read(DEV_LOCK)]
+    assert sum(text.count("==") for text in (LOCK.read_text("utf-8"), DEV_LOCK.read_text("utf-8"))) == len(pins) > 100
+    assert [str(pin) for pin in pins if not pin.hashes] == []
+    locked = {canonicalize_name(pin.name): pin.version for pin in pins}
+    assert {name: pin.version for name, pin in installed().items()} == locked, (
+        "what runs is not what is locked: make setup"
     )
-    pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
     wanted = [Requirement(text) for text in metadata.requires("riverrank") or []]
     assert len(wanted) > 10
-    for requirement in wanted:
-        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
-        assert pins[name] in requirement.specifier, f"{requirement} and the lock disagree"
-        assert metadata.version(name) == pins[name], f"{name} is not the locked version: make setup"
+    disagree = [str(each) for each in wanted if locked[canonicalize_name(each.name)] not in each.specifier]
+    assert disagree == []
+
+
+def test_the_lock_of_the_job_names_what_the_job_needs_and_no_more() -> None:
+    assert {canonicalize_name(pin.name) for pin in read(LOCK)} == needed()
 
 
 def test_files_name_no_machine_path_and_no_registry() -> None:
@@ -331,7 +338,7 @@ def test_files_name_no_machine_path_and_no_registry() -> None:
 def test_make_help_lists_every_target() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
     targets = re.findall(r"^  make ([\w-]+)", shown, re.MULTILINE)
-    tests = ["test", "prometheus", "faults", "docs-check", "bench", "bench-quick", "lint"]
+    tests = ["test", "prometheus", "faults", "docs-check", "bench", "bench-quick", "lint", "sbom", "audit"]
     assert targets == ["help", "setup", "demo", *tests, "zip", "clean"]
 
 

@@ -39,7 +39,7 @@ LOCK, DEV_LOCK = CHECKOUT / "requirements.lock", CHECKOUT / "requirements-dev.lo
 INSTALLERS = ("pip", "setuptools", "wheel")  # what installs, and builds, all others
 ASKED_AT_ONCE = 8
 TIMEOUT_SECONDS = 60
-JSON_FORM = "application/vnd.pypi.simple.v1+json"  # PEP 691
+FILES_FORM = "application/vnd.pypi.simple.v1+json"  # PEP 691
 HEADS = {
     LOCK: "# What the job needs, by exact version and the SHA-256 of all files of it. Made by\n"
     "# `python -m riverrank.jobs.dev.packages`, which says when.\n",
@@ -99,7 +99,7 @@ class Index:
             IndexAwayError: it does not answer, or not in JSON.
         """
         found = []
-        for each in self._asked(f"{self._simple}/{canonicalize_name(name)}/").get("files", ()):
+        for each in _asked(f"{self._simple}/{canonicalize_name(name)}/", FILES_FORM).get("files", ()):
             if version := _version_of(each["filename"]):
                 yanked = each.get("yanked", False)
                 why = yanked if isinstance(yanked, str) else "no reason given" if yanked else ""
@@ -109,22 +109,10 @@ class Index:
     def vulnerabilities(self, pin: Pin) -> list[Mapping[str, Any]] | None:
         """The advisories that hold for this version, by `id`, `aliases` and `fixed_in`; None where it tells none."""
         base = self._simple.removesuffix("/simple")
-        told = self._asked(f"{base}/pypi/{canonicalize_name(pin.name)}/{pin.version}/json").get("vulnerabilities")
-        return None if told is None else [each for each in told if not each.get("withdrawn")]
-
-    def _asked(self, url: str) -> dict[str, Any]:
-        request = urllib.request.Request(
-            url, headers={"Accept": JSON_FORM if "/simple/" in url else "application/json"}
+        told = _asked(f"{base}/pypi/{canonicalize_name(pin.name)}/{pin.version}/json", "application/json").get(
+            "vulnerabilities"
         )
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-                return dict(json.load(answer))
-        except urllib.error.HTTPError as error:
-            if error.code in (404, 410):
-                return {}
-            raise IndexAwayError(f"the package index answered {error.code}") from error
-        except (OSError, ValueError) as error:
-            raise IndexAwayError(f"the package index does not answer: {error}") from error
+        return None if told is None else [each for each in told if not each.get("withdrawn")]
 
 
 def all_of(index: Index, pins: Iterable[Pin]) -> dict[Pin, list[File]]:
@@ -139,7 +127,7 @@ def all_of(index: Index, pins: Iterable[Pin]) -> dict[Pin, list[File]]:
 
 def installed() -> dict[str, Pin]:
     """What is installed in this environment but for riverrank, without hashes, by its canonical name."""
-    found = {}
+    found: dict[str, Pin] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
         found.setdefault(canonicalize_name(name), Pin(name, distribution.version, ()))
@@ -158,6 +146,20 @@ def needed() -> set[str]:
         told = [Requirement(text) for text in importlib.metadata.requires(name) or ()]
         pending += [each for each in told if each.marker is None or any(map(each.marker.evaluate, environments))]
     return names - {OURS}
+
+
+def _asked(url: str, form: str) -> dict[str, Any]:
+    """The JSON at `url`, empty where there is nothing."""
+    request = urllib.request.Request(url, headers={"Accept": form})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 410):
+            return {}
+        raise IndexAwayError(f"the package index answers with {error.code}") from error
+    except (OSError, ValueError) as error:
+        raise IndexAwayError(f"the package index does not answer, or not in JSON: {error}") from error
 
 
 def _configured() -> str:
