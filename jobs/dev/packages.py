@@ -166,13 +166,13 @@ def _configured() -> str:
     """The simple interface of the index that pip goes to here."""
     from pip._internal.models.index import PyPI  # noqa: PLC0415 - where pip goes by itself is told nowhere else
 
-    if given := os.environ.get("PIP_INDEX_URL"):
-        return given
+    if url := os.environ.get("PIP_INDEX_URL"):
+        return url
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     )
-    given = re.search(r"^(?:install|global)\.index-url='(.*)'$", listed.stdout, re.M)
-    return given[1] if given else PyPI.simple_url
+    found = re.search(r"^(?:install|global)\.index-url='(.*)'$", listed.stdout, re.M)
+    return found[1] if found else PyPI.simple_url
 
 
 def _version_of(filename: str) -> str:

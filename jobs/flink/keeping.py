@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from riverrank.state.runtime.files import write_whole
 METADATA = "_metadata"  # what Flink writes last of a checkpoint or a savepoint
 OURS = "riverrank"  # the folder within DIR
 TOPICS = "topics.json"
+OWNER_ALONE = 0o700  # of what is in such a folder nobody else can read anything
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +85,8 @@ def _whole(root: Path) -> Iterator[tuple[int, Path]]:
 
 @contextmanager
 def kept_in(folder: str, topics: Mapping[str, str]) -> Iterator[Keeping | None]:
-    """The state in `folder`, which is made where it is not there; None for no folder. `topics` are read, by stream.
+    """The state in `folder`, which is made where it is not there, for its owner alone; None for no folder. `topics` are
+    read, by stream.
 
     Raises:
         UsageError: another run keeps its state there, or read others; or the folder can't be written to.
@@ -93,10 +96,12 @@ def kept_in(folder: str, topics: Mapping[str, str]) -> Iterator[Keeping | None]:
         return
     path = Path(folder).absolute() / OURS
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(OWNER_ALONE, parents=True, exist_ok=True)
         lock = (path / "lock").open("w")
     except OSError as error:
         raise UsageError(f"job.state: {path} can't be written to ({error.strerror}); mend --state DIR") from error
+    if _lets_others_in(path):
+        log.warning("job.state: others than its owner may enter %s, which holds what users did: chmod 700 it", path)
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -116,3 +121,9 @@ def kept_in(folder: str, topics: Mapping[str, str]) -> Iterator[Keeping | None]:
             now = Keeping(path)
             if now.last != keeping.last:  # else what this run began with may have been no good
                 now.forget_older()
+
+
+def _lets_others_in(path: Path) -> bool:
+    """Whether the group or all others may enter the folder, and those that it is in."""
+    modes = [folder.stat().st_mode for folder in (path, *path.parents)]
+    return any(all(mode & enter for mode in modes) for enter in (stat.S_IXGRP, stat.S_IXOTH))
