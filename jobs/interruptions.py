@@ -44,6 +44,8 @@ def interruptible(work: Callable[[], int]) -> int:
     """The exit code of `work`, INTERRUPTED where it is interrupted, however often. For all that a process does: from
     then on Ctrl-C does nothing.
     """
+    if threading.current_thread() is not threading.main_thread():  # where no signal is raised
+        return work()
     mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else it is ignored, or somebody else's
     _raising.active = True
     if mine:

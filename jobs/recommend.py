@@ -4,6 +4,7 @@ It holds no logic: what is defined in `__main__` travels by value, which loses t
 """
 
 from riverrank.jobs.cli.submit import main
+from riverrank.jobs.interruptions import interruptible
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(interruptible(main))

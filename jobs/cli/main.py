@@ -124,7 +124,8 @@ def _set_up_logging() -> None:
         if type(handler) is logging.StreamHandler:  # ours: whoever calls this in a process of his own may have others
             handler.setFormatter(logs.formatter())
     # What fails is raised, and told once.
-    logging.getLogger("kafka").setLevel(logging.WARNING if debug else logging.CRITICAL)
+    for name in ("kafka", "py4j"):
+        logging.getLogger(name).setLevel(logging.WARNING if debug else logging.CRITICAL)
     logging.getLogger("riverrank").setLevel(logging.DEBUG if debug else logging.INFO)
 
 

@@ -82,14 +82,16 @@ def java_options() -> list[str]:
 
 @contextmanager
 def java_failures(mend: Callable[[str], str]) -> Iterator[None]:
-    """Tells a failure of Java's by its root cause, and what `mend` says to that."""
-    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+    """Tells a failure of Java's by its root cause, and what `mend` says to that; and that Java itself ended."""
+    from py4j.protocol import Py4JJavaError, Py4JNetworkError  # noqa: PLC0415
 
     try:
         yield
     except Py4JJavaError as error:
         cause = root_cause(error)
         raise Failure(f"the job failed: {cause}{mend(cause)}") from error
+    except Py4JNetworkError as error:
+        raise Failure("the Java of Flink's JobManager ended: see whether the machine was out of memory") from error
 
 
 def mend_of_state(cause: str, keeping: Keeping | None) -> str:

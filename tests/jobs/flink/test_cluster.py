@@ -98,3 +98,9 @@ def lose_a_taskmanager(
     slates = [json.loads(value) for _, value in received(broker, "lossy-slates")]
     distinct = {(user, *answer) for user, history in answers(slates, whole=True).items() for answer in history}
     assert distinct == {(user, *answer) for user, history in wanted.items() for answer in history}
+
+
+def test_what_a_cluster_writes_is_its_owners_alone(cluster: services.FlinkCluster) -> None:
+    """Whatever it makes within: checkpoints, savepoints, logs, and its configuration."""
+    assert cluster.folder.stat().st_mode & 0o777 == 0o700
+    assert {"checkpoints", "savepoints", "log", "conf"} <= {path.name for path in cluster.folder.iterdir()}

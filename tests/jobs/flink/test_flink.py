@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -228,9 +229,9 @@ def test_unbounded_run_outlives_redis_and_drains_when_it_is_stopped(
     assert not list(tmp_path.glob(".*parts*"))
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(("how", "times"), [(signal.SIGTERM, 1), (signal.SIGKILL, 1), (signal.SIGINT, 3)])
 def test_a_run_that_keeps_its_state_goes_on_where_the_last_one_ended(
-    how: signal.Signals, broker: services.KafkaBroker, tmp_path: Path
+    how: signal.Signals, times: int, broker: services.KafkaBroker, tmp_path: Path
 ) -> None:
     name, state = f"kept-{how.name.lower()}", tmp_path / "state"
     config = topics(broker, tmp_path, name)
@@ -250,11 +251,14 @@ def test_a_run_that_keeps_its_state_goes_on_where_the_last_one_ended(
             assert refused.returncode == 2 and "another run keeps its state in" in refused.stderr
             if how == signal.SIGKILL:
                 time.sleep(2.5)  # two checkpoints: what came before the last of them is not answered again
-            os.kill(running.pid, how)
-            running.wait(TIMEOUT_SECONDS)
+            for _ in range(times):  # at once, which is one interruption
+                os.kill(running.pid, how)
+            assert running.wait(TIMEOUT_SECONDS) == (-how if how == signal.SIGKILL else 130)
         finally:
             running.kill()
             _, told = running.communicate()
+        assert "Traceback" not in told and "could not be stopped in order" not in told
+        assert stat.S_IMODE((state / "riverrank").stat().st_mode) == 0o700
         assert ("where there is none yet" if number == 1 else "goes on from that of") in told
     for user, version in slates():
         versions.setdefault(user, []).append(version)
@@ -262,9 +266,12 @@ def test_a_run_that_keeps_its_state_goes_on_where_the_last_one_ended(
     assert len(list(state.glob("*/**/_metadata"))) <= 3
 
 
-@pytest.mark.parametrize(("number", "after"), [(signal.SIGTERM, 1.5), (signal.SIGHUP, 3.0), (signal.SIGINT, 2.0)])
+@pytest.mark.parametrize(
+    ("number", "after", "times"),
+    [(signal.SIGTERM, 1.5, 1), (signal.SIGHUP, 3.0, 1), (signal.SIGINT, 2.0, 1), (signal.SIGINT, 4.0, 3)],
+)
 def test_a_run_that_is_ended_while_it_starts_leaves_nothing(
-    number: signal.Signals, after: float, tmp_path: Path
+    number: signal.Signals, after: float, times: int, tmp_path: Path
 ) -> None:
     scratch, target = tmp_path / "scratch", tmp_path / "slates.jsonl"
     scratch.mkdir()
@@ -278,7 +285,8 @@ def test_a_run_that_is_ended_while_it_starts_leaves_nothing(
     try:
         time.sleep(after)  # what is tried is any moment: none of them is to be waited for
         started = javas(running.pid)
-        os.killpg(running.pid, number)
+        for _ in range(times):
+            os.killpg(running.pid, number)
         assert running.wait(TIMEOUT_SECONDS) == 130
     finally:
         running.kill()
@@ -288,11 +296,11 @@ def test_a_run_that_is_ended_while_it_starts_leaves_nothing(
     assert not list(scratch.iterdir())
 
 
-@pytest.mark.parametrize("lost", ["a TaskManager", "riverrank itself"])
+@pytest.mark.parametrize("lost", ["a TaskManager", "the JobManager", "riverrank itself"])
 def test_the_loss_of_a_process_ends_the_run_and_leaves_none(
     lost: str, broker: services.KafkaBroker, valkey: services.Valkey, tmp_path: Path
 ) -> None:
-    name, target = f"lost-{lost[0]}", tmp_path / "slates.jsonl"
+    name, target = f"lost-{lost[-1]}", tmp_path / "slates.jsonl"
     flags = ["--config", str(topics(broker, tmp_path, name)), "--redis", valkey.url, "--slates", str(target)]
     command = [sys.executable, "-m", "riverrank.jobs.cli", "run", *flags]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -302,13 +310,22 @@ def test_the_loss_of_a_process_ends_the_run_and_leaves_none(
         started = javas(running.pid)
         taskmanagers = [pid for pid in started if "RIVERRANK_CORE" in started[pid]]
         assert len(taskmanagers) == TASKMANAGERS
-        os.kill(taskmanagers[-1] if lost == "a TaskManager" else running.pid, signal.SIGKILL)
-        assert running.wait(TIMEOUT_SECONDS) == (1 if lost == "a TaskManager" else -signal.SIGKILL)
+        (jobmanager,) = started.keys() - taskmanagers
+        killed = {"a TaskManager": taskmanagers[-1], "the JobManager": jobmanager, "riverrank itself": running.pid}[
+            lost
+        ]
+        os.kill(killed, signal.SIGKILL)
+        assert running.wait(TIMEOUT_SECONDS) == (-signal.SIGKILL if killed == running.pid else 1)
     finally:
         running.kill()
         _, told = running.communicate()
     if lost == "a TaskManager":
         assert "taskmanager-" in told and "ended (SIGKILL); see whether" in told and " INFO " not in told
+    if lost == "the JobManager":
+        assert told.endswith(
+            "\nriverrank: the Java of Flink's JobManager ended: see whether the machine was out of memory\n"
+        )
+        assert "Traceback" not in told and "Exception" not in told
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
 
 
