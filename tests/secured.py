@@ -85,15 +85,20 @@ class SecuredBroker(services.KafkaBroker):
 
 
 @contextmanager
-def in_front_of(port: int, authority: Authority | None = None, delay: float = 0.0) -> Iterator[int]:
-    """A port that hands on what it hears to `port`, each way so many seconds later; it speaks TLS where there is an
-    authority, with its certificate.
+def in_front_of(
+    port: int, authority: Authority | None = None, delay: float = 0.0, own_port: int = 0, certified: bool = False
+) -> Iterator[int]:
+    """A port, `own_port` if there is one, that hands on what it hears to `port`, each way so many seconds later; it
+    speaks TLS where there is an authority, with its certificate, and where `certified` to who has one of it as well.
     """
     context = None
     if authority is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(authority.cert, authority.key)
-    loop, own_port = asyncio.new_event_loop(), services.free_port()
+        if certified:
+            context.load_verify_locations(authority.ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    loop, own_port = asyncio.new_event_loop(), own_port or services.free_port()
 
     async def hand_on(heard: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
         while True:

@@ -152,7 +152,12 @@ class RedisSettings(Section):
     """Where slates are cached; no `url`, no cache. The URL's password is never printed."""
 
     url: Annotated[
-        str, Meta(description="URL of the cache, redis://HOST:PORT/0; none is no cache; RIVERRANK_REDIS_URL goes first")
+        str,
+        Meta(
+            description="URL of the cache: redis://HOST:PORT/0, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0 or "
+            "redis+cluster://HOST:PORT,HOST:PORT, each with rediss for TLS; none is no cache; RIVERRANK_REDIS_URL goes "
+            "first"
+        ),
     ] = ""
     url_file: Annotated[str, Meta(description="file that holds the URL, in place of redis.url")] = ""
     prefix: Annotated[str, Meta(description="prefix of every key")] = DEFAULT_PREFIX

