@@ -7,7 +7,9 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import redis
+from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.retry import Retry
 from riverrank.jobs.dev import services
 from riverrank.jobs.processes import OwnedProcess
 from secured import Authority, in_front_of
@@ -176,3 +178,9 @@ def knows_all(admin: redis.Redis) -> bool:
     """Whether that node knows who has each slot, and they are all there."""
     told = dict(line.split(":") for line in str(admin.execute_command("CLUSTER", "INFO")).split() if ":" in line)
     return told["cluster_state"] == "ok" and told["cluster_slots_ok"] == str(REDIS_CLUSTER_HASH_SLOTS)
+
+
+def persistent(port: int) -> redis.Redis:
+    """A client that asks again where its connection was ended, as Sentinel does to a server that it reconfigures."""
+    again = Retry(NoBackoff(), 3)
+    return redis.Redis(port=port, decode_responses=True, retry=again, retry_on_error=[redis.ConnectionError])

@@ -162,13 +162,19 @@ def broker_errors(kafka: KafkaSettings) -> Iterator[None]:
     """
     from kafka.errors import KafkaError  # noqa: PLC0415  a client that most commands need not load
 
+    from .tokens import TokenError  # noqa: PLC0415  likewise
+
     kafka_log, heard = logging.getLogger("kafka"), _Heard()
     level, propagates = kafka_log.level, kafka_log.propagate
     kafka_log.setLevel(logging.WARNING)
     kafka_log.propagate = False
     kafka_log.addHandler(heard)
     try:
+        if tokens := kafka.tokens():
+            tokens.token()  # what is wrong with that is told better before the broker is spoken to
         yield
+    except TokenError as error:
+        raise UsageError(str(error)) from error
     except (KafkaError, OSError) as error:
         raise UsageError(_broker_fault(kafka, f"{error} {' '.join(heard.lines)}", str(error))) from error
     finally:
@@ -204,6 +210,11 @@ def _broker_fault(kafka: KafkaSettings, heard: str, error: str) -> str:
         what = f"does not agree with us on TLS: {reason}; mend kafka.security, or the broker's own settings"
     elif "SaslAuthenticationFailed" in heard:
         what = f"lets nobody in as {user}; mend kafka.username, kafka.mechanism, or the password"
+        if kafka.mechanism == "OAUTHBEARER":
+            what = (
+                f"does not take the token that {kafka.username} got ({error}); mend kafka.token_url, "
+                "kafka.token_scope, or the broker's own sasl.oauthbearer settings"
+            )
     elif "Invalid frame length" in heard or (ended and kafka.security == "PLAINTEXT"):
         what = f"wants TLS or SASL there, or has not started yet ({error}); mend the port, or kafka.security"
     elif ended and kafka.security.startswith("SASL"):

@@ -163,11 +163,25 @@ def _check_kafka(kafka: KafkaSettings) -> None:
             f"kafka.username: {kafka.security} needs a user name, and a password in the environment variable "
             f"{KAFKA_PASSWORD_VARIABLE} or in kafka.password_file"
         )
+    if kafka.security.startswith("SASL") and kafka.mechanism == "OAUTHBEARER" and not _is_token_url(kafka.token_url):
+        raise UsageError(
+            f"kafka.token_url: expected https://HOST/PATH, or http, without a user, a blank or a comma, got "
+            f"{masked(kafka.token_url)!r}"
+        )
     for name in kafka.properties:
         if name in OWN_PROPERTIES or name.startswith(OWN_GROUPS):
             raise UsageError(
                 f"kafka.properties: {name} is set by the job itself, from the other settings of [kafka]; leave it out"
             )
+
+
+def _is_token_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+    return bool(is_whole) and "@" not in parts.netloc and not re.search(r"[\s,]", url)
 
 
 def _check_scale(reward: RewardSettings) -> None:

@@ -128,6 +128,7 @@ class KafkaBroker(Service):
         )
         java: list[str | Path] = [
             jars.java_home() / "bin" / "java",
+            *self._java_options(),
             f"-Xmx{KAFKA_HEAP}",
             f"-Xms{KAFKA_HEAP}",
             "-XX:+UseSerialGC",
@@ -142,6 +143,10 @@ class KafkaBroker(Service):
         )
         formatting.run(START_SECONDS)
         return OwnedProcess(self.name, [*java, "kafka.Kafka", properties], folder / "kafka.log")
+
+    def _java_options(self) -> list[str]:
+        """Further ones of its Java."""
+        return []
 
     def _users(self) -> list[str]:
         """The options by which users are known from the start."""

@@ -45,7 +45,10 @@ def keys_of(users: list[str]) -> set[str]:
 
 def test_each_key_is_written_at_the_node_that_has_it_and_no_version_goes_back(scene: Cluster) -> None:
     cache = Cache(scene.url)
+    for node in scene.nodes:
+        scene.admin(node).config_resetstat()
     assert cache.write([put(user, 2) for user in USERS]) == keys_of(USERS)
+    assert not any("errorstat_MOVED" in scene.admin(node).info("errorstats") for node in scene.nodes), "at once"
     assert {scene.of(f"rr:slate:{user}").port for user in USERS} == {node.port for node in scene.nodes}
     assert Cache(scene.url).write([put(user, 1 + 2 * (user == "u7")) for user in USERS]) == keys_of(USERS)
     assert [scene.hget(f"rr:slate:{user}", "version") for user in USERS] == ["3" if u == "u7" else "2" for u in USERS]
@@ -130,6 +133,30 @@ def test_a_node_that_is_away_holds_up_no_other_and_nothing_is_lost(scene: Cluste
     sender.drain(box)
     assert {scene.hget(f"rr:slate:{user}", "version") for user in theirs} == {"3"}
     sender.close()
+
+
+def test_keys_of_a_node_that_is_lost_are_written_where_the_cluster_has_them_then() -> None:
+    with cluster() as scene:
+        lost, other, _ = scene.nodes
+        cache = Cache(scene.url)
+        assert cache.write([put(user, 1) for user in USERS]) == keys_of(USERS)
+        theirs = [user for user in USERS if scene.of(f"rr:slate:{user}") is lost]
+        slots = sorted({key_slot(f"rr:slate:{user}".encode()) for user in theirs})
+        lost.kill()
+        with pytest.raises(CacheAway):
+            cache.write([put(user, 2) for user in theirs])
+        for command in ("DELSLOTS", "ADDSLOTS"):
+            scene.admin(other).execute_command("CLUSTER", command, *slots)
+
+        def is_taken() -> bool:
+            """False until the node that is asked where keys are has heard of it."""
+            try:
+                return cache.write([put(user, 2) for user in theirs]) == keys_of(theirs)
+            except CacheAway:
+                return False
+
+        wait_until(is_taken, 20)
+        assert {scene.admin(other).hget(f"rr:slate:{user}", "version") for user in theirs} == {"2"}
 
 
 def test_a_cluster_that_is_none_and_a_node_without_its_cluster_are_told_of(scene: Cluster, valkey) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from redises import SERVICE, Watched, watched
+from redises import SERVICE, Watched, persistent, watched
 from riverrank.jobs.config.edges import RedisSettings
 from riverrank.jobs.config.preflight import check_services
 from riverrank.jobs.config.schema import Config, parse
@@ -29,7 +29,7 @@ def scene() -> Iterator[Watched]:
 
 
 def versions(port: int) -> list[int]:
-    with redis.Redis(port=port, decode_responses=True) as client, client.pipeline(transaction=False) as pipeline:
+    with persistent(port) as client, client.pipeline(transaction=False) as pipeline:
         for user in USERS:
             pipeline.hget(f"rr:slate:{user}", "version")
         return [int(version or 0) for version in pipeline.execute()]
@@ -58,7 +58,7 @@ def test_writes_go_on_at_the_new_primary_when_the_old_one_is_killed(
     wait_until(lambda: write_and_look(read_at))
     wait_until(lambda: versions(scene.replica.port) == versions(scene.primary.port) and min(seen) > 0)
     scene.primary.kill()
-    follower = redis.Redis(port=scene.replica.port)
+    follower = persistent(scene.replica.port)
     wait_until(lambda: write_and_look(scene.replica.port) and follower.info("replication")["role"] == "master")
     at_takeover = max(versions(scene.replica.port))
     wait_until(lambda: write_and_look(scene.replica.port) and min(seen) > at_takeover)
@@ -73,17 +73,17 @@ def test_writes_go_on_at_the_new_primary_when_the_old_one_is_killed(
 def test_a_primary_that_was_demoted_while_we_were_connected_is_left_for_the_new_one(scene: Watched) -> None:
     cache = Cache(scene.url, timeout_ms=1_000)
     assert cache.write([put("u0", 1)]) == {"slate:u0"}
-    old, new = redis.Redis(port=scene.primary.port), redis.Redis(port=scene.replica.port)
+    old, new = persistent(scene.primary.port), persistent(scene.replica.port)
     old.replicaof("127.0.0.1", scene.replica.port)  # which ends no connection, as a Sentinel does besides
     with pytest.raises(CacheAway, match="is away: The previous master is now a slave"):
         cache.write([put("u0", 2)])
     old.replicaof("NO", "ONE")
     assert cache.write([put("u0", 2)]) == {"slate:u0"}
-    wait_until(lambda: new.hget("rr:slate:u0", "version") == b"2")
+    wait_until(lambda: new.hget("rr:slate:u0", "version") == "2")
     redis.Redis(port=scene.sentinel.port).sentinel_failover(SERVICE)
     wait_until(lambda: old.info("replication")["role"] == "slave" and new.info("replication")["role"] == "master")
     assert cache.write([put("u0", 3)]) == {"slate:u0"}
-    assert new.hget("rr:slate:u0", "version") == b"3"
+    assert new.hget("rr:slate:u0", "version") == "3"
 
 
 def refused(url: str) -> str:
