@@ -11,7 +11,7 @@ from .urls import RedisUrl
 def reason_of(error: Exception) -> str:
     """What an error says, on one line; with its kind where it is Redis that says so."""
     told = error.cause if isinstance(error, NodeAway) else error
-    text = " ".join(str(told).split()) or type(told).__name__
+    text = " ".join(str(told).split()).rstrip(".") or type(told).__name__
     return f"{type(told).__name__}: {text}" if isinstance(told, redis.ResponseError) else text
 
 
