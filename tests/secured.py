@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from riverrank.jobs.dev import services
+from tokens import TokenIssuer
 
 USER, PASSWORD = "app", "gehe;im'7"
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -42,11 +43,12 @@ class Authority:
 
 class SecuredBroker(services.KafkaBroker):
     """A broker that is spoken to plainly at `port`, with TLS and SASL at `secured_port`, and with TLS by whoever has a
-    certificate of the same authority at `certified_port`.
+    certificate of the same authority at `certified_port`. Where there is an issuer, its tokens let in as well.
     """
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Authority, issuer: TokenIssuer | None = None) -> None:
         super().__init__()
+        self.issuer = issuer
         self.authority, self.secured_port, self.certified_port = authority, services.free_port(), services.free_port()
 
     def _users(self) -> list[str]:
@@ -56,6 +58,9 @@ class SecuredBroker(services.KafkaBroker):
             for mechanism in MECHANISMS[1:]
             for word in ("--add-scram", f"{mechanism}=[name={USER},iterations=4096,password={PASSWORD}]")
         ]
+
+    def _java_options(self) -> list[str]:
+        return [] if self.issuer is None else self.issuer.java_options()
 
     def _properties(self, data: Path, controller: int) -> dict[str, object]:
         properties = super()._properties(data, controller)
@@ -68,7 +73,8 @@ class SecuredBroker(services.KafkaBroker):
         return properties | {
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL",
             "inter.broker.listener.name": "PLAINTEXT",
-            "sasl.enabled.mechanisms": ",".join(MECHANISMS),
+            "sasl.enabled.mechanisms": ",".join([*MECHANISMS, *(["OAUTHBEARER"] if self.issuer else [])]),
+            **(self.issuer.broker_properties("listener.name.sasl_ssl.oauthbearer") if self.issuer else {}),
             "listener.name.sasl_ssl.plain.sasl.jaas.config": plain,
             **{
                 f"listener.name.sasl_ssl.{mechanism.lower()}.sasl.jaas.config": f"{modules}.scram.ScramLoginModule "
@@ -85,15 +91,20 @@ class SecuredBroker(services.KafkaBroker):
 
 
 @contextmanager
-def in_front_of(port: int, authority: Authority | None = None, delay: float = 0.0) -> Iterator[int]:
-    """A port that hands on what it hears to `port`, each way so many seconds later; it speaks TLS where there is an
-    authority, with its certificate.
+def in_front_of(
+    port: int, authority: Authority | None = None, delay: float = 0.0, own_port: int = 0, certified: bool = False
+) -> Iterator[int]:
+    """A port, `own_port` if there is one, that hands on what it hears to `port`, each way so many seconds later; it
+    speaks TLS where there is an authority, with its certificate, and where `certified` to who has one of it as well.
     """
     context = None
     if authority is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(authority.cert, authority.key)
-    loop, own_port = asyncio.new_event_loop(), services.free_port()
+        if certified:
+            context.load_verify_locations(authority.ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    loop, own_port = asyncio.new_event_loop(), own_port or services.free_port()
 
     async def hand_on(heard: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
         while True:

@@ -17,8 +17,14 @@ from riverrank.state.outputs import OUTPUTS, Output
 
 from .files import secret
 
+if TYPE_CHECKING:
+    from .tokens import Tokens
+
 # Flink's connector holds Kafka's own classes under another name, and knows no others.
-CONNECTORS_LOGIN = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security"
+CONNECTORS_KAFKA = "org.apache.flink.kafka.shaded.org.apache.kafka"
+CONNECTORS_LOGIN = f"{CONNECTORS_KAFKA}.common.security"
+LOGIN_MODULES = {"PLAIN": "plain.PlainLoginModule", "OAUTHBEARER": "oauthbearer.OAuthBearerLoginModule"}
+SCRAM_MODULE = "scram.ScramLoginModule"
 KAFKA_PASSWORD_VARIABLE = "RIVERRANK_KAFKA_PASSWORD"
 PRIVACY_KEY_VARIABLE = "RIVERRANK_PRIVACY_KEY"
 LEAST_SECRET = 16  # characters
@@ -99,12 +105,22 @@ class KafkaSettings(_AllTopics):
     security: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], Meta(description="how the broker is spoken to")
     ] = "PLAINTEXT"
-    mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Meta(description="mechanism of SASL")] = (
-        "PLAIN"
-    )
-    username: Annotated[str, Meta(description="user name for SASL")] = ""
+    mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], Meta(description="mechanism of SASL")
+    ] = "PLAIN"
+    username: Annotated[str, Meta(description="user name for SASL; for OAUTHBEARER the client's id")] = ""
     password_file: Annotated[
-        str, Meta(description="file that holds the SASL password; RIVERRANK_KAFKA_PASSWORD goes first")
+        str,
+        Meta(
+            description="file that holds the SASL password, for OAUTHBEARER the client's secret; "
+            "RIVERRANK_KAFKA_PASSWORD goes first"
+        ),
+    ] = ""
+    token_url: Annotated[
+        str, Meta(description="where OAUTHBEARER gets its tokens, https://HOST/PATH, by the client credentials grant")
+    ] = ""
+    token_scope: Annotated[
+        str, Meta(description="scope that such a token is asked for with; none: the server's own")
     ] = ""
     ca_file: Annotated[str, Meta(description="PEM file of the authorities that sign the broker's certificate")] = ""
     client_file: Annotated[
@@ -123,22 +139,35 @@ class KafkaSettings(_AllTopics):
         """The security settings as properties of Kafka's own client, which Flink's connector uses."""
         properties: dict[str, str] = {} if self.security == "PLAINTEXT" else {"security.protocol": self.security}
         if self.security.startswith("SASL"):
-            module = "plain.PlainLoginModule" if self.mechanism == "PLAIN" else "scram.ScramLoginModule"
-            username, password = (_jaas_quoted(word) for word in (self.username, self.password()))
+            module = LOGIN_MODULES.get(self.mechanism, SCRAM_MODULE)
+            said = " ".join(f"{name}={_jaas_quoted(word)}" for name, word in self._login().items())
             properties["sasl.mechanism"] = self.mechanism
-            properties["sasl.jaas.config"] = (
-                f"{CONNECTORS_LOGIN}.{module} required username={username} password={password};"
-            )
+            properties["sasl.jaas.config"] = f"{CONNECTORS_LOGIN}.{module} required {said};"
+            if self.mechanism == "OAUTHBEARER":
+                handler = f"{CONNECTORS_LOGIN}.oauthbearer.OAuthBearerLoginCallbackHandler"
+                properties |= {
+                    "sasl.login.callback.handler.class": handler,
+                    "sasl.oauthbearer.token.endpoint.url": self.token_url,
+                    "sasl.oauthbearer.header.urlencode": "true",  # as the standard has it
+                }
         if self.security.endswith("SSL") and self.ca_file:
             properties |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": self.ca_file}
         if self.security.endswith("SSL") and self.client_file:
             properties |= {"ssl.keystore.type": "PEM", "ssl.keystore.location": self.client_file}
         return {**self.properties, **properties}
 
-    def python_arguments(self) -> dict[str, str]:
+    def java_options(self) -> list[str]:
+        """What the Java of whatever reads or writes Kafka has to be started with: it asks no other URL for a token."""
+        if not (self.security.startswith("SASL") and self.mechanism == "OAUTHBEARER"):
+            return []
+        return [f"-D{CONNECTORS_KAFKA}.sasl.oauthbearer.allowed.urls={self.token_url}"]
+
+    def python_arguments(self) -> dict[str, Any]:
         """The broker and the security settings as arguments of any class of kafka-python."""
-        arguments: dict[str, str] = {"bootstrap_servers": self.bootstrap, "security_protocol": self.security}
-        if self.security.startswith("SASL"):
+        arguments: dict[str, Any] = {"bootstrap_servers": self.bootstrap, "security_protocol": self.security}
+        if tokens := self.tokens():
+            arguments |= {"sasl_mechanism": self.mechanism, "sasl_oauth_token_provider": tokens}
+        elif self.security.startswith("SASL"):
             arguments |= {"sasl_mechanism": self.mechanism, "sasl_plain_username": self.username}
             arguments["sasl_plain_password"] = self.password()
         if self.security.endswith("SSL") and self.ca_file:
@@ -147,12 +176,32 @@ class KafkaSettings(_AllTopics):
             arguments["ssl_certfile"] = self.client_file
         return arguments
 
+    def tokens(self) -> "Tokens | None":
+        """Who asks for tokens, where they are the way in."""
+        if not self.java_options():
+            return None
+        from .tokens import tokens_of  # noqa: PLC0415  kafka-python, which few commands need
+
+        return tokens_of(self.token_url, self.username, self.password(), self.token_scope)
+
+    def _login(self) -> dict[str, str]:
+        """The options of Kafka's login module."""
+        if self.mechanism != "OAUTHBEARER":
+            return {"username": self.username, "password": self.password()}
+        scope = {"scope": self.token_scope} if self.token_scope else {}
+        return {"clientId": self.username, "clientSecret": self.password(), **scope}
+
 
 class RedisSettings(Section):
     """Where slates are cached; no `url`, no cache. The URL's password is never printed."""
 
     url: Annotated[
-        str, Meta(description="URL of the cache, redis://HOST:PORT/0; none is no cache; RIVERRANK_REDIS_URL goes first")
+        str,
+        Meta(
+            description="URL of the cache: redis://HOST:PORT/0, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0 or "
+            "redis+cluster://HOST:PORT,HOST:PORT, each with rediss for TLS; none is no cache; RIVERRANK_REDIS_URL goes "
+            "first"
+        ),
     ] = ""
     url_file: Annotated[str, Meta(description="file that holds the URL, in place of redis.url")] = ""
     prefix: Annotated[str, Meta(description="prefix of every key")] = DEFAULT_PREFIX

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from riverrank.jobs import standard
 from riverrank.jobs.errors import UsageError
-from riverrank.operators.cache.urls import masked
+from riverrank.operators import tls
 from riverrank.operators.settings import Behaviour, LearnerSettings
 from riverrank.state.prior import is_prior, read_file
 
@@ -22,9 +22,6 @@ from .schema import Config, topics_of
 
 BROKER_TIMEOUT_MS = 3_000
 INPUTS = ("events", "items")
-# Codes of OpenSSL for what is no TLS.
-ASKS_FOR_CERTIFICATE = ("CERTIFICATE_REQUIRED", "UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN")
-NO_TLS = ("UNEXPECTED_EOF_WHILE_READING", "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "INVALID_ALERT")
 SLOW_MS = 20.0  # an event, from which on a learner is said to be slow
 
 log = logging.getLogger(__name__)
@@ -165,13 +162,19 @@ def broker_errors(kafka: KafkaSettings) -> Iterator[None]:
     """
     from kafka.errors import KafkaError  # noqa: PLC0415  a client that most commands need not load
 
+    from .tokens import TokenError  # noqa: PLC0415  likewise
+
     kafka_log, heard = logging.getLogger("kafka"), _Heard()
     level, propagates = kafka_log.level, kafka_log.propagate
     kafka_log.setLevel(logging.WARNING)
     kafka_log.propagate = False
     kafka_log.addHandler(heard)
     try:
+        if tokens := kafka.tokens():
+            tokens.token()  # what is wrong with that is told better before the broker is spoken to
         yield
+    except TokenError as error:
+        raise UsageError(str(error)) from error
     except (KafkaError, OSError) as error:
         raise UsageError(_broker_fault(kafka, f"{error} {' '.join(heard.lines)}", str(error))) from error
     finally:
@@ -195,19 +198,23 @@ class _Heard(logging.Handler):
 def _broker_fault(kafka: KafkaSettings, heard: str, error: str) -> str:
     """What is wrong with how the broker is spoken to, from what was `heard` while that was tried, and its mend."""
     ended, user = "socket disconnected" in heard, f"{kafka.username} by {kafka.mechanism} with that password"
-    if "CERTIFICATE_VERIFY_FAILED" in heard:
-        reason = heard.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "unknown reason"
+    if reason := tls.untrusted(heard):
         what = f"has a certificate that is not trusted: {reason}; mend kafka.ca_file, or the host name"
-    elif any(f"ALERT_{alert}" in heard for alert in ASKS_FOR_CERTIFICATE):
+    elif tls.wants_certificate(heard):
         wants = "does not trust" if kafka.client_file else "wants"
         what = f"{wants} a certificate of this client; see kafka.client_file"
-    elif any(f"SSL: {code}" in heard for code in NO_TLS):
+    elif tls.speaks_no_tls(heard):
         what = "does not speak TLS at that port; mend the port, or kafka.security"
     elif "SSL:" in heard:
         reason = heard.partition("SSL: ")[2].partition("]")[0]
         what = f"does not agree with us on TLS: {reason}; mend kafka.security, or the broker's own settings"
     elif "SaslAuthenticationFailed" in heard:
         what = f"lets nobody in as {user}; mend kafka.username, kafka.mechanism, or the password"
+        if kafka.mechanism == "OAUTHBEARER":
+            what = (
+                f"does not take the token that {kafka.username} got ({error}); mend kafka.token_url, "
+                "kafka.token_scope, or the broker's own sasl.oauthbearer settings"
+            )
     elif "Invalid frame length" in heard or (ended and kafka.security == "PLAINTEXT"):
         what = f"wants TLS or SASL there, or has not started yet ({error}); mend the port, or kafka.security"
     elif ended and kafka.security.startswith("SASL"):
@@ -246,21 +253,20 @@ def _check_topics(kafka: KafkaSettings, wanted: Iterable[str]) -> None:
 
 
 def _check_redis(settings: RedisSettings) -> None:
-    import redis  # noqa: PLC0415  a client that most commands need not load
-    from riverrank.operators.cache.redis_cache import connection_pool  # noqa: PLC0415  likewise
+    """Redis answers, and lets the job do there what it does."""
+    from riverrank.operators.cache import rights  # noqa: PLC0415  a client that most commands need not load
+    from riverrank.operators.cache.connections import Connections  # noqa: PLC0415  likewise
 
     try:
-        pool = connection_pool(settings.url, settings.timeout)
+        connections = Connections(settings.url, settings.timeout)
     except ValueError as error:
         raise UsageError(str(error)) from error
     try:
-        redis.Redis(connection_pool=pool).ping()
-    except (redis.RedisError, OSError, ValueError) as error:  # the last of options that do not go together
-        raise UsageError(
-            f"redis.url: {masked(settings.url)} does not answer ({error}); start it, or mend --redis URL"
-        ) from error
+        refusal = rights.refusal(connections, settings.prefix)
     finally:
-        pool.disconnect()
+        connections.close()
+    if refusal:
+        raise UsageError(f"redis.url: {refusal}")
 
 
 def _check_readable(flag: str, path: Path) -> None:

@@ -5,6 +5,7 @@ against each other.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from riverrank.jobs.errors import UsageError
-from riverrank.operators.cache.urls import MASK, masked
+from riverrank.operators.cache.urls import MASK, masked, parsed
 from riverrank.operators.catalogue.tokens import token_of
 from riverrank.operators.settings import Behaviour, RewardSettings, RulesSettings, Section
 from riverrank.state.outputs import OUTPUTS
@@ -128,6 +129,7 @@ def _consistent(config: Config) -> Config:
         config = msgspec.structs.replace(config, redis=redis)
     if redis.url:
         _check_redis_url(redis.url)
+        _check_prefix(redis)
     _check_kafka(kafka)
     config.privacy.key()
     config = msgspec.structs.replace(config, behaviour=with_prior(config.behaviour))
@@ -161,11 +163,25 @@ def _check_kafka(kafka: KafkaSettings) -> None:
             f"kafka.username: {kafka.security} needs a user name, and a password in the environment variable "
             f"{KAFKA_PASSWORD_VARIABLE} or in kafka.password_file"
         )
+    if kafka.security.startswith("SASL") and kafka.mechanism == "OAUTHBEARER" and not _is_token_url(kafka.token_url):
+        raise UsageError(
+            f"kafka.token_url: expected https://HOST/PATH, or http, without a user, a blank or a comma, got "
+            f"{masked(kafka.token_url)!r}"
+        )
     for name in kafka.properties:
         if name in OWN_PROPERTIES or name.startswith(OWN_GROUPS):
             raise UsageError(
                 f"kafka.properties: {name} is set by the job itself, from the other settings of [kafka]; leave it out"
             )
+
+
+def _is_token_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+    return bool(is_whole) and "@" not in parts.netloc and not re.search(r"[\s,]", url)
 
 
 def _check_scale(reward: RewardSettings) -> None:
@@ -193,6 +209,31 @@ def _check_rules(rules: RulesSettings) -> None:
 
 def _check_redis_url(url: str) -> None:
     try:
+        said = parsed(url)
+    except ValueError as error:
+        raise UsageError(f"redis.url: {error}") from error
+    if said.kind == "server":
+        _check_server_url(url)
+    parts = urlsplit(said.single)
+    given = (parts.username, parts.password, *parse_qs(parts.query).get("password", ()), *dict(said.sentinels).values())
+    if MASK in given:
+        raise UsageError(
+            f"redis.url: its password is masked; give the URL in the environment variable {REDIS_URL_VARIABLE} "
+            "or in a file that redis.url_file names"
+        )
+
+
+def _check_prefix(redis: RedisSettings) -> None:
+    """In a cluster, what is written together has to lie together, which braces in a key decide."""
+    if parsed(redis.url).kind == "cluster" and not re.fullmatch(r"[^{}]*|[^{]*\{[^}]+\}.*", redis.prefix, re.DOTALL):
+        raise UsageError(
+            f"redis.prefix: expected no braces, or something between them, as in {{shop}}:, for a cluster; got "
+            f"{redis.prefix!r}"
+        )
+
+
+def _check_server_url(url: str) -> None:
+    try:
         parts = urlsplit(url)
         port_is_whole = parts.port is None or parts.port > 0
     except ValueError:
@@ -202,11 +243,6 @@ def _check_redis_url(url: str) -> None:
     known = parts.path if parts.scheme == "unix" else is_net
     if not (known and port_is_whole):
         raise UsageError(f"redis.url: expected a URL such as redis://HOST:PORT/0, got {masked(url)!r}")
-    if MASK in (parts.username, parts.password, *parse_qs(parts.query).get("password", ())):
-        raise UsageError(
-            f"redis.url: its password is masked; give the URL in the environment variable {REDIS_URL_VARIABLE} "
-            "or in a file that redis.url_file names"
-        )
 
 
 def _is_faulty(table: Mapping[str, Any]) -> bool:

@@ -352,8 +352,10 @@ class FlinkCluster:
 
 
 def link_lib(folder: Path) -> None:
-    """Fill a folder for `FLINK_LIB_DIR`: links to Flink's own lib, its Python jar, and the Kafka connector."""
-    for jar in [*jars.flink(), *jars.kafka_connector()]:
+    """Fill a folder for `FLINK_LIB_DIR`: links to Flink's own lib, its Python jar, the Kafka connector, and what that
+    reads tokens with.
+    """
+    for jar in [*jars.flink(), *jars.kafka_connector(), *jars.kafka_tokens()]:
         (folder / jar.name).symlink_to(jar)
 
 

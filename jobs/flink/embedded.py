@@ -7,7 +7,7 @@ keeps what runs Python on a core of its own, as far as there are cores.
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -63,7 +63,7 @@ class EmbeddedFlink:
         count = min(slots, len(cores()))
         self.options = {**_options(config, scratch, slots=-(-slots // count)), **_kept(config, scratch, keeping)}
         self._scratch = scratch
-        command = [*_java(), RUNNER, "--configDir", str(scratch)]
+        command = [*_java(config.kafka.java_options()), RUNNER, "--configDir", str(scratch)]
         self._taskmanagers = [
             OwnedProcess(
                 f"taskmanager-{number}",
@@ -159,11 +159,11 @@ def separated(config: Config) -> Config:
     return msgspec.structs.replace(config, job=job)
 
 
-def _java() -> list[str]:
-    """The command of a TaskManager's Java, up to the class that it runs."""
+def _java(options: Sequence[str]) -> list[str]:
+    """The command of a TaskManager's Java, up to the class that it runs, with further `options`."""
     logs = f"-Dlog4j.configurationFile={(jars.flink_home() / 'conf' / 'log4j-console.properties').as_uri()}"
     java = jars.java_home() / "bin" / "java"
-    return [str(java), *java_options(), logs, "-cp", os.pathsep.join(map(str, jars.flink()))]
+    return [str(java), *java_options(), *options, logs, "-cp", os.pathsep.join(map(str, jars.flink()))]
 
 
 def _options(config: Config, scratch: Path, slots: int) -> Mapping[str, str]:
@@ -188,7 +188,8 @@ def _options(config: Config, scratch: Path, slots: int) -> Mapping[str, str]:
         **SIZES,
     }
     if config.kafka.bootstrap:
-        options["pipeline.jars"] = ";".join(path.as_uri() for path in jars.kafka_connector())
+        needed = [*jars.kafka_connector(), *(jars.kafka_tokens() if config.kafka.java_options() else ())]
+        options["pipeline.jars"] = ";".join(path.as_uri() for path in needed)
     return options
 
 

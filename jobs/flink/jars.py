@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 ROOTS: dict[str, tuple[str, ...]] = {
     "kafka-connector": ("org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",),
+    # Which the connector reads tokens of OAUTHBEARER with, and does not hold.
+    "kafka-tokens": ("com.fasterxml.jackson.core:jackson-databind:2.19.0",),
     # The last one gives the broker a log: without a backend slf4j drops every line, its errors too.
     "kafka-broker": ("org.apache.kafka:kafka_2.13:4.1.0", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"),
 }
@@ -69,6 +71,11 @@ def flink() -> list[Path]:
 def kafka_connector() -> list[Path]:
     """Flink's Kafka connector: one fat jar for `pipeline.jars`, or for `lib/` of a cluster."""
     return jars("kafka-connector")
+
+
+def kafka_tokens() -> list[Path]:
+    """What the connector needs besides for OAUTHBEARER."""
+    return jars("kafka-tokens")
 
 
 def kafka_broker() -> list[Path]:

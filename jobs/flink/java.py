@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,8 +35,10 @@ def flink_path(path: str | Path) -> str:
     return f"file:{Path(path).absolute()}"
 
 
-def prepare_environment() -> None:
-    """Set what Flink's Java and the interpreter embedded in it are found by. Raises `Failure` where something lacks."""
+def prepare_environment(options: Sequence[str] = ()) -> None:
+    """Set what Flink's Java and the interpreter embedded in it are found by, and further `options` of that Java. Raises
+    `Failure` where something lacks.
+    """
     if find_libpython() is None:
         raise Failure(
             "this Python has no shared libpython, which Flink embeds: use one that has, such as your system's, or "
@@ -48,7 +50,7 @@ def prepare_environment() -> None:
     # job. It ends when its standard input does.
     pyflink_gateway_server.Popen = partial(subprocess.Popen, start_new_session=True)
     os.environ["JAVA_HOME"] = str(jars.java_home())
-    os.environ["FLINK_ENV_JAVA_OPTS"] = " ".join(java_options())
+    os.environ["FLINK_ENV_JAVA_OPTS"] = " ".join([*java_options(), *options])
     binaries = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([binaries, os.environ.get("PATH", os.defpath)])
 

@@ -55,7 +55,7 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
     with ExitStack() as stack:
         stack.enter_context(terminable())
         with uninterrupted():
-            prepare_environment()
+            prepare_environment(config.kafka.java_options())
         topics = {stream: topic for stream, topic in topics_of(config).items() if stream not in OUTPUTS}
         keeping = stack.enter_context(kept_in(config.job.state, topics))
         if config.kafka.bootstrap:

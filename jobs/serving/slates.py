@@ -18,8 +18,10 @@ from rich.text import Text
 from riverrank.jobs.config.edges import RedisSettings
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure, UsageError
-from riverrank.operators.cache.redis_cache import GONE, POPULAR, connection_pool, slate_key
-from riverrank.operators.cache.urls import masked
+from riverrank.operators.cache.connections import Command, Connections, NodeAway, Reply
+from riverrank.operators.cache.faults import fault_of, line_of
+from riverrank.operators.cache.redis_cache import GONE, POPULAR, slate_key
+from riverrank.operators.cache.rights import rights_of_reader
 from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records.decoding import decode_event
 from riverrank.state.records.incoming import Event
@@ -189,19 +191,29 @@ def _cached(settings: RedisSettings, keys: Sequence[str]) -> tuple[list[bytes | 
     """The field `slate` of each of `keys`, and the ids of items that are gone, in one round trip."""
     if not settings.url:
         raise UsageError("redis.url: no Redis is configured; give --redis redis://HOST:PORT/0")
-    pool = connection_pool(settings.url, settings.timeout)
     try:
-        pipeline = redis.Redis(connection_pool=pool).pipeline(transaction=False)
-        for key in keys:
-            pipeline.hget(f"{settings.prefix}{key}", "slate")
-        pipeline.smembers(f"{settings.prefix}{GONE}")
-        *slates, gone = pipeline.execute()
-    except (redis.ConnectionError, redis.TimeoutError, OSError, ValueError) as error:  # the last: options at odds
-        raise UsageError(
-            f"redis.url: {masked(settings.url)} can't be reached ({error}); start Redis, or mend the address"
-        ) from error
-    except redis.RedisError as error:
-        raise Failure(f"Redis at {masked(settings.url)} does not answer as it should: {error}") from error
+        connections = Connections(settings.url, settings.timeout)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    named = [(f"{settings.prefix}{key}", ("HGET", f"{settings.prefix}{key}", "slate")) for key in keys]
+    gone_key = f"{settings.prefix}{GONE}"
+    commands = [Command(*each) for each in (*named, (gone_key, ("SMEMBERS", gone_key)))]
+    try:
+        replies = connections.run(commands, connections.deadline())
     finally:
-        pool.disconnect()
+        connections.close()
+    for reply in replies:
+        _check(reply, connections, settings.prefix)
+    *slates, gone = replies
     return slates, {item_id.decode("utf-8", "surrogateescape") for item_id in gone}
+
+
+def _check(reply: Reply, connections: Connections, prefix: str) -> None:
+    """Raises UsageError where there is no reply, and Failure where it is a refusal."""
+    where, rights = connections.where, rights_of_reader(prefix)
+    if isinstance(reply, NodeAway):
+        fault = fault_of(reply, connections.url, rights)
+        raise UsageError(f"redis.url: {where} can't be reached: it {fault}") from reply
+    if isinstance(reply, redis.ResponseError):
+        line = line_of(reply, connections.url, rights)
+        raise Failure(f"Redis at {where} does not answer as it should: {line}") from reply

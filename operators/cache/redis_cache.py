@@ -3,18 +3,18 @@
 It keeps nothing: what is still to be written (the outbox) and when to try again belong to its caller.
 """
 
-import time
 from collections.abc import Iterable, Sequence
 from hashlib import sha1
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from riverrank.state.hashing import pseudonym
 from riverrank.state.messages import GONE, GONE_ITEM, POPULAR, CacheWrite
 from riverrank.state.records.printable import printable
 
-from .urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, DEFAULT_TTL_MS, masked
+from .connections import Command, Connections, NodeAway, Words
+from .faults import forbids, line_of, reason_of
+from .rights import rights_of_job, times_key
+from .urls import DEFAULT_PREFIX, DEFAULT_TIMEOUT_MS, DEFAULT_TTL_MS
 
 # KEYS: the set, and when each of its items was told to be gone. ARGV: the time of this, in ms; how long slates may be
 # cached, 0 for ever; whether the item is gone; and the item, without which all that was told before is over. A key that
@@ -96,7 +96,6 @@ SERVER_WIDE = (
     "OOM",
     "MISCONF",
     "NOAUTH",
-    "NOPERM",
     "MASTERDOWN",
     "CLUSTERDOWN",
     "NOREPLICAS",
@@ -108,9 +107,6 @@ SERVER_WIDE = (
 )
 
 SLATE_OF = "slate:"  # begins the key of a user's slate
-
-_Command = tuple[str | bytes | int, ...]
-_Reply = int | bytes | redis.ResponseError
 
 
 class CacheAway(Exception):
@@ -149,40 +145,16 @@ def without_user(key: str, secret: bytes) -> str:
     return printable(key) if user_id == key else f"{SLATE_OF}{pseudonym(user_id, secret)}"
 
 
-def connection_pool(url: str, timeout_ms: int = DEFAULT_TIMEOUT_MS) -> redis.ConnectionPool:
-    """Connections to the Redis at `url` that never retry by themselves. Raises ValueError on a URL that is none.
-
-    Over TLS they speak only to who has a certificate for that host, unless the URL says `ssl_check_hostname=false` or
-    `ssl_cert_reqs=none`.
-    """
-    checked = url.startswith("rediss://") and "ssl_cert_reqs=none" not in url
-    tls = {"ssl_check_hostname": True} if checked else {}
-    try:
-        return redis.ConnectionPool.from_url(
-            url,
-            **tls,
-            socket_connect_timeout=timeout_ms / 2000,
-            socket_timeout=timeout_ms / 2000,
-            retry=Retry(NoBackoff(), 0),
-            lib_name=None,  # else two more round trips a connection
-            lib_version=None,
-        )
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"cache.url: {masked(url)} is no Redis URL: write redis://HOST:PORT/DB, rediss:// for TLS, or unix://PATH"
-        ) from error
-
-
 class Cache:
     """Writes to the Redis at `url`; the connection is made by the first write, and anew by the one after a failure.
 
     Not for use by several threads at once.
 
     Args:
-        url: redis://, rediss:// or unix://, with credentials where the server wants them.
+        url: one of `urls.FORMS`, with credentials where the server wants them.
         prefix: what every key begins with.
         ttl_ms: how long a slate is kept after its last write, 0 for ever. `rr:popular` never expires.
-        timeout_ms: what a call to `write` may take at most.
+        timeout_ms: what a call to `write` may take at most, but for Sentinels or nodes that have to be asked before.
 
     Raises:
         ValueError: `url` is none.
@@ -195,12 +167,10 @@ class Cache:
         ttl_ms: int = DEFAULT_TTL_MS,
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
     ) -> None:
-        self.where = masked(url)
+        self._connections = Connections(url, timeout_ms)
+        self.where = self._connections.where
         self._prefix = prefix
         self._ttl_ms = ttl_ms
-        self._timeout_seconds = timeout_ms / 1000
-        self._pool = connection_pool(url, timeout_ms)
-        self._loaded = False
         self.refused: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -218,97 +188,63 @@ class Cache:
         Raises:
             CacheAway: connection, time-out, or a server that takes no writes (loading, read-only, out of memory).
         """
-        deadline = time.monotonic() + self._timeout_seconds
+        deadline = self._connections.deadline()
         settled: set[str] = set()
         self.refused = {}
-        failed: list[redis.ResponseError] = []
-        left = list(writes)
-        for _ in range(2):  # again after NOSCRIPT: the server was restarted or flushed
-            left = self._attempt(left, deadline, settled, failed) if left else []
+        left = self._attempt(writes, deadline, settled)
+        if left:  # the server is a new one, was restarted or flushed
+            left = self._attempt(left, deadline, settled, ("SCRIPT", "LOAD", SCRIPT))
         if left:
             raise CacheAway(f"Redis at {self.where} forgets the script as soon as it is loaded", settled)
-        if failed:
-            self._pool.disconnect()  # a server that was demoted or locked: look its name up again
-            raise CacheAway(f"Redis at {self.where} takes no writes: {_reason(failed[0])}", settled)
         return settled
 
     def close(self) -> None:
         """Close the connection; a later write opens a new one."""
-        self._pool.disconnect()
+        self._connections.close()
 
     def _attempt(
-        self, writes: list[CacheWrite], deadline: float, settled: set[str], failed: list[redis.ResponseError]
+        self, writes: Sequence[CacheWrite], deadline: float, settled: set[str], first: Words | None = None
     ) -> list[CacheWrite]:
-        """One round trip. Fills `settled`, and `failed` with server-wide refusals; returns what met no script."""
-        commands: list[_Command] = [] if self._loaded else [("SCRIPT", "LOAD", SCRIPT)]
-        commands += [self._command(write) for write in writes]
-        try:
-            replies = self._round_trip(commands, deadline)
-        except (redis.RedisError, OSError, ValueError) as error:  # the last of options that do not go together
-            raise CacheAway(f"Redis at {self.where} is away: {_reason(error)}", settled) from error
-        if not self._loaded:
-            load = replies.pop(0)
-            if isinstance(load, redis.ResponseError):
-                failed.append(load)
-            self._loaded = not isinstance(load, redis.ResponseError)
-        again = []
+        """One round trip. Fills `settled` and `refused`; returns what met no script. Raises CacheAway."""
+        replies = self._connections.run([self._command(write) for write in writes], deadline, first)
+        again, away, failed = [], [], []
         for write, reply in zip(writes, replies, strict=True):
-            if not isinstance(reply, redis.ResponseError):
+            if not isinstance(reply, NodeAway | redis.ResponseError):
                 settled.add(write.key)
                 continue
             settled.discard(write.key)
-            if isinstance(reply, redis.exceptions.NoScriptError):
+            if isinstance(reply, NodeAway):
+                away.append(reply)
+            elif isinstance(reply, redis.exceptions.NoScriptError):
                 again.append(write)
             elif _server_wide(reply):
                 failed.append(reply)
             else:
-                self.refused[write.key] = _reason(reply)
-        if again:
-            self._loaded = False
-        return [] if failed else again
+                self.refused[write.key] = reason_of(reply)
+        if away or failed:
+            self._connections.close()  # a server that was demoted or locked: look its name up again
+            error = (failed or away)[0]
+            line = line_of(error, self._connections.url, rights_of_job(self._prefix))
+            raise CacheAway(f"Redis at {self.where} {'takes no writes' if failed else 'is away'}: {line}", settled)
+        return again
 
-    def _command(self, write: CacheWrite) -> _Command:
+    def _command(self, write: CacheWrite) -> Command:
         if write.key == GONE or write.key.startswith(GONE_ITEM):
             key, item = self._prefix + GONE, () if write.key == GONE else (write.key.removeprefix(GONE_ITEM),)
-            # On one server of a Redis cluster: that is what braces say there, the first in a key.
-            keys = key, f"{key}:since" if "{" in key else f"{{{key}}}:since"
-            return "EVAL", GONE_SCRIPT, 2, *keys, write.version, self._ttl_ms, write.slate or b"0", *item
+            given = (write.version, self._ttl_ms, write.slate or b"0", *item)
+            return Command(key, ("EVAL", GONE_SCRIPT, 2, key, times_key(key), *given))
+        key = self._prefix + write.key
         ttl_ms = 0 if write.key == POPULAR else self._ttl_ms
-        head = ("EVALSHA", SHA, 1, self._prefix + write.key, write.epoch, write.version, ttl_ms)
-        return head if write.slate is None else (*head, write.slate)
-
-    def _round_trip(self, commands: list[_Command], deadline: float) -> list[_Reply]:
-        connection = self._pool.get_connection()
-        try:
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            replies: list[_Reply] = []
-            for _ in commands:
-                if not connection.can_read(max(0.0, deadline - time.monotonic())):
-                    raise redis.TimeoutError(f"no answer in {self._timeout_seconds:g} s")
-                try:
-                    replies.append(connection.read_response(disconnect_on_error=True))
-                except redis.ResponseError as error:
-                    replies.append(error)
-        except BaseException:
-            connection.disconnect()  # else its late answers would be taken for those of the next write
-            raise
-        finally:
-            self._pool.release(connection)
-        return replies
+        head = ("EVALSHA", SHA, 1, key, write.epoch, write.version, ttl_ms)
+        return Command(key, head if write.slate is None else (*head, write.slate))
 
 
 _PARSED = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
-    redis.exceptions.NoPermissionError,
 )
 
 
 def _server_wide(error: redis.ResponseError) -> bool:
     """redis-py strips the code of the errors that it has a class for."""
-    return isinstance(error, _PARSED) or str(error).startswith(SERVER_WIDE)
-
-
-def _reason(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return f"{type(error).__name__}: {text}" if isinstance(error, redis.ResponseError) else text
+    return isinstance(error, _PARSED) or forbids(error) or str(error).startswith(SERVER_WIDE)

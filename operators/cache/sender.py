@@ -134,7 +134,7 @@ class Sender:
                 away, settled = error, set(error.settled)
         with self._changed:
             if batch:
-                self._note(away)
+                self._note(away, bool(settled))
                 self._land(batch, settled)
                 self._changed.notify_all()
             return self._wait()
@@ -237,14 +237,14 @@ class Sender:
             self._next_at = now + self._flush_ms / 1000
         return batch
 
-    def _note(self, away: CacheAway | None) -> None:
-        """That Redis is away, or back."""
+    def _note(self, away: CacheAway | None, took_some: bool) -> None:
+        """That Redis is away, or back. Where a part of it took something, that part is not kept waiting longer."""
         self._attempts += 1
         if away is not None:
             if self._away is None:
                 _log.warning("%s; slates are kept until it is back", away)
             self._next_at = self._clock() + self._retry_ms / 1000
-            self._retry_ms = FIRST_RETRY_MS if self._drained_by else min(self._retry_ms * 2, LAST_RETRY_MS)
+            self._retry_ms = FIRST_RETRY_MS if self._drained_by or took_some else min(self._retry_ms * 2, LAST_RETRY_MS)
         else:
             if self._away is not None:
                 _log.warning("Redis is back")

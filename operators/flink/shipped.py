@@ -27,6 +27,7 @@ HANDED_OVER = (
     "riverrank.jobs.config.edges",
     "riverrank.jobs.config.fields",
     "riverrank.jobs.config.files",
+    "riverrank.jobs.config.tokens",
     "riverrank.jobs.errors",
 )
 

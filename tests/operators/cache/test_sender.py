@@ -107,6 +107,20 @@ def test_redis_away_costs_fewer_and_fewer_attempts_and_loses_nothing(bench, capl
     ]
 
 
+def test_a_part_of_redis_that_is_away_does_not_slow_what_the_other_parts_take(bench) -> None:
+    bench.redis.lacks = {"slate:lost"}
+    bench.outboxes[0].add(write("lost"))
+    bench.run(60.0)
+    for number in range(20):
+        bench.outboxes[1].add(write(f"u{number}"))
+        bench.run(6.0 if number == 0 else 0.3)
+        assert f"slate:u{number}" in bench.redis.held
+    assert bench.settled() == [f"slate:u{number}" for number in range(20)]
+    bench.redis.lacks = set()
+    bench.run(6.0)
+    assert bench.settled() == ["slate:lost"]
+
+
 def test_a_refused_key_holds_up_nothing_is_tried_less_and_less_and_told_of_once(bench, caplog) -> None:
     bench.redis.refuses = {f"slate:bad{k}" for k in range(300)}
     for k in range(300):
