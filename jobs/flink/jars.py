@@ -1,5 +1,5 @@
-"""Java, Flink's jars in the wheel, and those that no wheel holds: Flink's Kafka connector, its plugin for S3, a real Kafka
-broker for demo and tests, and what the Flink Kubernetes Operator takes, for a test.
+"""Java, Flink's jars in the wheel, and those that no wheel holds: Flink's Kafka connector, its plugin for S3, a real
+Kafka broker for demo and tests, and what says which fields the Flink Kubernetes Operator takes, for a test.
 
 Each of the latter is named with its SHA-256 in `jars.lock`, fetched once from Maven's central repository by jgo (no
 Maven, no Java), and kept in one cache. Nothing is resolved at run time and nothing is asked of the network when the

@@ -17,7 +17,7 @@ from watched import ROOT
 
 MANIFEST = ROOT / "docker" / "kubernetes" / "riverrank.yaml"
 CRD = "META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"
-NEWER = ["v2_3"]  # of the operator 1.15, which knows Flink 2.3; the schema in Maven is older, and else the same here
+NEWER = ["v2_3"]  # of the operator's schema from 1.16 on; that in Maven is of 1.10, and else the same here
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 # Flink puts these together of names that are given, so no class of it holds them whole: its documents do.
 COMPOSED = re.compile(r"metrics\.reporter\.prom\.(factory\.class|port)")
@@ -46,7 +46,7 @@ def deployment() -> dict[str, Any]:
 
 @functools.cache
 def schema() -> dict[str, Any]:
-    """The operator's schema of a FlinkDeployment, which refuses fields that it does not have, as `kubectl apply` does."""
+    """The operator's schema of a FlinkDeployment; it refuses fields that it does not have, as `kubectl apply` does."""
     (jar,) = jars.operator_api()
     with zipfile.ZipFile(jar) as archive:
         crd = YAML(typ="safe").load(archive.read(CRD))

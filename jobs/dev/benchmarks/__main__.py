@@ -19,6 +19,7 @@ from .growth import AXES, grow
 from .learning import Rate
 from .parts import PartTime
 from .sizes import measure as measure_sizes
+from .sizes import measure_broadcast
 from .waiting import latency
 
 QUICK_SECONDS = 150.0  # no round begins that would end later, by the longest so far
@@ -141,6 +142,7 @@ def _all(scale: Scale, facts: dict[str, str], rounds: list[Round]) -> report.Mea
         points = grow(scale.axes, scale.growth_warm_up, scale.growth_events, scale.rounds, folder)
         _say("bytes")
         sizes = measure_sizes(scale.interactions, 20, scale.catalogue, scale.met, folder)
+        broadcast = measure_broadcast(scale.parts_warm_up, scale.parts_events, scale.rounds, folder)
         _say("latency")
         return report.Measured(
             machine=facts,
@@ -152,6 +154,7 @@ def _all(scale: Scale, facts: dict[str, str], rounds: list[Round]) -> report.Mea
             points=points,
             growth_warm_up=scale.growth_warm_up,
             sizes=sizes,
+            broadcast=broadcast,
             latency=latency(scale.rounds, scale.latency_warm, scale.latency_seconds, folder),
             parts=[PartTime._make([*part, Spread(*spread)]) for *part, spread in parts["parts"]],
             parts_warm_up=scale.parts_warm_up,
