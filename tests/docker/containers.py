@@ -52,9 +52,7 @@ class Containers:
 
     def start(self, name: str, command: Sequence[str], home: str = "") -> OwnedProcess:
         """Start a container of that name with that command, in the home of another that has ended, if any is named."""
-        path = self.folder / (home or name)
-        if not path.exists():
-            image.lay_out(path)
+        path = self.laid_out(home or name)
         environment = {
             "FLINK_HOME": str(path),
             "FLINK_PID_DIR": str(path),
@@ -68,6 +66,13 @@ class Containers:
         self._processes.append(process)
         process.start()
         return process
+
+    def laid_out(self, name: str) -> Path:
+        """The Flink's home of the container of that name."""
+        path = self.folder / name
+        if not path.exists():
+            image.lay_out(path)
+        return path
 
     def jobs(self) -> list[dict[str, Any]]:
         """What the JobManager knows of its jobs; none while it does not answer."""

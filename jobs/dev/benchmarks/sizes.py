@@ -53,7 +53,7 @@ def measure_broadcast(warm_up: int, events: int, rounds: int, folder: Path) -> l
     """By each of FLUSHES, in a process of its own."""
     sizes = {"warm_up": warm_up, "events": events, "rounds": rounds}
     found = [alone("sizes.broadcast", {"flush_events": flush, **sizes}, folder) for flush in FLUSHES]
-    return [Broadcast(*figures, Spread(*spread)) for *figures, spread in found]
+    return [Broadcast._make([*figures, Spread(*spread)]) for *figures, spread in found]
 
 
 def measure(interactions: int, users: int, catalogue_items: int, learned_items: int, folder: Path) -> Sizes:
