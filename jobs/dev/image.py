@@ -1,13 +1,17 @@
-"""Lays out Flink's home as its own images have it: bin, conf, lib, opt, plugins, log in one folder.
+"""Lays out Flink's home as its own images have it, and configures it by the environment, as their entry point does.
 
-    python -m riverrank.jobs.dev.image FOLDER [CONF]
+    python -m riverrank.jobs.dev.image lay-out HOME [CONF]     bin, conf, lib, opt, plugins and log in the folder HOME
+    python -m riverrank.jobs.dev.image configure HOME          its configuration, for this container
 
-CONF is `flink-conf` unless given. What is in the installed wheel of apache-flink is linked, not copied. For the image
+CONF is `flink-conf` unless given. Jars are links to those of the installed wheel of apache-flink. For the image
 (`docker/Dockerfile`), and for the tests that start the same parts without one.
 """
 
+import os
 import shutil
+import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from riverrank.jobs.flink import jars
@@ -34,11 +38,12 @@ def lay_out(home: Path, conf: Path = CHECKOUT_CONF) -> None:
     """
     flink = jars.flink_home()
     home.mkdir(parents=True, exist_ok=True)
-    for name in ("bin", "opt"):
-        (home / name).symlink_to(flink / name)
-    for name in ("lib", "log", "plugins"):
+    shutil.copytree(flink / "bin", home / "bin")  # the scripts look for all else beside where they really are
+    for name in ("lib", "log", "opt", "plugins"):
         (home / name).mkdir()
     link_lib(home / "lib")
+    for jar in (flink / "opt").glob("*.jar"):
+        (home / "opt" / jar.name).symlink_to(jar)
     for plugin in (flink / "plugins").iterdir():
         if plugin.is_dir():
             (home / "plugins" / plugin.name).symlink_to(plugin)
@@ -49,13 +54,40 @@ def lay_out(home: Path, conf: Path = CHECKOUT_CONF) -> None:
     write_conf(home / "conf" / "config.yaml", IN_CONTAINERS)
 
 
+def configure(home: Path, environment: Mapping[str, str]) -> None:
+    """Put over the configuration of the Flink in `home`: the address of the JobManager (JOB_MANAGER_RPC_ADDRESS, else
+    this host), fixed ports, TASK_MANAGER_NUMBER_OF_TASK_SLOTS, and each line `key: value` of FLINK_PROPERTIES. One that
+    can't be written, as Flink's operator mounts it, says all by itself and stays as it is.
+    """
+    path = home / "conf" / "config.yaml"
+    if not os.access(path, os.W_OK):
+        return
+    options: dict[str, object] = {
+        "jobmanager.rpc.address": environment.get("JOB_MANAGER_RPC_ADDRESS") or socket.getfqdn(),
+        "blob.server.port": 6124,
+        "query.server.port": 6125,
+    }
+    if slots := environment.get("TASK_MANAGER_NUMBER_OF_TASK_SLOTS"):
+        options["taskmanager.numberOfTaskSlots"] = slots
+    for line in environment.get("FLINK_PROPERTIES", "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip():
+            options[key.strip()] = value.strip()
+    write_conf(path, options)
+
+
 def main(arguments: list[str]) -> int:
-    """The command of the module docstring."""
-    if len(arguments) not in (1, 2):
-        print("usage: python -m riverrank.jobs.dev.image FOLDER [CONF]", file=sys.stderr)
-        return 2
-    lay_out(*map(Path, arguments))
-    print(f"{arguments[0]}: Flink's home")
+    """The commands of the module docstring."""
+    match arguments:
+        case ["lay-out", home]:
+            lay_out(Path(home))
+        case ["lay-out", home, conf]:
+            lay_out(Path(home), Path(conf))
+        case ["configure", home]:
+            configure(Path(home), os.environ)
+        case _:
+            print("usage: python -m riverrank.jobs.dev.image lay-out HOME [CONF] | configure HOME", file=sys.stderr)
+            return 2
     return 0
 
 

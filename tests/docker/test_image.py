@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -42,23 +43,16 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def echoing(home: Path) -> Path:
-    """A Flink's home whose scripts say their names and arguments, and start nothing; options are parsed by Flink."""
-    scripts = home / "bin"
-    scripts.unlink()
-    scripts.mkdir()
-    for script in (jars.flink_home() / "bin").iterdir():
-        (scripts / script.name).symlink_to(script)
+    """A Flink's home whose scripts say their names and arguments, and start nothing."""
     for command in STARTED.values():
-        name = command.split()[0]
-        (scripts / name).unlink()
-        (scripts / name).write_text('#!/bin/sh\necho "$(basename "$0")" "$@"\n')
-        (scripts / name).chmod(0o755)
+        (home / "bin" / command.split()[0]).write_text('#!/bin/sh\necho "$(basename "$0")" "$@"\n')
     return home
 
 
 def entered(home: Path, *command: str, **variables: str) -> str:
     """What the entry point prints, given that command."""
-    given = {**os.environ, "FLINK_HOME": str(home), "JAVA_HOME": str(jars.java_home()), **variables}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    given = {**os.environ, "PATH": path, "FLINK_HOME": str(home), **variables}
     done = subprocess.run([ENTRY, *command], env=given, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -78,7 +72,7 @@ def test_docker_is_sent_what_the_image_copies_and_nothing_else() -> None:
 
 def test_the_image_is_in_the_form_of_flinks_own() -> None:
     found, text = environment(), DOCKERFILE.read_text("utf-8")
-    assert found["FLINK_HOME"] == "/opt/flink" and "riverrank.jobs.dev.image /opt/flink " in text
+    assert found["FLINK_HOME"] == "/opt/flink" and "riverrank.jobs.dev.image lay-out /opt/flink " in text
     assert found["PATH"].split(":")[:2] == ["/opt/riverrank/venv/bin", "/opt/flink/bin"]
     assert "--uid 9999" in text and "--gid 9999" in text
     last = dict(instructions())
@@ -87,11 +81,13 @@ def test_the_image_is_in_the_form_of_flinks_own() -> None:
 
 
 def test_flinks_home_holds_what_its_scripts_and_the_operator_look_for(home: Path) -> None:
-    for script in ("kubernetes-jobmanager.sh", "kubernetes-taskmanager.sh", "standalone-job.sh", "taskmanager.sh"):
-        assert os.access(home / "bin" / script, os.X_OK)
+    for name in ("kubernetes-jobmanager.sh", "kubernetes-taskmanager.sh", "standalone-job.sh", "taskmanager.sh"):
+        script = home / "bin" / name
+        assert os.access(script, os.X_OK) and script.resolve() == script  # else it takes the wheel for its home
     (connector,), (plugin,) = jars.kafka_connector(), jars.s3_plugin()
     held = {path.name for path in (home / "lib").iterdir()}
     assert connector.name in held and len({name for name in held if name.startswith("flink-dist-")}) == 1
+    assert not (home / "opt").is_symlink()  # Flink would find nothing in it
     assert [path.name for path in (home / "opt").glob("flink-python-*.jar")] == ["flink-python-2.3.0.jar"]
     assert [path.name for path in (home / "plugins" / image.S3_PLUGIN).iterdir()] == [plugin.name]
     with zipfile.ZipFile(plugin) as archive:
@@ -114,7 +110,7 @@ def test_the_entry_point_starts_each_part_of_flink(echoing: Path, part: str) -> 
 
 def test_what_the_environment_says_goes_over_the_configuration(echoing: Path) -> None:
     before = options(echoing)
-    said = "rest.port: 1234\n\n  execution.checkpointing.interval :  3 s \ns3.endpoint: http://store:9000"
+    said = "rest.port: 1234\n\nenv.java.opts.all: -Da=b -Dc=d\n  execution.checkpointing.interval :  3 s \ns3.endpoint: http://store:9000"
     variables = {"JOB_MANAGER_RPC_ADDRESS": "jm", "TASK_MANAGER_NUMBER_OF_TASK_SLOTS": "3", "FLINK_PROPERTIES": said}
     entered(echoing, "taskmanager", **variables)
     assert options(echoing) == before | {
@@ -123,6 +119,7 @@ def test_what_the_environment_says_goes_over_the_configuration(echoing: Path) ->
         "query.server.port": "6125",
         "taskmanager.numberOfTaskSlots": "3",
         "rest.port": "1234",
+        "env.java.opts.all": "-Da=b -Dc=d",
         "execution.checkpointing.interval": "3 s",
         "s3.endpoint": "http://store:9000",
     }

@@ -56,9 +56,9 @@ SIZES = """## Bytes a user and an item
 """
 BROADCAST = """## What an event adds to what every TaskManager is sent
 
-What SIGNALS and RANKER learn is broadcast: each TaskManager is sent all of it, and its index follows. Bytes and
-microseconds of one process for each event of the whole job, with the stream of the contest, after {warm_up:,} events,
-where the warm-ups of the vectors and the ranker are over. SIGNALS tells of so many feedbacks at once
+What SIGNALS and RANKER learn is broadcast: each TaskManager is sent all of it, and its index follows. Bytes, and
+microseconds of processor time, of one process for each event of the whole job, with the stream of the contest, after
+{warm_up:,} events, where the warm-ups of the vectors and the ranker are over. SIGNALS tells of so many feedbacks at once
 (`signals.flush_events`), or of fewer where `signals.flush_every` comes first, which it does not here.
 """
 LATENCY = """## From an event in Kafka to its slate in Redis
@@ -89,6 +89,7 @@ class Measured:
     growth_warm_up: int
     sizes: Sizes
     broadcast: Sequence[Broadcast]
+    broadcast_warm_up: int
     latency: Mapping[str, Mapping[str, Spread]] | str  # milliseconds by job and percentile, or why there are none
     parts: Sequence[PartTime]
     parts_warm_up: int
@@ -110,7 +111,7 @@ def document(measured: Measured) -> str:
         markdown.table(*_growth(measured.points)),
         SIZES,
         markdown.table(*_sizes(measured.sizes)),
-        BROADCAST.format(warm_up=measured.parts_warm_up),
+        BROADCAST.format(warm_up=measured.broadcast_warm_up),
         markdown.table(*broadcast_table(measured.broadcast)),
         LATENCY,
         f"{measured.latency}.\n" if isinstance(measured.latency, str) else markdown.table(*_latency(measured.latency)),

@@ -115,14 +115,16 @@ def learned(items: int, interactions: int) -> dict[str, float]:
 
 
 def broadcast(flush_events: int, warm_up: int, events: int, rounds: int) -> Broadcast:
-    """That of the stream of the contest, in `rounds` of `events` once the vectors' and the ranker's warm-up is over."""
-    plain = Behaviour()
+    """That of the stream of the contest, in `rounds` of `events` after `warm_up`, in half of which the vectors and the
+    ranker learn from each.
+    """
+    plain, half = Behaviour(), warm_up // 2
     local = Local(
         msgspec.structs.replace(
             plain,
             signals=msgspec.structs.replace(plain.signals, flush_events=flush_events, flush_every=3_600_000),
-            embedding=msgspec.structs.replace(plain.embedding, warmup_events=warm_up),
-            ranker=msgspec.structs.replace(plain.ranker, warmup_events=warm_up),
+            embedding=msgspec.structs.replace(plain.embedding, warmup_events=half),
+            ranker=msgspec.structs.replace(plain.ranker, warmup_events=half),
         )
     )
     items, coming = shop_stream(warm_up + rounds * events)
@@ -135,9 +137,9 @@ def broadcast(flush_events: int, warm_up: int, events: int, rounds: int) -> Broa
     def watched(apply: Callable[[Any, Update], None]) -> Callable[[Any, Update], None]:
         @functools.wraps(apply)
         def called(index: Any, update: Update) -> None:
-            started = time.perf_counter()
+            started = time.thread_time()
             apply(index, update)
-            taken.append(time.perf_counter() - started)
+            taken.append(time.thread_time() - started)
             told.append(update)
 
         return called
