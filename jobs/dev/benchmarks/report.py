@@ -58,7 +58,7 @@ BROADCAST = """## What an event adds to what every TaskManager is sent
 
 What SIGNALS and RANKER learn is broadcast: each TaskManager is sent all of it, and its index follows. Bytes, and
 microseconds of processor time, of one process for each event of the whole job, with the stream of the contest, after
-{warm_up:,} events, where the warm-ups of the vectors and the ranker are over. SIGNALS tells of so many feedbacks at once
+{warm_up:,} events, where the vectors and the ranker learn from a quarter. SIGNALS tells of so many feedbacks at once
 (`signals.flush_events`), or of fewer where `signals.flush_every` comes first, which it does not here.
 """
 LATENCY = """## From an event in Kafka to its slate in Redis
