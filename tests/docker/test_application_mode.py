@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import redis
-from containers import Containers, containers, put
+from containers import containers, put
 from riverrank.jobs.dev import services
-from riverrank.jobs.processes import accepts_connections
 from shop_events import CATALOGUE, expected, stream
 from streams import Answers, alone, answers, cached, received, send, topics, wait_until
 from test_compose import services as of_compose
 from test_kubernetes import deployment
+from zookeeper import ZooKeeper
 
 pytestmark = pytest.mark.timeout(600)
 SECRET = "not-to-be-told"
@@ -61,16 +61,7 @@ def test_composes_one_job_goes_on_from_its_newest_checkpoint_when_it_is_brought_
         assert distinct(whole(broker, "composed")) == distinct(after)
 
 
-def zookeeper(up: Containers, port: int) -> None:
-    """Start Flink's own ZooKeeper."""
-    home = up.laid_out("zookeeper")
-    lines = [f"dataDir={home / 'data'}", f"clientPort={port}", "clientPortAddress=127.0.0.1"]
-    (home / "conf" / "zoo.cfg").write_text("\n".join([*lines, "admin.enableServer=false", ""]), "utf-8")
-    started = up.start("zookeeper", [str(home / "bin" / "zookeeper.sh"), "start-foreground", "1"])
-    started.wait_until(lambda: accepts_connections(port), 60)
-
-
-def of_deployment(folder: Path, quorum: int) -> dict[str, str]:
+def of_deployment(folder: Path, store: ZooKeeper) -> dict[str, object]:
     """The FlinkDeployment's options and sizes, with this folder for the object store and ZooKeeper for ConfigMaps."""
     spec = deployment()["spec"]
     said = {key: put(value, {"s3://YOUR-BUCKET": folder.as_uri()}) for key, value in spec["flinkConfiguration"].items()}
@@ -78,8 +69,7 @@ def of_deployment(folder: Path, quorum: int) -> dict[str, str]:
     return {
         **said,
         **{f"{part}.memory.process.size": size for part, size in sizes.items()},
-        "high-availability.type": "zookeeper",
-        "high-availability.zookeeper.quorum": f"127.0.0.1:{quorum}",
+        **store.conf(folder / "jobs"),
         "high-availability.cluster-id": "riverrank",
         "execution.checkpointing.interval": "1 s",
         "metrics.reporters": "none",  # they would listen on every interface
@@ -87,7 +77,7 @@ def of_deployment(folder: Path, quorum: int) -> dict[str, str]:
 
 
 def test_the_deployments_job_outlives_its_jobmanager_and_tells_its_secrets_to_nobody(
-    broker: services.KafkaBroker, valkey: services.Valkey, tmp_path: Path, free_port: int
+    broker: services.KafkaBroker, valkey: services.Valkey, tmp_path: Path
 ) -> None:
     settings = topics(broker, tmp_path, "deployed", alone())
     first, second = stream(300, 1), stream(300, 2)
@@ -106,8 +96,7 @@ def test_the_deployments_job_outlives_its_jobmanager_and_tells_its_secrets_to_no
     }
     folder = tmp_path / "containers"
     folder.mkdir()
-    with containers(folder, of_deployment(folder, free_port), environment) as up:
-        zookeeper(up, free_port)
+    with ZooKeeper() as store, containers(folder, of_deployment(folder, store), environment) as up:
         up.start("taskmanager", ["taskmanager"])
         running = up.start("jobmanager", command)
         run = up.wait_for_job(running)
@@ -120,5 +109,5 @@ def test_the_deployments_job_outlives_its_jobmanager_and_tells_its_secrets_to_no
         wait_until(lambda: cached(valkey, after) == {user: history[-1][0] for user, history in after.items()})
         assert distinct(whole(broker, "deployed")) == distinct(after)
     logs = list(folder.glob("*.out"))
-    assert len(logs) == 4 and all(path.stat().st_size > 1_000 for path in logs)
+    assert len(logs) == 3 and all(path.stat().st_size > 1_000 for path in logs)
     assert [path.name for path in logs if SECRET in path.read_text("utf-8", "replace")] == []
