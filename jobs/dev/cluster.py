@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from riverrank.jobs.flink import jars
+from riverrank.jobs.flink.keeping import newest
 from riverrank.jobs.processes import OwnedProcess, ServiceError, free_port, tail
 
 START_SECONDS = 120.0
@@ -268,10 +269,9 @@ class FlinkCluster:
         Raises:
             ServiceError: there is none in the cluster's own folder of checkpoints.
         """
-        whole = [*(self.folder / "checkpoints" / job_id).glob("chk-*/_metadata")]
-        if not whole:
+        if (last := newest(self.folder / "checkpoints" / job_id)) is None:
             raise ServiceError(f"job {job_id} has no checkpoint in {self.folder / 'checkpoints'}")
-        return max(whole, key=lambda path: path.stat().st_mtime_ns).parent.as_uri()
+        return last.as_uri()
 
     def logs(self) -> str:
         """The end of each process's log, for an error message."""
@@ -360,21 +360,23 @@ def link_lib(folder: Path) -> None:
 
 
 def write_conf(path: Path, options: Mapping[str, object]) -> None:
-    """Rewrite a config.yaml with these options over its own."""
+    """Rewrite a config.yaml with these options over its own; one of None is taken out."""
     from ruamel.yaml import YAML  # noqa: PLC0415 (a dependency of apache-flink)
 
     yaml = YAML(typ="safe")
     yaml.width = 10_000
-    flat = {**_flatten(yaml.load(path.read_text("utf-8"))), **{key: str(value) for key, value in options.items()}}
+    yaml.default_flow_style = False
+    flat = {**flattened(yaml.load(path.read_text("utf-8"))), **options}
     with path.open("w", encoding="utf-8") as file:
-        yaml.dump(flat, file)
+        yaml.dump({key: str(value) for key, value in flat.items() if value is not None}, file)
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The options of a config.yaml by their whole keys."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flattened(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat

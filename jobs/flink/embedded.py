@@ -33,8 +33,6 @@ RUNNER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 # What is between operators is what signals can run ahead by, and what a checkpoint has to wait for: little is enough.
 SHORT_BUFFERS = {
     "taskmanager.memory.segment-size": "16 kb",
-    "taskmanager.network.memory.floating-buffers-per-gate": "4",
-    "taskmanager.network.memory.max-buffers-per-channel": "4",
 }
 # Without Flink's scripts a TaskManager has to be told all of them. Java's heap is as large as Java makes it.
 SIZES = {

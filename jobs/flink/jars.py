@@ -1,5 +1,5 @@
-"""Java, Flink's jars in the wheel, and those that no wheel holds: Flink's Kafka connector, and a real Kafka broker for
-demo and tests.
+"""Java, Flink's jars in the wheel, and those that no wheel holds: Flink's Kafka connector, its plugin for S3, a real
+Kafka broker for demo and tests, and what says which fields the Flink Kubernetes Operator takes, for a test.
 
 Each of the latter is named with its SHA-256 in `jars.lock`, fetched once from Maven's central repository by jgo (no
 Maven, no Java), and kept in one cache. Nothing is resolved at run time and nothing is asked of the network when the
@@ -37,7 +37,10 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "kafka-tokens": ("com.fasterxml.jackson.core:jackson-databind:2.19.0",),
     # The last one gives the broker a log: without a backend slf4j drops every line, its errors too.
     "kafka-broker": ("org.apache.kafka:kafka_2.13:4.1.0", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"),
+    "s3-plugin": ("org.apache.flink:flink-s3-fs-hadoop:2.3.0",),
+    "operator-api": ("org.apache.flink:flink-kubernetes-operator-api:1.10.0",),
 }
+ALONE = ("s3-plugin", "operator-api")  # without what they depend on: one has it within, of the other no code is run
 DOWNLOADS_AT_ONCE = 4
 TIMEOUT_SECONDS = 60
 ATTEMPTS = 3
@@ -81,6 +84,16 @@ def kafka_tokens() -> list[Path]:
 def kafka_broker() -> list[Path]:
     """The class path of a Kafka broker."""
     return jars("kafka-broker")
+
+
+def s3_plugin() -> list[Path]:
+    """Flink's file system for s3:// and s3a://, for a folder of its own in `plugins/`."""
+    return jars("s3-plugin")
+
+
+def operator_api() -> list[Path]:
+    """The jar that holds the Flink Kubernetes Operator's CustomResourceDefinitions."""
+    return jars("operator-api")
 
 
 def locked(name: str) -> dict[str, str]:
@@ -127,7 +140,7 @@ def resolve(name: str) -> dict[str, str]:
             context = _maven(Path(scratch))
             dependency = context.create_dependency(root)
             dependency.scope = "compile"  # unset, jgo leaves out what it depends on
-            found, needed = context.resolver.resolve([dependency])
+            found, needed = ([dependency], []) if name in ALONE else context.resolver.resolve([dependency])
             for each in [*found, *(each for each in needed if each.scope in ("compile", "runtime"))]:
                 if (project := f"{each.groupId}:{each.artifactId}") not in taken:
                     taken.add(project)

@@ -33,8 +33,7 @@ class Keeping:
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self.savepoints = folder / "savepoints"
-        whole = [path for root in (self.checkpoints, self.savepoints) for path in _whole(root)]
-        self.last = max(whole)[1] if whole else None
+        self.last = newest(self.checkpoints, self.savepoints)
 
     def require_topics(self, topics: Mapping[str, str]) -> None:
         """Note which topics are read, by stream. Raises UsageError where the state is of others: a source goes on with
@@ -71,6 +70,12 @@ class Keeping:
             return f"state: kept in {self.folder}, where there is none yet"
         then = datetime.fromtimestamp((self.last / METADATA).stat().st_mtime, UTC)
         return f"state: goes on from that of {then:%Y-%m-%d %H:%M:%S} UTC in {self.folder}"
+
+
+def newest(*folders: Path) -> Path | None:
+    """The newest checkpoint or savepoint below these folders that is whole, or None."""
+    whole = [found for folder in folders for found in _whole(folder)]
+    return max(whole)[1] if whole else None
 
 
 def _whole(root: Path) -> Iterator[tuple[int, Path]]:

@@ -19,6 +19,7 @@ from .growth import AXES, grow
 from .learning import Rate
 from .parts import PartTime
 from .sizes import measure as measure_sizes
+from .sizes import measure_broadcast
 from .waiting import latency
 
 QUICK_SECONDS = 150.0  # no round begins that would end later, by the longest so far
@@ -43,6 +44,8 @@ class Scale:
     met: int = 5_000  # items, likewise, that all are met
     parts_warm_up: int = 6_000
     parts_events: int = 800  # a round
+    broadcast_warm_up: int = 10_000
+    broadcast_events: int = 4_000  # a round
     latency_warm: int = 30  # seconds, as below
     latency_seconds: int = 40  # a round
 
@@ -64,6 +67,8 @@ TINY = Scale(
     met=50,
     parts_warm_up=150,
     parts_events=100,
+    broadcast_warm_up=300,
+    broadcast_events=100,
     latency_warm=1,
     latency_seconds=3,
 )
@@ -141,6 +146,7 @@ def _all(scale: Scale, facts: dict[str, str], rounds: list[Round]) -> report.Mea
         points = grow(scale.axes, scale.growth_warm_up, scale.growth_events, scale.rounds, folder)
         _say("bytes")
         sizes = measure_sizes(scale.interactions, 20, scale.catalogue, scale.met, folder)
+        broadcast = measure_broadcast(scale.broadcast_warm_up, scale.broadcast_events, scale.rounds, folder)
         _say("latency")
         return report.Measured(
             machine=facts,
@@ -152,6 +158,8 @@ def _all(scale: Scale, facts: dict[str, str], rounds: list[Round]) -> report.Mea
             points=points,
             growth_warm_up=scale.growth_warm_up,
             sizes=sizes,
+            broadcast=broadcast,
+            broadcast_warm_up=scale.broadcast_warm_up,
             latency=latency(scale.rounds, scale.latency_warm, scale.latency_seconds, folder),
             parts=[PartTime._make([*part, Spread(*spread)]) for *part, spread in parts["parts"]],
             parts_warm_up=scale.parts_warm_up,

@@ -11,7 +11,7 @@ from .figures import Spread
 from .growth import ACTIVE, BASE, Point
 from .learning import Rate
 from .parts import ALL, PartTime
-from .sizes import Sizes
+from .sizes import Broadcast, Sizes
 
 ATTENTION = 0.05  # share of an event from which a part is marked
 HEAD = """# Benchmarks
@@ -54,6 +54,13 @@ event is dearer than at the first value, within each round.
 """
 SIZES = """## Bytes a user and an item
 """
+BROADCAST = """## What an event adds to what every TaskManager is sent
+
+What SIGNALS and RANKER learn is broadcast: each TaskManager is sent all of it, and its index follows. Bytes, and
+microseconds of processor time, of one process for each event of the whole job, with the stream of the contest, after
+{warm_up:,} events, where the vectors and the ranker learn from a quarter. SIGNALS tells of so many feedbacks at once
+(`signals.flush_events`), or of fewer where `signals.flush_every` comes first, which it does not here.
+"""
 LATENCY = """## From an event in Kafka to its slate in Redis
 
 Milliseconds at 200 events a second, with checkpoints, broker and Redis on the same machine, by `jobs.dev.latency`; the
@@ -81,6 +88,8 @@ class Measured:
     points: Sequence[Point]
     growth_warm_up: int
     sizes: Sizes
+    broadcast: Sequence[Broadcast]
+    broadcast_warm_up: int
     latency: Mapping[str, Mapping[str, Spread]] | str  # milliseconds by job and percentile, or why there are none
     parts: Sequence[PartTime]
     parts_warm_up: int
@@ -102,6 +111,8 @@ def document(measured: Measured) -> str:
         markdown.table(*_growth(measured.points)),
         SIZES,
         markdown.table(*_sizes(measured.sizes)),
+        BROADCAST.format(warm_up=measured.broadcast_warm_up),
+        markdown.table(*broadcast_table(measured.broadcast)),
         LATENCY,
         f"{measured.latency}.\n" if isinstance(measured.latency, str) else markdown.table(*_latency(measured.latency)),
         PARTS.format(warm_up=measured.parts_warm_up, attention=ATTENTION),
@@ -170,6 +181,14 @@ def _sizes(sizes: Sizes) -> Table:
     ]
 
 
+def broadcast_table(found: Sequence[Broadcast]) -> Table:
+    """What is broadcast, by the size of an update."""
+    return ("feedbacks an update", "bytes of SIGNALS", "bytes of RANKER", "microseconds of an index"), [
+        [f"{each.flush_events}", f"{each.signals:,.0f}", f"{each.ranker:,.0f}", each.microseconds.text(1)]
+        for each in found
+    ]
+
+
 def _latency(found: Mapping[str, Mapping[str, Spread]]) -> Table:
     columns = next(iter(found.values()))
     return ("job", *columns), [[job, *(figures[name].text(1) for name in columns)] for job, figures in found.items()]
@@ -198,6 +217,7 @@ def as_json(measured: Measured) -> dict[str, Any]:
         "learning": [rate._asdict() for rate in measured.rates],
         "growth": [point._asdict() for point in measured.points],
         "sizes": measured.sizes._asdict(),
+        "broadcast": [each._asdict() for each in measured.broadcast],
         "latency": measured.latency,
         "parts": [part._asdict() for part in measured.parts],
     }

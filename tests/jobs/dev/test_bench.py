@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 from riverrank.jobs.dev.benchmarks import __main__ as benchmarks
-from riverrank.jobs.dev.benchmarks import chart, growth, parts, streams
+from riverrank.jobs.dev.benchmarks import chart, growth, parts, sizes, streams
 from riverrank.jobs.dev.benchmarks.figures import Spread
 from riverrank.jobs.dev.benchmarks.flink import empty
 from riverrank.jobs.dev.benchmarks.local import Local
@@ -58,7 +58,8 @@ def test_all_of_it_runs_and_leaves_nothing(tmp_path: Path) -> None:
     assert 100 < found["sizes"]["user"][0] < 10_000
     assert {part["outer"] for part in found["parts"]} == {"", "ranker", "recommend"}
     text = page.read_text("utf-8")
-    assert text.count("\n## ") == 6
+    assert [each["flush_events"] for each in found["broadcast"]] == [8, 64, 512]
+    assert text.count("\n## ") == 7
     assert "replay / tutorial" in text
     assert text.count("| recommend: ") + text.count("**recommend: ") >= 6
     assert page.with_suffix(".svg").read_text("utf-8").count("Microseconds an event, by") == 2
@@ -142,6 +143,12 @@ def test_unanswered_event_is_a_failure_of_a_local_measure() -> None:
     local = Local()
     with pytest.raises(Failure, match="0 of 1 events were answered"):
         local.run([local.arrival(Event("e", "impression", "u", 1, items=("i",)))])
+
+
+def test_larger_updates_are_fewer_bytes_of_signals_and_as_many_of_the_ranker() -> None:
+    small, large = (sizes.broadcast(flush, warm_up=300, events=100, rounds=2) for flush in (8, 64))
+    assert 20 < large.signals < small.signals < 1_000
+    assert 10 < small.ranker == large.ranker and large.microseconds.low > 0
 
 
 def test_copies_of_users_are_answered_as_users_who_were_here_before() -> None:

@@ -1,6 +1,7 @@
 """`riverrank state inspect` on the kept savepoints: it finds what was put there, and tells in a line what is none."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -133,3 +134,16 @@ def test_a_pickle_of_anything_else_is_refused_unloaded(pickled: bytes) -> None:
 def test_nothing_may_follow_the_pickle() -> None:
     with pytest.raises(ValueError, match="something else"):
         payload(pickle.dumps(b"a") + b"more")
+
+
+def test_the_newest_that_is_whole_is_told_as_flink_takes_it(tmp_path: Path) -> None:
+    assert riverrank("state", "last", tmp_path).stdout == riverrank("state", "last", tmp_path / "none").stdout == ""
+    written = ("checkpoints/a/chk-9", "savepoints/savepoint-b", "checkpoints/c/chk-2")
+    for age, name in enumerate(written):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / METADATA).touch()
+        os.utime(tmp_path / name / METADATA, (1_000 + age, 1_000 + age))
+    (tmp_path / "checkpoints/c/chk-3").mkdir()  # one that was not finished
+    assert riverrank("state", "last", tmp_path).stdout == f"{(tmp_path / written[-1]).as_uri()}\n"
+    (tmp_path / written[-1] / METADATA).unlink()
+    assert riverrank("state", "last", tmp_path).stdout == f"{(tmp_path / written[1]).as_uri()}\n"
