@@ -33,7 +33,7 @@ class NoisedRanker(Ranker):
         self._prior = self.retriever.features.prior
         self._sum = np.zeros_like(self._prior)
         self._users: set[str] = set()  # of whom the batch has a choice
-        self._set(self._prior)
+        self.go_by(self._prior)
 
     def due(self) -> bool:
         """Whether a batch is whole, or the journal to be made short. Feedbacks are counted, not choices."""
@@ -55,17 +55,24 @@ class NoisedRanker(Ranker):
         super()._write(journal)
 
     def _step(self) -> None:
-        summed = self._sum + noise_of(self.behaviour.noise.key, self.version, self._sum, self.budget.choices)
-        self._set(stepped(self.weights, summed, self.settings.rate, self._prior))
-        self._sum, self._pending = np.zeros_like(self._prior), 0
+        number, deviation = self.version, self.budget.choices
+        summed = self.end_batch()
+        summed += noise_of(self.behaviour.noise.key, number, summed, deviation)
+        self.go_by(stepped(self.weights, summed, self.settings.rate, self._prior))
+
+    def end_batch(self) -> np.ndarray:
+        """The batch's sum of gradients as it is, which nobody may be told: float64 (SEGMENTS, F); another begins."""
+        summed, self._sum, self._pending = self._sum, np.zeros_like(self._prior), 0
         self._users.clear()
+        return summed
 
     @property
     def weights(self) -> np.ndarray:
         """Those of the linear models: float64 (SEGMENTS, F)."""
         return np.stack([model.weights[0] for model in self.models])
 
-    def _set(self, weights: np.ndarray) -> None:
+    def go_by(self, weights: np.ndarray) -> None:
+        """Have these `weights`, float64 (SEGMENTS, F)."""
         for model, of_segment in zip(self.models, weights, strict=True):
             model.weights[:] = of_segment
             model.losses[:] = 0.0
