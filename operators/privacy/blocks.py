@@ -117,7 +117,8 @@ class Blocks:
         alone: dict[int, float] = {}
         for block, weight in zip(self.held, kept.tolist(), strict=True):
             alone[block.window] = max(alone.get(block.window, 0.0), weight)
-        return sum(alone.values()) + self.budget.tail * deviation * float(np.sqrt((kept**2).sum()))
+        rounded = float(kept.sum()) / (2 * GRID)
+        return sum(alone.values()) + rounded + self.budget.tail * deviation * float(np.sqrt((kept**2).sum()))
 
     def kept(self) -> np.ndarray:
         """What is left of each block by now, for popularity and for trend: float64 (2, blocks)."""
