@@ -21,6 +21,7 @@ from riverrank.operators.session.session import drawn
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.autoencoder import Autoencoder
 from riverrank.operators.signals.embedding import Embedding
+from riverrank.state.codec import StateRefused
 from riverrank.state.item_tables import VectorTable
 from riverrank.state.journal import NOISED, Journal
 from riverrank.state.learners import RANKER, RankerState, by_name
@@ -100,7 +101,7 @@ class Ranker:
         base, records = journal.load()
         is_new = not base and not records
         if base and (NOISED in base) is not cls.noised:
-            raise ValueError(
+            raise StateRefused(
                 f"state was made {'without' if cls.noised else 'with'} noise, and noise.epsilon says otherwise now: "
                 "set it as it was, or start without this savepoint"
             )

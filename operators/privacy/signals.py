@@ -6,10 +6,10 @@ from collections import defaultdict
 
 import msgspec
 import numpy as np
-from riverrank.operators.made_with import OF_SIGNALS, made_with
+from riverrank.operators.made_with import OF_SIGNALS, made_with, require
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
-from riverrank.state.codec import Layout
+from riverrank.state.codec import Layout, StateRefused
 from riverrank.state.event_types import INTERACTIONS
 from riverrank.state.item_tables import AFTER, BEFORE, ORDERS, STATS
 from riverrank.state.journal import NOISED, Journal
@@ -61,13 +61,15 @@ class NoisedSignals:
 
     @classmethod
     def restore(cls, behaviour: Behaviour, shard: int, journal: Journal) -> "NoisedSignals":
-        """The learner as it was when the journal was last written. Raises ValueError, with the mend, where it was kept
+        """The learner as it was when the journal was last written. Raises StateRefused, with the mend, where it was kept
         without noise, or by bounds that are others now.
         """
         signals = cls(behaviour, shard)
         base, log = journal.load()
         if base and NOISED not in base:
-            raise ValueError("state was made without noise, and noise.epsilon is set now: start without this savepoint")
+            raise StateRefused(
+                "state was made without noise, and noise.epsilon is set now: start without this savepoint"
+            )
         if NOISED in base:
             signals._recall(KEPT.decode(base.pop(NOISED)))
         blocks = sorted((BLOCK.decode(raw) for key, raw in base.items() if key.startswith(_BLOCK)), key=_number)
@@ -80,12 +82,7 @@ class NoisedSignals:
         return signals
 
     def _recall(self, kept: Kept) -> None:
-        for key, value in self.kept.made.items():
-            if (held := kept.made.get(key, value)) != value:
-                raise ValueError(
-                    f"state was made with {key} = {held}, and it is {value} now: set it to {held}, or start without "
-                    "this savepoint"
-                )
+        require(kept.made, self.kept.made)
         self.kept = kept
 
     def spent(self) -> Spent:

@@ -13,7 +13,7 @@ import numpy as np
 from riverrank.operators.catalogue.tokens import COHORT, CONTEXT, MAX_COHORTS, MAX_CONTEXTS, is_listed
 from riverrank.operators.made_with import OF_SIGNALS, made_with, require
 from riverrank.operators.settings import Behaviour
-from riverrank.state.codec import Layout
+from riverrank.state.codec import Layout, StateRefused
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import session_key, shard_of
 from riverrank.state.item_tables import DECAYED, POPULARITY, ItemTable, decay_of
@@ -91,7 +91,7 @@ class Signals:
         signals = cls(behaviour, shard)
         base, log = journal.load()
         if NOISED in base:
-            raise ValueError("state was made with noise, and noise.epsilon is 0 now: start without this savepoint")
+            raise StateRefused("state was made with noise, and noise.epsilon is 0 now: start without this savepoint")
         if _COUNTS in base:
             signals._recall(COUNTS.decode(base.pop(_COUNTS)))
         if _GATHERED in base:

@@ -26,7 +26,7 @@ def test_noise_is_made_of_the_secret_which_nothing_prints(secret: str, monkeypat
     key = config.behaviour.noise.key
     assert len(key) == 64 and key != config.privacy.key()
     assert not any(word in repr(config) for word in (secret, key.hex(), repr(key)))
-    monkeypatch.setenv(PRIVACY_KEY_VARIABLE, "another")
+    monkeypatch.setenv(PRIVACY_KEY_VARIABLE, "another secret, of this shop")
     assert parse(ON).behaviour.noise.key != key
     assert parse({}).behaviour.noise.key == b"", "where there is no noise nothing is made of it"
 

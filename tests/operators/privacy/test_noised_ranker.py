@@ -13,6 +13,7 @@ from riverrank.operators.privacy.budget import budget_of, sensitivities
 from riverrank.operators.privacy.choices import GRID, gradient, noise_of, stepped
 from riverrank.operators.privacy.ranker import NoisedRanker
 from riverrank.operators.settings import Behaviour
+from riverrank.state.codec import StateRefused
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback, Seen, Weights, encode
 from riverrank.state.records.incoming import Event
@@ -124,12 +125,12 @@ def test_restored_it_has_the_weights_that_it_told_and_refuses_state_without_nois
         first.learn(feedback)
         second.learn(feedback)
     assert [*map(encode, first.updates())] == [*map(encode, second.updates())] != []
-    with pytest.raises(ValueError, match="made with noise"):
+    with pytest.raises(StateRefused, match="made with noise"):
         Ranker.restore(Behaviour(), index, Journal(entries))
     bare = DictEntries()
     without = Ranker.restore(Behaviour(), index, Journal(bare))
     for feedback in choices(10):
         without.learn(feedback)
     assert without.updates()
-    with pytest.raises(ValueError, match="made without noise"):
+    with pytest.raises(StateRefused, match="made without noise"):
         NoisedRanker.restore(behaviour, index, Journal(bare))

@@ -10,6 +10,7 @@ from riverrank.operators.privacy.bounds import contribution_of
 from riverrank.operators.privacy.budget import Accountant, budget_of, sensitivities
 from riverrank.operators.privacy.signals import NoisedSignals
 from riverrank.operators.signals.signals import Signals
+from riverrank.state.codec import StateRefused
 from riverrank.state.item_tables import POPULARITY
 from riverrank.state.journal import DictEntries, Journal
 from riverrank.state.messages import Feedback, encode
@@ -211,11 +212,11 @@ def test_state_with_noise_and_without_do_not_go_on_from_each_other():
     behaviour, kept, bare = noised(), DictEntries(), DictEntries()
     NoisedSignals.restore(behaviour, 0, Journal(kept))
     Signals.restore(noised(0.0), 0, Journal(bare))
-    with pytest.raises(ValueError, match="made with noise"):
+    with pytest.raises(StateRefused, match="made with noise"):
         Signals.restore(noised(0.0), 0, Journal(kept))
-    with pytest.raises(ValueError, match="made without noise"):
+    with pytest.raises(StateRefused, match="made without noise"):
         NoisedSignals.restore(behaviour, 0, Journal(bare))
-    with pytest.raises(ValueError, match=r"noise\.window = 86400000"):
+    with pytest.raises(StateRefused, match=r"noise\.window = 86400000"):
         NoisedSignals.restore(noised(window=HOUR), 0, Journal(kept))
 
 
