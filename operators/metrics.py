@@ -36,6 +36,10 @@ METRICS = {
     "loss_millionths": Metric("of these, minus the sum of the log of what was foretold, times a million", "arm"),
     "signals": Metric("feedbacks that SIGNALS learned from"),
     "ranker": Metric("feedbacks that RANKER learned from"),
+    "epsilon_thousandths": Metric(
+        "what all windows so far have cost a user who contributed in each (`noise.epsilon`), times a thousand",
+        is_level=True,
+    ),
     "catalogue": Metric("items that may be served", is_level=True),
     "coverage_thousandths": Metric("share of these on the first ten places of the last 1,000 slates", is_level=True),
     "cache_written": Metric("writes that Redis took"),

@@ -337,6 +337,36 @@ class PriorSettings(Section):
         return f"PriorSettings(file={self.file!r}, out={self.out!r}, learned={len(self.learned)} bytes)"
 
 
+class NoiseSettings(Section):
+    """Differential privacy of what is learned from all users (docs/decisions/0034)."""
+
+    epsilon: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=100.0,
+            description="what one user's contributions of a window may tell anyone else, at most; 0: no noise, and no "
+            "bound. It takes a secret, privacy.key_file or RIVERRANK_PRIVACY_KEY, and the extra `privacy`",
+        ),
+    ] = 0.0
+    delta: Annotated[float, Meta(gt=0.0, le=0.01, description="the chance that they tell more")] = 1e-6
+    window: Annotated[
+        int,
+        Meta(ge=1000, extra={"unit": "ms"}, description="event time in which contributions of a user are bounded"),
+    ] = 86_400_000
+    contributions: Annotated[
+        int, Meta(ge=1, le=MOST_HISTORY, description="items that a user contributes in a window; below history.size")
+    ] = 8
+    pairs: Annotated[int, Meta(ge=1, le=MOST_WINDOW, description="items before it that each is paired with")] = 2
+    release: Annotated[Count, Meta(description="interactions between two releases of counts, at most")] = 4_000
+    batch: Annotated[Count, Meta(description="feedbacks between two steps of the ranker")] = 1_000
+    clip: Annotated[Rate, Meta(description="longest gradient of one choice: longer ones are cut")] = 0.5
+    key: Annotated[bytes, Meta(extra={"is_setting": False})] = b""  # what noise is made of, for operators elsewhere
+
+    def __repr__(self) -> str:
+        return f"NoiseSettings(epsilon={self.epsilon}, delta={self.delta}, window={self.window})"
+
+
 class Behaviour(Section):
     """All settings of the operators, handed to each of them whole."""
 
@@ -364,3 +394,4 @@ class Behaviour(Section):
     rules: RulesSettings = RulesSettings()
     catalogue: CatalogueSettings = CatalogueSettings()
     prior: PriorSettings = PriorSettings()
+    noise: NoiseSettings = NoiseSettings()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 LOG = "log:"
+NOISED = "noised"  # the key that marks what `operators.privacy` keeps
 # How much is let come to a log before it is made short: these bytes, or where that is more the base's divided by SHARE.
 # A snapshot writes base and log; a compaction writes nearly all of the base anew.
 LEAST_BYTES = 1 << 17

@@ -2,6 +2,9 @@
 secrets, and what another shop learned.
 """
 
+import hashlib
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -32,3 +35,27 @@ def with_prior(behaviour: Behaviour) -> Behaviour:
             f"prior.file: cannot read {prior.file!r} ({error.strerror}); `riverrank prior` writes one"
         ) from error
     return replace(behaviour, prior=replace(prior, learned=learned))
+
+
+def with_noise(behaviour: Behaviour, key: Callable[[], bytes]) -> Behaviour:
+    """The settings with what noise is made of, where there is to be any: it then is wherever they are. `key` gives the
+    operator's secret.
+    """
+    noise, replace = behaviour.noise, msgspec.structs.replace
+    if not noise.epsilon:
+        return behaviour
+    if not (secret_key := key()):
+        raise UsageError(
+            "noise.epsilon: noise is made of a secret, and who can guess that takes it away again: give "
+            "privacy.key_file or RIVERRANK_PRIVACY_KEY"
+        )
+    if find_spec("dp_accounting") is None:
+        raise UsageError("noise.epsilon: dp-accounting is not installed: pip install 'riverrank[privacy]'")
+    if behaviour.signals.shards > 1:
+        raise UsageError(f"signals.shards: expected 1 where there is noise, got {behaviour.signals.shards}")
+    if noise.contributions >= behaviour.history.size:
+        raise UsageError(
+            f"noise.contributions: expected less than history.size ({behaviour.history.size}), of which they are read "
+            f"off, got {noise.contributions}"
+        )
+    return replace(behaviour, noise=replace(noise, key=hashlib.blake2b(b"noise", key=secret_key).digest()))

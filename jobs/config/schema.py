@@ -32,7 +32,7 @@ from .edges import (
     RedisSettings,
 )
 from .fields import schema_of
-from .files import secret, with_prior
+from .files import secret, with_noise, with_prior
 
 REDIS_URL_VARIABLE = "RIVERRANK_REDIS_URL"
 
@@ -132,7 +132,7 @@ def _consistent(config: Config) -> Config:
         _check_prefix(redis)
     _check_kafka(kafka)
     config.privacy.key()
-    config = msgspec.structs.replace(config, behaviour=with_prior(config.behaviour))
+    config = msgspec.structs.replace(config, behaviour=with_noise(with_prior(config.behaviour), config.privacy.key))
     _check_rules(config.behaviour.rules)
     _check_scale(config.behaviour.reward)
     if job.parallelism > job.max_parallelism:
@@ -141,6 +141,10 @@ def _consistent(config: Config) -> Config:
         )
     if job.state_ttl < config.behaviour.allowed_lateness:
         raise UsageError("job.state_ttl: expected at least allowed_lateness: event ids are remembered that long")
+    if config.behaviour.noise.epsilon and job.state_ttl < config.behaviour.noise.window:
+        raise UsageError(
+            "job.state_ttl: expected at least noise.window: what a user contributed is read off the history"
+        )
     if redis.url and job.state_ttl <= config.cache.ttl:
         raise UsageError(
             f"job.state_ttl: expected more than cache.ttl ({duration(config.cache.ttl)}), got {duration(job.state_ttl)}"

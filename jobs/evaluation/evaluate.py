@@ -38,7 +38,7 @@ from .costs import Costs, peak_bytes
 from .job import Job
 from .metrics import MISS, NEW_USER, SHOWN, Shown, Tests, clicks_of, hits_of, ratings_of
 from .picture import drawn
-from .report import OWN, Against, PolicyReport, Report, Segment
+from .report import OWN, Against, Noise, PolicyReport, Report, Segment
 from .segments import Moment, Segments, Standing
 
 WITHOUT, AGAINST = "without ", "against "
@@ -190,7 +190,16 @@ class Evaluation:
             ratings=ratings_of(*ratings, self.behaviour.reward.rate_from),
             clicks=clicks_of(*clicks),
             costs=self._costs(),
+            noise=self._noise() or msgspec.UNSET,
         )
+
+    def _noise(self) -> dict[str, Noise]:
+        jobs = {OWN: self.job, **self.variants}
+        spent = {name: spent for name, job in jobs.items() if (spent := job.spent()) is not None}
+        return {
+            name: Noise(jobs[name].pipeline.behaviour.noise.epsilon, *windows_and_more)
+            for name, windows_and_more in spent.items()
+        }
 
     def _segments(self, by: str) -> list[Segment]:
         """The figures of each value of one segmentation."""

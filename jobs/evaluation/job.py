@@ -5,6 +5,8 @@ from types import MappingProxyType
 
 from riverrank.jobs.local.pipeline import Message, Pipeline, Write
 from riverrank.operators.flink.arrivals import Arrival
+from riverrank.operators.privacy.budget import Spent
+from riverrank.operators.privacy.signals import NoisedSignals
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.slate.recommend import Answer
 from riverrank.state.messages import Feedback
@@ -58,6 +60,11 @@ class Job:
         if answer is not None and answer.slate is not None:
             self.slate = listed(answer.slate).ids()
         return answer
+
+    def spent(self) -> Spent | None:
+        """What its noise promises by now; None where it has none, or nothing was learned."""
+        (signals, *_) = self.pipeline.lessons.signals
+        return signals.spent() if isinstance(signals, NoisedSignals) and signals.kept.windows else None
 
     def cost(self) -> Cost:
         """What it cost: the bytes of a user are of SESSION and of RECOMMEND, those of arrays of the index."""

@@ -40,8 +40,18 @@ class Segment(msgspec.Struct, frozen=True):
     differences: dict[str, Less]
 
 
+class Noise(msgspec.Struct, frozen=True):
+    """What noise promises of a window, and of so many `windows` as there were, of a user who was in all of them."""
+
+    epsilon: float
+    windows: int
+    epsilon_of_all: float
+    delta_of_all: float
+
+
 class Report(msgspec.Struct, frozen=True):
-    """All of it; but for `seconds` and `costs` it is the same from run to run. `unserved` counts positive interactions
+    """All of it; but for `seconds` and `costs` it is the same from run to run. `noise` is there where a policy has it.
+    `unserved` counts positive interactions
     before their user's first slate, which are no tests.
     """
 
@@ -60,6 +70,7 @@ class Report(msgspec.Struct, frozen=True):
     ratings: Ratings | None
     clicks: Clicks | None
     costs: Costs
+    noise: dict[str, Noise] | msgspec.UnsetType = msgspec.UNSET
 
 
 def text(report: Report) -> str:
@@ -71,7 +82,7 @@ def text(report: Report) -> str:
     )
     parts = [head, _quality(report), _differences(report), _costs(report.costs), _curves(report)]
     parts += [_segments(name, segments) for name, segments in report.segments.items()]
-    parts.append(_predictions(report))
+    parts += [_predictions(report), *_noise(report)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -118,6 +129,16 @@ def _predictions(report: Report) -> str:
         if figures is not None
     ]
     return "predictions, made before learning\n" + "\n".join(", ".join(row) for row in rows) if rows else ""
+
+
+def _noise(report: Report) -> list[str]:
+    if isinstance(report.noise, msgspec.UnsetType):
+        return []
+    return [
+        f"{name}: epsilon {noise.epsilon:g} a window; of a user in all of {noise.windows} windows so far epsilon "
+        f"{noise.epsilon_of_all:.2f}, delta {noise.delta_of_all:.1e}"
+        for name, noise in report.noise.items()
+    ]
 
 
 def _segments(name: str, segments: Sequence[Segment]) -> str:

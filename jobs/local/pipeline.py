@@ -14,6 +14,8 @@ from riverrank.operators.flink.arrivals import Arrival, event_of, item_of, wall_
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import SHARD
+from riverrank.operators.privacy.ranker import ranker_of
+from riverrank.operators.privacy.signals import NoisedSignals, signals_of
 from riverrank.operators.session.session import Accepted, Session
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
@@ -92,9 +94,10 @@ class Lessons:
     def __init__(self, behaviour: Behaviour, session: Session) -> None:
         self.session = session
         self.index = ItemIndex(behaviour)
-        self.signals = [Signals(behaviour, shard) for shard in range(behaviour.signals.shards)]
-        self.ranker = Ranker(behaviour, self.index)
-        self.learners: tuple[Signals | Ranker, ...] = (*self.signals, self.ranker)
+        learns = signals_of(behaviour)
+        self.signals = [learns(behaviour, shard) for shard in range(behaviour.signals.shards)]
+        self.ranker = ranker_of(behaviour)(behaviour, self.index)
+        self.learners: tuple[Signals | NoisedSignals | Ranker, ...] = (*self.signals, self.ranker)
 
     def item(self, item: Item) -> None:
         """Take an item of the catalogue."""

@@ -8,6 +8,7 @@ from pyflink.datastream.functions import KeyedBroadcastProcessFunction
 from riverrank.operators.metrics import Counts, Metrics
 from riverrank.operators.models.prior import PriorFile
 from riverrank.operators.models.ranker import Ranker
+from riverrank.operators.privacy.ranker import ranker_of
 from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
 from riverrank.state.journal import Journal
@@ -23,8 +24,6 @@ from .shipped import Shipped, refusals_told
 
 class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
     """RANKER, under one key: the learner lives in the instance, restored from its journal at its first record."""
-
-    Logic = Ranker
 
     def __init__(self, behaviour: Behaviour, catalogue: Catalogue) -> None:
         self.behaviour, self.catalogue = behaviour, catalogue
@@ -63,5 +62,5 @@ class RankerFunction(Shipped, KeyedBroadcastProcessFunction):
         if self.ranker is None:
             index, journal = self.index.read(ctx), Journal(self.entries)
             with refusals_told():
-                self.ranker = self.Logic.restore(self.behaviour, index, journal)
+                self.ranker = ranker_of(self.behaviour).restore(self.behaviour, index, journal)
         return self.ranker

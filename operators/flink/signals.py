@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from riverrank.operators.metrics import Counts, Metrics
+from riverrank.operators.privacy.signals import NoisedSignals, signals_of
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
 from riverrank.state import uids
@@ -19,15 +20,13 @@ from .shipped import Shipped, refusals_told
 class SignalsFunction(Shipped, KeyedProcessFunction):
     """SIGNALS, keyed by shard: the learner lives in the instance, restored from its journal at its first record."""
 
-    Logic = Signals
-
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
 
     def open(self, runtime_context: RuntimeContext) -> None:
         make_ready(self.behaviour)
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.SIGNALS_JOURNAL)))
-        self.shards: dict[str, Signals] = {}
+        self.shards: dict[str, Signals | NoisedSignals] = {}
         self.flushes = Flushes(self.behaviour.signals.flush_every)
         self.counts, self.metrics = Counts(), Metrics(runtime_context.get_metrics_group())
 
@@ -37,6 +36,8 @@ class SignalsFunction(Shipped, KeyedProcessFunction):
         signals = self._signals(shard)
         signals.learn(decode_feedback(value), value)
         self.counts.add("signals")
+        if isinstance(signals, NoisedSignals) and signals.due():
+            self.counts.set("epsilon_thousandths", round(1000 * signals.spent().epsilon))
         self.metrics.tell(self.counts)
         yield from self.flushes.after(signals, shard, ctx)
 
@@ -44,8 +45,10 @@ class SignalsFunction(Shipped, KeyedProcessFunction):
         shard = ctx.get_current_key()
         yield from self.flushes.on_timer(timestamp, self._signals(shard), shard)
 
-    def _signals(self, shard: str) -> Signals:
+    def _signals(self, shard: str) -> Signals | NoisedSignals:
         if shard not in self.shards:
             with refusals_told():
-                self.shards[shard] = self.Logic.restore(self.behaviour, int(shard), Journal(self.entries))
+                self.shards[shard] = signals_of(self.behaviour).restore(
+                    self.behaviour, int(shard), Journal(self.entries)
+                )
         return self.shards[shard]

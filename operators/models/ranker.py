@@ -21,8 +21,9 @@ from riverrank.operators.session.session import drawn
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.autoencoder import Autoencoder
 from riverrank.operators.signals.embedding import Embedding
+from riverrank.state.codec import StateRefused
 from riverrank.state.item_tables import VectorTable
-from riverrank.state.journal import Journal
+from riverrank.state.journal import NOISED, Journal
 from riverrank.state.learners import RANKER, RankerState, by_name
 from riverrank.state.messages import Feedback, History, Learned, Weights, decode_feedback, encode, told_last
 from riverrank.state.prior import Prior
@@ -67,6 +68,8 @@ class Choice(NamedTuple):
 class Ranker:
     """The one learner of all users' choices, over an index of all items. River's model, and the loss of a choice."""
 
+    noised = False  # whether what it tells carries noise
+
     def __init__(self, behaviour: Behaviour, index: ItemIndex, journal: Journal | None = None) -> None:
         self.behaviour = behaviour
         self.settings = behaviour.ranker
@@ -97,6 +100,11 @@ class Ranker:
         """
         base, records = journal.load()
         is_new = not base and not records
+        if base and (NOISED in base) is not cls.noised:
+            raise StateRefused(
+                f"state was made {'without' if cls.noised else 'with'} noise, and noise.epsilon says otherwise now: "
+                "set it as it was, or start without this savepoint"
+            )
         ranker = cls(behaviour if is_new else prior.without_prior(behaviour), index)
         if is_new and behaviour.prior.learned:
             journal.compact({_MODEL: RANKER.encode(ranker._state())})
@@ -230,12 +238,16 @@ class Ranker:
             position = position_of(self.index.row(event.item_id or ""), candidates.rows)
             self.chosen.forget(user)
             if position >= 0:
-                self.models[segment].choose(candidates.features, position, self._weight(feedback.reward))
+                self._choose(feedback, segment, candidates, position)
                 if self.stories:
                     self.chosen.put(user, (event.item_id, *made_from), Choice(segment, candidates, position))
         # As RECOMMEND finds them now: what is fresher later, it cannot go by, and would be taught to trust.
         if sampled:
             self.served.put(user, made_from, self._find(feedback, feedback.history_after(), event.context))
+
+    def _choose(self, feedback: Feedback, segment: int, candidates: Candidates, position: int) -> None:
+        """Learn that the candidate at `position` was taken."""
+        self.models[segment].choose(candidates.features, position, self._weight(feedback.reward))
 
     def _raise(self, feedback: Feedback) -> None:
         """Learn the choice that a story began with again, for what the story is worth more now."""

@@ -13,11 +13,11 @@ import numpy as np
 from riverrank.operators.catalogue.tokens import COHORT, CONTEXT, MAX_COHORTS, MAX_CONTEXTS, is_listed
 from riverrank.operators.made_with import OF_SIGNALS, made_with, require
 from riverrank.operators.settings import Behaviour
-from riverrank.state.codec import Layout
+from riverrank.state.codec import Layout, StateRefused
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.hashing import session_key, shard_of
 from riverrank.state.item_tables import DECAYED, POPULARITY, ItemTable, decay_of
-from riverrank.state.journal import Journal
+from riverrank.state.journal import NOISED, Journal
 from riverrank.state.messages import Feedback, SignalUpdate, decode_feedback, encode, told_last
 
 from .changes import Changes
@@ -90,6 +90,8 @@ class Signals:
         """
         signals = cls(behaviour, shard)
         base, log = journal.load()
+        if NOISED in base:
+            raise StateRefused("state was made with noise, and noise.epsilon is 0 now: start without this savepoint")
         if _COUNTS in base:
             signals._recall(COUNTS.decode(base.pop(_COUNTS)))
         if _GATHERED in base:

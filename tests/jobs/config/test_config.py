@@ -37,6 +37,7 @@ DURATION_KEYS = {
     "cache.drain",
     "job.checkpoint_every",
     "job.state_ttl",
+    "noise.window",
     "prior.every",
     "history.story",
 }
