@@ -61,8 +61,8 @@ class NoisedSignals:
 
     @classmethod
     def restore(cls, behaviour: Behaviour, shard: int, journal: Journal) -> "NoisedSignals":
-        """The learner as it was when the journal was last written. Raises StateRefused, with the mend, where it was kept
-        without noise, or by bounds that are others now.
+        """The learner as it was when the journal was last written. Raises StateRefused, with the mend, where it was
+        kept without noise, or by bounds that are others now.
         """
         signals = cls(behaviour, shard)
         base, log = journal.load()
