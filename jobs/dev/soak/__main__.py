@@ -12,8 +12,9 @@ from pathlib import Path
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from riverrank.jobs.dev import bundle, services
 from riverrank.jobs.dev.benchmarks.figures import machine
+from riverrank.jobs.interruptions import terminable
 from riverrank.jobs.markdown import table
-from riverrank.jobs.processes import ServiceError, terminable
+from riverrank.jobs.processes import ServiceError
 from riverrank.state.event_types import ANSWERED as ANSWERED_TYPES
 from riverrank.state.records.incoming import Event, Item
 from riverrank.state.records.outgoing import to_json
