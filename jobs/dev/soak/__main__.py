@@ -15,6 +15,10 @@ from riverrank.jobs.dev.benchmarks.figures import machine
 from riverrank.jobs.interruptions import terminable
 from riverrank.jobs.markdown import table
 from riverrank.jobs.processes import ServiceError
+<<<<<<< HEAD
+=======
+from riverrank.state.event_types import ANSWERED as ANSWERED_TYPES
+>>>>>>> bounds
 from riverrank.state.records.incoming import Event, Item
 from riverrank.state.records.outgoing import to_json
 
@@ -23,6 +27,8 @@ from .trend import CONFIDENCE, LIMIT, WARM_UP, Trend
 from .watching import EVERY_SECONDS, Watch
 
 RATE = 100  # events a second, a quarter of what this job answers on two cores
+FILL = 30_000  # events that are sent at once, at first: what is bounded by a number of them is full then
+SETTLED_SECONDS = 60.0
 ANSWERED = 0.9  # share of the events after which the job is taken to keep up: else nothing was measured
 TOPICS = ("events", "items", "slates", "dead-letters", "receipts")
 # So little room that all of it is in use within the warm-up, and what expires does so.
@@ -50,17 +56,17 @@ bootstrap = "{kafka}"
 url = "{redis}"
 """
 # Java's heaps are touched whole at the start: what grows then is not what they had not used yet.
+JAVA = "-XX:+AlwaysPreTouch -XX:NativeMemoryTracking=summary"
 CONF = {
-    "env.java.opts.taskmanager": "-XX:+AlwaysPreTouch -XX:+UnlockDiagnosticVMOptions -XX:-LogEvents "
-    "-XX:MaxJavaStackTraceDepth=8",
-    "env.java.opts.jobmanager": "-XX:+AlwaysPreTouch -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "env.java.opts.taskmanager": f"{JAVA} -XX:+UnlockDiagnosticVMOptions -XX:-LogEvents -XX:MaxJavaStackTraceDepth=8",
+    "env.java.opts.jobmanager": f"{JAVA} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit code, 1 where something grows."""
     parser = argparse.ArgumentParser(prog="python -m riverrank.jobs.dev.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long it runs; default 10")
+    parser.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long, all in all; default 10")
     parser.add_argument("--rate", type=float, default=RATE, metavar="N", help=f"events a second; default {RATE}")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="write the page of what was seen there")
     parser.add_argument("--series", type=Path, metavar="FILE", help="write all measures there, as JSON")
@@ -83,8 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(trend.is_flat for trend in trends.values()) else 1
 
 
-def soak(seconds: float, rate: float, folder: Path) -> tuple[Watch, int, int]:
-    """What was seen of a job that ran so long at that rate, and how many events were sent and slates came."""
+def soak(seconds: float, rate: float, folder: Path, fill: int = FILL) -> tuple[Watch, int, int]:
+    """What was seen of a job that ran so long, first through `fill` events at once and then at that rate; and how many
+    events were sent and slates came.
+    """
     bundle.bundle(folder / "riverrank.zip")
     with (
         services.KafkaBroker() as broker,
@@ -104,24 +112,37 @@ def soak(seconds: float, rate: float, folder: Path) -> tuple[Watch, int, int]:
             job = cluster.run("-p", 1, "-py", job_file, "-pyfs", folder / "riverrank.zip", "--config", settings)
             cluster.wait_for(job)
             watch = Watch(cluster, job, valkey)
-            sent = _drive(shop, producer, rate, seconds, watch)
-            slates = _settled(broker, sent)
+            ends = time.monotonic() + seconds
+            filled = _fill(shop, producer, fill)
+            if (slates := _settled(broker, filled, seconds / 2)) < filled:
+                raise ServiceError(
+                    f"{slates} slates to the first {filled} events in {seconds / 2:.0f} s: soak for longer"
+                )
+            sent = filled + _drive(shop, producer, rate, ends, watch)
+            slates = _settled(broker, sent, SETTLED_SECONDS)
             if cluster.status(job) != "RUNNING" or cluster.root_cause(job):
                 raise ServiceError(f"the job failed meanwhile: {cluster.root_cause(job)}")
             cluster.cancel(job)
     return watch, sent, slates
 
 
-def _drive(shop: Population, producer: KafkaProducer, rate: float, seconds: float, watch: Watch) -> int:
-    """Send events at that rate for so long, and look every so often; how many there were that are answered."""
+def _fill(shop: Population, producer: KafkaProducer, events: int) -> int:
+    """Send so many events at once; how many there were that are answered."""
+    sent = sum(_send(producer, record) for _ in range(events) for record in shop.records(_now()))
+    producer.flush()
+    return sent
+
+
+def _drive(shop: Population, producer: KafkaProducer, rate: float, ends: float, watch: Watch) -> int:
+    """Send events at that rate until then, by the monotonic clock, and look every so often; how many there were that
+    are answered.
+    """
     began = time.monotonic()
     look_at, due, sent = began, 0, 0
-    while (now := time.monotonic()) < began + seconds:
+    while (now := time.monotonic()) < ends:
         while due < (now - began) * rate:
             due += 1
-            for record in shop.records(_now()):
-                _send(producer, record)
-                sent += isinstance(record, Event) and record.type not in ("impression", "profile", "erase")
+            sent += sum(_send(producer, record) for record in shop.records(_now()))
         if now >= look_at:
             watch.look()
             look_at = time.monotonic() + EVERY_SECONDS
@@ -130,7 +151,7 @@ def _drive(shop: Population, producer: KafkaProducer, rate: float, seconds: floa
     return sent
 
 
-def _settled(broker: services.KafkaBroker, wanted: int, timeout_seconds: float = 60.0) -> int:
+def _settled(broker: services.KafkaBroker, wanted: int, timeout_seconds: float) -> int:
     """How many slates there are, once as many came as are wanted, or after that time."""
     consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, enable_auto_commit=False)
     slates, deadline = TopicPartition("slates", 0), time.monotonic() + timeout_seconds
@@ -140,10 +161,12 @@ def _settled(broker: services.KafkaBroker, wanted: int, timeout_seconds: float =
     return count
 
 
-def _send(producer: KafkaProducer, record: Event | Item) -> None:
+def _send(producer: KafkaProducer, record: Event | Item) -> bool:
+    """Send it; whether it is an event that is answered."""
     is_event = isinstance(record, Event)
     key = record.user_id if isinstance(record, Event) else record.item_id
     producer.send("events" if is_event else "items", to_json(record), key.encode())
+    return isinstance(record, Event) and record.type in ANSWERED_TYPES
 
 
 def _now() -> int:
@@ -177,10 +200,10 @@ def page(text: str) -> str:
     return f"""# Soak
 
 Whether a job that runs on and on takes more and more. `make soak` (`MINUTES=10`) drives it on a standalone Flink with
-one TaskManager, between a real Kafka and a real Redis, at {RATE} events a second: 400 users and 300 items at any
-time, of whom some go and others come with each second, so that within the warm-up each bound is reached and each
-expiry takes place (`jobs/dev/soak`). Python runs within the TaskManager's process. Java's heaps are touched whole at
-the start.
+one TaskManager, between a real Kafka and a real Redis, at {RATE} events a second, after {FILL:,} at once: 400 users and
+300 items at any time, of whom some go and others come with each second, so that within the warm-up each bound is
+reached and each expiry takes place (`jobs/dev/soak`). Python runs within the TaskManager's process. Java's heaps are
+touched whole at the start.
 
 The slope is the median of those between all pairs of points (Theil and Sen), one point for 15 s, as a share of the
 size, with its interval. It fails where the lower end is above {LIMIT:.0%} an hour: what surely grows.

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from riverrank.state.records.incoming import Event, Item
 
 CATEGORIES, BRANDS, BANDS, DEVICES = 20, 30, 8, ("mobile", "tv", "desktop")
-SHOWN = 20  # items of an impression
-KINDS = {"click": 50, "view": 10, "cart": 6, "purchase": 4, "rate": 4, "request": 14, "impression": 8, "profile": 3}
+SHOWN = 50  # items of an impression
+KINDS = {"click": 50, "view": 10, "cart": 6, "purchase": 4, "rate": 4, "request": 14, "impression": 25, "profile": 3}
 ERASED = 0.1  # of the users who go, those who ask to be forgotten
 
 
@@ -19,7 +19,7 @@ class Sizes(NamedTuple):
 
     users: int = 400
     items: int = 300
-    events_of_user: float = 8.0
+    events_of_user: float = 6.0
     events_of_item: float = 25.0
 
 

@@ -43,6 +43,9 @@ class Watch:
             self._collect_at = time.monotonic() + COLLECT_EVERY_SECONDS
             for name, pid in self._cluster.pids.items():
                 self._note(f"{name}: Java's heap, collected", _collected(pid))
+                own = _committed(pid)
+                self._note(f"{name}: all that Java asked for", own)
+                self._note(f"{name}: resident beside that", _resident(pid) - own)
 
     def trends(self) -> Mapping[str, Trend]:
         """The trend of each series, by its name."""
@@ -82,6 +85,16 @@ def _collected(pid: int) -> int:
     if not used:
         raise ServiceError(f"jcmd {pid} GC.heap_info tells no heap:\n{told}")
     return 1024 * sum(used)
+
+
+def _committed(pid: int) -> int:
+    """Bytes of memory that Java asked for, of whatever it has in use but what others in its process asked for, as
+    Python; without what it mapped and did not touch.
+    """
+    told = _jcmd(pid, "VM.native_memory")
+    if (total := re.search(r"^Total: reserved=\d+KB, committed=(\d+)KB", told, re.MULTILINE)) is None:
+        raise ServiceError(f"jcmd {pid} VM.native_memory tells no sum; NativeMemoryTracking is to be on:\n{told}")
+    return 1024 * int(total[1])
 
 
 def _jcmd(pid: int, command: str) -> str:

@@ -64,20 +64,24 @@ def test_a_short_soak_measures_all_there_is(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(trend_module, "BIN_SECONDS", 1.0)
     monkeypatch.setattr(soak, "EVERY_SECONDS", 0.5)
     monkeypatch.setattr(watching, "COLLECT_EVERY_SECONDS", 1.0)
-    watch, sent, slates = soak.soak(25.0, 40.0, tmp_path)
+    watch, sent, slates = soak.soak(45.0, 40.0, tmp_path, fill=200)
     trends = watch.trends()
-    assert set(trends) == set(watch.series()) and all(seconds[-1] > 20 for seconds, _ in watch.series().values())
+    assert set(trends) == set(watch.series()) and all(seconds[-1] > 10 for seconds, _ in watch.series().values())
     assert set(trends) == {
         "Redis: used",
         "checkpoint",
         "jobmanager: Java's heap, collected",
+        "jobmanager: all that Java asked for",
         "jobmanager: resident",
+        "jobmanager: resident beside that",
         "taskmanager-0: Java's heap, collected",
+        "taskmanager-0: all that Java asked for",
         "taskmanager-0: resident",
+        "taskmanager-0: resident beside that",
     }
     assert slates >= sent > 500
     assert trends["taskmanager-0: resident"].size > 300 and trends["jobmanager: resident"].size > 100
     assert 10 < trends["taskmanager-0: Java's heap, collected"].size < trends["taskmanager-0: resident"].size
     assert trends["Redis: used"].size > 0.5 and trends["checkpoint"].size > 0.1
     text = soak.report(trends, 0.4, sent, slates)
-    assert text.count("\n| ") == 7 and f"{slates:,} slates" in text and text in soak.page(text)
+    assert text.count("\n| ") == 11 and f"{slates:,} slates" in text and text in soak.page(text)
