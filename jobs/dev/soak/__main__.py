@@ -15,10 +15,7 @@ from riverrank.jobs.dev.benchmarks.figures import machine
 from riverrank.jobs.interruptions import terminable
 from riverrank.jobs.markdown import table
 from riverrank.jobs.processes import ServiceError
-<<<<<<< HEAD
-=======
 from riverrank.state.event_types import ANSWERED as ANSWERED_TYPES
->>>>>>> bounds
 from riverrank.state.records.incoming import Event, Item
 from riverrank.state.records.outgoing import to_json
 
