@@ -3,7 +3,8 @@
     python -m riverrank.jobs.dev.sbom sbom.json
 
 Licences are what the packages installed here, and the jars in the cache, say of themselves. What only tests,
-measurements and the demo need, as the jars of a Kafka broker, has the scope `excluded`.
+measurements and the demo need, as the jars of a Kafka broker, has the scope `excluded`; what only the image has, as the
+plugin for S3, `optional`.
 """
 
 import importlib.metadata
@@ -31,7 +32,12 @@ from .packages import DEV_LOCK, LOCK, OURS, Pin, read
 
 LONGEST_NAME = 100  # characters, of a licence; what is longer is its text
 RUNS = {LOCK: ComponentScope.REQUIRED, DEV_LOCK: ComponentScope.EXCLUDED}
-JARS = {"kafka-connector": ComponentScope.REQUIRED, "kafka-broker": ComponentScope.EXCLUDED}
+JARS = {
+    "kafka-connector": ComponentScope.REQUIRED,
+    "kafka-broker": ComponentScope.EXCLUDED,
+    "s3-plugin": ComponentScope.OPTIONAL,
+    "operator-api": ComponentScope.EXCLUDED,
+}
 
 
 def bill() -> str:

@@ -66,7 +66,9 @@ def test_the_bill_of_materials_names_all_packages_and_jars_of_the_locks_with_the
         for pin in read(lock):
             purl = f"pkg:pypi/{canonicalize_name(pin.name)}@{pin.version}"
             expected[purl], hashes[purl] = scope, {*pin.hashes}
-    for name, scope in (("kafka-connector", "required"), ("kafka-broker", "excluded")):
+    jars_by_name = {"kafka-connector": "required", "s3-plugin": "optional"}
+    for name in jars.ROOTS:
+        scope = jars_by_name.get(name, "excluded")
         for coordinate, digest in jars.locked(name).items():
             group, artifact, version = coordinate.split(":")
             purl = f"pkg:maven/{group}/{artifact}@{version}"
