@@ -64,14 +64,16 @@ class TokenIssuer:
         return [f"{allowed}.urls={self.jwks.as_uri()}", f"{allowed}.files={self.jwks}"]
 
     def broker_properties(self, listener: str) -> dict[str, object]:
-        """By which a broker takes its tokens there."""
+        """By which a broker takes its tokens there. Where the key is, is of the whole broker: it looks for no such
+        setting of a listener before it decides to look at no signature.
+        """
         modules = "org.apache.kafka.common.security.oauthbearer"
         return {
             f"{listener}.sasl.jaas.config": f"{modules}.OAuthBearerLoginModule required;",
             f"{listener}.sasl.server.callback.handler.class": f"{modules}.OAuthBearerValidatorCallbackHandler",
-            f"{listener}.sasl.oauthbearer.jwks.endpoint.url": self.jwks.as_uri(),
-            f"{listener}.sasl.oauthbearer.expected.audience": AUDIENCE,
-            f"{listener}.sasl.oauthbearer.expected.issuer": ISSUER,
+            "sasl.oauthbearer.jwks.endpoint.url": self.jwks.as_uri(),
+            "sasl.oauthbearer.expected.audience": AUDIENCE,
+            "sasl.oauthbearer.expected.issuer": ISSUER,
         }
 
     def token(self, scope: str) -> str:

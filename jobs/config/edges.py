@@ -147,6 +147,8 @@ class KafkaSettings(_AllTopics):
                 handler = f"{CONNECTORS_LOGIN}.oauthbearer.OAuthBearerLoginCallbackHandler"
                 properties |= {
                     "sasl.login.callback.handler.class": handler,
+                    # Kafka's own choice asks for a class of a library that a client has no use for.
+                    "sasl.oauthbearer.jwt.validator.class": f"{CONNECTORS_LOGIN}.oauthbearer.ClientJwtValidator",
                     "sasl.oauthbearer.token.endpoint.url": self.token_url,
                     "sasl.oauthbearer.header.urlencode": "true",  # as the standard has it
                 }

@@ -32,6 +32,7 @@ def test_both_kinds_of_client_are_told_where_tokens_are_and_no_print_shows_the_s
         "sasl.jaas.config": f"{SHADED}.common.security.oauthbearer.OAuthBearerLoginModule required "
         'clientId="app" clientSecret="ge\\"heim" scope="all";',
         "sasl.login.callback.handler.class": f"{SHADED}.common.security.oauthbearer.OAuthBearerLoginCallbackHandler",
+        "sasl.oauthbearer.jwt.validator.class": f"{SHADED}.common.security.oauthbearer.ClientJwtValidator",
         "sasl.oauthbearer.token.endpoint.url": URL,
         "sasl.oauthbearer.header.urlencode": "true",
     }
