@@ -16,7 +16,7 @@ from test_kubernetes import deployment
 from zookeeper import ZooKeeper
 
 pytestmark = pytest.mark.timeout(600)
-SECRET = "not-to-be-told"
+SECRET = "not-to-be-told-to-anybody"
 SIZED = {"jobManager": "jobmanager", "taskManager": "taskmanager"}
 
 
