@@ -4,11 +4,13 @@ import random
 from pathlib import Path
 
 import pytest
+from riverrank.jobs.config.schema import parse
 from riverrank.jobs.dev.soak import __main__ as soak
+from riverrank.jobs.dev.soak import alone, watching
 from riverrank.jobs.dev.soak import trend as trend_module
-from riverrank.jobs.dev.soak import watching
 from riverrank.jobs.dev.soak.population import Population, Sizes
 from riverrank.jobs.dev.soak.trend import trend_of
+from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.state.records.incoming import Event, Item
 
 SECONDS = [2.0 * step for step in range(300)]  # ten minutes
@@ -56,6 +58,18 @@ def test_as_many_are_there_at_any_time_and_who_went_never_comes_again() -> None:
                 acts += 1
     assert len(shop.users) == 20 and len(shop.items) == len(known - gone) == 30
     assert 300 < len(users) < 500 and 700 < len(gone) < 900 and 20 < len(erased) < 70 and acts > 4_000
+
+
+def test_the_operators_alone_are_measured_and_users_who_went_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trend_module, "BIN_SECONDS", 1.0)
+    monkeypatch.setattr(alone, "LOOK_EVERY", 10)
+    made: list[Pipeline] = []
+    monkeypatch.setattr(alone, "Pipeline", lambda *given: made.append(Pipeline(*given)) or made[-1])
+    config = parse({"job": {"state_ttl": "2s"}, "allowed_lateness": "1s"})
+    trends, slates = alone.soak_alone(config, 20.0, 40.0, fill=100)
+    (trend,) = trends.values()
+    assert trend.size > 100 and 400 < slates < 900
+    assert 10 < len(made[0].users) <= len(made[0].intake.states) < 83  # of who is erased SESSION keeps a mark
 
 
 @pytest.mark.timeout(600)
