@@ -17,6 +17,7 @@ from .trend import Bins, Trend, trend_of
 
 EVERY_SECONDS = 2.0
 COLLECT_EVERY_SECONDS = 15.0  # a collection stops the job for some tenths of a second
+PYTHONS = ("taskmanager-0",)  # processes in which Python runs
 MB = 1e6
 
 
@@ -45,7 +46,8 @@ class Watch:
                 self._note(f"{name}: Java's heap, collected", _collected(pid))
                 own = _committed(pid)
                 self._note(f"{name}: all that Java asked for", own)
-                self._note(f"{name}: resident beside that", resident(pid) - own)
+                if name in PYTHONS:
+                    self._note(f"{name}: resident beside that", resident(pid) - own)
 
     def trends(self) -> Mapping[str, Trend]:
         """The trend of each series, by its name."""
