@@ -10,7 +10,7 @@ from riverrank.state.hashing import hash32
 
 MOST = 1200  # users
 MOST_BYTES = 32 << 20  # of the states that something was made from; those of usual users are a fifth of it
-MOST_SHOWN = 100_000  # items, of all that users were shown: some 25 MB with their ids
+MOST_SHOWN = 100_000  # items, of all that users were shown: some 40 MB with their ids
 MOST_LISTS = 20_000  # lists of these: one takes 3 KB, however short it is
 
 SHARES = 12  # of all users; those of one share are answered in one process, however many there are

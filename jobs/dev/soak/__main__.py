@@ -6,10 +6,12 @@ import argparse
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from riverrank.jobs.config.schema import parse
 from riverrank.jobs.dev import bundle, services
 from riverrank.jobs.dev.benchmarks.figures import machine
 from riverrank.jobs.interruptions import terminable
@@ -19,6 +21,7 @@ from riverrank.state.event_types import ANSWERED as ANSWERED_TYPES
 from riverrank.state.records.incoming import Event, Item
 from riverrank.state.records.outgoing import to_json
 
+from .alone import soak_alone
 from .population import Population
 from .trend import CONFIDENCE, LIMIT, WARM_UP, Trend
 from .watching import EVERY_SECONDS, Watch
@@ -67,7 +70,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=RATE, metavar="N", help=f"events a second; default {RATE}")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="write the page of what was seen there")
     parser.add_argument("--series", type=Path, metavar="FILE", help="write all measures there, as JSON")
+    parser.add_argument(
+        "--alone", action="store_true", help="without Flink: the operators in one process, in event time"
+    )
     given = parser.parse_args(arguments)
+    return _alone(given.minutes, given.rate) if given.alone else _with_flink(given)
+
+
+def _alone(minutes: float, rate: float) -> int:
+    config = parse(tomllib.loads(SETTINGS.format(kafka="", redis="")))
+    trends, slates = soak_alone(config, minutes * 60, rate, FILL)
+    print(report(trends, minutes, slates, slates))
+    return 0 if all(trend.is_flat for trend in trends.values()) else 1
+
+
+def _with_flink(given: argparse.Namespace) -> int:
     try:
         with terminable(), tempfile.TemporaryDirectory(prefix="riverrank-soak-") as folder:
             watch, sent, slates = soak(given.minutes * 60, given.rate, Path(folder))

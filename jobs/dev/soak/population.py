@@ -7,7 +7,7 @@ from typing import NamedTuple
 from riverrank.state.records.incoming import Event, Item
 
 CATEGORIES, BRANDS, BANDS, DEVICES = 20, 30, 8, ("mobile", "tv", "desktop")
-SHOWN = 50  # items of an impression
+SHOWN = 50  # items of an impression, as far as there are so many
 KINDS = {"click": 50, "view": 10, "cart": 6, "purchase": 4, "rate": 4, "request": 14, "impression": 25, "profile": 3}
 ERASED = 0.1  # of the users who go, those who ask to be forgotten
 
@@ -64,7 +64,7 @@ class Population:
         draw, event_id = self._random, self._new("e")
         (kind,) = draw.choices([*KINDS], [*KINDS.values()])
         if kind == "impression":
-            return Event(event_id, kind, user, ts, items=tuple(draw.sample(self.items, SHOWN)))
+            return Event(event_id, kind, user, ts, items=tuple(draw.sample(self.items, min(SHOWN, len(self.items)))))
         if kind == "profile":
             return Event(event_id, kind, user, ts, attributes={"band": f"b{draw.randrange(BANDS)}"})
         context = {"device": draw.choice(DEVICES)} if draw.random() < 0.3 else None

@@ -54,5 +54,5 @@ def trend_of(seconds: Sequence[float], values: Sequence[float], of_bin: Bins = s
     numbers = [of_bin(held) for held in bins.values()]
     size = statistics.median(numbers)
     slope, _, low, high = theilslopes(numbers, hours, CONFIDENCE)
-    unit = size or 1.0
+    unit = abs(size) or 1.0
     return Trend(size, float(slope) / unit, float(low) / unit, float(high) / unit)

@@ -17,6 +17,7 @@ from .trend import Bins, Trend, trend_of
 
 EVERY_SECONDS = 2.0
 COLLECT_EVERY_SECONDS = 15.0  # a collection stops the job for some tenths of a second
+PYTHONS = ("taskmanager-0",)  # processes in which Python runs
 MB = 1e6
 
 
@@ -33,7 +34,7 @@ class Watch:
     def look(self) -> None:
         """Measure all of it once, where it is time also the heap; a part that does not answer now is left out."""
         for name, pid in self._cluster.pids.items():
-            self._note(f"{name}: resident", _resident(pid))
+            self._note(f"{name}: resident", resident(pid))
         used = _used(self._redis)
         self._note("Redis: used", used)
         completed = self._cluster.rest(f"/jobs/{self._job}/checkpoints")["latest"]["completed"]
@@ -45,7 +46,8 @@ class Watch:
                 self._note(f"{name}: Java's heap, collected", _collected(pid))
                 own = _committed(pid)
                 self._note(f"{name}: all that Java asked for", own)
-                self._note(f"{name}: resident beside that", _resident(pid) - own)
+                if name in PYTHONS:
+                    self._note(f"{name}: resident beside that", resident(pid) - own)
 
     def trends(self) -> Mapping[str, Trend]:
         """The trend of each series, by its name."""
@@ -72,7 +74,7 @@ def _used(client: redis.Redis) -> int:
     return int(told["used_memory"])
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
     """Bytes of memory that the process holds."""
     return int(Path(f"/proc/{pid}/statm").read_text("utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
