@@ -16,6 +16,8 @@ import test_golden_session
 from golden_files import GOLDEN, kept, write
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.index.meta import META, Meta
+from riverrank.operators.privacy import blocks as noised_blocks
+from riverrank.operators.privacy import signals as noised_signals
 from riverrank.operators.settings import Behaviour, SignalSettings
 from riverrank.operators.signals.autoencoder import CO_COUNTS, CoCounts
 from riverrank.operators.signals.gathering import GATHERED, Gathered
@@ -62,6 +64,7 @@ def signals_update(events: list[Event]) -> bytes:
 
 SIGNALS = msgspec.structs.replace(decode_update(signals_update(LEARNED)), gone=("\0age=old",))
 VECTORS = VectorUpdate(1, ("a", "b"), b"\0\0\0\0", b"\1" * 8, b"\1\0\0\0", b"\2" * 8, b"\3" * 4, 8)
+NOISED = noised_blocks.Block(7, 3, 4000, {"a": 2.0}, {"b": 1.0}, {"a": {"b": 0.5}})
 PLAIN = {  # name: (value, encode, decode)
     "co-counts-1": (CoCounts(("a", "b"), b"\1" * 16, 3), CO_COUNTS.encode, CO_COUNTS.decode),
     "prior-1": (Prior(b"\1\2", (0.625, 40.0), 9), PRIOR.encode, PRIOR.decode),
@@ -69,6 +72,12 @@ PLAIN = {  # name: (value, encode, decode)
     "counts-1-made": (Counts(9, (3.5, 2.0), b"", {"signals.shards": 2}), COUNTS.encode, COUNTS.decode),
     "counts-1-looks": (Counts(9, (3.5, 2.0), b"\1" * 1024), COUNTS.encode, COUNTS.decode),
     "gathered-1": (Gathered(b"\1" * 16, [b"\2" * 4, b"\3" * 8]), GATHERED.encode, GATHERED.decode),
+    "noised-block-1": (NOISED, noised_blocks.BLOCK.encode, noised_blocks.BLOCK.decode),
+    "noised-signals-1": (
+        noised_signals.Kept(9, NOISED, {3}, ("a",), {"signals.shards": 1}),
+        noised_signals.KEPT.encode,
+        noised_signals.KEPT.decode,
+    ),
     "view-1": (Meta(4, {0: 9}, {0: (3.5, 2.0)}), META.encode, META.decode),
     "view-1-made": (Meta(4, {0: 9}, {0: (3.5, 2.0)}, {"signals.shards": 2}), META.encode, META.decode),
     "update-signals-5": (msgspec.structs.replace(SIGNALS, whole=b"", gone=()), encode, decode_update),
