@@ -12,7 +12,7 @@ import urllib.request
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import quote, urlencode
+from urllib.parse import quote_plus, urlencode
 
 from kafka.errors import KafkaError
 from kafka.net.sasl.oauth import AbstractTokenProvider
@@ -87,7 +87,7 @@ class Tokens(AbstractTokenProvider):
 
     def _request(self) -> urllib.request.Request:
         asked = {"grant_type": "client_credentials"} | ({"scope": self._scope} if self._scope else {})
-        who = f"{quote(self._client, safe='')}:{quote(self._secret, safe='')}"
+        who = f"{quote_plus(self._client)}:{quote_plus(self._secret)}"
         headers = {"Authorization": f"Basic {base64.b64encode(who.encode()).decode()}", "Accept": "application/json"}
         return urllib.request.Request(self._url, urlencode(asked).encode(), headers)
 
