@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from riverrank.jobs.flink import embedded, jars
+from riverrank.jobs.flink import embedded, jars, java
 from ruamel.yaml import YAML
 
 CONF = Path(__file__).parents[3] / "flink-conf" / "config.yaml"
@@ -20,7 +20,7 @@ def on_a_cluster(key: str) -> Any:
 
 
 def test_a_clusters_taskmanagers_have_the_java_options_of_embedded_ones() -> None:
-    assert on_a_cluster("env.java.opts.taskmanager").split() == list(embedded.CHEAP_EXCEPTIONS)
+    assert on_a_cluster("env.java.opts.taskmanager").split() == list(java.CHEAP_EXCEPTIONS)
 
 
 def test_a_clusters_buffers_are_as_short_as_embedded_ones() -> None:
@@ -30,9 +30,9 @@ def test_a_clusters_buffers_are_as_short_as_embedded_ones() -> None:
 def logged(file: str, form: str, folder: Path) -> list[str]:
     """What a TaskManager without a configuration logs by that log4j file, on its console or to its file."""
     (folder / "config.yaml").touch()
-    java, log = jars.java_home() / "bin" / "java", folder / "log"
+    program, log = jars.java_home() / "bin" / "java", folder / "log"
     where = (f"-Dlog4j.configurationFile={(CONF.parent / file).as_uri()}", f"-Dlog.file={log}")
-    command = [java, *where, "-cp", os.pathsep.join(map(str, jars.flink())), embedded.RUNNER, "--configDir", folder]
+    command = [program, *where, "-cp", os.pathsep.join(map(str, jars.flink())), embedded.RUNNER, "--configDir", folder]
     environment = {name: value for name, value in os.environ.items() if name != "RIVERRANK_LOG"}
     environment |= {"RIVERRANK_LOG": form} if form else {}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
