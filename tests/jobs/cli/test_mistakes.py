@@ -78,7 +78,9 @@ def test_services_that_do_not_answer_are_told_within_seconds(events: Path) -> No
         started = time.monotonic()
         for command in ("run", "replay", "check"):
             done = riverrank(command, "--events", events, "--redis", f"redis://:geheim@{address}/0")
-            assert_one_line(done, 2, f"redis.url: redis://:***@{address}/0 does not answer", "start Redis, or mend the address")
+            assert_one_line(
+                done, 2, f"redis.url: redis://:***@{address}/0 does not answer", "start Redis, or mend the address"
+            )
             assert "geheim" not in done.stderr
             assert_one_line(
                 riverrank(command, "--kafka", address), 2, f"no broker answers at {address}", "mend --kafka"
