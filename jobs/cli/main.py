@@ -124,8 +124,10 @@ def _set_up_logging() -> None:
         if type(handler) is logging.StreamHandler:  # ours: whoever calls this in a process of his own may have others
             handler.setFormatter(logs.formatter())
     # What fails is raised, and told once.
-    for name in ("kafka", "py4j"):
-        logging.getLogger(name).setLevel(logging.WARNING if debug else logging.CRITICAL)
+    if not debug:  # py4j logs some of it as nobody's, and PyFlink sets the level of the rest
+        logging.getLogger().addFilter(lambda record: record.module != "java_gateway")
+        logging.getLogger("py4j.java_gateway").disabled = True
+    logging.getLogger("kafka").setLevel(logging.WARNING if debug else logging.CRITICAL)
     logging.getLogger("riverrank").setLevel(logging.DEBUG if debug else logging.INFO)
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -88,11 +89,14 @@ class EmbeddedFlink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        from py4j.protocol import Py4JError  # noqa: PLC0415
+
         for taskmanager in self._taskmanagers:
             taskmanager.kill()  # nothing of it is kept
         self._starter.shutdown()
         if self._jobmanager is not None:
-            self._jobmanager.closeAsync()
+            with suppress(Py4JError):  # it is in the Java that may have ended
+                self._jobmanager.closeAsync()
 
     @property
     def page(self) -> str:

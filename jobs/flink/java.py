@@ -85,15 +85,31 @@ def java_options() -> list[str]:
 @contextmanager
 def java_failures(mend: Callable[[str], str]) -> Iterator[None]:
     """Tells a failure of Java's by its root cause, and what `mend` says to that; and that Java itself ended."""
-    from py4j.protocol import Py4JJavaError, Py4JNetworkError  # noqa: PLC0415
+    from py4j.protocol import Py4JError, Py4JJavaError  # noqa: PLC0415
 
     try:
         yield
     except Py4JJavaError as error:
         cause = root_cause(error)
         raise Failure(f"the job failed: {cause}{mend(cause)}") from error
-    except Py4JNetworkError as error:
+    except Py4JError as error:
+        if _answers():
+            raise
         raise Failure("the Java of Flink's JobManager ended: see whether the machine was out of memory") from error
+
+
+def _answers() -> bool:
+    """Whether Java does. Where it does not, none of its objects that are still held is said to be given back."""
+    from py4j.protocol import Py4JError  # noqa: PLC0415
+    from pyflink.java_gateway import get_gateway  # noqa: PLC0415
+
+    gateway = get_gateway()
+    try:
+        gateway.jvm.java.lang.System.nanoTime()
+    except Py4JError:
+        gateway._gateway_client.is_connected = False
+        return False
+    return True
 
 
 def mend_of_state(cause: str, keeping: Keeping | None) -> str:
