@@ -22,8 +22,7 @@ CHEAP_EXCEPTIONS = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-LogEvents", "-XX:Max
 WRAPPERS = ("Recovery is suppressed", "Job execution failed", "java.lang.reflect.InvocationTargetException")
 # What pemja puts before what an operator refused, which says all there is to say.
 OF_OPERATORS = "pemja.core.PythonException: <class 'riverrank.state.codec.StateRefused'>: "
-# Operators with state that are there by a setting alone.
-MADE_BY = {uids.CACHE: "redis.url", uids.ITEMS_SOURCE: "items from a topic", uids.EVENTS_SOURCE: "events from a topic"}
+MADE_BY = {uids.CACHE: "redis.url"}  # operators with state that are there by a setting alone
 
 
 def flink_path(path: str | Path) -> str:
@@ -136,7 +135,7 @@ def mend_of_settings(cause: str, instead: str) -> str:
         return f"; the state is of a run with {lacking[0]}: set that as it was, or {instead}"
     return (
         "; the state was begun with another secret (privacy.key_file, RIVERRANK_PRIVACY_KEY), or by a riverrank that "
-        f"knew none, or with an output to a topic that this run has not: set that as it was, or {instead}"
+        f"knew none, or with a topic that this run neither reads nor writes: set that as it was, or {instead}"
     )
 
 

@@ -50,7 +50,7 @@ def test_a_state_of_other_settings_is_refused_in_a_line_with_the_mend_and_then_g
     assert "secret" not in of_flink
     config.write_text(text)
     told = refusal(*flags, "--items", items)
-    assert "the state is of a run with items from a topic: set that as it was, or give another --state" in told
+    assert "or with a topic that this run neither reads nor writes: set that as it was, or give another" in told
     told = refusal(*flags, environment={PRIVACY_KEY_VARIABLE: "another secret of these"})
     assert "begun with another secret (privacy.key_file, RIVERRANK_PRIVACY_KEY)" in told and "--state DIR" in told
     after = ran(flags, broker, len(versions))
