@@ -18,7 +18,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state import journal
 from riverrank.state.records.incoming import Item
 from riverrank.state.sessions import decode_session
-from settings_kept import ANEW, FOLLOWED, NOTHING_KEPT, REFUSED, Settings
+from settings_kept import ANEW, FOLLOWED, NOTHING_KEPT, OF_NOISE, REFUSED, Settings
 from shop_pipeline import ALONE
 
 START_MS = 1_764_000_000_000
@@ -177,5 +177,5 @@ def test_of_every_setting_it_is_said_what_becomes_of_what_is_kept() -> None:
             changed |= {key for key in {**before, **after} if before.get(key) != after.get(key)}
     rewards = {key for key in of_operators if key.startswith("reward.")}  # what was rewarded stays as it was
     assert len(of_operators) > 60 and "reward.click" in changed
-    assert changed | NOTHING_KEPT | rewards == of_operators
+    assert changed | NOTHING_KEPT | OF_NOISE | rewards == of_operators
     assert changed & NOTHING_KEPT == set()
