@@ -125,10 +125,14 @@ def _set_up_logging() -> None:
             handler.setFormatter(logs.formatter())
     # What fails is raised, and told once.
     if not debug:  # py4j logs some of it as nobody's, and PyFlink sets the level of the rest
-        logging.getLogger().addFilter(lambda record: record.module != "java_gateway")
+        logging.getLogger().addFilter(_is_not_of_py4j)
         logging.getLogger("py4j.java_gateway").disabled = True
     logging.getLogger("kafka").setLevel(logging.WARNING if debug else logging.CRITICAL)
     logging.getLogger("riverrank").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    return record.module != "java_gateway"
 
 
 def _check_log_format() -> None:

@@ -3,7 +3,6 @@ secrets, and what another shop learned.
 """
 
 import hashlib
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,14 +36,14 @@ def with_prior(behaviour: Behaviour) -> Behaviour:
     return replace(behaviour, prior=replace(prior, learned=learned))
 
 
-def with_noise(behaviour: Behaviour, key: Callable[[], bytes]) -> Behaviour:
-    """The settings with what noise is made of, where there is to be any: it then is wherever they are. `key` gives the
-    operator's secret.
+def with_noise(behaviour: Behaviour, key: bytes) -> Behaviour:
+    """The settings with what noise is made of, where there is to be any: it then is wherever they are. `key` is of the
+    operator's secret, empty for none.
     """
     noise, replace = behaviour.noise, msgspec.structs.replace
     if not noise.epsilon:
         return behaviour
-    if not (secret_key := key()):
+    if not key:
         raise UsageError(
             "noise.epsilon: noise is made of a secret, and who can guess that takes it away again: give "
             "privacy.key_file or RIVERRANK_PRIVACY_KEY"
@@ -58,4 +57,4 @@ def with_noise(behaviour: Behaviour, key: Callable[[], bytes]) -> Behaviour:
             f"noise.contributions: expected less than history.size ({behaviour.history.size}), of which they are read "
             f"off, got {noise.contributions}"
         )
-    return replace(behaviour, noise=replace(noise, key=hashlib.blake2b(b"noise", key=secret_key).digest()))
+    return replace(behaviour, noise=replace(noise, key=hashlib.blake2b(b"noise", key=key).digest()))

@@ -131,8 +131,8 @@ def _consistent(config: Config) -> Config:
         _check_redis_url(redis.url)
         _check_prefix(redis)
     _check_kafka(kafka)
-    config.privacy.key()
-    config = msgspec.structs.replace(config, behaviour=with_noise(with_prior(config.behaviour), config.privacy.key))
+    behaviour = with_noise(with_prior(config.behaviour), config.privacy.key())
+    config = msgspec.structs.replace(config, behaviour=behaviour)
     _check_rules(config.behaviour.rules)
     _check_scale(config.behaviour.reward)
     if job.parallelism > job.max_parallelism:

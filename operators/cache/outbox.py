@@ -26,7 +26,7 @@ class Outbox:
         self.done: deque[tuple[str, CacheWrite]] = deque()
         self._entries, self._sender, self._ttl_ms = entries, sender, ttl_ms
         self._waiting: dict[str, CacheWrite] = {}
-        self._made: dict[str, int] = {}  # of each entry that Redis would drop, when it was made, the oldest first
+        self._dated: dict[str, None] = {}  # entries that Redis would drop after a while, the oldest first
         self._erasures: dict[str, deque[str]] = {}  # by key, entries
         found = [(entry, decode_write(encoded)) for entry, encoded in dict(entries.items()).items()]
         for entry, write in sorted(found, key=lambda each: (each[1].made, each[1].epoch)):
@@ -60,9 +60,9 @@ class Outbox:
         writes that were.
         """
         dropped = 0
-        while self._made and self._ttl_ms:
-            entry, made = next(iter(self._made.items()))
-            if made + self._ttl_ms > now:
+        while self._dated and self._ttl_ms:
+            entry = next(iter(self._dated))
+            if self._waiting[entry].made + self._ttl_ms > now:
                 break
             self._drop(entry)
             dropped += 1
@@ -78,8 +78,8 @@ class Outbox:
             if len(erasures) > MOST_ERASURES:
                 self._drop(erasures[0])
         elif write.made and write.key not in (POPULAR, GONE):
-            self._made.pop(entry, None)
-            self._made[entry] = write.made
+            self._dated.pop(entry, None)
+            self._dated[entry] = None
 
     def _drop(self, entry: str) -> None:
         """Neither keep nor write it."""
@@ -89,7 +89,7 @@ class Outbox:
     def _forget(self, entry: str) -> None:
         write = self._waiting.pop(entry)
         self._entries.remove(entry)
-        self._made.pop(entry, None)
+        self._dated.pop(entry, None)
         if write.slate is None:
             erasures = self._erasures[write.key]
             erasures.remove(entry)

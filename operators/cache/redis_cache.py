@@ -132,7 +132,7 @@ def user_of(key: str) -> str:
     >>> user_of(slate_key("u:17"))
     'u:17'
     """
-    return key.partition(":")[2]
+    return key.removeprefix(SLATE_OF)
 
 
 def without_user(key: str, secret: bytes) -> str:
@@ -141,7 +141,7 @@ def without_user(key: str, secret: bytes) -> str:
     >>> without_user("slate:u-17", b""), without_user("popular", b"")
     ('slate:a083b24ee327c41c2f516469d684728b', 'popular')
     """
-    user_id = key.removeprefix(SLATE_OF)
+    user_id = user_of(key)
     return printable(key) if user_id == key else f"{SLATE_OF}{pseudonym(user_id, secret)}"
 
 
