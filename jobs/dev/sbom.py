@@ -32,8 +32,9 @@ from .packages import DEV_LOCK, LOCK, OURS, Pin, read
 
 LONGEST_NAME = 100  # characters, of a licence; what is longer is its text
 RUNS = {LOCK: ComponentScope.REQUIRED, DEV_LOCK: ComponentScope.EXCLUDED}
-JARS = {
+JARS = {  # of a jar that is in two of them, the first counts
     "kafka-connector": ComponentScope.REQUIRED,
+    "kafka-tokens": ComponentScope.REQUIRED,
     "kafka-broker": ComponentScope.EXCLUDED,
     "s3-plugin": ComponentScope.OPTIONAL,
     "operator-api": ComponentScope.EXCLUDED,
@@ -72,8 +73,12 @@ def _package(pin: Pin, scope: ComponentScope) -> Component:
 
 
 def _jars() -> Iterator[Component]:
+    named = set[str]()
     for name, scope in JARS.items():
         for (coordinate, digest), path in zip(jars.locked(name).items(), jars.jars(name), strict=True):
+            if coordinate in named:
+                continue
+            named.add(coordinate)
             group, artifact, version = coordinate.split(":")
             purl = PackageURL("maven", group, artifact, version)
             licences = [_licence(each) for each in _of_jar(path, group, artifact)]
