@@ -12,7 +12,6 @@ from riverrank.jobs.dev import bundle, services
 from shop_pipeline import ALONE
 
 TIMEOUT_SECONDS = 150
-JOB_FILE = Path(bundle.__file__).parents[1] / "recommend.py"
 Record = dict[str, Any]
 Answers = dict[str, list[tuple[Any, ...]]]
 
@@ -73,7 +72,7 @@ def topics(broker: services.KafkaBroker, folder: Path, name: str, *lines: str, j
 
 def job_of(zipped: Path, *arguments: object) -> tuple[object, ...]:
     """What `flink run` is told of the job: its file, its code (the fixture `zipped`), and arguments of its own."""
-    return ("-py", JOB_FILE, "-pyfs", zipped, *arguments)
+    return ("-py", bundle.JOB_FILE, "-pyfs", zipped, *arguments)
 
 
 def lines(records: Iterable[Record]) -> list[str]:

@@ -8,6 +8,7 @@ import zipfile
 from importlib import import_module
 from pathlib import Path
 
+JOB_FILE = Path(__file__).parents[1] / "recommend.py"  # what `flink run -py` takes beside the zip
 PACKAGES = ("jobs", "operators", "state")
 NOT_BUNDLED = (".pyc", ".pyo", ".nbi", ".nbc")
 

@@ -11,18 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from riverrank.jobs.dev import image
+from riverrank.jobs.dev import bundle, image
 from riverrank.jobs.dev.cluster import START_SECONDS, TEST_CONF
 from riverrank.jobs.dev.services import free_port
 from riverrank.jobs.flink import jars
 from riverrank.jobs.processes import OwnedProcess
-from streams import JOB_FILE
 from watched import ROOT
 
 ENTRY = ROOT / "docker" / "docker-entrypoint.sh"
 LOCAL = ("jobmanager.bind-host", "taskmanager.bind-host", "taskmanager.host", "rest.bind-address")
 # What stands at another place in the image, by its path there.
-PLACES = {"/docker-entrypoint.sh": str(ENTRY), "/opt/riverrank/recommend.py": str(JOB_FILE)}
+PLACES = {"/docker-entrypoint.sh": str(ENTRY), "/opt/riverrank/recommend.py": str(bundle.JOB_FILE)}
 
 
 def put(text: str, places: Mapping[str, object]) -> str:

@@ -47,6 +47,11 @@ class Spread(NamedTuple):
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
 
 
+def resident(pid: int | str = "self") -> int:
+    """Bytes of memory that a process holds now."""
+    return int(Path(f"/proc/{pid}/statm").read_text("utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def machine() -> dict[str, str]:
     """What the figures depend on: the processor, the cores that this process may use, memory, and versions."""
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()

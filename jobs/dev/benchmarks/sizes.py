@@ -5,7 +5,6 @@ adds to what every TaskManager is sent.
 import functools
 import gc
 import itertools
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.state.messages import CatalogueUpdate, SignalUpdate, Update, encode
 
-from .figures import Spread, alone
+from .figures import Spread, alone, resident
 from .local import Local
 from .parts import PARTS, wrapped
 from .streams import ZipfShop, shop_stream
@@ -160,6 +159,6 @@ def _bytes(updates: Sequence[Update]) -> int:
 
 
 def _resident() -> int:
-    """Bytes of memory that this process holds now."""
+    """Bytes of memory that this process holds now, without what nobody refers to."""
     gc.collect()
-    return int(Path("/proc/self/statm").read_text("utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resident()

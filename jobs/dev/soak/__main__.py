@@ -14,9 +14,12 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from riverrank.jobs.config.schema import parse
 from riverrank.jobs.dev import bundle, services
 from riverrank.jobs.dev.benchmarks.figures import machine
+from riverrank.jobs.dev.cluster import TEST_CONF
+from riverrank.jobs.flink.java import CHEAP_EXCEPTIONS
 from riverrank.jobs.interruptions import terminable
 from riverrank.jobs.markdown import table
 from riverrank.jobs.processes import ServiceError
+from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.event_types import ANSWERED as ANSWERED_TYPES
 from riverrank.state.records.incoming import Event, Item
 from riverrank.state.records.outgoing import to_json
@@ -58,8 +61,8 @@ url = "{redis}"
 # Java's heaps are touched whole at the start: what grows then is not what they had not used yet.
 JAVA = "-XX:+AlwaysPreTouch -XX:NativeMemoryTracking=summary"
 CONF = {
-    "env.java.opts.taskmanager": f"{JAVA} -XX:+UnlockDiagnosticVMOptions -XX:-LogEvents -XX:MaxJavaStackTraceDepth=8",
-    "env.java.opts.jobmanager": f"{JAVA} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "env.java.opts.taskmanager": " ".join((JAVA, *CHEAP_EXCEPTIONS)),
+    "env.java.opts.jobmanager": f"{JAVA} {TEST_CONF['env.java.opts.jobmanager']}",
 }
 
 
@@ -119,11 +122,10 @@ def soak(seconds: float, rate: float, folder: Path, fill: int = FILL) -> tuple[W
             broker.create_topic(topic)
         shop = Population()
         with KafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
-            for item in shop.catalogue(_now()):
+            for item in shop.catalogue(wall_ms()):
                 _send(producer, item)
             producer.flush()
-            job_file = Path(bundle.__file__).parents[1] / "recommend.py"
-            job = cluster.run("-p", 1, "-py", job_file, "-pyfs", folder / "riverrank.zip", "--config", settings)
+            job = cluster.run("-p", 1, "-py", bundle.JOB_FILE, "-pyfs", folder / "riverrank.zip", "--config", settings)
             cluster.wait_for(job)
             watch = Watch(cluster, job, valkey)
             ends = time.monotonic() + seconds
@@ -142,7 +144,7 @@ def soak(seconds: float, rate: float, folder: Path, fill: int = FILL) -> tuple[W
 
 def _fill(shop: Population, producer: KafkaProducer, events: int) -> int:
     """Send so many events at once; how many there were that are answered."""
-    sent = sum(_send(producer, record) for _ in range(events) for record in shop.records(_now()))
+    sent = sum(_send(producer, record) for _ in range(events) for record in shop.records(wall_ms()))
     producer.flush()
     return sent
 
@@ -156,7 +158,7 @@ def _drive(shop: Population, producer: KafkaProducer, rate: float, ends: float, 
     while (now := time.monotonic()) < ends:
         while due < (now - began) * rate:
             due += 1
-            sent += sum(_send(producer, record) for record in shop.records(_now()))
+            sent += sum(_send(producer, record) for record in shop.records(wall_ms()))
         if now >= look_at:
             watch.look()
             look_at = time.monotonic() + EVERY_SECONDS
@@ -181,10 +183,6 @@ def _send(producer: KafkaProducer, record: Event | Item) -> bool:
     key = record.user_id if isinstance(record, Event) else record.item_id
     producer.send("events" if is_event else "items", to_json(record), key.encode())
     return isinstance(record, Event) and record.type in ANSWERED_TYPES
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def report(trends: Mapping[str, Trend], minutes: float, sent: int, slates: int) -> str:

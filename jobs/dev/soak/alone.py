@@ -1,11 +1,11 @@
 """The same without Flink: the operators in one process, for whether what grows is Python's. Minutes, and no Java."""
 
 import gc
-import os
 from collections import OrderedDict
 from collections.abc import Mapping
 
 from riverrank.jobs.config.schema import Config
+from riverrank.jobs.dev.benchmarks.figures import resident
 from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.operators.flink.arrivals import Arrival, wall_ms
 from riverrank.state.journal import DictEntries, Journal
@@ -14,7 +14,7 @@ from riverrank.state.records.outgoing import to_json
 
 from .population import Population
 from .trend import Trend, trend_of
-from .watching import MB, resident
+from .watching import MB
 
 LOOK_EVERY = 500  # events
 HEAD_START_MS = 86_400_000  # of the wall clock, before which all of it is to happen
@@ -56,5 +56,5 @@ def soak_alone(config: Config, seconds: float, rate: float, fill: int) -> tuple[
         if number >= fill and number % LOOK_EVERY == 0:
             gc.collect()
             times.append((number - fill) / rate)
-            values.append(resident(os.getpid()) / MB)
+            values.append(resident() / MB)
     return {"the operators in one process: resident": trend_of(times, values)}, slates[0]

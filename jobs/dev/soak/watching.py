@@ -1,15 +1,14 @@
 """What is measured of a job that runs: memory of its processes, Java's heap after a collection, state, and Redis."""
 
-import os
 import re
 import statistics
 import subprocess
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import redis
 from riverrank.jobs.dev import services
+from riverrank.jobs.dev.benchmarks.figures import resident
 from riverrank.jobs.flink import jars
 from riverrank.jobs.processes import ServiceError
 
@@ -72,11 +71,6 @@ def _used(client: redis.Redis) -> int:
     told = client.info("memory")
     assert isinstance(told, dict)
     return int(told["used_memory"])
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory that the process holds."""
-    return int(Path(f"/proc/{pid}/statm").read_text("utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _collected(pid: int) -> int:
