@@ -8,6 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from riverrank.jobs.dev import bundle, services
+from secured import Authority
 
 # Machines are noisy, and a run must not depend on luck: no deadlines, the same examples every time.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
@@ -47,6 +48,12 @@ def valkey() -> Iterator[services.Valkey]:
     """An empty Valkey for this test alone (it starts in a fifth of a second)."""
     with services.Valkey() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who signs certificates for 127.0.0.1."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")

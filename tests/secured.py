@@ -51,6 +51,18 @@ class SecuredBroker(services.KafkaBroker):
         self.issuer = issuer
         self.authority, self.secured_port, self.certified_port = authority, services.free_port(), services.free_port()
 
+    def answers(self, mechanism: str, username: str, password: str, folder: Path) -> dict[str, str]:
+        """The settings of [kafka] by which a job comes in at `secured_port`; the password in a file of `folder`."""
+        (folder / "password").write_text(f"{password}\n", "utf-8")
+        return {
+            "bootstrap": f"127.0.0.1:{self.secured_port}",
+            "security": "SASL_SSL",
+            "mechanism": mechanism,
+            "username": username,
+            "password_file": str(folder / "password"),
+            "ca_file": str(self.authority.ca),
+        }
+
     def _users(self) -> list[str]:
         """USER, by SCRAM; PLAIN stands in the broker's own properties."""
         return [

@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import to_json
+from streams import wait_until
 
 SCRIPT = Path(sys.executable).with_name("riverrank")
 
@@ -25,6 +28,28 @@ def riverrank(
         env={**os.environ, **(environment or {})},
         check=False,
     )
+
+
+@contextmanager
+def replaying(items: Path, slates: Path, *events: Event) -> Iterator[subprocess.Popen[bytes]]:
+    """A replay, leader of a process group, that was given these events on standard input and waits for more there: all
+    is imported, and the file of its slates opened.
+    """
+    process = subprocess.Popen(
+        [SCRIPT, "replay", "--events", "-", "--items", items, "--slates", slates],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdin is not None
+        process.stdin.write(lines(*events).encode())
+        process.stdin.flush()
+        wait_until(slates.exists)
+        yield process
+    finally:
+        process.kill()
 
 
 def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *told: str) -> None:

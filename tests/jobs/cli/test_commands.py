@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import streams
-from console_script import SCRIPT, assert_one_line, click, lines, riverrank
+from console_script import SCRIPT, assert_one_line, click, replaying, riverrank
 from riverrank.jobs.dev.services import KafkaBroker, Valkey
 from riverrank.jobs.local.replay import ANSWERING
 from riverrank.state.hashing import pseudonym
@@ -81,19 +81,7 @@ def test_an_interruption_leaves_whole_files_and_no_process_and_has_no_word_of_it
     number: signal.Signals, items: Path, tmp_path: Path
 ) -> None:
     slates = tmp_path / "slates.jsonl.gz"
-    process = subprocess.Popen(
-        [SCRIPT, "replay", "--events", "-", "--items", items, "--slates", slates],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert process.stdin is not None
-        process.stdin.write(lines(click("e", 1)))
-        process.stdin.flush()
-        streams.wait_until(slates.exists)  # all is imported and opened: it works, or waits for more events
+    with replaying(items, slates, click("e", 1)) as process:
         if number == signal.SIGKILL:
             answering = min(len(os.sched_getaffinity(0)), ANSWERING)
             expected = answering + (answering > 1)  # and what makes the messages, where there are several cores
@@ -101,10 +89,8 @@ def test_an_interruption_leaves_whole_files_and_no_process_and_has_no_word_of_it
         process.send_signal(number)
         streams.wait_until(lambda: not group(process.pid))  # though standard input is still open
         out, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert "Traceback" not in out + err
-    assert "riverrank:" not in err
+    assert b"Traceback" not in out + err
+    assert b"riverrank:" not in err
     assert process.returncode == (-number if number == signal.SIGKILL else 130)
     if number != signal.SIGKILL:
         gzip.decompress(slates.read_bytes())

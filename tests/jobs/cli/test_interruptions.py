@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-import streams
-from console_script import SCRIPT, click, lines
+from console_script import click, replaying
 
 # The console script with other work to do, and with a signal on the way out.
 WORK = """
@@ -60,23 +59,10 @@ def test_signals_that_come_at_once_are_one_interruption_and_a_later_one_is_anoth
 def test_a_command_that_is_interrupted_thrice_at_once_has_no_word_of_its_own(items: Path, tmp_path: Path) -> None:
     for attempt in range(4):
         slates = tmp_path / f"slates-{attempt}.jsonl.gz"
-        process = subprocess.Popen(
-            [SCRIPT, "replay", "--events", "-", "--items", items, "--slates", slates],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        try:
-            assert process.stdin is not None
-            process.stdin.write(lines(*(click(f"e{n}", n) for n in range(200))).encode())
-            process.stdin.flush()
-            streams.wait_until(slates.exists)
+        with replaying(items, slates, *(click(f"e{n}", n) for n in range(200))) as process:
             time.sleep(0.4 * attempt)  # while kernels are loaded, processes made, events answered
             for _ in range(3):
                 os.killpg(process.pid, signal.SIGINT)
             out, err = process.communicate(timeout=30)
-        finally:
-            process.kill()
         assert (process.returncode, out, err) == (130, b"", b"")
         gzip.decompress(slates.read_bytes())

@@ -22,11 +22,6 @@ SCRIPT = Path(sys.executable).with_name("riverrank")
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
 def secured(authority: Authority) -> Iterator[SecuredBroker]:
     with SecuredBroker(authority) as broker:
         yield broker
@@ -34,15 +29,7 @@ def secured(authority: Authority) -> Iterator[SecuredBroker]:
 
 def kafka_of(secured: SecuredBroker, folder: Path, **changed: str) -> dict[str, str]:
     """The right answers to the secured port, but for what is `changed`."""
-    (folder / "password").write_text(f"{PASSWORD}\n", "utf-8")
-    return {
-        "bootstrap": f"127.0.0.1:{secured.secured_port}",
-        "security": "SASL_SSL",
-        "mechanism": "SCRAM-SHA-512",
-        "username": USER,
-        "password_file": str(folder / "password"),
-        "ca_file": str(secured.authority.ca),
-    } | changed
+    return secured.answers("SCRAM-SHA-512", USER, PASSWORD, folder) | changed
 
 
 def by_certificate(secured: SecuredBroker) -> dict[str, str]:

@@ -30,8 +30,8 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenIssuer]:
 
 
 @pytest.fixture(scope="module")
-def secured(issuer: TokenIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
-    with SecuredBroker(Authority(tmp_path_factory.mktemp("authority")), issuer) as broker:
+def secured(issuer: TokenIssuer, authority: Authority) -> Iterator[SecuredBroker]:
+    with SecuredBroker(authority, issuer) as broker:
         yield broker
 
 
@@ -44,17 +44,8 @@ def forgotten() -> None:
 def kafka_of(secured: SecuredBroker, folder: Path, **changed: str) -> dict[str, str]:
     """The right answers, but for what is `changed`."""
     assert secured.issuer is not None
-    (folder / "secret").write_text(f"{changed.pop('secret', SECRET)}\n", "utf-8")
-    return {
-        "bootstrap": f"127.0.0.1:{secured.secured_port}",
-        "security": "SASL_SSL",
-        "mechanism": "OAUTHBEARER",
-        "username": CLIENT,
-        "password_file": str(folder / "secret"),
-        "token_url": secured.issuer.url,
-        "token_scope": SCOPE,
-        "ca_file": str(secured.authority.ca),
-    } | changed
+    by_tokens = {"token_url": secured.issuer.url, "token_scope": SCOPE}
+    return secured.answers("OAUTHBEARER", CLIENT, changed.pop("secret", SECRET), folder) | by_tokens | changed
 
 
 def configured(secured: SecuredBroker, folder: Path, name: str) -> Path:

@@ -34,11 +34,6 @@ SLATE = (
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
 def secured(authority: Authority) -> Iterator[SecuredValkey]:
     with SecuredValkey(authority) as running:
         yield running
