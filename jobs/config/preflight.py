@@ -197,7 +197,12 @@ class _Heard(logging.Handler):
 
 def _broker_fault(kafka: KafkaSettings, heard: str, error: str) -> str:
     """What is wrong with how the broker is spoken to, from what was `heard` while that was tried, and its mend."""
-    ended, user = "socket disconnected" in heard, f"{kafka.username} by {kafka.mechanism} with that password"
+    ended = "socket disconnected" in heard
+    refused = f"lets nobody in as {kafka.username} by {kafka.mechanism} with that password"
+    mend = "kafka.username, kafka.mechanism, the password"
+    if kafka.mechanism == "OAUTHBEARER":  # there is a token by then
+        refused = f"does not take the token that {kafka.username} got"
+        mend = "kafka.token_url, kafka.token_scope, the broker's own sasl.oauthbearer settings"
     if reason := tls.untrusted(heard):
         what = f"has a certificate that is not trusted: {reason}; mend kafka.ca_file, or the host name"
     elif tls.wants_certificate(heard):
@@ -209,19 +214,11 @@ def _broker_fault(kafka: KafkaSettings, heard: str, error: str) -> str:
         reason = heard.partition("SSL: ")[2].partition("]")[0]
         what = f"does not agree with us on TLS: {reason}; mend kafka.security, or the broker's own settings"
     elif "SaslAuthenticationFailed" in heard:
-        what = f"lets nobody in as {user}; mend kafka.username, kafka.mechanism, or the password"
-        if kafka.mechanism == "OAUTHBEARER":
-            what = (
-                f"does not take the token that {kafka.username} got ({error}); mend kafka.token_url, "
-                "kafka.token_scope, or the broker's own sasl.oauthbearer settings"
-            )
+        what = f"{refused} ({error}); mend {mend}"
     elif "Invalid frame length" in heard or (ended and kafka.security == "PLAINTEXT"):
         what = f"wants TLS or SASL there, or has not started yet ({error}); mend the port, or kafka.security"
     elif ended and kafka.security.startswith("SASL"):
-        what = (
-            f"lets nobody in as {user}, wants TLS there, or has not started yet ({error}); mend kafka.username, "
-            "kafka.mechanism, the password, or kafka.security"
-        )
+        what = f"{refused}, wants TLS there, or has not started yet ({error}); mend {mend}, or kafka.security"
     elif "Authorization" in heard:
         what = f"forbids {kafka.username or 'everyone'} to do that ({error}); give the user that right"
     else:

@@ -186,9 +186,10 @@ class FlinkCluster:
             time.sleep(POLL_SECONDS)
 
     def root_cause(self, job_id: str) -> str:
-        """The newest failure of the job as Flink tells it; the empty string where there was none."""
+        """The newest failure of the job and what caused it, a line each; the empty string where there was none."""
         entries = self.rest(f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
-        return str(entries[0]["stacktrace"]) if entries else ""
+        lines = str(entries[0]["stacktrace"]).splitlines() if entries else []
+        return "\n".join(line for line in lines if not line.lstrip().startswith(("at ", "... ")))
 
     def workers(self, job_id: str) -> set[int]:
         """The TaskManagers that the job's tasks run on, by their indices."""

@@ -300,7 +300,7 @@ def test_a_run_that_is_ended_while_it_starts_leaves_nothing(
 def test_the_loss_of_a_process_ends_the_run_and_leaves_none(
     lost: str, broker: services.KafkaBroker, valkey: services.Valkey, tmp_path: Path
 ) -> None:
-    name, target = f"lost-{lost[-1]}", tmp_path / "slates.jsonl"
+    name, target = lost.replace(" ", "-"), tmp_path / "slates.jsonl"
     flags = ["--config", str(topics(broker, tmp_path, name)), "--redis", valkey.url, "--slates", str(target)]
     command = [sys.executable, "-m", "riverrank.jobs.cli", "run", *flags]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

@@ -122,7 +122,7 @@ def test_a_token_that_the_broker_does_not_take_is_told_of_as_such(
 ) -> None:
     issuer.strange = True
     try:
-        with pytest.raises(UsageError, match=r"does not take the token that job:1 got .*; mend kafka\.token_url"):
+        with pytest.raises(UsageError, match=r"does not take the token that job:1 got.*; mend kafka\.token_url"):
             check_services(parse({"kafka": kafka_of(secured, tmp_path)}))
     finally:
         issuer.strange = False
