@@ -15,6 +15,7 @@ from riverrank.jobs import standard
 from riverrank.jobs.errors import UsageError
 from riverrank.operators import tls
 from riverrank.operators.settings import Behaviour, LearnerSettings
+from riverrank.state.outputs import OUTPUTS
 from riverrank.state.prior import is_prior, read_file
 
 from .edges import KafkaSettings, RedisSettings
@@ -44,8 +45,35 @@ def check_inputs(config: Config) -> None:
         )
 
 
+def check_readable(config: Config) -> None:
+    """Files of input are there and readable."""
+    for name in INPUTS:
+        if (path := getattr(config.files, name)) not in ("", "-"):
+            _check_readable(_flag(name), Path(path))
+
+
+def check_state(config: Config) -> None:
+    """A run that goes on from what an earlier one kept (`job.state`) reads and writes topics, until interrupted."""
+    files, kafka = config.files, config.kafka
+    if not config.job.state:
+        return
+    if files.events:
+        raise UsageError("job.state: a file is read from its beginning by each run; --state DIR is for topics")
+    if kafka.bounded:
+        raise UsageError(
+            "job.state: with kafka.bounded a run ends where topics do, and Flink keeps nothing of a job that ended; "
+            "leave out kafka.bounded, and end the run by Ctrl-C, or leave out --state DIR"
+        )
+    if written := [output.field for output in OUTPUTS.values() if getattr(files, output.field)]:
+        raise UsageError(
+            f"job.state: files.{written[0]} holds what one run wrote, and with --state DIR the next goes on from it; "
+            f"give a topic (kafka.{written[0]}), or no --state"
+        )
+
+
 def check_files(config: Config) -> None:
     """Inputs are there and readable, outputs can be made, no file is two things at once, and `-` is not closed."""
+    check_readable(config)
     paths: dict[str, str] = {name: path for name, path in msgspec.structs.asdict(config.files).items() if path}
     owners: dict[tuple[object, bool], str] = {}
     for name, path in paths.items():
@@ -58,8 +86,8 @@ def check_files(config: Config) -> None:
         owners[identity] = name
         if is_stream:
             standard.require_open(what)
-        else:
-            (_check_readable if name in INPUTS else _check_writable)(_flag(name), Path(path))
+        elif name not in INPUTS:
+            _check_writable(_flag(name), Path(path))
 
 
 def check_behaviour(config: Config) -> None:

@@ -1,6 +1,6 @@
 """Runs the job: on a Flink embedded in this process, or as the client of a cluster's `flink run`.
 
-Everything that has to be right before Flink starts is checked here, and a failure is told as one line, its root cause.
+A failure is told as one line, its root cause.
 """
 
 import logging
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from riverrank.jobs.config.preflight import check_inputs, check_readable, check_state
 from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.interruptions import terminable, uninterrupted
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from .topology import Operators
 
-FIELDS = [output.field for output in OUTPUTS.values()]
 MODE = "python.execution-mode"
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30
@@ -43,7 +43,8 @@ log = logging.getLogger(__name__)
 
 
 def run(config: Config, operators: "Operators | None" = None) -> None:
-    """Run the job of `config` on an embedded Flink until its input ends, or until it is interrupted.
+    """Run the job of `config`, which `preflight` passed, on an embedded Flink until its input ends, or until it is
+    interrupted.
 
     `operators` are the adapters to run in place of the job's own, for a measurement.
 
@@ -51,7 +52,7 @@ def run(config: Config, operators: "Operators | None" = None) -> None:
         UsageError: what was asked for cannot be run as it is said.
         Failure: the job could not start, or failed; the message is the root cause.
     """
-    check(config)
+    check_state(config)
     with ExitStack() as stack:
         stack.enter_context(terminable())
         with uninterrupted():
@@ -87,7 +88,9 @@ def submit(config: Config) -> None:
     A file target is a folder there, of Flink's part files. Parallelism is Flink's (`-p`) unless the configuration has
     one above 1; checkpoints are Flink's where its configuration has an interval.
     """
-    check(config)
+    check_inputs(config)
+    check_readable(config)
+    check_state(config)
     if "-" in msgspec.structs.astuple(config.files):
         raise UsageError("a job on a cluster has no standard input and output: give files, or topics")
     with java_failures(partial(mend_of_settings, instead="start without this savepoint")):
@@ -99,34 +102,6 @@ def submit(config: Config) -> None:
             env.enable_checkpointing(config.job.checkpoint_every)
         _build(env, config, {output: Path(path) for output, path in _targets(config).items()})
         env.execute(config.job.name)
-
-
-def check(config: Config) -> None:
-    """Whether the job has what it needs to read. Raises `UsageError` with the mend."""
-    files, kafka = config.files, config.kafka
-    if not (files.events or kafka.bootstrap):
-        raise UsageError("no events to read: give --events FILE (- for standard input) or --kafka HOST:PORT")
-    for name in ("events", "items"):
-        path = getattr(files, name)
-        if path not in ("", "-") and not Path(path).is_file():
-            raise UsageError(f"files.{name}: {path} is not a file that can be read")
-    if config.job.state and files.events:
-        raise UsageError("job.state: a file is read from its beginning by each run; --state DIR is for topics")
-    if config.job.state and kafka.bounded:
-        raise UsageError(
-            "job.state: with kafka.bounded a run ends where topics do, and Flink keeps nothing of a job that ended; "
-            "leave out kafka.bounded, and end the run by Ctrl-C, or leave out --state DIR"
-        )
-    if config.job.state and (written := [field for field in FIELDS if getattr(files, field)]):
-        raise UsageError(
-            f"job.state: files.{written[0]} holds what one run wrote, and with --state DIR the next goes on from it; "
-            f"give a topic (kafka.{written[0]}), or no --state"
-        )
-    if files.events == "-" and files.items == "-":
-        raise UsageError("files.items: both events and items are on standard input; give one of them a path")
-    standard = [field for field in FIELDS if getattr(files, field) == "-"]
-    if len(standard) > 1:
-        raise UsageError(f"files.{standard[1]}: standard output already takes files.{standard[0]}; give it a path")
 
 
 def _execute(

@@ -12,37 +12,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kept_savepoints import unpacked
+from riverrank.jobs.config.preflight import check_state
 from riverrank.jobs.config.schema import parse
 from riverrank.jobs.errors import UsageError
 from riverrank.jobs.flink.announcing import NOWHERE, announced
 from riverrank.jobs.flink.embedded import EmbeddedFlink
 from riverrank.jobs.flink.java import mend_of_settings, mend_of_state
 from riverrank.jobs.flink.keeping import METADATA, Keeping, kept_in
-from riverrank.jobs.flink.launch import FIELDS, check
 from riverrank.jobs.flink.savepoint import operators
 from riverrank.operators.flink.arrivals import Arrival, event_of
 from riverrank.operators.flink.channels import Outputs
 from riverrank.operators.flink.parse import ParseEvents
 from riverrank.operators.settings import Behaviour
 from riverrank.state.hashing import pseudonym
+from riverrank.state.outputs import OUTPUTS
 from riverrank.state.records.decoding import Reject
 from riverrank.state.runtime import logs
 
 
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", [output.field for output in OUTPUTS.values()])
 def test_a_run_that_goes_on_from_another_writes_no_file_that_the_other_filled(field: str) -> None:
     document = {"kafka": {"bootstrap": "localhost:1"}, "job": {"state": "kept"}}
-    check(parse(document))
+    check_state(parse(document))
     with pytest.raises(UsageError, match=rf"files\.{field} holds what one run wrote.* give a topic \(kafka\.{field}\)"):
-        check(parse(document | {"files": {field: "out.jsonl"}}))
+        check_state(parse(document | {"files": {field: "out.jsonl"}}))
 
 
 def test_a_state_is_not_kept_of_a_run_that_ends_where_its_topics_do() -> None:
     """Flink forgets what a job kept that ended by itself: the next run would begin anew without a word."""
     kafka = {"bootstrap": "localhost:1", "bounded": True}
-    check(parse({"kafka": kafka}))
+    check_state(parse({"kafka": kafka}))
     with pytest.raises(UsageError, match=r"job\.state: with kafka\.bounded .* leave out kafka\.bounded"):
-        check(parse({"kafka": kafka, "job": {"state": "kept"}}))
+        check_state(parse({"kafka": kafka, "job": {"state": "kept"}}))
 
 
 BOUNDED = "g, from where that group ended to its present end"
