@@ -285,7 +285,7 @@ def _check_redis(settings: RedisSettings) -> None:
     try:
         connections = Connections(settings.url, settings.timeout)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"redis.url: {error}") from error
     try:
         refusal = rights.refusal(connections, settings.prefix)
     finally:

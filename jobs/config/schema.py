@@ -216,8 +216,6 @@ def _check_redis_url(url: str) -> None:
         said = parsed(url)
     except ValueError as error:
         raise UsageError(f"redis.url: {error}") from error
-    if said.kind == "server":
-        _check_server_url(url)
     parts = urlsplit(said.single)
     given = (parts.username, parts.password, *parse_qs(parts.query).get("password", ()), *dict(said.sentinels).values())
     if MASK in given:
@@ -234,19 +232,6 @@ def _check_prefix(redis: RedisSettings) -> None:
             f"redis.prefix: expected no braces, or something between them, as in {{shop}}:, for a cluster; got "
             f"{redis.prefix!r}"
         )
-
-
-def _check_server_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        port_is_whole = parts.port is None or parts.port > 0
-    except ValueError:
-        port_is_whole, parts = False, urlsplit("")
-    is_numbered = not parts.path.strip("/") or parts.path[1:].isdecimal()
-    is_net = parts.scheme in ("redis", "rediss") and parts.hostname and is_numbered
-    known = parts.path if parts.scheme == "unix" else is_net
-    if not (known and port_is_whole):
-        raise UsageError(f"redis.url: expected a URL such as redis://HOST:PORT/0, got {masked(url)!r}")
 
 
 def _is_faulty(table: Mapping[str, Any]) -> bool:

@@ -194,7 +194,7 @@ def _cached(settings: RedisSettings, keys: Sequence[str]) -> tuple[list[bytes | 
     try:
         connections = Connections(settings.url, settings.timeout)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"redis.url: {error}") from error
     named = [(f"{settings.prefix}{key}", ("HGET", f"{settings.prefix}{key}", "slate")) for key in keys]
     gone_key = f"{settings.prefix}{GONE}"
     commands = [Command(*each) for each in (*named, (gone_key, ("SMEMBERS", gone_key)))]

@@ -57,7 +57,7 @@ class Connections:
             self._nodes = _nodes_of(self.url, timeout_ms)
         except (ValueError, TypeError) as error:
             why = f" ({error})" if isinstance(error, TypeError) else ""
-            raise ValueError(f"cache.url: {self.where} is no Redis URL: write {FORMS}{why}") from error
+            raise ValueError(f"expected {FORMS}, got {self.where!r}{why}") from error
 
     def deadline(self) -> float:
         """Until when what begins now may take."""

@@ -52,18 +52,25 @@ def parsed(url: str) -> RedisUrl:
     ValueError: expected a URL such as redis+cluster://HOST:PORT,HOST:PORT, got 'redis+cluster://:***@a/1'
     """
     scheme, plus, way = url.partition("://")[0].partition("+")
-    if not plus:
-        return RedisUrl("server", url)
-    if scheme not in ("redis", "rediss") or way not in ("sentinel", "cluster"):
+    if plus and (scheme not in ("redis", "rediss") or way not in ("sentinel", "cluster")):
         raise ValueError(f"expected {FORMS}, got {masked(url)!r}")
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
+        if not plus:
+            return _of_server(url, parts)
         return _of_sentinel(scheme, parts) if way == "sentinel" else _of_cluster(scheme, parts)
     except ValueError:
-        path = "/SERVICE/0" if way == "sentinel" else ""
-        raise ValueError(
-            f"expected a URL such as redis+{way}://HOST:PORT,HOST:PORT{path}, got {masked(url)!r}"
-        ) from None
+        form = {"": "redis://HOST:PORT/0", "sentinel": "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0"}
+        known = form.get(way, "redis+cluster://HOST:PORT,HOST:PORT")
+        raise ValueError(f"expected a URL such as {known}, got {masked(url)!r}") from None
+
+
+def _of_server(url: str, parts: SplitResult) -> RedisUrl:
+    database = parts.path.removeprefix("/")
+    is_net = parts.scheme in ("redis", "rediss") and parts.hostname and (database or "0").isdecimal()
+    if not (parts.path if parts.scheme == "unix" else is_net) or parts.port == 0:
+        raise ValueError("no host, no number of a database, or a port that is none")
+    return RedisUrl("server", url)
 
 
 def _of_sentinel(scheme: str, parts: SplitResult) -> RedisUrl:
