@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import inspect
+from riverrank.operators.cache.urls import masked
 from riverrank.state.runtime.durations import milliseconds
 
 AT_TOP_LEVEL = "behaviour"  # the field of the configuration whose keys and tables stand beside the others in the file
@@ -103,7 +104,7 @@ class Schema(NamedTuple):
             elif isinstance(value, Mapping):
                 yield from self._flat(value, f"{key}.")
             else:
-                raise ValueError(f"{key}: expected a table, [{key}], got {value!r}")
+                raise ValueError(f"{key}: expected a table, [{key}], got {shown(value)}")
 
 
 @cache
@@ -149,6 +150,27 @@ def expected(kind: inspect.Type) -> str:  # noqa: PLR0911 - one return a type
     raise TypeError(f"a setting of type {kind} has no words yet: add them here")
 
 
+def shown(given: Any) -> str:
+    """What was given, as an error may say it: without what may be a secret that stands in the wrong place. Of a table
+    its names, and the types of what they stand for.
+
+    >>> shown("redis://app:geheim@cache"), shown(["a:geheim@b"]), shown({"password": "geheim"}), shown(True)
+    ("'redis://app:***@cache'", "['***@b']", '{password = str}', 'true')
+    """
+    match given:
+        case bool():
+            return str(given).lower()
+        case str():
+            return repr(masked(given))
+        case Mapping():
+            return (
+                "{" + ", ".join(f"{masked(str(name))} = {type(value).__name__}" for name, value in given.items()) + "}"
+            )
+        case list() | tuple():
+            return "[" + ", ".join(map(shown, given)) + "]"
+    return repr(given)
+
+
 def _settings(section: inspect.StructType, path: tuple[str, ...], prefix: str) -> Iterator[Setting]:
     for field in section.fields:
         here = (*path, field.name)
@@ -186,7 +208,7 @@ def _checked(setting: Setting, value: Any) -> Any:
         try:
             return milliseconds(value)
         except ValueError as error:
-            raise ValueError(f"{setting.key}: {error}") from error
+            raise ValueError(f"{setting.key}: {error}, got {shown(value)}") from error
     pending = [value]
     while pending:
         inner = pending.pop()

@@ -13,13 +13,16 @@ from riverrank.state.prior import read_file
 
 
 def secret(dotted: str, path: str) -> str:
-    """What the file holds that the key `dotted` names, without blanks around it; empty for no path."""
+    """What the file holds that the key `dotted` names, without blanks around it; empty for no path. Where it can't be
+    read, the path is not shown: it may be the secret itself.
+    """
     if not path:
         return ""
     try:
         return Path(path).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{dotted}: cannot read {path!r} ({error})") from error
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8, or no path"
+        raise UsageError(f"{dotted}: cannot read the file that it names ({why}); give the path of one") from error
 
 
 def with_prior(behaviour: Behaviour) -> Behaviour:

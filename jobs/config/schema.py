@@ -31,7 +31,7 @@ from .edges import (
     PrivacySettings,
     RedisSettings,
 )
-from .fields import schema_of
+from .fields import schema_of, shown
 from .files import secret, with_noise, with_prior
 
 REDIS_URL_VARIABLE = "RIVERRANK_REDIS_URL"
@@ -109,14 +109,7 @@ def parse(table: Mapping[str, Any], flags: Mapping[str, Any] | None = None, kind
         got: Any = shaped
         for name in setting.path:
             got = got[name]
-        raise UsageError(f"{setting.key}: expected {setting.expected()}, got {_shown(got)}") from error
-
-
-def _shown(given: Any) -> str:
-    """What was given, without what may be a secret: of a table its names, and the types of what they stand for."""
-    if isinstance(given, Mapping):
-        return "{" + ", ".join(f"{name} = {type(value).__name__}" for name, value in given.items()) + "}"
-    return repr(masked(given) if isinstance(given, str) else given)
+        raise UsageError(f"{setting.key}: expected {setting.expected()}, got {shown(got)}") from error
 
 
 def _consistent(config: Config) -> Config:
@@ -157,7 +150,9 @@ def _check_kafka(kafka: KafkaSettings) -> None:
     for broker in kafka.bootstrap.split(",") if kafka.bootstrap else ():
         host, _, port = broker.strip().rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-            raise UsageError(f"kafka.bootstrap: expected HOST:PORT, or several with commas between, got {broker!r}")
+            raise UsageError(
+                f"kafka.bootstrap: expected HOST:PORT, or several with commas between, got {shown(broker)}"
+            )
     topics = [kafka.events, kafka.items, *map(kafka.of, OUTPUTS.values())]
     for topic in filter(None, topics):
         if topics.count(topic) > 1:

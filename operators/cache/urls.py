@@ -2,7 +2,7 @@
 
 import re
 from typing import Literal, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlencode, urlsplit
 
 DEFAULT_PREFIX = "rr:"
 DEFAULT_TTL_MS = 7 * 86_400_000
@@ -129,7 +129,7 @@ def masked(url: str) -> str:
     >>> masked("rediss+sentinel://app:geheim@a:1,b:2/shop/0?sentinel_password=geheim")
     'rediss+sentinel://app:***@a:1,b:2/shop/0?sentinel_password=***'
     """
-    url = re.sub(r"([?&][^=&]*password=)[^&]*", rf"\1{MASK}", url)
+    url = re.sub(r"([?&][^=&]*)=[^&]*", _masked_option, url)
     head, at, rest = url.rpartition("@")
     if at:
         scheme, slashes, given = head.partition("://")
@@ -137,3 +137,8 @@ def masked(url: str) -> str:
         shown = f"{name}:" if colon and "/" not in name else ""
         url = f"{scheme}://{shown}{MASK}@{rest}" if slashes else f"{MASK}@{rest}"
     return url
+
+
+def _masked_option(option: re.Match[str]) -> str:
+    """Its name may be quoted, as its value may."""
+    return f"{option[1]}={MASK}" if "password" in unquote_plus(option[1]).lower() else option[0]

@@ -260,7 +260,7 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(dotted: str, nearest:
         ("redis.url", "cache:6379", "redis.url: expected a URL such as redis://HOST:PORT/0"),
         ("redis.url", "redis://cache:6379/zero", "redis.url: expected a URL such as redis://HOST:PORT/0"),
         ("redis.url", "redis://cache:port", "redis.url: expected a URL such as redis://HOST:PORT/0"),
-        ("redis.url_file", "/absent/secret", "redis.url_file: cannot read '/absent/secret'"),
+        ("redis.url_file", "/absent/secret", "redis.url_file: cannot read the file that it names (No such"),
         ("job.state_ttl", "1m", "job.state_ttl: expected at least allowed_lateness"),
         ("ranker", 3, "ranker: expected a table, [ranker], got 3"),
         ("files.events", ["a"], "files.events: expected a text, got ['a']"),

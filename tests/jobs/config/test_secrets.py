@@ -23,7 +23,13 @@ def test_a_url_from_a_file_is_used_and_what_is_printed_leads_back_to_it(tmp_path
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://:geheim@cache:6379/0", "rediss://app:ge:h@geheim@cache/0", "redis://cache/0?db=1&password=geheim"]
+    "url",
+    [
+        "redis://:geheim@cache:6379/0",
+        "rediss://app:ge:h@geheim@cache/0",
+        "redis://cache/0?db=1&password=geheim",
+        "redis://cache/0?p%61ssword=geheim",
+    ],
 )
 def test_no_password_is_ever_printed(url: str) -> None:
     config = parse({"redis": {"url": url}})
@@ -32,6 +38,36 @@ def test_no_password_is_ever_printed(url: str) -> None:
     assert all("geheim" not in text and "***" in text and "cache" in text for text in printed)
     with pytest.raises(UsageError, match="masked; give the URL in the environment variable RIVERRANK_REDIS_URL"):
         parse(tomllib.loads(config_text.render(config)))
+
+
+URL = "redis://app:geheim@cache:1/0"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"redis": URL},
+        {"redis": [URL]},
+        {"redis": {"url": [URL]}},
+        {"redis": {"url": {"url": URL}}},
+        {"redis": {"url": {URL: 1}}},
+        {"redis": {"timeout": URL}},
+        {"redis": {"timeout": [URL]}},
+        {"redis": {"url_file": URL}},
+        {"redis": {"url_file": "geheim"}},
+        {"redis": {"url": "redis://cache:port/0?p%61ssword=geheim"}},
+        {"kafka": {"bootstrap": URL}},
+        {"kafka": {"security": "SASL_SSL", "username": "app", "password_file": "geheim", "bootstrap": "b:1"}},
+        {"privacy": {"key_file": "geheim\0"}},
+        {"slate": {"size": URL}},
+        {"rules": {"pin": URL}},
+        {"allowed_lateness": URL},
+    ],
+)
+def test_what_stands_in_the_wrong_place_is_told_of_without_the_secret_that_it_may_be(table: dict[str, object]) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse(table)
+    assert "geheim" not in str(raised.value), raised.value
 
 
 def test_a_wrong_url_is_told_without_its_password() -> None:
