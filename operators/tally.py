@@ -25,7 +25,7 @@ class Tally(msgspec.Struct):
     def refuse(self, topic: str, offset: int, reject: Reject) -> None:
         """Count a dead letter."""
         self.dead[reject.reason] = self.dead.get(reject.reason, 0) + 1
-        expected, _, _ = reject.detail.partition(", got '")  # a log names no user: what was given is in the dead letter
+        expected, _, _ = reject.detail.partition(', got "')  # a log names no user: what was given is in the dead letter
         self.first = self.first or f"{topic} {offset}: {expected}"
 
     def add(self, other: "Tally") -> None:

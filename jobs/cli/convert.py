@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 from riverrank.jobs.errors import UsageError
+from riverrank.state.records.printable import printable
 
 from .flags import AsJson, Option
 
@@ -167,7 +168,7 @@ def _tell(report: "Report", json: bool) -> None:
     if json:
         print(msgspec.json.encode(report).decode())
     for line in report.told():
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
 
 
 def _refuse_csv_flags(context: typer.Context, name: str) -> None:

@@ -15,6 +15,7 @@ import typer
 from riverrank.jobs import standard
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.interruptions import INTERRUPTED
+from riverrank.state.records.printable import printable
 from riverrank.state.runtime import logs
 
 from .check import check, topics
@@ -110,6 +111,7 @@ def carry_out(commands: typer.Typer, name: str, arguments: list[str] | None = No
         if debug:
             raise
         code, line = _reported(error, name)
+        line = printable(line)
         if logs.wants_json():
             logging.getLogger("riverrank").error("%s", line)
         else:

@@ -5,6 +5,7 @@ Every fault is a `UsageError` within seconds, rather than a stack trace from the
 
 import logging
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from riverrank.state.outputs import OUTPUTS
 from riverrank.state.prior import is_prior, read_file
 
 from .edges import KafkaSettings, RedisSettings
+from .fields import schema_of
 from .schema import Config, topics_of
 
 BROKER_TIMEOUT_MS = 3_000
@@ -74,20 +76,39 @@ def check_state(config: Config) -> None:
 def check_files(config: Config) -> None:
     """Inputs are there and readable, outputs can be made, no file is two things at once, and `-` is not closed."""
     check_readable(config)
+    owners = {_identity(key, path): key for key, path in _read_with(config)}
     paths: dict[str, str] = {name: path for name, path in msgspec.structs.asdict(config.files).items() if path}
-    owners: dict[tuple[object, bool], str] = {}
     for name, path in paths.items():
         is_stream = path == "-"
         what = path if not is_stream else standard.INPUT if name in INPUTS else standard.OUTPUT
-        identity = (path, name in INPUTS) if is_stream else (os.path.realpath(path), False)
-        is_device = not is_stream and Path(path).exists() and not Path(path).is_file()
-        if identity in owners and not is_device:
-            raise UsageError(f"{_flag(name)}: {what} is taken by {_flag(owners[identity])}; give each one of its own")
-        owners[identity] = name
+        if (identity := _identity(name, path)) in owners:
+            raise UsageError(f"{_flag(name)}: {what} is taken by {owners[identity]}; give each one of its own")
+        if identity is not None:
+            owners[identity] = _flag(name)
         if is_stream:
             standard.require_open(what)
         elif name not in INPUTS:
             _check_writable(_flag(name), Path(path))
+
+
+def _read_with(config: Config) -> Iterator[tuple[str, str]]:
+    """The files that are read with the configuration, and what names them."""
+    if config.path:
+        yield "--config", config.path
+    for setting in schema_of(type(config)).settings.values():
+        if setting.name.endswith("file") and (path := setting.of(config)):
+            yield setting.key, path
+
+
+def _identity(name: str, path: str) -> object:
+    """What two paths of one file have in common; None for a device, which may be many things at once."""
+    try:
+        found = os.stat((0 if name in INPUTS else 1) if path == "-" else path)
+    except OSError:
+        return os.path.realpath(path)
+    if stat.S_ISREG(found.st_mode):
+        return found.st_dev, found.st_ino
+    return (path, name in INPUTS) if path == "-" else None
 
 
 def check_behaviour(config: Config) -> None:
@@ -134,9 +155,10 @@ def _check_prior_out(config: Config) -> None:
     out = Path(config.behaviour.prior.out)
     if str(out) == "-" or (out.exists() and not out.is_file()):
         raise UsageError(f"prior.out: expected the path of a file, got {out}")
-    for name, path in msgspec.structs.asdict(config.files).items():
-        if path and path != "-" and os.path.realpath(path) == os.path.realpath(out):
-            raise UsageError(f"prior.out: {out} is taken by {_flag(name)}; give each one of its own")
+    files = [(_flag(name), path) for name, path in msgspec.structs.asdict(config.files).items() if path]
+    for name, path in (*files, *_read_with(config)):
+        if name != "prior.file" and _identity("prior.out", str(out)) == _identity(name, path):
+            raise UsageError(f"prior.out: {out} is taken by {name}; give each one of its own")
     _check_writable("prior.out", out)
     if out.exists() and out.stat().st_size and not is_prior(read_file(str(out))):
         raise UsageError(f"prior.out: {out} is no prior, and would be replaced; name another file, or remove it")

@@ -9,10 +9,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
+from msgspec import Meta
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.urls import MASK, masked, parsed
 from riverrank.operators.catalogue.tokens import token_of
@@ -47,6 +48,7 @@ class Config(Section):
     cache: CacheSettings = CacheSettings()
     privacy: PrivacySettings = PrivacySettings()
     job: JobSettings = JobSettings()
+    path: Annotated[str, Meta(extra={"is_setting": False})] = ""  # of the file that it was read from
 
 
 # The flags of whatever runs the job, each with the key that it sets.
@@ -77,7 +79,7 @@ def load(path: str | Path | None = None, flags: Mapping[str, Any] | None = None)
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     table = {} if path is None else _read(Path(path))
     try:
-        return parse(table, given)
+        return msgspec.structs.replace(parse(table, given), path=str(path or ""))
     except UsageError as error:
         raise UsageError(f"{path}: {error}" if _is_faulty(table) else str(error)) from error
 

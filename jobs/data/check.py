@@ -17,6 +17,7 @@ from riverrank.operators.settings import RewardSettings
 from riverrank.state.event_types import EVENT_TYPES
 from riverrank.state.records.decoding import Reject
 from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.printable import printable
 
 EXAMPLES = 5
 YEAR_MS = 365 * 86_400_000
@@ -127,7 +128,7 @@ def describe(findings: Findings) -> list[str]:
         lines.append(f"{unknown.items} items that {unknown.events} events name are not in the catalogue{named}")
     elif findings.events and findings.items:
         lines.append("whether the catalogue lacks items is not known: it was not read to its end (--sample N)")
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _told_times(times: Times, records: int) -> list[str]:

@@ -12,6 +12,7 @@ from riverrank.operators.catalogue.starters import choose, together
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import Behaviour
 from riverrank.state.item_tables import POSITIVES, RATINGS
+from riverrank.state.records.printable import printable
 
 NEVER = 1 << 62  # events
 CONSIDERED = 2000  # items, those that most people know
@@ -75,9 +76,10 @@ def choice(index: ItemIndex, titles: dict[str, str | None], number: int) -> list
 
 def text(starters: list[Starter]) -> str:
     """The choice for a reader."""
-    width = max(len(starter.item_id) for starter in starters)
+    ids = [printable(starter.item_id) for starter in starters]
+    width = max(map(len, ids))
     lines = [f"{'item':{width}}    known  covered  title"]
-    for starter in starters:
-        title = starter.title or ""
-        lines.append(f"{starter.item_id:{width}}  {starter.known:7d}  {starter.covered:7.1%}  {title}".rstrip())
+    for item_id, starter in zip(ids, starters, strict=True):
+        title = printable(starter.title or "")
+        lines.append(f"{item_id:{width}}  {starter.known:7d}  {starter.covered:7.1%}  {title}".rstrip())
     return "\n".join(lines)

@@ -47,6 +47,7 @@ Record = TypeVar("Record", Event, Item)
 
 _EVENT = msgspec.json.Decoder(Event)
 _ITEM = msgspec.json.Decoder(Item)
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _may_overflow = re.compile(rb"\d{19}").search
 
 
@@ -125,10 +126,12 @@ def _decode(raw: bytes, decoder: msgspec.json.Decoder) -> Any:
 
 def _present(raw: bytes, decoder: msgspec.json.Decoder) -> Any:
     """The record of an object in which a field that is null is as if it were absent; raises as msgspec does."""
-    fields = msgspec.json.decode(raw)
-    if not isinstance(fields, dict) or None not in fields.values():
+    try:
+        fields = _FIELDS.decode(raw)
+    except msgspec.ValidationError:  # no object
         return decoder.decode(raw)
-    return msgspec.convert({name: value for name, value in fields.items() if value is not None}, decoder.type)
+    there = {name: value for name, value in fields.items() if bytes(value) != b"null"}
+    return decoder.decode(raw if len(there) == len(fields) else msgspec.json.encode(there))
 
 
 def _without_unused(event: Event) -> Event:
@@ -210,7 +213,7 @@ def _ts_fault(field: str, value: int) -> str | None:
 def _event_fault(event: Event) -> str | None:
     entry = EVENT_TYPES.get(event.type)
     if entry is None:
-        what = f"expected one of {', '.join(EVENT_TYPES)}, got {event.type[:DETAIL_KEPT]!r}"
+        what = f"expected one of {', '.join(EVENT_TYPES)}, got {to_json(event.type[:DETAIL_KEPT]).decode()}"
         return f"type: {what[: DETAIL_KEPT + 1]}"
     fault = _id_fault("event_id", event.event_id) or _id_fault("user_id", event.user_id) or _ts_fault("ts", event.ts)
     if fault:

@@ -53,7 +53,7 @@ def test_a_type_of_one_entry_is_accepted_and_asked_for_its_item(share):
     del record["item_id"]
     assert decode_event(json.dumps(record).encode()) == Reject("bad_field", "item_id: a share needs one, none is there")
     other = decode_event(json.dumps(record | {"type": "dance"}).encode())
-    assert isinstance(other, Reject) and "erase, share, got 'dance'" in other.detail
+    assert isinstance(other, Reject) and 'erase, share, got "dance"' in other.detail
 
 
 def test_a_type_of_one_entry_has_a_setting(share):

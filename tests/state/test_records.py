@@ -331,3 +331,13 @@ def test_what_a_type_has_no_use_for_does_not_travel() -> None:
     big = {"attributes": {"n": "x" * 100_000}, "items": ["j"] * 5000}
     decoded = decode_event(to_json(CLICK | big))
     assert decoded == decode_event(to_json(CLICK))
+
+
+@pytest.mark.parametrize("value", ["1e400", "[" * 40 + "]" * 40, "1" * 400, '"\\\\ud83d\\\\ude00"'])
+def test_a_null_changes_nothing_of_how_other_fields_are_read(value: str) -> None:
+    """Of a field that is not known, only that it is JSON matters, with a null elsewhere or without."""
+    head = '{"event_id":"e","type":"click","user_id":"u","item_id":"i","ts":1'
+    for field in ("z", "value", "slate_id"):
+        plain, with_null = f'{head},"{field}":{value}}}'.encode(), f'{head},"{field}":{value}, "x" : null }}'.encode()
+        assert decode_event(with_null) == decode_event(plain)
+    assert isinstance(decode_event(f'{head},"z":{value},"slate_id":null}}'.encode()), Event)

@@ -63,7 +63,8 @@ def written(text: str, folder: Path) -> Path:
 
 
 def test_no_file_and_an_empty_file_are_the_defaults(tmp_path: Path) -> None:
-    assert load() == load(written("", tmp_path)) == Config()
+    path = written("", tmp_path)
+    assert load() == Config() and load(path) == Config(path=str(path))
     assert load().cache.ttl == 7 * 24 * 3600 * 1000
     assert load().behaviour.slate.size == 20
 
