@@ -107,7 +107,7 @@ class CohortSettings(Section):
 class SignalSettings(Section):
     """What is learned of items from all users."""
 
-    shards: Annotated[Count, Meta(description="parallel learners of the items' signals")] = 1
+    shards: Annotated[int, Meta(ge=1, le=1024, description="parallel learners of the items' signals")] = 1
     neighbours: Annotated[int, Meta(ge=4, le=500, description="neighbours kept of an item")] = 60
     window: Annotated[
         int, Meta(ge=1, le=MOST_WINDOW, description="items of a history that a new interaction is paired with")
@@ -211,7 +211,7 @@ class LearnerSettings(Section):
         Meta(ge=0.0, le=10.0, description="learning rate of a user's weights; with 0 their order is the ranker's"),
     ] = 0.02
     parameters: Annotated[dict[str, Any], Meta(description="further parameters of the class, by name")] = {}
-    negatives: Annotated[Count, Meta(description="sampled negatives for each positive feedback")] = 4
+    negatives: Annotated[int, Meta(ge=1, le=1000, description="sampled negatives for each positive feedback")] = 4
     tokens: Annotated[int, Meta(ge=0, le=1000, description="content weights kept of a user")] = 32
     drift: Annotated[
         Share, Meta(description="significance at which a change of taste is detected: higher is sooner, 0 disables it")

@@ -1,10 +1,10 @@
 """`riverrank state`: what a savepoint holds, which is the newest, and what a user is known by in it."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from riverrank.jobs.config.schema import Config
+from riverrank.jobs.errors import UsageError
 
 from .flags import AsJson, configured
 
@@ -45,12 +45,21 @@ def pseudonym(config: Config, user: Annotated[str, typer.Argument(metavar="USER"
 
 @state.command()
 def last(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of checkpoints and savepoints.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A folder of checkpoints and savepoints, or its file: URL.")
+    ],
 ) -> None:
     """Print the newest checkpoint or savepoint below DIR that is whole, as `flink run -s` takes it; nothing where there
-    is none.
+    is none yet, or no DIR.
     """
     from riverrank.jobs.flink.keeping import newest
+    from riverrank.jobs.flink.savepoint import folder_of
 
-    if (found := newest(folder)) is not None:
+    try:
+        found = newest(folder_of(folder))
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: can't be looked through ({error.strerror}); give a folder that you may read"
+        ) from error
+    if found is not None:
         typer.echo(found.absolute().as_uri())

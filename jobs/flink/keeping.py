@@ -73,7 +73,9 @@ class Keeping:
 
 
 def newest(*folders: Path) -> Path | None:
-    """The newest checkpoint or savepoint below these folders that is whole, or None."""
+    """The newest checkpoint or savepoint below these folders that is whole, or None. Raises OSError for what is no
+    folder, or can't be read: there might be one.
+    """
     whole = [found for folder in folders for found in _whole(folder)]
     return max(whole)[1] if whole else None
 
@@ -82,10 +84,15 @@ def _whole(root: Path) -> Iterator[tuple[int, Path]]:
     """When each whole checkpoint or savepoint below `root` was written, and its folder. Flink may remove some of them
     meanwhile: as one ends, or for a newer one.
     """
-    for folder, _, files in os.walk(root):
+    for folder, _, files in os.walk(root, onerror=_unless_absent):
         if METADATA in files:
             with suppress(FileNotFoundError):
                 yield (Path(folder) / METADATA).stat().st_mtime_ns, Path(folder)
+
+
+def _unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 @contextmanager
@@ -118,7 +125,12 @@ def kept_in(folder: str, topics: Mapping[str, str]) -> Iterator[Keeping | None]:
             raise UsageError(
                 f"job.state: {path} can't be locked ({error.strerror}); give --state DIR on a disk of this machine"
             ) from error
-        keeping = Keeping(path)
+        try:
+            keeping = Keeping(path)
+        except OSError as error:
+            raise UsageError(
+                f"job.state: {error.filename} can't be read ({error.strerror}); mend its rights"
+            ) from error
         keeping.require_topics(topics)
         try:
             yield keeping

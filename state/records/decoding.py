@@ -37,6 +37,14 @@ class Reject(msgspec.Struct, frozen=True):
     detail: str
 
 
+class _Deletion(msgspec.Struct):
+    """An item that may be gone: then nothing else of it matters."""
+
+    item_id: str
+    ts: int
+    deleted: bool = False
+
+
 class _Key(msgspec.Struct):
     """The key of a deletion, as an object."""
 
@@ -47,6 +55,7 @@ Record = TypeVar("Record", Event, Item)
 
 _EVENT = msgspec.json.Decoder(Event)
 _ITEM = msgspec.json.Decoder(Item)
+_DELETION = msgspec.json.Decoder(_Deletion)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _may_overflow = re.compile(rb"\d{19}").search
 
@@ -82,7 +91,7 @@ def decode_item(raw: bytes | None, key: bytes | None = None, ts: int = 0, latest
         fault = _item_id_fault("key", item_id)
         item = Item(item_id=item_id, ts=max(0, ts), deleted=True)
     else:
-        item = _decode(raw, _ITEM)
+        item = _decode_item(raw)
         if isinstance(item, Reject):
             return item
         fault = _item_fault(item)
@@ -101,6 +110,16 @@ def dead_letter(raw: bytes | None, reject: Reject, topic: str, partition: int, o
     if len(kept) > MAX_LETTER_BYTES // 6 and len(to_json(text)) > MAX_LETTER_BYTES:  # a byte is six at most: \\u0000
         text = kept[:RAW_KEPT_BYTES].decode("utf-8", "replace")
     return DeadLetter(topic, partition, offset, reject.reason, reject.detail, text, ts)
+
+
+def _decode_item(raw: bytes) -> Item | Reject:
+    """The item; of one that is gone its id and time alone."""
+    if b"deleted" in raw:
+        gone = _decode(raw, _DELETION)
+        if isinstance(gone, _Deletion) and gone.deleted:
+            return Item(gone.item_id, gone.ts, deleted=True)
+    item: Item | Reject = _decode(raw, _ITEM)
+    return item
 
 
 def _decode(raw: bytes, decoder: msgspec.json.Decoder) -> Any:
@@ -267,7 +286,7 @@ def _item_fault(item: Item) -> str | None:
         return fault
     if item.published_ts is not None and (fault := _ts_fault("published_ts", item.published_ts)):
         return fault
-    if item.embedding is None or item.deleted:
+    if item.embedding is None:
         return None
     if len(item.embedding) > MAX_COMPONENTS:
         return f"embedding: expected at most {MAX_COMPONENTS} numbers, got {len(item.embedding)}"

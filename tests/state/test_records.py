@@ -76,7 +76,7 @@ def test_every_valid_event_comes_back_from_its_json_and_travels_through_the_job(
 def test_every_valid_item_comes_back_from_its_json_and_travels_through_the_job(item: Item) -> None:
     decoded = decode_item(to_json(item))
     assert isinstance(decoded, Item)
-    assert decoded == item
+    assert decoded == (Item(item.item_id, item.ts, deleted=True) if item.deleted else item)
     update = wire.CatalogueUpdate(decoded)
     assert wire.decode_update(wire.encode(update)) == update
 
@@ -331,6 +331,25 @@ def test_what_a_type_has_no_use_for_does_not_travel() -> None:
     big = {"attributes": {"n": "x" * 100_000}, "items": ["j"] * 5000}
     decoded = decode_event(to_json(CLICK | big))
     assert decoded == decode_event(to_json(CLICK))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        '"published_ts":-1',
+        '"categories":"x"',
+        '"attributes":{"a":1' + "0" * 30 + "}",
+        '"embedding":[1e9]',
+        '"title":null',
+    ],
+)
+def test_an_item_goes_whatever_else_its_record_says(other: str) -> None:
+    head = '{"item_id":"i","ts":5,'
+    gone = Item(item_id="i", ts=5, deleted=True)
+    assert decode_item(f'{head}"deleted":true,{other}}}'.encode()) == gone
+    stays = decode_item(f'{head}"deleted":false,{other}}}'.encode())
+    assert isinstance(stays, Reject) == ("null" not in other)
+    assert isinstance(decode_item(b'{"item_id":"","ts":5,"deleted":true}'), Reject)
 
 
 @pytest.mark.parametrize("value", ["1e400", "[" * 40 + "]" * 40, "1" * 400, '"\\\\ud83d\\\\ude00"'])

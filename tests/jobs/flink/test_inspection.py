@@ -138,6 +138,10 @@ def test_nothing_may_follow_the_pickle() -> None:
 
 def test_the_newest_that_is_whole_is_told_as_flink_takes_it(tmp_path: Path) -> None:
     assert riverrank("state", "last", tmp_path).stdout == riverrank("state", "last", tmp_path / "none").stdout == ""
+    (tmp_path / "file").touch()
+    for no_folder, told in ((tmp_path / "file", "can't be looked through"), ("s3://a/b", "copy it here first")):
+        refused = riverrank("state", "last", no_folder)
+        assert refused.returncode == 2 and told in refused.stderr and not refused.stdout
     written = ("checkpoints/a/chk-9", "savepoints/savepoint-b", "checkpoints/c/chk-2")
     for age, name in enumerate(written):
         (tmp_path / name).mkdir(parents=True)
