@@ -4,6 +4,7 @@ import gzip
 import io
 import re
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +19,7 @@ from riverrank.state.records.incoming import Item
 
 STANDARD = "-"
 POLL_MS = 1_000
+AWAY_MS = 30_000  # for which a broker may say nothing
 BUFFER_BYTES = 1 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LONE_CR = re.compile(rb"\r(?!\n|\Z)")  # one at the end of a block is looked at with the next
@@ -93,7 +95,7 @@ def topic_of(config: Config, name: str) -> str:
 
 def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Arrival]:
     """The records of a topic from its beginning to its end as it stands now, in each partition's order; of
-    transactions, those that were committed.
+    transactions, those that were committed. Raises Failure where the broker goes away before that.
     """
     from kafka import KafkaConsumer, TopicPartition  # noqa: PLC0415 - slow to import, and files need none of it
 
@@ -105,11 +107,20 @@ def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Arrival]:
         consumer.assign(partitions)
         ends = consumer.end_offsets(partitions)
         consumer.seek_to_beginning(*partitions)
+        heard = time.monotonic()
         while any(consumer.position(partition) < ends[partition] for partition in partitions):
-            for partition, records in consumer.poll(POLL_MS).items():
+            polled = consumer.poll(POLL_MS)
+            if not polled and time.monotonic() - heard > AWAY_MS / 1000:
+                raise Failure(
+                    f"kafka: the broker at {kafka.bootstrap} has said nothing of topic {topic} for {AWAY_MS / 1000:g} "
+                    "s, and there is more to read; see whether it runs"
+                )
+            for partition, records in polled.items():
                 for record in records:
                     if record.offset < ends[partition]:
                         yield Arrival(partition.partition, record.offset, record.timestamp, record.value, record.key)
+            if polled:
+                heard = time.monotonic()
 
 
 def read_items(config: Config) -> Iterator[Item]:

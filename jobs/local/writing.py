@@ -13,7 +13,7 @@ from riverrank.jobs.errors import Failure, UsageError
 from riverrank.state.outputs import OUTPUTS
 
 from .pipeline import Write
-from .reading import BUFFER_BYTES, STANDARD
+from .reading import AWAY_MS, BUFFER_BYTES, STANDARD
 
 GZIP_LEVEL = 6
 
@@ -65,13 +65,34 @@ def unwritten(path: str, error: OSError) -> Exception:
 
 def _to_topic(stack: ExitStack, config: Config, topic: str) -> Write:
     from kafka import KafkaProducer  # noqa: PLC0415 - slow to import, and files need none of it
+    from kafka.errors import KafkaError  # noqa: PLC0415 - likewise
 
-    producer = KafkaProducer(**config.kafka.python_arguments())
-    stack.callback(producer.close)
+    limits = {"delivery_timeout_ms": AWAY_MS, "request_timeout_ms": AWAY_MS // 2, "max_block_ms": AWAY_MS}
+    producer = KafkaProducer(**config.kafka.python_arguments(), **limits)
+    faults: list[Exception] = []  # of records that the broker did not take
 
     def write(key: str, value: bytes | None) -> None:
-        producer.send(topic, value, key.encode() or None)
+        try:
+            producer.send(topic, value, key.encode() or None).add_errback(faults.append)
+        except KafkaError as error:
+            faults.append(error)
+        require_taken()
 
+    def finish() -> None:
+        try:
+            producer.close(timeout=3 * AWAY_MS / 1000)  # more than it takes until what waits is given up
+        except KafkaError as error:
+            faults.append(error)
+        require_taken()
+
+    def require_taken() -> None:
+        if faults:
+            raise Failure(
+                f"kafka: topic {topic} did not take a record ({faults[0]}); see whether the broker runs, and what the "
+                "topic takes (max.message.bytes)"
+            ) from faults[0]
+
+    stack.callback(finish)
     return write
 
 
