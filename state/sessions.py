@@ -36,8 +36,9 @@ class SessionState(msgspec.Struct, array_like=True, tag=3):
 
     Of each event id that is remembered, oldest arrival first, `hashes` has the 64-bit hash and `times` the event's
     time, unsigned 64-bit numbers, little-endian; `late` has the hashes of the last that came late. `newest` and
-    `second` are the two newest event times, -1 for none. `epoch` is the time of the last erasure, 0 for none. `history`
-    is newest last; `marks` has a 32-bit hash of the slate's id, 0 for none, of each of its newest entries. `user_id` is
+    `second` are the two newest event times, -1 for none. `epoch` is the time up to which all is erased, 0 for none, and
+    `asked` that of the erasure itself, 0 for the same: what came before it may be newer than it says. `history` is
+    newest last; `marks` has a 32-bit hash of the slate's id, 0 for none, of each of its newest entries. `user_id` is
     whose it is while `impressions` wait, as a timer knows but the key; else empty.
     """
 
@@ -52,6 +53,7 @@ class SessionState(msgspec.Struct, array_like=True, tag=3):
     impressions: list[OpenImpression] = []
     attributes: dict[str, Any] = {}
     user_id: str = ""
+    asked: int = 0
 
 
 def _by_columns(fields: Fields) -> Fields:

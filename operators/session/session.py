@@ -179,13 +179,16 @@ class Session:
         return drawn(self.behaviour.embedding, self.sent, self.behaviour.seed, stretch)
 
     def _erase(self, event: Event, identity: bytes, state: bytes | None, session: SessionState) -> Accepted:
-        """All goes but the mark of the erasure itself: its time, and its id. One that is no newer than the mark does
-        nothing: it is a redelivery, however late, or asks to forget what is forgotten.
+        """All that came before it goes, and stays gone when it is delivered again; a mark of the erasure stays: its
+        times, and its id. One that is no newer than the mark does nothing, nor one that finds nothing since: it is a
+        redelivery, however late, or asks to forget what is forgotten.
         """
-        if session.epoch and event.ts <= session.epoch:
+        if session.epoch and (
+            event.ts <= (session.asked or session.epoch) or (event.ts <= session.epoch and session.newest < 0)
+        ):
             return Accepted(state)
-        epoch = max(event.ts, 1)  # 0 is none
-        mark = SessionState(epoch=epoch, hashes=identity, times=_UINT64.pack(event.ts))
+        epoch = max(event.ts, session.newest, 1)  # 0 is none
+        mark = SessionState(epoch=epoch, hashes=identity, times=_UINT64.pack(event.ts), asked=max(event.ts, 1))
         return Accepted(encode_session(mark), Feedback(event, 0.0, History(), epoch=epoch))
 
     def _is_known(self, session: SessionState, identity: bytes) -> bool:

@@ -55,6 +55,7 @@ EVENTS = [
 ]
 OVER = Event("e-over", "cart", "u-1", NOW + 700_000, "i-2", slate_id="u-1:9", context={"device": "tv"})
 
+ERASED = Event("e-erased", "erase", "u-1", NOW + 5)  # by a clock that is behind
 BOUGHT = Event("e-bought", "purchase", "u-1", NOW + 9_000_000, "i-2", slate_id="u-1:9")
 
 
@@ -152,7 +153,8 @@ FEEDBACK_1 = Feedback(
     2,
 )
 WRITERS = {
-    "session-3-whose": lambda: session_of(EVENTS).state,
+    "session-3-asked": lambda: session_of(EVENTS).state,
+    "session-3-erased": lambda: session_of([*EVENTS, ERASED]).state,
     "feedback-2-story": lambda: encode(session_of([*EVENTS, OVER, BOUGHT]).feedback),
 }
 MEANT = {  # name: (value, encode, decode)
@@ -160,6 +162,21 @@ MEANT = {  # name: (value, encode, decode)
     "session-2": (session_2(), encode_session, decode_session),
     "session-3": (session_3(), encode_session, decode_session),
     "session-3-whose": (msgspec.structs.replace(session_3(), user_id="u-1"), encode_session, decode_session),
+    "session-3-asked": (
+        msgspec.structs.replace(session_3(), user_id="u-1", asked=NOW - 9_000_000),
+        encode_session,
+        decode_session,
+    ),
+    "session-3-erased": (
+        SessionState(
+            epoch=NOW + 8000,
+            hashes=hash64("e-erased").to_bytes(8, "little"),
+            times=(NOW + 5).to_bytes(8, "little"),
+            asked=NOW + 5,
+        ),
+        encode_session,
+        decode_session,
+    ),
     "feedback": (FEEDBACK_1, encode, decode_feedback),
     "feedback-2": (FEEDBACK_2, encode, decode_feedback),
     "feedback-2-story": (FEEDBACK_2_STORY, encode, decode_feedback),

@@ -230,8 +230,20 @@ def test_an_erasure_that_comes_again_or_is_older_than_the_last_takes_nothing_wit
     after = feed([Event(name, "erase", "u", ts)], state=before.state)
     assert after.state == before.state and after.feedbacks == after.rejects == []
     later = feed([Event("z", "erase", "u", 2 * HOUR + 1)], state=after.state)
-    assert decode_session(later.state).epoch == later.feedbacks[0].epoch == 2 * HOUR + 1
+    assert decode_session(later.state).epoch == later.feedbacks[0].epoch == 9 * HOUR, "what came before is newer"
     assert list(decode_session(later.state).history) == []
+
+
+def test_what_came_before_an_erasure_stays_away_also_where_it_is_newer_and_a_second_erasure_is_one():
+    """The clock of who asks to be forgotten may be behind that of the page."""
+    erase, taken = Event("x", "erase", "u", 1000), [click(1, 2000), click(2, 3000)]
+    fed = feed([*taken, erase, *taken, erase, click(3, 3000), click(4, 3001)])
+    assert [f.event.event_id for f in fed.feedbacks] == ["e-1", "e-2", "x", "e-4"] and fed.rejects == []
+    again = feed([Event("y", "erase", "u", 1500), click(4, 3001), click(5, 3002)], state=fed.state)
+    assert [f.event.event_id for f in again.feedbacks] == ["y", "e-5"]
+    assert [f.epoch for f in again.feedbacks] == [3001, 3001] and fed.feedbacks[-1].epoch == 3000
+    nothing_since = feed([erase, Event("y", "erase", "u", 1500)], state=feed([*taken, erase]).state)
+    assert nothing_since.feedbacks == []
 
 
 def test_an_erasure_at_the_beginning_of_time_is_one():
