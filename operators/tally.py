@@ -1,9 +1,14 @@
 """What became of the records of a run: counted where they are taken or refused, and told when it ends."""
 
+import mmap
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 from riverrank.state.records.decoding import Reject
+
+FILE_BYTES = 16_384  # more than a tally takes: the detail of a dead letter is some hundreds
 
 
 class Tally(msgspec.Struct):
@@ -52,3 +57,33 @@ class Tally(msgspec.Struct):
             return None
         why = f"the first dead letter, {self.first}" if self.dead else "there is none"
         return f"no event could be used: {why}"
+
+
+class TallyFile:
+    """The `tally` of a subtask, in a file for whoever ends the run, however that ends: Flink does not close every
+    operator that it stops with a savepoint. It goes on from that of a subtask before it, as after a failure: what was
+    read again counts again.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """`path` None: the tally goes nowhere."""
+        self._held: mmap.mmap | None = None
+        self.tally = Tally()
+        if path is not None:
+            path.touch()
+            os.truncate(path, FILE_BYTES)
+            with path.open("r+b") as file:
+                self._held = mmap.mmap(file.fileno(), FILE_BYTES)
+            self.tally = read_tally(path)
+
+    def write(self) -> None:
+        """Write it over what was there: it never gets shorter. Takes 1 us."""
+        if self._held is not None:
+            encoded = msgspec.json.encode(self.tally)
+            self._held[: len(encoded)] = encoded
+
+
+def read_tally(path: Path) -> Tally:
+    """What a `TallyFile` wrote."""
+    written = path.read_bytes().rstrip(b"\0")
+    return msgspec.json.decode(written, type=Tally) if written else Tally()

@@ -4,6 +4,7 @@ A command is a function in a module beside this one. It turns its flags into a `
 the work, which it imports only then: the help must not wait for what it does not need.
 """
 
+import errno
 import logging
 import os
 import sys
@@ -153,5 +154,7 @@ def _reported(error: Exception, name: str) -> tuple[int, str]:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else name
         return 2, f"{' '.join(formatted().split())} ({command} --help says what there is)"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return 1, f"cannot write {error.filename or 'standard output'}: {error.strerror}; make room, and run it again"
     first = next(iter(str(error).strip().splitlines()), "")
     return 1, f"{type(error).__name__}: {first} ({DEBUG_VARIABLE}=1 shows where)"

@@ -38,8 +38,10 @@ def pseudonym(config: Config, user: Annotated[str, typer.Argument(metavar="USER"
     """Print what the job keeps a user's state under, and names them by in logs; the secret is that of the configuration
     or of RIVERRANK_PRIVACY_KEY.
     """
+    from riverrank.jobs.serving.slates import require_user
     from riverrank.state import hashing
 
+    require_user(user)
     typer.echo(hashing.pseudonym(user, config.privacy.key()))
 
 

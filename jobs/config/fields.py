@@ -72,7 +72,7 @@ class Schema(NamedTuple):
         shaped: dict[str, Any] = {}
         for key, value in self._flat(document, ""):
             if key not in self.settings:
-                raise ValueError(f"{key}: no such key; the nearest is {self.nearest(key)}")
+                raise ValueError(f"{masked(key)}: no such key; the nearest is {self.nearest(key)}")
             setting = self.settings[key]
             target = shaped
             for name in setting.path[:-1]:
@@ -104,7 +104,7 @@ class Schema(NamedTuple):
             elif isinstance(value, Mapping):
                 yield from self._flat(value, f"{key}.")
             else:
-                raise ValueError(f"{key}: expected a table, [{key}], got {shown(value)}")
+                raise ValueError(f"{key}: expected a table, [{key}], got {type(value).__name__}")
 
 
 @cache

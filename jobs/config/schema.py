@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.urls import MASK, masked, parsed
 from riverrank.operators.catalogue.tokens import token_of
@@ -111,7 +111,9 @@ def parse(table: Mapping[str, Any], flags: Mapping[str, Any] | None = None, kind
         got: Any = shaped
         for name in setting.path:
             got = got[name]
-        raise UsageError(f"{setting.key}: expected {setting.expected()}, got {shown(got)}") from error
+        for_table = isinstance(setting.type, inspect.DictType) and not isinstance(got, Mapping)
+        what = type(got).__name__ if for_table else shown(got)  # what belongs in a table may be a secret
+        raise UsageError(f"{setting.key}: expected {setting.expected()}, got {what}") from error
 
 
 def _consistent(config: Config) -> Config:

@@ -178,10 +178,12 @@ def write_lines(path: str, lines: list[bytes]) -> None:
                     packed.writelines(line + b"\n" for line in lines)
             else:
                 file.writelines(line + b"\n" for line in lines)
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise UsageError(
             f"{path}: cannot write it ({error.strerror}); give a path in a folder that is there"
         ) from error
+    except OSError as error:
+        raise Failure(f"cannot write {path}: {error.strerror}") from error
 
 
 def _checked(record: Event | Item, decode: Callable[[bytes], Event | Item | Reject]) -> bytes:

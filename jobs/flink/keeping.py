@@ -56,6 +56,12 @@ class Keeping:
                     )
         write_whole(noted, msgspec.json.encode(topics))
 
+    def next_run(self) -> str:
+        """What the next run goes on from, where this one could not be stopped in order."""
+        if newest(self.checkpoints, self.savepoints) is None:
+            return "no checkpoint was taken yet: the next run begins anew"
+        return "the next run goes on from the last checkpoint"
+
     def forget_older(self) -> None:
         """Remove all but `last`: what goes on from it needs nothing else."""
         for path in [*self.checkpoints.glob("*"), *self.savepoints.glob("*")]:

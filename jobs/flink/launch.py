@@ -21,7 +21,7 @@ from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.interruptions import terminable, uninterrupted
 from riverrank.jobs.local.reading import plain_copy
-from riverrank.operators.tally import Tally
+from riverrank.operators.tally import Tally, read_tally
 from riverrank.state.outputs import OUTPUTS
 
 from .announcing import announced
@@ -175,7 +175,7 @@ def _tally(tallies: Path) -> Tally:
     """What all subtasks counted, in the order of the inputs."""
     tally = Tally()
     for path in sorted(tallies.iterdir()):
-        tally.add(msgspec.json.decode(path.read_bytes(), type=Tally))
+        tally.add(read_tally(path))
     return tally
 
 
@@ -238,7 +238,7 @@ def _stop(client: "JobClient", keeping: Keeping | None, drain_ms: int) -> None:
             stopped = client._j_job_client.stopWithSavepoint(keeping is None, flink_path(target), canonical)
             stopped.get(STOP_SECONDS + (0 if keeping else drain_ms // 1000), jvm.java.util.concurrent.TimeUnit.SECONDS)
         except Py4JJavaError as error:
-            then = "the next run goes on from the last checkpoint" if keeping else "what was not committed is lost"
+            then = "what was not committed is lost" if keeping is None else keeping.next_run()
             log.warning("it could not be stopped in order (%s): %s", root_cause(error), then)
             client.cancel().result()
 

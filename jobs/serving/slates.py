@@ -43,7 +43,7 @@ def get(config: Config, user: str, warnings: TextIO | None = None) -> bytes | No
         UsageError: `user` is no id, no Redis is configured, or it can't be reached.
         Failure: Redis answers, but not with a slate.
     """
-    _require_user(user)
+    require_user(user)
     (own, popular), gone = _cached(config.redis, (slate_key(user), POPULAR))
     if own is not None:
         return _without(own, gone, user)
@@ -97,7 +97,7 @@ def erase(config: Config, user: str, output: TextIO | None = None) -> str:
     Raises:
         UsageError: `user` is no id, or the broker can't be reached.
     """
-    _require_user(user)
+    require_user(user)
     event = Event(event_id=f"erase-{uuid.uuid4()}", type="erase", user_id=user, ts=wall_ms())
     value = to_json(event)
     if not config.kafka.bootstrap:
@@ -119,7 +119,7 @@ def erase(config: Config, user: str, output: TextIO | None = None) -> str:
     return event.event_id
 
 
-def _require_user(user: str) -> None:
+def require_user(user: str) -> None:
     """Raises UsageError where `user` is no id."""
     try:
         checked = decode_event(to_json(Event("e", "request", user, 0)))

@@ -117,28 +117,35 @@ def _address(text: str, default_port: int) -> Address:
 
 
 def masked(url: str) -> str:
-    """A URL without its passwords, nor a user's name that stands alone, which may be one; of what is no URL only what
-    comes after its last @.
+    """A URL without its passwords, nor a user's name that stands alone, which may be one, nor what stands where a port
+    belongs; of what is no URL only what comes after its last @.
 
     >>> masked("redis://app:geheim@cache:6379/0?password=geheim"), masked("redis://geheim@cache")
     ('redis://app:***@cache:6379/0?password=***', 'redis://***@cache')
     >>> masked("redis:/app:geheim@cache:6379"), masked("cache:6379")
     ('***@cache:6379', 'cache:6379')
-    >>> masked("redis://cache/0?password=ge@heim")
-    'redis://cache/0?password=***'
+    >>> masked("redis://cache/0?password=ge@he&im"), masked("redis://app:geheim/0")
+    ('redis://cache/0?password=***', 'redis://app:***/0')
     >>> masked("rediss+sentinel://app:geheim@a:1,b:2/shop/0?sentinel_password=geheim")
     'rediss+sentinel://app:***@a:1,b:2/shop/0?sentinel_password=***'
     """
-    url = re.sub(r"([?&][^=&]*)=[^&]*", _masked_option, url)
+    url = re.sub(r"([?&][^=&]*)=[^&]*(?:&[^=&]*(?=&|$))*", _masked_option, url)
     head, at, rest = url.rpartition("@")
     if at:
         scheme, slashes, given = head.partition("://")
         name, colon, _ = given.partition(":")
         shown = f"{name}:" if colon and "/" not in name else ""
         url = f"{scheme}://{shown}{MASK}@{rest}" if slashes else f"{MASK}@{rest}"
-    return url
+    return re.sub(r"(?<=://)[^/?#]*", _masked_ports, url, count=1)
 
 
 def _masked_option(option: re.Match[str]) -> str:
     """Its name may be quoted, as its value may."""
-    return f"{option[1]}={MASK}" if "password" in unquote_plus(option[1]).lower() else option[0]
+    name = unquote_plus(option[1]).lower()
+    return f"{option[1]}={MASK}" if any(word in name for word in ("password", "secret", "token")) else option[0]
+
+
+def _masked_ports(place: re.Match[str]) -> str:
+    """HOST:PORT, or several with commas between, with whom it is for before them."""
+    who, at, hosts = place[0].rpartition("@")
+    return who + at + ",".join(re.sub(r"(?<=:)(?!\d*$)[^:\]]+$", MASK, host) for host in hosts.split(","))

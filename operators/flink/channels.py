@@ -10,11 +10,10 @@ from pyflink.common import Row, Time, Types
 from pyflink.datastream import OutputTag, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, StateTtlConfig, ValueStateDescriptor
 from riverrank.operators.metrics import Counts, Metrics
-from riverrank.operators.tally import Tally
+from riverrank.operators.tally import TallyFile
 from riverrank.state.messages import LAST
 from riverrank.state.outputs import Origin, Records
 from riverrank.state.records.decoding import Reject
-from riverrank.state.runtime.files import write_whole
 
 from .arrivals import Arrival, letter_of
 
@@ -81,23 +80,9 @@ def subtask_of(runtime_context: RuntimeContext) -> int:
     return int(runtime_context._runtime_context.getTaskInfo().getIndexOfThisSubtask())
 
 
-class TallyFile:
-    """The `tally` of a subtask of the operator `uid`, for whoever ends the run. It goes on from that of a subtask
-    before it, as after a failure: what was read again counts again.
-    """
-
-    def __init__(self, outputs: Outputs, uid: str, runtime_context: RuntimeContext) -> None:
-        self._path: Path | None = None
-        self.tally = Tally()
-        if outputs.tallies:
-            self._path = Path(outputs.tallies) / f"{uid}-{subtask_of(runtime_context)}"
-            if self._path.exists():
-                self.tally = msgspec.json.decode(self._path.read_bytes(), type=Tally)
-
-    def write(self) -> None:
-        """Write it where it goes, if anywhere."""
-        if self._path is not None:
-            write_whole(self._path, msgspec.json.encode(self.tally))
+def tally_file(outputs: Outputs, uid: str, runtime_context: RuntimeContext) -> TallyFile:
+    """That of this subtask of the operator `uid`."""
+    return TallyFile(Path(outputs.tallies) / f"{uid}-{subtask_of(runtime_context)}" if outputs.tallies else None)
 
 
 class Letters:
@@ -106,7 +91,7 @@ class Letters:
     def __init__(self, outputs: Outputs, uid: str, runtime_context: RuntimeContext) -> None:
         self._emitter = Emitter(outputs, Origin.REJECT)
         self.counts, self._metrics = Counts(), Metrics(runtime_context.get_metrics_group())
-        self._file = TallyFile(outputs, uid, runtime_context)
+        self._file = tally_file(outputs, uid, runtime_context)
         self.tally = self._file.tally
 
     def refuse(self, arrival: Arrival, reject: Reject, topic: str) -> list[tuple[OutputTag, Any]]:
@@ -117,12 +102,9 @@ class Letters:
         return self._emitter.emit("", letter_of(arrival, reject, topic))
 
     def tell(self, *, at_once: bool = False) -> None:
-        """Tell of the counts, if it is time to."""
-        self._metrics.tell(self.counts, at_once=at_once)
-
-    def close(self) -> None:
-        """Write the tally."""
+        """Write the tally, and tell of the counts, if it is time to."""
         self._file.write()
+        self._metrics.tell(self.counts, at_once=at_once)
 
 
 def keep(state: Any, held: bytes | None, new: bytes | None) -> None:

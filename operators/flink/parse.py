@@ -40,9 +40,6 @@ class ParseEvents(Shipped, ProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         self.letters = Letters(self.outputs, uids.EVENTS_PARSE, runtime_context)
 
-    def close(self) -> None:
-        self.letters.close()
-
     def process_element(self, value: Any, ctx: ProcessFunction.Context) -> Iterator[Any]:
         arrival = self.read(value)
         if arrival is None:
@@ -67,9 +64,6 @@ class ParseItems(Shipped, ProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self.letters = Letters(self.outputs, uids.ITEMS_PARSE, runtime_context)
-
-    def close(self) -> None:
-        self.letters.close()
 
     def process_element(self, value: Any, ctx: ProcessFunction.Context) -> Iterator[Any]:
         arrival = self.read(value)

@@ -23,7 +23,7 @@ from riverrank.state.runtime.environment import clear_core, share_core
 
 from .arrivals import wall_ms
 from .broadcast_index import BroadcastIndex, Catalogue
-from .channels import END_OF_INPUT, Emitter, Outputs, TallyFile, keep, map_state, subtask_of, value_state
+from .channels import END_OF_INPUT, Emitter, Outputs, keep, map_state, subtask_of, tally_file, value_state
 from .native import make_ready
 from .shipped import Shipped, tell_refusal
 
@@ -76,10 +76,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.tells_gone = subtask_of(runtime_context) == 0
         self.metrics = Metrics(runtime_context.get_metrics_group())
         self.ends_for = ""  # the user whose timer tells of the end of the input
-        self.tally_file = TallyFile(self.outputs, uids.RECOMMEND, runtime_context)
-
-    def close(self) -> None:
-        self.tally_file.write()
+        self.tally_file = tally_file(self.outputs, uids.RECOMMEND, runtime_context)
 
     def process_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Any]:
         feedback = decode_feedback(value)
@@ -102,6 +99,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
             now = wall_ms()
             recommend.counts.add("slate_age", within(now - feedback.event.ts))
             self.tally_file.tally.slates += 1
+            self.tally_file.write()
         self.metrics.tell(recommend.counts, recommend.measure)
         self.took_record()
         if self.taken % CLEAR_EVERY == 0:

@@ -38,9 +38,6 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         self.state = runtime_context.get_state(value_state(uids.SESSION_VALUE, self.ttl_ms))
         self.letters = Letters(self.outputs, uids.SESSION, runtime_context)
 
-    def close(self) -> None:
-        self.letters.close()
-
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         self.took_record()
         arrival = decode_arrival(value)

@@ -91,9 +91,10 @@ def decode_item(raw: bytes | None, key: bytes | None = None, ts: int = 0, latest
         fault = _item_id_fault("key", item_id)
         item = Item(item_id=item_id, ts=max(0, ts), deleted=True)
     else:
-        item = _decode_item(raw)
-        if isinstance(item, Reject):
-            return item
+        decoded = _decode_item(raw)
+        if isinstance(decoded, Reject):
+            return decoded
+        item = decoded
         fault = _item_fault(item)
     return Reject("bad_field", fault) if fault else _in_time(item, latest)
 
@@ -265,7 +266,7 @@ def _size_fault(event: Event, uses: tuple[str, ...]) -> str | None:
 def _number_fault(field: str, value: float) -> str | None:
     if -MAX_NUMBER <= value <= MAX_NUMBER:
         return None
-    return f"{field}: expected a number from {-MAX_NUMBER:.0f} to {MAX_NUMBER:.0f}, got {value:g}"
+    return f"{field}: expected a number from {-MAX_NUMBER:.0f} to {MAX_NUMBER:.0f}, got {value!r}"
 
 
 def _item_id_fault(field: str, value: str) -> str | None:

@@ -263,7 +263,7 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(dotted: str, nearest:
         ("redis.url", "redis://cache:port", "redis.url: expected a URL such as redis://HOST:PORT/0"),
         ("redis.url_file", "/absent/secret", "redis.url_file: cannot read the file that it names (No such"),
         ("job.state_ttl", "1m", "job.state_ttl: expected at least allowed_lateness"),
-        ("ranker", 3, "ranker: expected a table, [ranker], got 3"),
+        ("ranker", 3, "ranker: expected a table, [ranker], got int"),
         ("files.events", ["a"], "files.events: expected a text, got ['a']"),
         ("cache.ttl", 0, "cache.ttl: expected a duration of at least 1 ms, got 0"),
     ],

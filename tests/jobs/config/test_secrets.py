@@ -59,6 +59,21 @@ URL = "redis://app:geheim@cache:1/0"
         {"kafka": {"bootstrap": URL}},
         {"kafka": {"security": "SASL_SSL", "username": "app", "password_file": "geheim", "bootstrap": "b:1"}},
         {"privacy": {"key_file": "geheim\0"}},
+        {"redis": {"url": "redis://app:geheim/0"}},
+        {"redis": {"url": "redis://h:port/0?password=a&geheim"}},
+        {"redis": {URL: 1}},
+        {"kafka": ["sasl.jaas.config=geheim"]},
+        {"kafka": {"properties": "sasl.password=geheim"}},
+        {"kafka": {"bootstrap": "u:geheim@h:x"}},
+        {
+            "kafka": {
+                "bootstrap": "b:1",
+                "security": "SASL_SSL",
+                "mechanism": "OAUTHBEARER",
+                "username": "app",
+                "token_url": "https://h/x?client_secret=geheim with",
+            }
+        },
         {"slate": {"size": URL}},
         {"rules": {"pin": URL}},
         {"allowed_lateness": URL},

@@ -260,6 +260,7 @@ def test_a_run_that_keeps_its_state_goes_on_where_the_last_one_ended(
         assert "Traceback" not in told and "could not be stopped in order" not in told
         assert stat.S_IMODE((state / "riverrank").stat().st_mode) == 0o700
         assert ("where there is none yet" if number == 1 else "goes on from that of") in told
+        assert how == signal.SIGKILL or "\n60 events accepted, 48 slates\n" in told
     for user, version in slates():
         versions.setdefault(user, []).append(version)
     assert [sorted(found) for found in versions.values()] == [list(range(1, 13))] * USERS

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from adapters import BEHAVIOUR, DAY, KEY, line, parsed, session
 from harness import EVENT_TIME, Harness
@@ -13,7 +12,7 @@ from riverrank.operators.flink.channels import Outputs
 from riverrank.operators.flink.parse import ParseEvents, ParseItems
 from riverrank.operators.flink.session import SessionFunction
 from riverrank.operators.settings import Behaviour
-from riverrank.operators.tally import Tally
+from riverrank.operators.tally import Tally, read_tally
 from riverrank.state import uids
 from riverrank.state.hashing import pseudonym
 from riverrank.state.messages import decode_feedback
@@ -64,16 +63,14 @@ def test_what_became_of_records_is_counted_and_goes_on_after_a_failure(tmp_path:
         return SessionFunction(BEHAVIOUR, "clicks", counted, DAY, KEY)
 
     def tally(name: str) -> Tally:
-        return msgspec.json.decode((tmp_path / f"{name}-0").read_bytes(), type=Tally)
+        return read_tally(tmp_path / f"{name}-0")
 
     first = Harness(counting())
     for key, value in parsed(line("e1"), line("e1"), line("e2", item=None)):
         first.element(value, key)
-    first.function.close()
     second = first.restored(counting())
     for key, value in parsed(line("e1"), line("e3")):
         second.element(value, key)
-    second.function.close()
     fault = "item_id: a click needs one, none is there"
     assert tally("session") == Tally(2, 2, {"bad_field": 1}, f"clicks 2: {fault}")
     parse, items = (
@@ -83,10 +80,8 @@ def test_what_became_of_records_is_counted_and_goes_on_after_a_failure(tmp_path:
     for function, name in ((parse, "events-parse"), (items, "items-parse")):
         harness = Harness(function)
         harness.element("broken")
-        function.close()
         assert tally(name).dead == {"bad_json": 1} and " 0: not JSON" in tally(name).first
-    quiet = Harness(session())
-    quiet.function.close()
+    Harness(session())
     assert len(list(tmp_path.iterdir())) == 3
 
 
