@@ -1,8 +1,7 @@
 """SESSION: what becomes of a user's events, without Flink."""
 
-import dataclasses
-
 import pytest
+from feeding import HOUR, click, feed
 from hypothesis import given
 from hypothesis import strategies as st
 from riverrank.operators.catalogue.tokens import contexts
@@ -14,34 +13,6 @@ from riverrank.state.records.bounds import MAX_PROFILE_BYTES, MAX_TS
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import to_json
 from riverrank.state.sessions import SessionState, decode_session
-
-HOUR = 3_600_000
-
-
-def click(number: int, ts: int, item: str = "i") -> Event:
-    return Event(f"e-{number}", "click", "u", ts, item)
-
-
-@dataclasses.dataclass
-class Fed:
-    """What a session made of a run of events."""
-
-    state: bytes | None
-    feedbacks: list
-    rejects: list
-
-
-def feed(events, behaviour=Behaviour(), state=None) -> Fed:  # noqa: B008 - frozen
-    session = Session(behaviour)
-    fed = Fed(state, [], [])
-    for event in events:
-        accepted = session.accept(event, fed.state)
-        fed.state = accepted.state
-        if accepted.feedback is not None:
-            fed.feedbacks.append(accepted.feedback)
-        if accepted.reject is not None:
-            fed.rejects.append(accepted.reject)
-    return fed
 
 
 def test_redelivered_event_is_answered_once():
@@ -202,62 +173,6 @@ def test_profile_goes_with_every_later_feedback():
     profile = Event("p", "profile", "u", 1000, attributes={"age_band": "25-34"})
     fed = feed([profile, click(1, 2000)])
     assert fed.feedbacks[-1].attributes == {"age_band": "25-34"}
-
-
-def test_erasure_leaves_nothing_but_its_own_mark():
-    erase = Event("x", "erase", "u", 3000)
-    profile = Event("p", "profile", "u", 1000, attributes={"likes": ["drama"]})
-    fed = feed([profile, click(1, 2000), erase])
-    state = decode_session(fed.state)
-    assert (list(state.history), state.attributes, state.impressions, state.newest) == ([], {}, [], -1)
-    assert len(state.hashes) == len(state.times) == 8
-    assert fed.feedbacks[-1].epoch == 3000
-
-
-def test_after_an_erasure_old_events_stay_away_and_new_ones_begin_afresh():
-    erase = Event("x", "erase", "u", 3000)
-    fed = feed([click(1, 2000), erase, erase, click(1, 2000), click(2, 4000)])
-    assert [f.event.event_id for f in fed.feedbacks] == ["e-1", "x", "e-2"]
-    assert fed.feedbacks[-1].history == History()
-    assert fed.feedbacks[-1].epoch == 3000
-
-
-@pytest.mark.parametrize("name", ["x", "y"])
-@pytest.mark.parametrize("ts", [0, HOUR, 2 * HOUR])
-def test_an_erasure_that_comes_again_or_is_older_than_the_last_takes_nothing_with_it(ts, name):
-    erase = Event("x", "erase", "u", 2 * HOUR)
-    before = feed([click(1, HOUR), erase, click(2, 3 * HOUR), click(3, 9 * HOUR)])
-    after = feed([Event(name, "erase", "u", ts)], state=before.state)
-    assert after.state == before.state and after.feedbacks == after.rejects == []
-    later = feed([Event("z", "erase", "u", 2 * HOUR + 1)], state=after.state)
-    assert decode_session(later.state).epoch == later.feedbacks[0].epoch == 9 * HOUR, "what came before is newer"
-    assert list(decode_session(later.state).history) == []
-
-
-def test_what_came_before_an_erasure_stays_away_also_where_it_is_newer_and_a_second_erasure_is_one():
-    """The clock of who asks to be forgotten may be behind that of the page."""
-    erase, taken = Event("x", "erase", "u", 1000), [click(1, 2000), click(2, 3000)]
-    fed = feed([*taken, erase, *taken, erase, click(3, 3000), click(4, 3001)])
-    assert [f.event.event_id for f in fed.feedbacks] == ["e-1", "e-2", "x", "e-4"] and fed.rejects == []
-    again = feed([Event("y", "erase", "u", 1500), click(4, 3001), click(5, 3002)], state=fed.state)
-    assert [f.event.event_id for f in again.feedbacks] == ["y", "e-5"]
-    assert [f.epoch for f in again.feedbacks] == [3001, 3001] and fed.feedbacks[-1].epoch == 3000
-    nothing_since = feed([erase, Event("y", "erase", "u", 1500)], state=feed([*taken, erase]).state)
-    assert nothing_since.feedbacks == []
-
-
-def test_an_erasure_at_the_beginning_of_time_is_one():
-    first = feed([click(1, 0), Event("x", "erase", "u", 0)])
-    assert [f.event.event_id for f in first.feedbacks] == ["e-1", "x"]
-    assert feed([click(2, 9 * HOUR), Event("x", "erase", "u", 0)], state=first.state).feedbacks[-1].event == click(
-        2, 9 * HOUR
-    )
-
-
-def test_a_late_erasure_is_honoured():
-    fed = feed([click(1, 10 * HOUR), Event("x", "erase", "u", HOUR)])
-    assert fed.feedbacks[-1].event.type == "erase"
-    assert decode_session(fed.state).history == History()
 
 
 @pytest.mark.parametrize("kind", ["click", "dislike"])
