@@ -118,6 +118,8 @@ class FlinkCluster:
             "FLINK_PLUGINS_DIR": str(flink / "plugins"),
             "FLINK_LOG_DIR": str(self.folder / "log"),
             "FLINK_PID_DIR": str(self.folder),
+            # What stands there would stand in place of the cluster's own configuration.
+            **dict.fromkeys((f"FLINK_ENV_JAVA_OPTS{whose}" for whose in ("", "_JM", "_TM", "_CLI")), ""),
             # pemja starts the first `python` on PATH, whatever python.executable says.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }

@@ -75,8 +75,9 @@ def test_the_job_reads_and_writes_by_tokens_and_tells_its_secret_to_nobody(
 
 
 def test_on_a_cluster_the_job_does_so_with_the_java_option_that_is_documented(
-    secured: SecuredBroker, issuer: TokenIssuer, zipped: Path, tmp_path: Path
+    secured: SecuredBroker, issuer: TokenIssuer, zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FLINK_ENV_JAVA_OPTS", "-Xshare:auto")  # a cluster goes by its own, whoever starts it
     path = configured(secured, tmp_path, "clustered")
     option = f"-Dorg.apache.flink.kafka.shaded.org.apache.kafka.sasl.oauthbearer.allowed.urls={issuer.url}"
     assert option.partition("=")[0] in (ROOT / "docs" / "integrate.md").read_text("utf-8")
