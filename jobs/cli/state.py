@@ -51,8 +51,8 @@ def last(
         str, typer.Argument(metavar="DIR", help="A folder of checkpoints and savepoints, or its file: URL.")
     ],
 ) -> None:
-    """Print the newest checkpoint or savepoint below DIR that is whole, as `flink run -s` takes it; nothing where there
-    is none yet, or no DIR.
+    """Print the newest checkpoint or savepoint below DIR that Flink finished, as `flink run -s` takes it; nothing where
+    there is none yet, or no DIR. Whether its files were damaged since, `state inspect` says.
     """
     from riverrank.jobs.flink.keeping import newest
     from riverrank.jobs.flink.savepoint import folder_of

@@ -46,6 +46,9 @@ TEST_CONF: dict[str, object] = {
     "heartbeat.timeout": "20 s",
 }
 
+# What the environment says of these, Flink's scripts take in place of what its configuration says.
+OF_CONF = dict.fromkeys((f"FLINK_ENV_JAVA_OPTS{whose}" for whose in ("", "_JM", "_TM", "_CLI")), "")
+
 
 class FlinkCluster:
     """A standalone cluster on 127.0.0.1, to be used in a with statement.
@@ -118,8 +121,7 @@ class FlinkCluster:
             "FLINK_PLUGINS_DIR": str(flink / "plugins"),
             "FLINK_LOG_DIR": str(self.folder / "log"),
             "FLINK_PID_DIR": str(self.folder),
-            # What stands there would stand in place of the cluster's own configuration.
-            **dict.fromkeys((f"FLINK_ENV_JAVA_OPTS{whose}" for whose in ("", "_JM", "_TM", "_CLI")), ""),
+            **OF_CONF,
             # pemja starts the first `python` on PATH, whatever python.executable says.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         }

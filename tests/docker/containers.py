@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from riverrank.jobs.dev import bundle, image
-from riverrank.jobs.dev.cluster import START_SECONDS, TEST_CONF
+from riverrank.jobs.dev.cluster import OF_CONF, START_SECONDS, TEST_CONF
 from riverrank.jobs.dev.services import free_port
 from riverrank.jobs.flink import jars
 from riverrank.jobs.processes import OwnedProcess
@@ -53,6 +53,7 @@ class Containers:
         """Start a container of that name with that command, in the home of another that has ended, if any is named."""
         path = self.laid_out(home or name)
         environment = {
+            **OF_CONF,
             "FLINK_HOME": str(path),
             "FLINK_PID_DIR": str(path),
             "JAVA_HOME": str(jars.java_home()),
