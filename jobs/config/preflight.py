@@ -77,6 +77,7 @@ def check_files(config: Config) -> None:
     """Inputs are there and readable, outputs can be made, no file is two things at once, and `-` is not closed."""
     check_readable(config)
     owners = {_identity(key, path): key for key, path in _read_with(config)}
+    owners.pop(None, None)
     paths: dict[str, str] = {name: path for name, path in msgspec.structs.asdict(config.files).items() if path}
     for name, path in paths.items():
         is_stream = path == "-"

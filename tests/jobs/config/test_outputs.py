@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from riverrank.jobs.config.preflight import check_behaviour, check_files
 from riverrank.jobs.config.schema import load
@@ -46,6 +47,13 @@ def test_a_prior_does_not_go_over_one(folder: Path, name: str, taken_by: str) ->
     config = load(folder / "config", {"files.events": str(folder / "events"), "prior.out": str(folder / name)})
     with pytest.raises(UsageError, match=rf"prior\.out: .*{name} is taken by {taken_by}; give"):
         check_behaviour(config)
+
+
+def test_devices_may_be_many_things(folder: Path) -> None:
+    """As where a shell gives the configuration by <(COMMAND), and what is written goes nowhere."""
+    os.mkfifo(folder / "pipe")
+    given = {"files.events": str(folder / "events"), "files.slates": os.devnull, "files.receipts": os.devnull}
+    check_files(msgspec.structs.replace(load(None, given), path=str(folder / "pipe")))
 
 
 def test_standard_input_is_a_file_as_well(folder: Path) -> None:
