@@ -33,7 +33,7 @@ SHOWN = 3  # differences that a message shows
 MOST_FAILURES = 1_000  # that Flink is to remember of a job
 # Nothing is broadcast, and no list is closed by the wall clock: that is a feedback of its own, after which weights are
 # rounded to what is stored once more than by replay, where the user's next event closes it.
-SETTINGS = f'{alone()}\n[impression]\nwindow = "12h"'
+SETTINGS = f'{alone()}\n[impression]\nwindow = "2h"'
 
 
 def fault(what: str, *, short: bool = False, long: bool = False) -> pytest.MarkDecorator:
