@@ -115,7 +115,8 @@ class LearnerState(msgspec.Struct, array_like=True, tag=3):
     rating model's squared errors, float32, then the models' weights, float16. `precision` float32 is how sure a linear
     learner is of each weight, features then tokens, kept where exploration asks for it. `losses` are the last ones, as
     `operators.models.drift` keeps them, and `since` is the event time from which on the history tells of the user's
-    taste, 0 where it never changed. `slates` are the user's last ones, as `operators.slate.attribution` keeps them.
+    taste, 0 where it never changed. `slates` are the user's last ones, as `operators.slate.attribution` keeps them;
+    `shown` are the lists that wait for what follows, as `operators.slate.waiting` does.
     """
 
     version: int = 0
@@ -138,6 +139,7 @@ class LearnerState(msgspec.Struct, array_like=True, tag=3):
     seen_at: bytes = b""
     seen_by: bytes = b""
     slates: bytes = b""
+    shown: bytes = b""
 
     def forget_learner(self) -> None:
         """Give up the learner, and the count of what it learned from."""

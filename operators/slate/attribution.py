@@ -15,11 +15,11 @@ from riverrank.state.learners import LearnerState
 
 KEPT = 3  # slates of a user
 _HEAD = Struct("<IqHH")
-_ITEM = np.dtype([("row", "<i4"), ("hash", "<u4")])
+ITEM = np.dtype([("row", "<i4"), ("hash", "<u4")])
 
 
 class KeptSlate(NamedTuple):
-    """A slate in state, from byte `at` on: its event time, how many ranks were taught, and its items by _ITEM."""
+    """A slate in state, from byte `at` on: its event time, how many ranks were taught, and its items by ITEM."""
 
     at: int
     version: int
@@ -38,7 +38,7 @@ def keep(state: LearnerState, index: ItemIndex, version: int, ts: int, rows: np.
     kept, at, starts = state.slates, 0, []
     while at < len(kept):
         starts.append(at)
-        at += _HEAD.size + _ITEM.itemsize * _HEAD.unpack_from(kept, at)[3]
+        at += _HEAD.size + ITEM.itemsize * _HEAD.unpack_from(kept, at)[3]
     if len(starts) >= KEPT:
         kept = kept[starts[len(starts) + 1 - KEPT] :]
     items = np.empty((len(rows), 2), np.int32)
@@ -59,8 +59,8 @@ def find(state: LearnerState, user_id: str, slate_id: str | None) -> KeptSlate |
     while slate_id is not None and at < len(state.slates):
         version, ts, taught, n = _HEAD.unpack_from(state.slates, at)
         if slate_id == f"{user_id}:{version}":
-            return KeptSlate(at, version, ts, taught, np.frombuffer(state.slates, _ITEM, n, at + _HEAD.size))
-        at += _HEAD.size + _ITEM.itemsize * n
+            return KeptSlate(at, version, ts, taught, np.frombuffer(state.slates, ITEM, n, at + _HEAD.size))
+        at += _HEAD.size + ITEM.itemsize * n
     return None
 
 

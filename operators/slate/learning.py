@@ -17,7 +17,7 @@ from riverrank.operators.models.linear_kernels import probability
 from riverrank.operators.models.prior import rating_before
 from riverrank.operators.models.ratings import Ratings
 from riverrank.operators.models.weights import RankerWeights
-from riverrank.operators.recent import MOST, MOST_LISTS, MOST_SHOWN, SHARES, ListMark, Recent, Shares, Shown
+from riverrank.operators.recent import MOST, MOST_LISTS, MOST_SHOWN, SHARES, Recent, Shares, Shown
 from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.settings import Behaviour
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
@@ -27,8 +27,9 @@ from riverrank.state.messages import Feedback, Outcome
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import Prediction
 
-from . import attribution
+from . import attribution, waiting
 from .served import Served
+from .waiting import NOTHING_TAUGHT, ShownList
 
 _BITS = np.dtype("<u4")
 MOST_LOST = 27.6  # by one item, as if a chance of 1e-12 had been foretold
@@ -66,41 +67,21 @@ class Lesson:
     context: Context | None = None  # before the feedback, once it was asked for
 
 
-class ShownList(NamedTuple):
-    """The items of an impression: those that are `known`, bool (n,), as they look to the learner, None where none is;
-    the `logits` of clicks on all of them, float64 (n,); the `offsets`, float64 (k,), that their places add to the
-    learner's logits of the k known ones; and the rows that clicks on its slate `taught` already.
-    """
-
-    served: Served | None
-    known: np.ndarray
-    logits: np.ndarray
-    offsets: np.ndarray
-    taught: np.ndarray = NONE
-
-    @property
-    def size(self) -> int:
-        """How many they are."""
-        return len(self.logits)
-
-
 class Memory:
-    """What is kept in memory of the users of a share, beside their states: what they were served last, what is on their
-    slates, by slate id, and what they were shown, by event id. `joins`: whether any of them says so, by impressions or
-    slate ids, as only then slates are kept.
+    """What is kept in memory of the users of a share, beside their states: what they were served last, and what is on
+    their slates, by slate id. `joins`: whether any of them says what it was shown, by impressions or slate ids, as only
+    then slates are kept.
     """
 
     def __init__(self) -> None:
         self.served: Recent[Served] = Recent(MOST // SHARES)
         self.slates: Shown[Served] = Shown(MOST_SHOWN // SHARES, MOST_LISTS // SHARES)
-        self.impressions: Shown[ShownList] = Shown(MOST_SHOWN // SHARES, MOST_LISTS // SHARES)
         self.joins = False
 
     def forget(self, user_id: str) -> None:
         """Keep nothing of the user."""
         self.served.forget(user_id)
         self.slates.forget_user(user_id)
-        self.impressions.forget_user(user_id)
 
 
 class Learning:
@@ -129,15 +110,17 @@ class Learning:
         event = lesson.feedback.event
         memory = self.memory.of(event.user_id)
         memory.joins = True
-        taught, kept = NONE, attribution.find(lesson.user.state, event.user_id, event.slate_id)
+        state, items = lesson.user.state, event.shown
+        taught, kept = NONE, attribution.find(state, event.user_id, event.slate_id)
         if kept is not None:
             taught = kept.items["row"][: kept.taught]
-            attribution.forget(lesson.user.state, kept)  # the impression teaches the rest
+            attribution.forget(state, kept)  # the impression teaches the rest
         slate = memory.slates.get(event.user_id, event.slate_id or "", self.index.releases)
-        items = event.shown
-        shown = self._shown(items, lesson, event.ts, slate)._replace(taught=taught)
-        mark = ListMark(self.index.releases, lesson.feedback.epoch, event.ts, items)
-        memory.impressions.put(event.user_id, event.event_id, mark, shown)
+        shown = self._shown(items, lesson, event.ts, slate)
+        if shown.inputs is not None:
+            shown = shown._replace(taught=np.isin(shown.inputs.rows, taught))
+        most = self.behaviour.impression.max_open
+        waiting.keep(state, self.index, (event.event_id, event.ts, items), shown, most)
 
     def learn(self, lesson: Lesson) -> None:
         """Predict, then learn from, each item of the outcomes, then the interaction."""
@@ -155,10 +138,10 @@ class Learning:
         labels = [label > 0 for label in outcome.labels]
         lesson.shown += len(labels)
         lesson.clicked += sum(labels)
-        if shown.served is not None:
+        if shown.inputs is not None:
             known = np.array(labels)[shown.known]
-            new = np.flatnonzero(~np.isin(shown.served.candidates.rows, shown.taught))
-            inputs = shown.served.inputs.pick(new)
+            new = np.flatnonzero(~shown.taught)
+            inputs = shown.inputs.pick(new)
             lesson.user.learner.learn_each(inputs, known[new].tolist(), 1.0, shown.offsets[new])
         lesson.losses += [1 - label for label in outcome.labels]
         against = np.where(labels, -shown.logits, shown.logits)
@@ -261,17 +244,12 @@ class Learning:
         return lesson.served
 
     def _as_shown(self, outcome: Outcome, lesson: Lesson) -> ShownList:
-        """The items of an impression as they were when it was shown; where that is not held any more, as they are now,
-        but for a user who has done nothing since.
+        """The items of an impression as they were when it was shown; where that is not held, as they are now, but for a
+        user who has done nothing since.
         """
-        user_id = lesson.feedback.event.user_id
-        mark = ListMark(self.index.releases, lesson.feedback.epoch, outcome.ts, outcome.items)
-        impressions = self.memory.of(user_id).impressions
-        held = impressions.get(user_id, outcome.event_id, mark)
-        if held is not None:
-            impressions.forget(user_id, outcome.event_id)
-            return held
-        return self._shown(outcome.items, lesson, outcome.ts, None)
+        which = outcome.event_id, outcome.ts, outcome.items
+        held = waiting.take(lesson.user.state, self.index, which, self.retriever.features.size)
+        return self._shown(outcome.items, lesson, outcome.ts, None) if held is None else held
 
     def _shown(self, items: Sequence[str], lesson: Lesson, ts: int, slate: Served | None) -> ShownList:
         """`items`, distinct, shown at `ts`, as they were on `slate`; what was not on it, beside all that there are now.
@@ -293,7 +271,9 @@ class Learning:
         if served is not None:
             offsets = _beside_mean(clicks[known] - logits[known])
             clicks[known] += _beside_mean(user.learner.logits(served.inputs) - logits[known])
-        return ShownList(served, known, clicks, offsets)
+        if served is None:
+            return ShownList(None, known, clicks, offsets, NOTHING_TAUGHT)
+        return ShownList(served.inputs, known, clicks, offsets, np.zeros(len(served.inputs.rows), bool))
 
     def _described(self, rows: np.ndarray, lesson: Lesson) -> Served:
         """`rows`, distinct, int32, as candidates beside what was served."""
