@@ -8,9 +8,9 @@ from numba import njit
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.index.text_arena import TextArena
 from riverrank.operators.models.linear_kernels import probability
+from riverrank.state.records.decimals import ROOM, fixed, significant, write_decimal, write_whole
 from riverrank.state.records.outgoing import Cause, to_json
 
-from .decimals import ROOM, fixed, significant, write_decimal, write_whole
 from .explain import NONE, Phrases, Reasons
 
 SCORE_DIGITS, WEIGHT_DIGITS = 5, 4  # after the point

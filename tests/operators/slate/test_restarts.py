@@ -18,7 +18,7 @@ STREAMS, EVENTS, USERS = 4, 300, 4  # so many events of a user that the history 
 
 
 def answered(window: str, started_again: Collection[int]) -> list[bytes | None]:
-    """The slates of a made stream, where SESSION and RECOMMEND hold nothing but states before events of these numbers."""
+    """The slates and states of a made stream, where before events of these numbers nothing is held but states."""
     behaviour = parse(tomllib.loads(f'{alone()}\n[history]\nsize = 40\n[impression]\nwindow = "{window}"')).behaviour
     index = ItemIndex(behaviour)
     for line in CATALOGUE:

@@ -11,10 +11,10 @@ from riverrank.operators.candidates.retrieval import Retriever
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.index.text_arena import TextArena
 from riverrank.operators.settings import Behaviour, CatalogueSettings
-from riverrank.operators.slate.decimals import ROOM, fixed, significant, write_decimal, write_whole
 from riverrank.operators.slate.explain import MOST, NONE, Phrases, Reasons
 from riverrank.operators.slate.writing import Slots, SlotWriter
 from riverrank.state.messages import CatalogueUpdate
+from riverrank.state.records.decimals import ROOM, fixed, significant, write_decimal, write_whole
 from riverrank.state.records.decoding import decode_item
 from riverrank.state.records.incoming import Item
 from riverrank.state.records.outgoing import Cause, Slot, to_json
