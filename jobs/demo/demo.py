@@ -28,7 +28,7 @@ from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records.outgoing import to_json
 
 from .metrics import lift
-from .screen import ArmView, ItemIndex, LiveScreen, PlainScreen, Screen, Summary, summary_of
+from .screen import ArmView, LiveScreen, Moment, PlainScreen, Screen, Summary, summary_of
 from .traffic import ARMS, Traffic
 
 FIRST_SLATE_TIMEOUT_SECONDS = 180.0
@@ -171,16 +171,16 @@ popular_every = "1s"
                 if turn % round(1 / REFRESH_SECONDS) == 0:
                     for arm in ARMS:
                         self._courses[arm].append(traffic.click_through[arm].recent(now))
-                screen.show(self._view(job, traffic, now))
+                screen.show(self._moment(job, traffic, now))
                 turn += 1
                 traffic.run(min(end, traffic.started + turn * REFRESH_SECONDS))
 
-    def _view(self, job: OwnedProcess, traffic: Traffic, now: float) -> ItemIndex:
+    def _moment(self, job: OwnedProcess, traffic: Traffic, now: float) -> Moment:
         arms = [
             ArmView(arm, through.rate(), through.recent(now), through.shown, through.clicked, self._courses[arm])
             for arm, through in traffic.click_through.items()
         ]
-        return ItemIndex(
+        return Moment(
             elapsed=now - traffic.started,
             seconds=self._seconds,
             events_per_second=traffic.events.per_second(now, traffic.started),

@@ -40,7 +40,7 @@ class ArmView:
 
 
 @dataclass(frozen=True)
-class ItemIndex:
+class Moment:
     """One moment of the demo."""
 
     elapsed: float
@@ -81,7 +81,7 @@ class Screen(Protocol):
 
     def __exit__(self, *exception: object) -> None: ...
 
-    def show(self, view: ItemIndex) -> None:
+    def show(self, view: Moment) -> None:
         """Show `view`, or wait for a better moment."""
 
 
@@ -98,7 +98,7 @@ class LiveScreen:
     def __exit__(self, *exception: object) -> None:
         self._live.stop()
 
-    def show(self, view: ItemIndex) -> None:
+    def show(self, view: Moment) -> None:
         """Draw `view`."""
         self._live.update(_drawn(view), refresh=True)
 
@@ -117,7 +117,7 @@ class PlainScreen:
     def __exit__(self, *exception: object) -> None:
         return None
 
-    def show(self, view: ItemIndex) -> None:
+    def show(self, view: Moment) -> None:
         """Print `view`, unless the last line is fresh."""
         if view.elapsed < self._next:
             return
@@ -175,7 +175,7 @@ def spark(values: list[float], top: float) -> str:
     )
 
 
-def _drawn(view: ItemIndex) -> Panel:
+def _drawn(view: Moment) -> Panel:
     facts = Table.grid(padding=(0, 3))
     facts.add_row(
         f"[b]{view.events_per_second:.0f}[/b] events/s",

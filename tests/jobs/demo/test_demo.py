@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from riverrank.jobs.demo.demo import demo
 from riverrank.jobs.demo.metrics import ClickThrough, Pace, Quantiles, Waits, lift
-from riverrank.jobs.demo.screen import ArmView, ItemIndex, LiveScreen, PlainScreen
+from riverrank.jobs.demo.screen import ArmView, LiveScreen, Moment, PlainScreen
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import ShopSettings
 from riverrank.state.records.outgoing import Cause, ModelInfo, Slate, Slot, to_json
@@ -204,9 +204,9 @@ def test_recent_figures_are_those_of_the_last_ten_seconds() -> None:
     assert pace.total == 93
 
 
-def view(slate: bytes | None, elapsed: float = 7.0) -> ItemIndex:
+def view(slate: bytes | None, elapsed: float = 7.0) -> Moment:
     course = [0.05, math.nan, 0.1]
-    return ItemIndex(
+    return Moment(
         elapsed=elapsed,
         seconds=60.0,
         events_per_second=312.4,
