@@ -24,7 +24,7 @@ LOCATORS = (
     "ZipCacheLocator",
 )
 CORE = "RIVERRANK_CORE"  # the number, from 0, of the core that the threads of a process that run Python are to share
-NICE = 10  # of threads that step back: against another that wants the same core they get a tenth of it
+NICE = 10  # what threads step back by: against another that wants the same core they get a tenth of it
 _TASKS = Path("/proc/self/task")  # a folder for each thread of this process; Linux has it
 _SET_THREADS = ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads", "openblas_set_num_threads")
 
@@ -93,11 +93,12 @@ def step_back(prefix: str) -> None:
     It hardly helps other processes, as Linux shares a core between sessions first; so the threads stay on the core they
     are on.
     """
+    back = min(os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICE, 19)  # Linux: of a thread, here the first, alone
     for thread in _threads():
         with suppress(OSError):  # it ended meanwhile
             name = (_TASKS / str(thread) / "comm").read_text()
-            if name.startswith(prefix) and os.getpriority(os.PRIO_PROCESS, thread) < NICE:
-                os.setpriority(os.PRIO_PROCESS, thread, NICE)  # Linux: of that thread alone
+            if name.startswith(prefix) and os.getpriority(os.PRIO_PROCESS, thread) < back:
+                os.setpriority(os.PRIO_PROCESS, thread, back)
 
 
 def _threads() -> set[int]:

@@ -113,14 +113,18 @@ def test_others_are_kept_off_the_core_of_the_thread_that_sets_the_pace(number: s
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have names and priorities of their own on Linux alone")
-def test_threads_of_a_name_step_back_and_no_other_does() -> None:
-    code = """
+@pytest.mark.parametrize("nice", [0, 5, 15])
+def test_threads_of_a_name_step_back_and_no_other_does(nice: int) -> None:
+    already = os.getpriority(os.PRIO_PROCESS, 0)
+    nice = max(nice, already)
+    code = f"""
         import os, threading
         from pathlib import Path
         from riverrank.state.runtime.environment import step_back
+        os.nice({nice - already})
         end = threading.Event()
         def writes():
-            Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("AsyncOperations-thread-1")
+            Path(f"/proc/self/task/{{threading.get_native_id()}}/comm").write_text("AsyncOperations-thread-1")
             named.set()
             end.wait()
         named = threading.Event()
@@ -134,7 +138,7 @@ def test_threads_of_a_name_step_back_and_no_other_does() -> None:
         print([os.getpriority(os.PRIO_PROCESS, thread.native_id) - as_it_was for thread in threads])
         end.set()
     """
-    assert python(code) == "[10, 0]"
+    assert python(code) == f"[{min(10, 19 - nice)}, 0]"
 
 
 def test_numba_has_one_thread() -> None:
