@@ -19,6 +19,8 @@ QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 # Of every record, each operator in Python ends with an exception to Java (pemja's PyIterator), which is no fault: not
 # to be noted among the JVM's last events, and with the first frames of its stack alone. Else: 7 % fewer slates.
 CHEAP_EXCEPTIONS = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-LogEvents", "-XX:MaxJavaStackTraceDepth=8")
+# Where a Flink of the user's own is. Ours is the wheel of apache-flink, whose jars and settings fit each other.
+OF_ANOTHER = ("FLINK_HOME", "FLINK_CONF_DIR", "FLINK_LIB_DIR", "FLINK_OPT_DIR", "FLINK_PLUGINS_DIR")
 WRAPPERS = ("Recovery is suppressed", "Job execution failed", "java.lang.reflect.InvocationTargetException")
 # What pemja puts before what an operator refused, which says all there is to say.
 OF_OPERATORS = "pemja.core.PythonException: <class 'riverrank.state.codec.StateRefused'>: "
@@ -35,8 +37,8 @@ def flink_path(path: str | Path) -> str:
 
 
 def prepare_environment(options: Sequence[str] = ()) -> None:
-    """Set what Flink's Java and the interpreter embedded in it are found by, and further `options` of that Java. Raises
-    `Failure` where something lacks.
+    """Set what Flink's Java and the interpreter embedded in it are found by, and further `options` of that Java. What
+    says where another Flink is (OF_ANOTHER) is unset. Raises `Failure` where something lacks.
     """
     if find_libpython() is None:
         raise Failure(
@@ -48,6 +50,8 @@ def prepare_environment(options: Sequence[str] = ()) -> None:
     # A signal to the whole group of this process is for this process to act on: a Java that ended by it could drain no
     # job. It ends when its standard input does.
     pyflink_gateway_server.Popen = partial(subprocess.Popen, start_new_session=True)
+    for name in OF_ANOTHER:
+        os.environ.pop(name, None)
     os.environ["JAVA_HOME"] = str(jars.java_home())
     os.environ["FLINK_ENV_JAVA_OPTS"] = " ".join([*java_options(), *options])
     binaries = str(Path(sys.executable).parent)
@@ -69,16 +73,18 @@ def root_cause(error: BaseException) -> str:
 
 
 def java_options() -> list[str]:
-    """Those that Flink starts its Java with, the archive of its classes, that exceptions are cheap, and that the quick
-    compiler is enough: what the thorough one gains, in a job whose work is Python, is less than the half core that it
-    takes for the first minutes.
+    """Those without which Flink does not start, those of FLINK_ENV_JAVA_OPTS, the archive of its classes, that
+    exceptions are cheap, and that the quick compiler is enough: what the thorough one gains, in a job whose work is
+    Python, is less than the half core that it takes for the first minutes.
     """
     from pyflink.pyflink_gateway_server import get_jvm_opts  # noqa: PLC0415 (only an embedded run needs it)
 
-    options = get_jvm_opts({"FLINK_CONF_DIR": str(jars.flink_home() / "conf"), **os.environ})
+    given = os.environ.get("FLINK_ENV_JAVA_OPTS", "").strip('"').split()
+    needed = get_jvm_opts({"FLINK_CONF_DIR": str(jars.flink_home() / "conf")})
+    options = [*(option for option in needed if option not in given), *given]
     ours = [QUICK_COMPILER, *CHEAP_EXCEPTIONS, *classes.options()]
-    given = {option.partition("=")[0] for option in options}
-    return [*options, *(option for option in ours if option.partition("=")[0] not in given)]
+    names = {option.partition("=")[0] for option in options}
+    return [*options, *(option for option in ours if option.partition("=")[0] not in names)]
 
 
 @contextmanager
