@@ -26,6 +26,7 @@ from .drift import drift
 from .evaluate import evaluate
 from .prior import prior
 from .run import replay, run
+from .serve import serve
 from .starters import starters
 from .state import state
 from .user import erase, explain, get
@@ -83,7 +84,9 @@ def riverrank(
     """
 
 
-for command in (run, replay, evaluate, get, explain, erase, check, topics, convert, demo, starters, drift, prior):
+for command in (run, replay, evaluate, get, explain, erase, serve):
+    app.command()(command)
+for command in (check, topics, convert, demo, starters, drift, prior):
     app.command()(command)
 app.add_typer(state, name="state")
 

@@ -268,6 +268,41 @@ class JobSettings(Section):
     ] = 90 * 86_400_000
 
 
+class ServeSettings(Section):
+    """The HTTP service of `riverrank serve`."""
+
+    host: Annotated[Name, Meta(description="address to listen on; 0.0.0.0 is all of the machine's")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535, description="port to listen on; 0 is any that is free")] = 8000
+    requests: Annotated[
+        int, Meta(ge=1, le=10_000, description="requests at once; whoever comes above them is told to come later")
+    ] = 256
+    connections: Annotated[
+        int, Meta(ge=1, le=100_000, description="open connections; those above them are refused")
+    ] = 512
+    timeout: Annotated[Interval, Meta(description="longest time for a request, beside serve.wait; at least 100 ms")] = (
+        5_000
+    )
+    wait: Annotated[
+        Milliseconds, Meta(description="longest time that a read waits for the slate that answers its `after`")
+    ] = 1_000
+    batch: Annotated[int, Meta(ge=1, le=10_000, description="records that are taken in one request")] = 500
+    body: Annotated[int, Meta(ge=1_024, le=1 << 26, description="bytes of a request's body")] = 1 << 20
+    headers: Annotated[int, Meta(ge=1_024, le=65_536, description="bytes of a request's address and headers")] = 16_384
+    refresh: Annotated[
+        Interval, Meta(description="how old what all reads share may be: the popular slate, and what is gone")
+    ] = 1_000
+    drain: Annotated[Interval, Meta(description="how long requests may go on once the service is told to end")] = 10_000
+    keys_file: Annotated[
+        str, Meta(description="file of the keys that callers must give, one a line; none: who reaches it may call it")
+    ] = ""
+    cors: Annotated[
+        tuple[Name, ...], Meta(description='origins whose pages may call it, such as "https://shop.example"')
+    ] = ()
+    log: Annotated[bool, Meta(description="whether each request is a line of the log, with the user's pseudonym")] = (
+        False
+    )
+
+
 class PrivacySettings(Section):
     """What the job knows its users by."""
 

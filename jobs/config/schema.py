@@ -31,6 +31,7 @@ from .edges import (
     KafkaSettings,
     PrivacySettings,
     RedisSettings,
+    ServeSettings,
 )
 from .fields import schema_of, shown
 from .files import secret, with_noise, with_prior
@@ -48,6 +49,7 @@ class Config(Section):
     cache: CacheSettings = CacheSettings()
     privacy: PrivacySettings = PrivacySettings()
     job: JobSettings = JobSettings()
+    serve: ServeSettings = ServeSettings()
     path: Annotated[str, Meta(extra={"is_setting": False})] = ""  # of the file that it was read from
 
 

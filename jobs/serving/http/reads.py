@@ -1,0 +1,161 @@
+"""Reading Redis for many requests at once: a thread of its own asks for all that wait, in one round trip.
+
+Knows what a key holds no better than its caller does.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+
+import redis
+from riverrank.jobs.config.edges import RedisSettings
+from riverrank.jobs.errors import UsageError
+from riverrank.operators.cache.connections import Command, Connections, NodeAway, Reply
+from riverrank.operators.cache.faults import line_of
+from riverrank.operators.cache.rights import rights_of_reader
+
+COMMANDS_AT_ONCE = 1_000
+RETRY_SECONDS = 0.25  # between two looks at a Redis that is away
+
+log = logging.getLogger(__name__)
+
+
+class RedisAway(Exception):
+    """Redis can't be read now: where and why, credentials masked."""
+
+
+class _Asked:
+    """Some commands, and who waits for their replies."""
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self.commands = commands
+        self.loop = asyncio.get_running_loop()
+        self.replies: asyncio.Future[list[Reply]] = self.loop.create_future()
+
+    def settle(self, replies: list[Reply] | RedisAway) -> None:
+        """Hand over what came; from any thread."""
+        self.loop.call_soon_threadsafe(self._settle, replies)
+
+    def _settle(self, replies: list[Reply] | RedisAway) -> None:
+        if self.replies.done():  # its request has ended
+            return
+        if isinstance(replies, RedisAway):
+            self.replies.set_exception(RedisAway(*replies.args))  # one that is raised twice grows
+        else:
+            self.replies.set_result(replies)
+
+
+class Reads:
+    """Reads of the Redis of `settings`, none of which takes longer than `timeout_ms` and what is under way.
+
+    While Redis is away nobody waits for it: the thread looks for it again, and `ask` raises at once.
+
+    Raises:
+        UsageError: there is no Redis at such a URL.
+    """
+
+    def __init__(self, settings: RedisSettings, timeout_ms: int) -> None:
+        try:
+            self._connections = Connections(settings.url, min(settings.timeout, timeout_ms))
+        except ValueError as error:
+            raise UsageError(f"redis.url: {error}") from error
+        self._rights = rights_of_reader(settings.prefix)
+        self._probe = Command(f"{settings.prefix}popular", ("HGET", f"{settings.prefix}popular", "version"))
+        self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="reads-redis", daemon=True)
+        self.away: RedisAway | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether Redis answered when it was asked last."""
+        return self.away is None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, once what it does is done."""
+        self._asked.put(None)
+        self._thread.join()
+        self._connections.close()
+
+    async def ask(self, commands: Sequence[Command]) -> list[Reply]:
+        """The reply to each of `commands`. Raises RedisAway where Redis does not answer, or refuses one of them."""
+        if self.away is not None:
+            raise RedisAway(*self.away.args)
+        asked = _Asked(commands)
+        self._asked.put(asked)
+        return await asked.replies
+
+    def _work(self) -> None:
+        while True:
+            try:
+                asked = self._asked.get(timeout=None if self.away is None else RETRY_SECONDS)
+            except queue.Empty:
+                self._note(self._fault(self._run([self._probe])))
+                continue
+            if asked is None:
+                return
+            batch = [asked]
+            while len(batch) < COMMANDS_AT_ONCE and not self._asked.empty():
+                if (more := self._asked.get()) is None:
+                    self._asked.put(None)
+                    break
+                batch.append(more)
+            self._answer(batch)
+
+    def _answer(self, batch: Sequence[_Asked]) -> None:
+        """One round trip for all of them, in which what several ask for is asked for once."""
+        if self.away is not None:  # they came while that was found out
+            for asked in batch:
+                asked.settle(self.away)
+            return
+        commands = list(dict.fromkeys(command for asked in batch for command in asked.commands))
+        replies = dict(zip(commands, self._run(commands), strict=True))
+        self._note(self._fault(list(replies.values())))
+        for asked in batch:
+            own = [replies[command] for command in asked.commands]
+            fault = next((reply for reply in own if isinstance(reply, NodeAway | redis.ResponseError)), None)
+            asked.settle(own if fault is None else self._away(fault))
+
+    def _run(self, commands: Sequence[Command]) -> list[Reply]:
+        return self._connections.run(commands, self._connections.deadline())
+
+    def _fault(self, replies: Sequence[Reply]) -> Exception | None:
+        """Why none of these was answered; None where one was."""
+        faults = [reply for reply in replies if isinstance(reply, NodeAway | redis.ResponseError)]
+        return faults[0] if len(faults) == len(replies) else None
+
+    def _note(self, fault: Exception | None) -> None:
+        """That Redis is away, or back; what a single key is refused for (WRONGTYPE) says nothing of the others."""
+        if fault is None or str(fault).startswith("WRONGTYPE"):
+            if self.away is not None:
+                log.warning("Redis is back")
+            self.away = None
+            return
+        away = self._away(fault)
+        if self.away is None:
+            log.warning("%s; what was read last is served", away)
+            self._connections.close()  # look its name up again
+        self.away = away
+
+    def _away(self, fault: Exception) -> RedisAway:
+        url = self._connections.url
+        return RedisAway(f"Redis at {self._connections.where} can't be read: {line_of(fault, url, self._rights)}")
+
+
+def slate_command(prefix: str, key: str) -> Command:
+    """What asks for the slate, or the list, that is kept under `key`.
+
+    >>> slate_command("rr:", "popular").words
+    ('HGET', 'rr:popular', 'slate')
+    """
+    return Command(f"{prefix}{key}", ("HGET", f"{prefix}{key}", "slate"))
+
+
+def members_command(prefix: str, key: str) -> Command:
+    """What asks for all of the set that is kept under `key`."""
+    return Command(f"{prefix}{key}", ("SMEMBERS", f"{prefix}{key}"))

@@ -1,0 +1,207 @@
+"""What an operation of the service is, and how a request becomes the call of one: its id, its query, its body.
+
+Which operations there are stands in `operations`.
+"""
+
+import asyncio
+import difflib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import msgspec
+from msgspec import Meta
+from riverrank.state.records.bounds import MAX_ID_BYTES, fits
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from .answers import Problem
+from .backend import Backend, Wanted
+
+MOST_PARAMETERS = 1_100
+MOST_EXCLUDED = 1_000
+MOST_WHERE = 8
+SHOWN = 100  # characters of what was given, in an error
+OPERATION, USER = "riverrank.operation", "riverrank.user"  # what a scope says of itself, for logs and counts
+
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES)]
+
+
+class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The parameters of a request: none, unless a subclass has some."""
+
+
+class PageQuery(Query, frozen=True, kw_only=True):
+    """Which places of a list are asked for."""
+
+    n: Annotated[int, Meta(ge=1, le=200, description="how many places, at most")] = 200
+    offset: Annotated[int, Meta(ge=0, le=10_000, description="how many to leave out before them")] = 0
+    exclude: Annotated[
+        tuple[Id, ...], Meta(max_length=MOST_EXCLUDED, description="an item to leave out; may be repeated")
+    ] = ()
+    where: Annotated[
+        tuple[Annotated[str, Meta(pattern="^[^:]+:.", max_length=600)], ...],
+        Meta(
+            max_length=MOST_WHERE,
+            description="`category:VALUE`, or the name of an attribute in its place: items of which the catalogue says "
+            "so; may be repeated, then all have to hold",
+        ),
+    ] = ()
+
+    def wanted(self) -> Wanted:
+        """What `Backend.served` goes by."""
+        where = [(name, value) for name, _, value in (each.partition(":") for each in self.where)]
+        return Wanted(self.n, self.offset, frozenset(self.exclude), where)
+
+
+class SlateQuery(PageQuery, frozen=True, kw_only=True):
+    """Which places of a slate are asked for, when, and whether that is told."""
+
+    after: Annotated[
+        str, Meta(max_length=MAX_ID_BYTES, description="an event: wait until the slate answers it, up to serve.wait")
+    ] = ""
+    log: Annotated[
+        bool, Meta(description="write the impression of what is answered to the events topic; true, 1, false or 0")
+    ] = False
+
+
+AnyQuery = TypeVar("AnyQuery", bound=Query)
+
+
+@dataclass(frozen=True)
+class Call(Generic[AnyQuery]):
+    """A request to an operation. `id` is what its path names, "" where that names nothing."""
+
+    request: Request
+    backend: Backend
+    query: AnyQuery
+    id: str
+
+    async def body(self) -> bytes:
+        """The whole body. Raises Problem where it is larger than serve.body, or comes too slowly."""
+        serve = self.backend.config.serve
+        too_large = Problem(413, "too_large", f"the body: expected at most {serve.body} bytes; send less at once")
+        said = self.request.headers.get("content-length", "0")
+        if said.isdecimal() and int(said[:20]) > serve.body:
+            raise too_large
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(serve.timeout / 2000):
+                async for part in self.request.stream():
+                    parts.append(part)
+                    size += len(part)
+                    if size > serve.body:
+                        raise too_large
+        except TimeoutError:
+            raise Problem(408, "timed_out", f"the body: not whole after {serve.timeout / 2000:g} s") from None
+        except ClientDisconnect:
+            raise Problem(400, "bad_request", "the body: it ended before it was whole") from None
+        return b"".join(parts)
+
+
+class Body(NamedTuple):
+    """What a request's body holds: one of `record`, or an array of them."""
+
+    record: type[msgspec.Struct]
+
+
+@dataclass(frozen=True)
+class Operation(Generic[AnyQuery]):
+    """One thing that the service does.
+
+    Args:
+        path: begins with what names it; `{user}` or `{item}` at its end is an id, of any bytes.
+        answers: by status, the structure of a JSON body, or the media type of another; errors that every operation
+            may end with are not among them.
+        is_open: whether it asks for no key.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    handle: Callable[[Call[AnyQuery]], Awaitable[Response]]
+    query: type[AnyQuery]
+    answers: Mapping[int, type[msgspec.Struct] | str]
+    body: Body | None = None
+    is_open: bool = False
+
+    @property
+    def id_name(self) -> str:
+        """What its path names: user, item, or nothing."""
+        return self.path.partition("{")[2].rstrip("}")
+
+    def route(self, backend: Backend) -> Route:
+        """It as Starlette has it."""
+        fixed = self.path.partition("{")[0]
+
+        async def endpoint(request: Request) -> Response:
+            request.scope[OPERATION] = self.name
+            named = _id_of(request, fixed, self.id_name) if self.id_name else ""
+            if self.id_name == "user":
+                request.scope[USER] = named
+            query = query_of(request.scope["query_string"], self.query)
+            return await self.handle(Call(request, backend, query, named))
+
+        path = f"{fixed}{{{self.id_name}:path}}" if self.id_name else self.path
+        return Route(path, endpoint, methods=[self.method], name=self.name)
+
+
+def query_of(given: bytes, kind: type[AnyQuery]) -> AnyQuery:
+    """The parameters of a query string.
+
+    >>> query_of(b"n=3&exclude=a&exclude=b", PageQuery).exclude
+    ('a', 'b')
+    >>> query_of(b"ofset=3", PageQuery)
+    Traceback (most recent call last):
+    ...
+    riverrank.jobs.serving.http.answers.Problem: ofset: no such parameter; the nearest is offset
+
+    Raises:
+        Problem: one is unknown, given twice, or out of bounds.
+    """
+    try:
+        pairs = parse_qsl(given.decode("ascii"), True, errors="strict", max_num_fields=MOST_PARAMETERS)
+    except ValueError as error:
+        raise Problem(400, "bad_request", f"the query: not percent-encoded UTF-8 ({str(error)[:SHOWN]})") from None
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name not in fields:
+            raise _unknown(name, list(fields))
+        if fields[name].default == ():
+            values.setdefault(name, []).append(value)
+        elif name in values:
+            raise Problem(400, "bad_request", f"{name}: expected once, given more often", name)
+        else:
+            values[name] = value
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).replace("`", "").rpartition(" - at $.")
+        name = where.partition("[")[0]
+        raise Problem(400, "bad_request", f"{name}: {what[:1].lower()}{what[1:]}", name) from None
+
+
+def _unknown(name: str, known: list[str]) -> Problem:
+    nearest = difflib.get_close_matches(name[:SHOWN], known, 1, 0.0)
+    mend = f"the nearest is {nearest[0]}" if nearest else "there are none here"
+    shown = name[:SHOWN]
+    return Problem(400, "bad_request", f"{shown}: no such parameter; {mend}", shown)
+
+
+def _id_of(request: Request, fixed: str, name: str) -> str:
+    """The id that ends the path, as its bytes were sent: a server's own decoding would make one id of several."""
+    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    held = unquote_to_bytes(raw.partition(fixed.encode())[2])
+    try:
+        named = held.decode()
+    except UnicodeDecodeError:
+        raise Problem(400, "bad_request", f"{name}: expected percent-encoded UTF-8", name) from None
+    if not named or not fits(named, MAX_ID_BYTES):
+        raise Problem(
+            400, "bad_request", f"{name}: expected an id of 1 to {MAX_ID_BYTES} bytes, got {len(held)} bytes", name
+        )
+    return named
