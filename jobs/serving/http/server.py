@@ -53,7 +53,11 @@ def serve(config: Config, pages: Pages | None = None) -> None:
 def _listener(settings: ServeSettings) -> socket.socket:
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        # Connections inherit it. asyncio sets it for sockets that say they are of TCP, as this one does not: without it
+        # a body waits 40 ms for its head to be acknowledged.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         raise UsageError(
             f"serve.port: cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); give another "

@@ -1,0 +1,203 @@
+"""Reading slates and lists by HTTP, from a real Valkey."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import redis
+from riverrank.jobs.config.edges import FileSettings, RedisSettings, ServeSettings
+from riverrank.jobs.config.schema import Config
+from riverrank.jobs.serving.http.app import application
+from riverrank.state.hashing import pseudonym
+from served import ITEMS, error, ids, list_of, put, slate_of
+from starlette.testclient import TestClient
+from streams import wait_until
+from valkey_server import Server
+
+GOODS = """\
+{"item_id":"i-1","ts":1,"title":"Light tent","categories":["tents"],"attributes":{"brand":"Isbre","price":199}}
+{"item_id":"i-2","ts":1,"title":"Small stove","categories":["stoves"],"attributes":{"brand":"Isbre"}}
+{"item_id":"i-3","ts":1,"title":"Old tent","categories":["tents"],"available":false}
+{"item_id":"i-4","ts":1,"categories":["tents"],"attributes":{"brand":["Tarn","Isbre"],"sale":true}}
+"""
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(shared: Server) -> Server:
+    redis.Redis(port=shared.port).flushall()
+    put(shared, "slate:u-17", slate_of("u-17"))
+    return shared
+
+
+def config_of(server: Server, items: str = "", **serve: object) -> Config:
+    settings = ServeSettings(**{"refresh": 1, **serve})  # type: ignore[arg-type]
+    return Config(redis=RedisSettings(url=server.url), serve=settings, files=FileSettings(items=items))
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[TestClient]:
+    with TestClient(application(config_of(server))) as running:
+        yield running
+
+
+def test_a_slate_is_what_redis_holds(client: TestClient) -> None:
+    answer = client.get("/v1/slates/u-17")
+    assert ids(answer) == list(ITEMS)
+    said = answer.json()
+    assert (said["slate_id"], said["version"], said["trigger"]) == ("u-17:42", 42, "e-1")
+    assert "fallback" not in said and "stale" not in said
+    assert said["items"][0]["propensity"] == 0.5 and said["items"][0]["reasons"] == [{"code": "popular"}]
+
+
+def test_who_has_none_gets_the_popular_slate_which_is_said(client: TestClient, server: Server) -> None:
+    assert error(client.get("/v1/slates/u-18")) == (404, "not_found", None)
+    put(server, "popular", slate_of("popular", ("i-9",)))
+    time.sleep(0.01)
+    answer = client.get("/v1/slates/u-18")
+    assert ids(answer) == ["i-9"] and answer.json()["fallback"] == "popular"
+    assert ids(client.get("/v1/popular")) == ["i-9"]
+
+
+def test_what_is_gone_or_excluded_is_left_out_and_pages_go_on_from_there(client: TestClient, server: Server) -> None:
+    redis.Redis(port=server.port).sadd("rr:gone", "i-2")
+    assert ids(client.get("/v1/slates/u-17")) == ["i-1", "i-3", "i-4", "i-5"]
+    assert ids(client.get("/v1/slates/u-17?exclude=i-1&exclude=i-4")) == ["i-3", "i-5"]
+    assert ids(client.get("/v1/slates/u-17?n=2")) == ["i-1", "i-3"]
+    assert ids(client.get("/v1/slates/u-17?n=2&offset=2")) == ["i-4", "i-5"]
+    assert ids(client.get("/v1/slates/u-17?offset=9")) == []
+
+
+def test_items_are_filtered_by_what_the_catalogue_says(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text(GOODS)
+    put(server, "popular", slate_of("popular"))
+    with TestClient(application(config_of(server, str(tmp_path / "items.jsonl")))) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        assert ids(client.get("/v1/slates/u-17")) == ["i-1", "i-2", "i-4", "i-5"]  # i-3 is out of stock
+        assert ids(client.get("/v1/slates/u-17?where=category:tents")) == ["i-1", "i-4"]
+        assert ids(client.get("/v1/slates/u-17?where=brand:Isbre")) == ["i-1", "i-2", "i-4"]
+        assert ids(client.get("/v1/slates/u-17?where=category:tents&where=sale:true")) == ["i-4"]
+        assert ids(client.get("/v1/popular?where=price:199")) == ["i-1"]
+        assert error(client.get("/v1/slates/u-17?where=tents")) == (400, "bad_request", "where")
+
+
+def test_where_without_a_catalogue_says_what_to_configure(client: TestClient) -> None:
+    assert error(client.get("/v1/slates/u-17?where=category:tents")) == (501, "not_configured", None)
+
+
+def test_a_read_waits_for_the_slate_that_answers_its_own_click(client: TestClient, server: Server) -> None:
+    assert client.get("/v1/slates/u-17?after=e-1").json()["answered"] is True
+    newer = slate_of("u-17", version=43, trigger="e-2")
+    timer = threading.Timer(0.3, put, (server, "slate:u-17", newer))
+    timer.start()
+    started = time.monotonic()
+    said = client.get("/v1/slates/u-17?after=e-2").json()
+    assert (said["version"], said["answered"]) == (43, True)
+    assert 0.2 < time.monotonic() - started < 1.0
+    timer.join()
+
+
+def test_a_wait_is_bounded_and_says_that_it_was_for_nothing(server: Server) -> None:
+    with TestClient(application(config_of(server, wait=200))) as client:
+        started = time.monotonic()
+        said = client.get("/v1/slates/u-17?after=e-9").json()
+        assert (said["version"], said["answered"]) == (42, False)
+        assert 0.2 <= time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("user", ["a/b", "a%2Fb", "..", "ключ", "\x1b[31m\x00", "<script>", "u?x=1#y", " ", "a//", "ü" * 128])
+def test_ids_of_any_bytes_are_read_as_they_are(client: TestClient, server: Server, user: str) -> None:
+    put(server, f"slate:{user}", slate_of(user, ("i-7",)))
+    answer = client.get(f"/v1/slates/{quote(user, safe='').replace('.', '%2E')}")
+    assert ids(answer) == ["i-7"] and answer.json()["user_id"] == user
+
+
+@pytest.mark.parametrize("path", ["/v1/slates/", "/v1/slates/%FF", "/v1/slates/" + "x" * 257])
+def test_what_is_no_id_is_refused(client: TestClient, path: str) -> None:
+    assert error(client.get(path)) == (400, "bad_request", "user")
+
+
+@pytest.mark.parametrize("name", ["similar", "together"])
+def test_lists_about_an_item(client: TestClient, server: Server, name: str) -> None:
+    assert error(client.get(f"/v1/{name}/i-9")) == (404, "not_found", None)
+    put(server, f"{name}:i-9", list_of(name, "i-9"))
+    answer = client.get(f"/v1/{name}/i-9?n=2&offset=1&exclude=i-2")
+    assert ids(answer) == ["i-3", "i-4"]
+    assert (answer.json()["item_id"], answer.json()["version"]) == ("i-9", 7)
+
+
+def test_what_trends(client: TestClient, server: Server) -> None:
+    put(server, "trending", list_of("trending", None))
+    redis.Redis(port=server.port).sadd("rr:gone", "i-1")
+    time.sleep(0.01)
+    assert ids(client.get("/v1/trending?n=2")) == ["i-2", "i-3"]
+
+
+def test_what_is_no_list_and_no_slate_is_told(
+    client: TestClient, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(server, "trending", b"[]")
+    assert error(client.get("/v1/trending")) == (502, "bad_record", None)
+    put(server, "slate:u-19", b'{"slate_id":7}')
+    put(server, "popular", slate_of("popular"))
+    time.sleep(0.01)
+    assert client.get("/v1/slates/u-19").json()["fallback"] == "popular"
+    assert f"slate:{pseudonym('u-19', b'')} is no slate" in caplog.text and "u-19" not in caplog.text
+    assert "riverrank_serve_unreadable_total 2.0" in client.get("/metrics").text
+
+
+def test_without_redis_the_last_popular_slate_is_served_until_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server()
+    put(server, "slate:u-17", slate_of("u-17"))
+    put(server, "popular", slate_of("popular", ("i-9",)))
+    with TestClient(application(config_of(server))) as client:
+        assert ids(client.get("/v1/slates/u-17")) == list(ITEMS)
+        server.stop()
+        started = time.monotonic()
+        said = [client.get("/v1/slates/u-17").json() for _ in range(10)]
+        assert time.monotonic() - started < 3
+        assert {(each["fallback"], each["stale"]) for each in said} == {("popular", True)}
+        assert client.get("/v1/popular").json()["stale"] is True
+        assert error(client.get("/v1/trending")) == (503, "redis_away", None)
+        assert client.get("/v1/trending").headers["retry-after"] == "1"
+        not_ready = client.get("/readyz")
+        assert (not_ready.status_code, not_ready.json()["redis"]) == (503, False)
+        assert caplog.text.count("can't be read") == 1
+        server.start()
+        put(server, "slate:u-17", slate_of("u-17", version=50))
+        wait_until(lambda: client.get("/v1/slates/u-17").json().get("version") == 50)
+        assert client.get("/readyz").status_code == 200 and "Redis is back" in caplog.text
+    server.stop()
+
+
+def test_a_redis_that_was_never_there_is_a_503_at_once() -> None:
+    server = Server()
+    server.stop()
+    with TestClient(application(config_of(server))) as client:
+        assert error(client.get("/v1/slates/u-17")) == (503, "redis_away", None)
+        started = time.monotonic()
+        assert client.get("/v1/slates/u-17").status_code == 503
+        assert time.monotonic() - started < 0.5
+
+
+def test_a_redis_that_hangs_holds_up_nobody_for_long(server: Server) -> None:
+    put(server, "popular", slate_of("popular"))
+    with TestClient(application(config_of(server, timeout=1_000))) as client:
+        assert client.get("/v1/slates/u-17").status_code == 200
+        server.process.send_signal(19)  # SIGSTOP
+        try:
+            started = time.monotonic()
+            assert client.get("/v1/slates/u-17").json()["stale"] is True
+            assert 0.3 < time.monotonic() - started < 1.5
+        finally:
+            server.process.send_signal(18)  # SIGCONT
+        wait_until(lambda: "stale" not in client.get("/v1/slates/u-17").json())
