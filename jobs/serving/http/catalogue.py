@@ -23,6 +23,7 @@ from riverrank.state.records.incoming import Item
 CATEGORY = "category"  # stands for an item's categories, in place of an attribute
 MOST_SAID = 2_048  # characters that are kept of an item's title, categories and attributes together
 POLL_MS = 500
+LONGEST_BACKOFF_MS = 1_000
 RETRY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
@@ -151,8 +152,15 @@ class Follower:
     def _follow(self) -> None:
         """Read from the beginning, and on; what is told again changes nothing."""
         kafka = self._config.kafka
-        options = {"enable_auto_commit": False, "isolation_level": "read_committed", "auto_offset_reset": "earliest"}
-        with closing(KafkaConsumer(kafka.items, group_id=None, **options, **kafka.python_arguments())) as consumer:
+        options = {
+            "group_id": None,
+            "enable_auto_commit": False,
+            "isolation_level": "read_committed",
+            "auto_offset_reset": "earliest",
+            "bootstrap_timeout_ms": self._config.serve.timeout,
+            "reconnect_backoff_max_ms": LONGEST_BACKOFF_MS,
+        }
+        with closing(KafkaConsumer(kafka.items, **options, **kafka.python_arguments())) as consumer:
             ends: dict[TopicPartition, int] = {}
             while not self._ending.is_set():
                 for partition, records in consumer.poll(POLL_MS).items():

@@ -186,7 +186,7 @@ def query_of(given: bytes, kind: type[AnyQuery]) -> AnyQuery:
 
 
 def _unknown(name: str, known: list[str]) -> Problem:
-    nearest = difflib.get_close_matches(name[:SHOWN], known, 1, 0.0)
+    nearest = difflib.get_close_matches(name[:SHOWN].lower(), known, 1, 0.0)
     mend = f"the nearest is {nearest[0]}" if nearest else "there are none here"
     shown = name[:SHOWN]
     return Problem(400, "bad_request", f"{shown}: no such parameter; {mend}", shown)

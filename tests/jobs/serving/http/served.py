@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
+import httpx2
 import redis
 from riverrank.jobs.processes import OwnedProcess
 from riverrank.state.records.outgoing import Cause, ModelInfo, Slate, Slot, to_json
@@ -42,13 +42,13 @@ def list_of(key: str, item_id: str | None, items: Sequence[str] = ITEMS) -> byte
     return to_json({"key": key, **about, "version": 7, "ts": 1_764_000_000_000, "items": places})
 
 
-def ids(response: httpx.Response) -> list[str]:
+def ids(response: httpx2.Response) -> list[str]:
     """The items of an answer, in their order."""
     assert response.status_code == 200, response.text
     return [place["item_id"] for place in response.json()["items"]]
 
 
-def error(response: httpx.Response) -> tuple[int, str, str | None]:
+def error(response: httpx2.Response) -> tuple[int, str, str | None]:
     """Status, code and field of an error, of which nothing else is told than its message."""
     (problem,) = response.json().values()
     assert set(problem) == {"code", "message", "field"} and problem["message"], problem
