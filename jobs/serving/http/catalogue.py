@@ -4,6 +4,7 @@ Holds what reads filter and show by, of a bounded number of items; the job's own
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -29,7 +30,7 @@ RETRY_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """An item as it was told of last. `attributes` hold text, as a request would name it."""
 
     ts: int
@@ -59,14 +60,14 @@ def entry_of(item: Item) -> Entry:
     for category in filter(names, item.categories):
         if (left := left - len(category)) < 0:
             break
-        categories.append(category)
+        categories.append(sys.intern(category))  # many items say the same
     attributes: dict[str, tuple[str, ...]] = {}
     for name, value in item.attributes.items():
         values = tuple(_texts(value))
         if (left := left - len(name) - sum(map(len, values))) < 0:
             break
         if values:
-            attributes[name] = values
+            attributes[sys.intern(name)] = values
     return Entry(item.ts, item.available, title, tuple(categories), attributes)
 
 
@@ -74,9 +75,9 @@ def _texts(value: Any) -> Iterator[str]:
     """The values of an attribute, as a request would name them; no more than fit."""
     for single in value[:MOST_SAID] if isinstance(value, list) else (value,):
         if isinstance(single, str) and names(single):
-            yield single
+            yield sys.intern(single)
         elif isinstance(single, bool | int | float):
-            yield msgspec.json.encode(single).decode()
+            yield sys.intern(msgspec.json.encode(single).decode())
 
 
 class Catalogue:
