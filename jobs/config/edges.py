@@ -279,9 +279,9 @@ class ServeSettings(Section):
     connections: Annotated[
         int, Meta(ge=1, le=100_000, description="open connections; those above them are refused")
     ] = 512
-    timeout: Annotated[Interval, Meta(description="longest time for a request, beside serve.wait; at least 100 ms")] = (
-        5_000
-    )
+    timeout: Annotated[
+        int, Meta(ge=100, extra={"unit": "ms"}, description="longest time for a request, beside serve.wait")
+    ] = 5_000
     wait: Annotated[
         Milliseconds, Meta(description="longest time that a read waits for the slate that answers its `after`")
     ] = 1_000

@@ -14,7 +14,8 @@ from riverrank.state.outputs import OUTPUTS
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = (
-    *("run", "replay", "evaluate", "get", "explain", "erase", "check", "convert", "demo", "starters", "drift"),
+    *("run", "replay", "evaluate", "get", "explain", "erase", "serve"),
+    *("check", "convert", "demo", "starters", "drift"),
     "state",
 )
 
