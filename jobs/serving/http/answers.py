@@ -63,7 +63,7 @@ class SlateAnswer(Slate, frozen=True, omit_defaults=True):
     fallback: Annotated[
         Literal["popular"] | None, Meta(description="popular: the user has none, or none that can be read now")
     ] = None
-    stale: Annotated[bool, Meta(description="whether Redis is away, and this is what it held last")] = False
+    stale: Annotated[bool, Meta(description="whether Redis is away, or lost it, and this is what it held last")] = False
     answered: Annotated[
         bool | None, Meta(description="of a request with `after`: whether this slate answers that event")
     ] = None

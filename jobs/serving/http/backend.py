@@ -46,7 +46,7 @@ class Unreadable(Exception):
 
 
 class Found(NamedTuple):
-    """A slate, or the popular one; `stale`: Redis is away, and it is what was read last."""
+    """A slate, or the popular one; `stale`: Redis is away, or lost it, and it is what was read last."""
 
     slate: Slate
     is_popular: bool
@@ -79,6 +79,7 @@ class _Shared(NamedTuple):
 
     popular: Slate | None = None
     gone: frozenset[str] = frozenset()
+    is_old: bool = False  # it holds no popular slate any more: this is the one before
 
 
 class Backend:
@@ -141,7 +142,7 @@ class Backend:
         if self._shared.popular is None:
             return None
         self.metrics.fall_back()
-        return Found(self._shared.popular, True, stale)
+        return Found(self._shared.popular, True, stale or self._shared.is_old)
 
     async def popular(self) -> Found | None:
         """The slate of who has none. Raises as `slate_of`."""
@@ -152,7 +153,8 @@ class Backend:
             if self._shared.popular is None:
                 raise
             stale = True
-        return None if self._shared.popular is None else Found(self._shared.popular, True, stale)
+        shared = self._shared
+        return None if shared.popular is None else Found(shared.popular, True, stale or shared.is_old)
 
     async def list_of(self, name: ListName, item_id: str = "") -> List | None:
         """What is like an item, taken together with it, or (without one) trends; whole. None: nothing is told of it.
@@ -234,7 +236,8 @@ class Backend:
         if shared:
             popular, gone = shared
             told = frozenset(item_id.decode("utf-8", "surrogateescape") for item_id in gone)
-            self._shared = _Shared(self._decoded(_slate, POPULAR, popular), told)
+            newest = self._decoded(_slate, POPULAR, popular)
+            self._shared = _Shared(newest or self._shared.popular, told, newest is None)
             self._fresh_until = self._clock() + self.config.serve.refresh / 1000
         return bytes(held) if held is not None else None
 

@@ -170,7 +170,7 @@ def test_heads_and_bodies_that_never_end_are_ended(limited: Service) -> None:
     assert spoken(limited, b"GET /healthz HTTP/1.1\r\nhost: a\r\n") == b""
     late = spoken(limited, b"POST /v1/events HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\nconnection: close\r\n\r\n{")
     assert late.startswith(b"HTTP/1.1 408 ") and b'"timed_out"' in late
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 def test_requests_above_the_bound_are_told_to_come_later(limited: Service) -> None:

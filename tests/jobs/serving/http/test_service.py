@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx2
@@ -19,46 +20,63 @@ from streams import wait_until
 from valkey_server import Server
 
 ROOT = Path(__file__).resolve().parents[4]
-CLIENTS, SECONDS = 200, 4.0
+CLIENTS = 200
 
 
-async def asked(url: str, seconds: float) -> Counter[int | str]:
-    """What CLIENTS, who each ask again as soon as they are answered, hear for so long."""
-    heard: Counter[int | str] = Counter()
+Heard = Counter[int | str]
+
+
+async def asked(url: str, outage: Callable[[Heard], Awaitable[None]]) -> Heard:
+    """What CLIENTS, who each ask again as soon as they are answered, hear until the `outage` is over."""
+    heard: Heard = Counter()
     limits = httpx2.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
-    until = time.monotonic() + seconds
-    async with httpx2.AsyncClient(base_url=url, timeout=20, limits=limits) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
 
         async def ask(number: int) -> None:
-            while time.monotonic() < until:
+            while not over.done():
                 answer = await client.get(f"/v1/slates/u-{number % 50}")
                 kind = "stale" if answer.status_code == 200 and answer.json().get("stale") else answer.status_code
                 heard[kind] += 1
 
-        await asyncio.gather(*(ask(number) for number in range(CLIENTS)))
+        over = asyncio.create_task(outage(heard))
+        await asyncio.gather(over, *(ask(number) for number in range(CLIENTS)))
     return heard
 
 
 def test_while_redis_goes_and_comes_every_request_is_answered(tmp_path: Path) -> None:
     server = Server()
-    try:
+
+    def fill(version: int) -> None:
         for number in range(50):
-            put(server, f"slate:u-{number}", slate_of(f"u-{number}"))
-        put(server, "popular", slate_of("popular"))
+            put(server, f"slate:u-{number}", slate_of(f"u-{number}", version=version))
+        put(server, "popular", slate_of("popular", version=version))
+
+    async def until(holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not holds():
+                await asyncio.sleep(0.02)
+
+    async def outage(heard: Heard) -> None:
+        await until(lambda: heard[200] > CLIENTS)
+        await asyncio.to_thread(server.stop)
+        await until(lambda: heard["stale"] > CLIENTS)
+        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(fill, 99)
+        before = heard[200]
+        await until(lambda: heard[200] > before + CLIENTS)
+
+    async def nothing(heard: Heard) -> None:
+        await until(lambda: heard.total() > CLIENTS)
+
+    try:
+        fill(42)
         with serving(tmp_path, "--redis", server.url) as service:
-            assert httpx2.get(f"{service.url}/v1/slates/u-1").status_code == 200
-            going, coming = threading.Timer(1.0, server.stop), threading.Timer(2.0, server.start)
-            going.start()
-            coming.start()
-            heard = asyncio.run(asked(service.url, SECONDS))
-            going.join()
-            coming.join()
+            assert httpx2.get(f"{service.url}/v1/slates/u-1", timeout=60).status_code == 200
+            heard = asyncio.run(asked(service.url, outage))
             assert set(heard) <= {200, 503, "stale"}, heard
-            assert heard[200] > CLIENTS and heard["stale"] > 0
-            put(server, "slate:u-1", slate_of("u-1", version=99))
             wait_until(lambda: httpx2.get(f"{service.url}/v1/slates/u-1").json().get("version") == 99)
-            after = asyncio.run(asked(service.url, 1.0))
-            assert set(after) == {200}, after  # a popular slate is a 200 too: only u-1 has one of its own
+            after = asyncio.run(asked(service.url, nothing))
+            assert set(after) == {200}, after
             counts = httpx2.get(f"{service.url}/metrics").text
             assert re.search(r'requests_total\{operation="slate",status="200"\} \d{3,}', counts)
             assert "riverrank_serve_requests_open 1.0" in counts
