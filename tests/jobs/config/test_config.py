@@ -40,6 +40,10 @@ DURATION_KEYS = {
     "noise.window",
     "prior.every",
     "history.story",
+    "serve.timeout",
+    "serve.wait",
+    "serve.refresh",
+    "serve.drain",
 }
 
 
