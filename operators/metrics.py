@@ -34,6 +34,7 @@ METRICS = {
     "shown": Metric("items of impressions that are over", "arm"),
     "clicked": Metric("of these, those that were taken", "arm"),
     "loss_millionths": Metric("of these, minus the sum of the log of what was foretold, times a million", "arm"),
+    "lists": Metric("lists of items that were made for Redis, by the name of their key", "list"),
     "signals": Metric("feedbacks that SIGNALS learned from"),
     "ranker": Metric("feedbacks that RANKER learned from"),
     "epsilon_thousandths": Metric(

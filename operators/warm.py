@@ -4,6 +4,7 @@ import msgspec
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.privacy.ranker import ranker_of
 from riverrank.operators.privacy.signals import NoisedSignals, signals_of
+from riverrank.operators.published.lists import ItemLists
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.slate.recommend import Recommend
@@ -28,6 +29,7 @@ def warm(behaviour: Behaviour) -> int:
         index.apply(CatalogueUpdate(item))
     session, recommend = Session(behaviour), Recommend(behaviour, index)
     often = _often(behaviour)
+    lists = ItemLists(index, 2.0, ttl_ms=0, every=0, clock=lambda: 0)
     signals, ranker = signals_of(often)(often, 0), ranker_of(often)(often, index)
     sessions: dict[str, bytes | None] = {}
     users: dict[str, bytes | None] = {}
@@ -46,6 +48,7 @@ def warm(behaviour: Behaviour) -> int:
         for update in (*signals.flush(), *ranker.flush()):
             index.apply(decode_update(update))
         recommend.popular(event.ts)
+        lists.after_answer()
     if isinstance(signals, NoisedSignals):
         signals.spent()
     return slates

@@ -17,7 +17,7 @@ from .codec import Fields, Layout
 from .event_types import EVENT_TYPES
 from .records.incoming import Event, Item
 
-POPULAR = "popular"  # names the slate for whoever has none
+POPULAR, TRENDING = "popular", "trending"  # name what is written for whoever comes, and never expires
 GONE = "gone"  # the set of items that are gone; the key of a write by which what was told before its version is over
 GONE_ITEM = f"{GONE}:"  # begins the key of one that says of an item, whose id follows, whether it is gone: `1` or `0`
 

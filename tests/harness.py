@@ -14,7 +14,7 @@ from pyflink.datastream.functions import KeyedBroadcastProcessFunction
 
 EVENT_TIME, PROCESSING_TIME = "event time", "processing time"
 END = (1 << 63) - 1  # the last watermark
-SUBTASK = 0
+SUBTASK, SUBTASKS = 0, 1
 
 
 class Store:
@@ -131,7 +131,8 @@ class _Runtime:
     @property
     def _runtime_context(self) -> Any:
         """Java's, as far as it is asked."""
-        return SimpleNamespace(getTaskInfo=lambda: SimpleNamespace(getIndexOfThisSubtask=lambda: SUBTASK))
+        info = SimpleNamespace(getIndexOfThisSubtask=lambda: SUBTASK, getNumberOfParallelSubtasks=lambda: SUBTASKS)
+        return SimpleNamespace(getTaskInfo=lambda: info)
 
     def get_metrics_group(self) -> Told:
         return Told(self._harness.metrics)

@@ -227,6 +227,15 @@ class CacheSettings(Section):
     popular_every: Annotated[
         Interval, Meta(description="the slate of users who have none is refreshed at least this often")
     ] = 10_000
+    lists: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=100.0,
+            description="lists of what is like an item, or taken together with it, that are made for each answer, on "
+            "average, of those that changed; 0: none, and none of what trends",
+        ),
+    ] = 0.1
     buckets: Annotated[int, Meta(ge=1, le=4096, description="groups of users that are written together")] = 16
     flush_every: Annotated[
         Interval, Meta(description="longest time that a slate waits for others to go to a quick Redis with")

@@ -84,7 +84,7 @@ def build(
         uids.RANKER,
         1,
     ).set_buffer_timeout(UPDATES_WAIT_MS)
-    cache = CacheRoute(config.cache.buckets, config.cache.popular_every, config.cache.ttl) if config.redis.url else None
+    cache = _route(config)
     answers = _placed(
         _still_keyed(feedback)
         .connect(known.union(weights).broadcast(map_state(uids.RECOMMEND_VIEW)))
@@ -138,6 +138,12 @@ def _items(
     stream, read = source
     parse = ParseItems(config.behaviour, read, topic_of(config, "items"), outputs, updates=_follows(config))
     return _placed(stream.process(parse, BYTES), uids.ITEMS_PARSE, _readers(config, config.files.items))
+
+
+def _route(config: Config) -> CacheRoute | None:
+    """How RECOMMEND reaches CACHE, if there is one."""
+    cache = config.cache
+    return CacheRoute(cache.buckets, cache.popular_every, cache.ttl, cache.lists) if config.redis.url else None
 
 
 def _cache(answers: DataStream, config: Config, outputs: Outputs, key: bytes) -> DataStream:

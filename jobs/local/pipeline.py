@@ -16,10 +16,11 @@ from riverrank.operators.models.ranker import Ranker
 from riverrank.operators.models.weights import SHARD
 from riverrank.operators.privacy.ranker import ranker_of
 from riverrank.operators.privacy.signals import NoisedSignals, signals_of
+from riverrank.operators.published.gone import Gone
+from riverrank.operators.published.lists import ItemLists
 from riverrank.operators.session.session import Accepted, Session
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
-from riverrank.operators.slate.gone import Gone
 from riverrank.operators.slate.recommend import Answer, Recommend, receipt_of
 from riverrank.operators.tally import Tally
 from riverrank.state.messages import CacheWrite, CatalogueUpdate, Feedback, Update
@@ -148,10 +149,12 @@ class Pipeline:
         ttl_ms: int = 0,
         topics: Mapping[str, str] | None = None,
         told: bool = False,
+        lists: float = 0.0,
     ) -> None:
         """`outputs` are those of `state.outputs.OUTPUTS` that go anywhere, by name; `popular_every` in milliseconds.
         `ttl_ms`: how long slates are cached, 0 for ever. `topics` are what dead letters call `events` and `items`, if
-        otherwise; `told`: whether slates go to a topic, which an erasure is told to by a tombstone.
+        otherwise; `told`: whether slates go to a topic, which an erasure is told to by a tombstone. `lists`: of items
+        how many are made for the cache with each answer.
         """
         self.behaviour = behaviour
         self.told = told
@@ -164,6 +167,9 @@ class Pipeline:
         predict = PREDICTIONS.name in self.outputs
         self.recommend = Recommend(behaviour, self.index, predict=predict, popular_every=popular_every)
         self.ttl_ms = ttl_ms
+        per_answer = lists if cache is not None else 0.0
+        counts = self.recommend.counts
+        self.lists = ItemLists(self.index, per_answer, ttl_ms, popular_every, wall_ms, counts=counts)
         self.users: dict[str, bytes] = {}  # what RECOMMEND keeps, by user
         self.slates = 0
         self.tally = Tally()
@@ -252,11 +258,13 @@ class Pipeline:
         return None
 
     def refresh_popular(self, *, last: bool = False) -> None:
-        """Put the slate of users who have none in the cache, where it is time for it, or this is the `last` one."""
+        """Put what is for whoever comes in the cache, where it is time for it, or this is the `last` time."""
         if self.cache is None:
             return
         write = self.recommend.popular(self.index.meta.ts, last=last)
         if write is not None:
+            self.cache.put(write)
+        for write in self.lists.after_update(self.index.meta.ts, last=last):
             self.cache.put(write)
 
     def learners_digest(self) -> str:
@@ -270,6 +278,8 @@ class Pipeline:
             self.slates += 1
             if self.cache is not None:
                 self.cache.put(CacheWrite(slate_key(event.user_id), epoch, answer.version, answer.slate))
+                for write in self.lists.after_answer():
+                    self.cache.put(write)
         if answer.erased:
             self._erase(event, epoch)
 

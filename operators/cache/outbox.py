@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from riverrank.state.journal import Entries
-from riverrank.state.messages import GONE, POPULAR, CacheWrite, decode_write
+from riverrank.state.messages import GONE, POPULAR, TRENDING, CacheWrite, decode_write
 
 from .sender import Sender
 
@@ -14,9 +14,9 @@ MOST_ERASURES = 16  # of one key that wait, each with its receipt
 class Outbox:
     """The writes of one bucket that are still to be done, in the instance and in state. Not empty is true.
 
-    Of a key the latest slate is kept, until Redis took it or would have dropped it by now, and its last MOST_ERASURES
-    erasures with their receipts; an erasure drops the slate before it. All of it is with a `Sender`, which says in
-    `done` what Redis took.
+    Of a key the latest slate, or list, is kept, until Redis took it or would have dropped it by now, and its last
+    MOST_ERASURES erasures with their receipts; an erasure drops the slate before it. All of it is with a `Sender`,
+    which says in `done` what Redis took.
     """
 
     def __init__(self, entries: Entries, sender: Sender, ttl_ms: int = 0) -> None:
@@ -77,7 +77,7 @@ class Outbox:
                 erasures.append(entry)
             if len(erasures) > MOST_ERASURES:
                 self._drop(erasures[0])
-        elif write.made and write.key not in (POPULAR, GONE):
+        elif write.made and write.key not in (POPULAR, TRENDING, GONE):
             self._dated.pop(entry, None)
             self._dated[entry] = None
 

@@ -8,7 +8,7 @@ from hashlib import sha1
 
 import redis
 from riverrank.state.hashing import pseudonym
-from riverrank.state.messages import GONE, GONE_ITEM, POPULAR, CacheWrite
+from riverrank.state.messages import GONE, GONE_ITEM, POPULAR, TRENDING, CacheWrite
 from riverrank.state.records.printable import printable
 
 from .connections import Command, Connections, NodeAway, Words
@@ -153,7 +153,8 @@ class Cache:
     Args:
         url: one of `urls.FORMS`, with credentials where the server wants them.
         prefix: what every key begins with.
-        ttl_ms: how long a slate is kept after its last write, 0 for ever. `rr:popular` never expires.
+        ttl_ms: how long a slate or a list is kept after its last write, 0 for ever. `rr:popular` and `rr:trending`
+            never expire.
         timeout_ms: what a call to `write` may take at most, but for Sentinels or nodes that have to be asked before.
 
     Raises:
@@ -234,7 +235,7 @@ class Cache:
             given = (write.version, self._ttl_ms, write.slate or b"0", *item)
             return Command(key, ("EVAL", GONE_SCRIPT, 2, key, times_key(key), *given))
         key = self._prefix + write.key
-        ttl_ms = 0 if write.key == POPULAR else self._ttl_ms
+        ttl_ms = 0 if write.key in (POPULAR, TRENDING) else self._ttl_ms
         head = ("EVALSHA", SHA, 1, key, write.epoch, write.version, ttl_ms)
         return Command(key, head if write.slate is None else (*head, write.slate))
 

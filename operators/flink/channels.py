@@ -80,6 +80,11 @@ def subtask_of(runtime_context: RuntimeContext) -> int:
     return int(runtime_context._runtime_context.getTaskInfo().getIndexOfThisSubtask())
 
 
+def subtasks_of(runtime_context: RuntimeContext) -> int:
+    """How many subtasks the operator has."""
+    return int(runtime_context._runtime_context.getTaskInfo().getNumberOfParallelSubtasks())
+
+
 def tally_file(outputs: Outputs, uid: str, runtime_context: RuntimeContext) -> TallyFile:
     """That of this subtask of the operator `uid`."""
     return TallyFile(Path(outputs.tallies) / f"{uid}-{subtask_of(runtime_context)}" if outputs.tallies else None)

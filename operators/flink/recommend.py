@@ -12,8 +12,9 @@ from pyflink.datastream import RuntimeContext
 from pyflink.datastream.functions import KeyedBroadcastProcessFunction
 from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.metrics import Metrics, within
+from riverrank.operators.published.gone import Gone
+from riverrank.operators.published.lists import ItemLists
 from riverrank.operators.settings import Behaviour
-from riverrank.operators.slate.gone import Gone
 from riverrank.operators.slate.recommend import Recommend, receipt_of
 from riverrank.state import uids
 from riverrank.state.codec import StateRefused
@@ -23,7 +24,7 @@ from riverrank.state.runtime.environment import clear_core, share_core
 
 from .arrivals import wall_ms
 from .broadcast_index import BroadcastIndex, Catalogue
-from .channels import END_OF_INPUT, Emitter, Outputs, keep, map_state, subtask_of, tally_file, value_state
+from .channels import END_OF_INPUT, Emitter, Outputs, keep, map_state, subtask_of, subtasks_of, tally_file, value_state
 from .native import make_ready
 from .shipped import Shipped, tell_refusal
 
@@ -33,13 +34,14 @@ CLEAR_EVERY = 4096
 
 
 class CacheRoute(msgspec.Struct, frozen=True):
-    """How RECOMMEND reaches CACHE: the number of buckets that keys fall into, how often `popular` is written, and how
-    long a slate is cached.
+    """How RECOMMEND reaches CACHE: the number of buckets that keys fall into, how often `popular` is written, how long
+    a slate is cached, and how many lists of items are made for each answer.
     """
 
     buckets: int
     popular_every_ms: int
     ttl_ms: int
+    lists: float = 0.0
 
     def write(self, write: CacheWrite) -> Row:
         """What asks for one write."""
@@ -72,8 +74,9 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.receipts = Emitter(self.outputs, Origin.RECEIPT)
         self.recommend: Recommend | None = None
         self.gone: Gone | None = None
+        self.lists: ItemLists | None = None
         self.untold: list[CacheWrite] = []
-        self.tells_gone = subtask_of(runtime_context) == 0
+        self.subtask = subtask_of(runtime_context), subtasks_of(runtime_context)
         self.metrics = Metrics(runtime_context.get_metrics_group())
         self.ends_for = ""  # the user whose timer tells of the end of the input
         self.tally_file = tally_file(self.outputs, uids.RECOMMEND, runtime_context)
@@ -119,6 +122,8 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
                 yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, 0, None, receipt))
             else:
                 yield from self.receipts.emit(user_id, receipt)
+        elif cache is not None and self.lists is not None and answer.slate is not None:
+            yield from map(cache.write, self.lists.after_answer())
 
     def process_broadcast_element(self, value: bytes, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[Any]:
         cache = self.cache
@@ -133,20 +138,23 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         if gone is not None and isinstance(update, CatalogueUpdate) and (write := gone.after(update)) is not None:
             yield cache.write(write)
         ts = update.ts if isinstance(update, SignalUpdate) and update.ts < LAST else logic.index.meta.ts
-        popular = logic.popular(ts)
-        if popular is not None:
-            yield cache.write(popular)
+        yield from self._refreshed(logic, ts)
 
     def on_timer(self, timestamp: int, ctx: KeyedBroadcastProcessFunction.OnTimerContext) -> Iterator[Row]:
-        """At the end of the input: the slate for whoever has none, once all that was learned is known."""
+        """At the end of the input: what is for whoever comes, once all that was learned is known."""
         if self.cache is None:  # the timer is of a run that had one
             return
         logic = self._logic(ctx)
         yield from self._told_at_first()
         self.index.advance(ctx, timestamp)
-        popular = logic.popular(logic.index.meta.ts, last=True)
-        if popular is not None:
+        yield from self._refreshed(logic, logic.index.meta.ts, last=True)
+
+    def _refreshed(self, logic: Recommend, ts: int, *, last: bool = False) -> Iterator[Row]:
+        """What is made anew now that something was learned, or for the `last` time."""
+        assert self.cache is not None and self.lists is not None, "there is somewhere to write to"
+        if (popular := logic.popular(ts, last=last)) is not None:
             yield self.cache.write(popular)
+        yield from map(self.cache.write, self.lists.after_update(ts, last=last))
 
     def _logic(self, ctx: Any) -> Recommend:
         if self.recommend is None:
@@ -157,8 +165,12 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
                 predict=PREDICTIONS.name in self.outputs,
                 popular_every=self.cache.popular_every_ms if self.cache else 0,
             )
-            if self.cache is not None and self.tells_gone:
-                self.gone = Gone(self.recommend.index, self.cache.ttl_ms, wall_ms)
+            index, cache, counts = self.recommend.index, self.cache, self.recommend.counts
+            if cache is not None:
+                every, ttl_ms = cache.popular_every_ms, cache.ttl_ms
+                self.lists = ItemLists(index, cache.lists, ttl_ms, every, wall_ms, self.subtask, counts)
+            if cache is not None and self.subtask[0] == 0:
+                self.gone = Gone(index, cache.ttl_ms, wall_ms)
                 self.untold = [*self.gone.first()]
         return self.recommend
 

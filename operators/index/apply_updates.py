@@ -11,6 +11,7 @@ from riverrank.state.item_tables import AFTER, BEFORE, ORDERS, STATS, ItemTable,
 from riverrank.state.messages import LAST, AutoencoderUpdate, Learned, SignalUpdate, VectorUpdate
 from riverrank.state.table import mark_blocks, refuse
 
+from .changed_rows import ChangedRows
 from .item_weights import ItemWeights
 
 
@@ -21,6 +22,7 @@ class Indexed(Protocol):
     table: ItemTable
     sessions: Sessions
     item_weights: ItemWeights
+    changed: ChangedRows
     meta: Any
     lists: Any
     _pool: Any
@@ -68,6 +70,7 @@ def apply_signals(index: Indexed, update: SignalUpdate) -> None:
     else:
         index.clock[update.shard] = update.events
     index.lists.count(rows.take(counted))
+    index.changed.note(index.changed.neighbours, rows[: len(lists) // 2])
     meta.ratings[update.shard] = update.ratings
     _pass(index, update)
 
@@ -91,6 +94,7 @@ def apply_vectors(index: Indexed, update: VectorUpdate) -> None:
         np.frombuffer(update.target, "<u2"), np.frombuffer(update.bias, "<f4"), table.block_rows, table.changed,
     )  # fmt: skip
     index._pool.update(targets, index.lists.popular)
+    index.changed.note(index.changed.likeness, targets)
     _pass(index, update)
 
 

@@ -28,6 +28,7 @@ from riverrank.state.messages import (
 from riverrank.state.records.incoming import Item
 
 from .apply_updates import apply_autoencoder, apply_signals, apply_vectors
+from .changed_rows import ChangedRows
 from .domains import Domains
 from .item_weights import ItemWeights
 from .lists import POPULAR, Lists
@@ -68,6 +69,7 @@ class ItemIndex:
         self.tokens_of_value = self.vocabulary.by_value
         self.weights: dict[int, Weights] = {}
         self.domains = Domains(behaviour.domain.attribute)
+        self.changed = ChangedRows()
         self._cohorts: set[int] = set()  # rows of the cohorts: those that SIGNALS holds, which bounds them
         self._fit()
         self._excluded = frozenset(map(token_of, behaviour.rules.exclude))
@@ -271,6 +273,7 @@ class ItemIndex:
         self.sessions.fit(capacity)
         self.item_weights.fit(capacity)
         self.domains.fit(capacity)
+        self.changed.fit(capacity)
 
     def _enter(self, row: int, item_id: str) -> None:
         """Begin a row of the arrays; one without a catalogue entry may be servable."""
@@ -353,6 +356,7 @@ class ItemIndex:
         self.born[row] = item.published_ts if item.published_ts is not None else item.ts
         self.lists.change(row, np.append(before, self.tokens[row]))
         self._pool.catalogue_changed()
+        self.changed.note(self.changed.likeness, row)
         return True
 
 

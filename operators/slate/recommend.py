@@ -18,6 +18,7 @@ from riverrank.operators.models.drift import watch, with_history_since
 from riverrank.operators.models.learner import Learner, Learners, LinearLearner
 from riverrank.operators.models.prior import weights_before
 from riverrank.operators.models.weights import LatestRanker
+from riverrank.operators.published.popular import PopularSlate
 from riverrank.operators.recent import Recent
 from riverrank.operators.session.hiding import Hiding
 from riverrank.operators.settings import Behaviour
@@ -30,7 +31,6 @@ from riverrank.state.records.outgoing import ModelInfo, Receipt, Slate, to_json
 from . import attribution
 from .explain import Explainer, Reasons
 from .learning import Learning, Lesson, User
-from .popular import PopularSlate
 from .rerank import Reranker, novelty
 from .rules import Rules
 from .served import Served

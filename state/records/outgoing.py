@@ -52,6 +52,24 @@ class Slate(msgspec.Struct, frozen=True):
     items: Annotated[tuple[Slot, ...], Meta(description="the places, best first")]
 
 
+class ListedItem(msgspec.Struct, frozen=True):
+    """One place of a list of items."""
+
+    item_id: Annotated[str, Meta(description="what to show")]
+    rank: Annotated[int, Meta(description="its place, from 1")]
+    score: Annotated[float, Meta(description="how much it is so, from 0 to 1: see docs/contract.md")]
+
+
+class ItemList(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A list of items that is no user's, as Redis has it."""
+
+    key: Annotated[str, Meta(description="which list it is: similar, together or trending")]
+    item_id: Annotated[str | None, Meta(description="the item that it is of; none of what trends")] = None
+    version: Annotated[int, Meta(description="one more than the events that were learned from; it only grows")]
+    ts: Annotated[int, Meta(description="event time of the newest of these: milliseconds since 1970, UTC")]
+    items: Annotated[tuple[ListedItem, ...], Meta(description="the places, best first")]
+
+
 class DeadLetter(msgspec.Struct, frozen=True):
     """A record that cannot be used, with the reason."""
 

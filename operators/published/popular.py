@@ -8,13 +8,13 @@ from riverrank.operators.models.weights import LatestRanker
 from riverrank.state.messages import POPULAR, CacheWrite
 from riverrank.state.records.outgoing import Cause, ModelInfo, Slate, Slot, to_json
 
+from .refresh import Refresh
+
 _CAUSES = (Cause("popular"),)
 
 
 class PopularSlate:
-    """Makes the popular slate of `size` items of `index`, once in `every` milliseconds at most: of event time, or of
-    the wall clock where that is sooner, as after an event from the future. `clock` gives seconds.
-    """
+    """Makes the popular slate of `size` items of `index`, once in `every` milliseconds at most (see Refresh)."""
 
     def __init__(
         self,
@@ -27,9 +27,7 @@ class PopularSlate:
         self.index = index
         self.ranker = ranker
         self.size = size
-        self.every = every
-        self.clock = clock
-        self._made_at: tuple[int, float, int] | None = None  # event time, clock, and feedbacks learned from
+        self.refresh = Refresh(every, clock)
 
     def at(self, ts: int, *, last: bool = False) -> CacheWrite | None:
         """The slate at event time `ts`; None where the one before is recent enough for all but the `last`, or says the
@@ -38,16 +36,13 @@ class PopularSlate:
         Its version is one more than the events that the signals have learned from, so it grows over restarts too.
         """
         index, events = self.index, self.index.events
-        if self._made_at is not None:
-            made_ts, made_at, learned = self._made_at
-            is_early = ts < made_ts + self.every and 1000 * (self.clock() - made_at) < self.every
-            if (is_early and not last) or events <= learned:
-                return None
+        if not self.refresh.is_due(ts, events, last=last):
+            return None
         rows = index.popular()
         rows = rows[index.servable[rows]][: self.size]
         if not len(rows):
             return None
-        self._made_at = (ts, self.clock(), events)
+        self.refresh.done(ts, events)
         scores = index.popularity(rows)
         scores = (scores / max(float(scores[0]), 1.0)).round(5)
         slots = tuple(

@@ -6,9 +6,9 @@ from riverrank.operators.candidates.features import feature_space
 from riverrank.operators.candidates.registry import SOURCES
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.weights import LatestRanker
+from riverrank.operators.published.popular import PopularSlate
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
-from riverrank.operators.slate.popular import PopularSlate
 from riverrank.state.messages import CatalogueUpdate, Feedback, decode_update
 from riverrank.state.records.incoming import Event, Item
 
