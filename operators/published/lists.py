@@ -11,7 +11,7 @@ from riverrank.state.item_tables import TRENDING as TREND
 from riverrank.state.messages import TRENDING, CacheWrite
 from riverrank.state.records.outgoing import ItemList, ListedItem, to_json
 
-from .alike import CANDIDATES, best, likeness, near_by, taken_together
+from .alike import CANDIDATES, LEAST_ALIKE, best, likeness, near_by, taken_together
 from .refresh import Refresh
 from .turns import NONE, Turns
 
@@ -135,14 +135,14 @@ class ItemLists:
             self._stamps, self._stamp, self._rows,
         )  # fmt: skip
         likeness(row, self._rows, n, index.content, table.target, table.stats, self.least, self._values)
-        return int(best(self._rows, self._values, n, index.servable, self._found, self._scores))
+        return int(best(self._rows, self._values, n, LEAST_ALIKE, index.servable, self._found, self._scores))
 
     def _together(self, row: int) -> int:
         """Find what is taken together with `row`; how many there are."""
         table, width = self.index.table, self.index.table.width
         rows, values = self._rows[:width], self._values[:width]
         n = taken_together(row, table.neighbours, table.weights, table.stats, self.least, rows, values)
-        return int(best(rows, values, n, self.index.servable, self._found, self._scores))
+        return int(best(rows, values, n, 0.0, self.index.servable, self._found, self._scores))
 
     def _trending(self, ts: int, *, last: bool) -> CacheWrite | None:
         """What trends, its score the share of the trend of its first; None where it is too early."""

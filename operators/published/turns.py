@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 from numba import njit
 
-ROWS_LOOKED_AT = 4096  # for one turn, at most: some 4 us
+ROWS_LOOKED_AT = 4096  # for one turn, at most: some 8 us
 NONE = -1
 
 
@@ -60,12 +60,11 @@ class Turns:
         """Whether what is listed of `row` is to be written: it is not what was said last, or that is to be renewed.
         Notes that it was. An empty list is news only after one that was none.
         """
-        said = zlib.crc32(list_)
-        old = int(self._second[row]) < self._before(now)
-        if not (self._second[row] or list_) or (said == self._said[row] and self._second[row] and not old):
-            return False
-        if not list_ and old:  # it expires
-            self._second[row] = 0
+        said, is_old = zlib.crc32(list_), int(self._second[row]) < self._before(now)
+        is_same = said == self._said[row] if self._second[row] else not list_
+        if is_same and not list_:
+            self._second[row] = 0  # what says nothing is not renewed
+        if is_same and not (is_old and list_):
             return False
         self._version[row], self._second[row], self._said[row] = version, now // 1000, said
         return True
@@ -78,7 +77,7 @@ class Turns:
 @njit(cache=True)
 def next_row(begin, changed, servable, marks, versions, seconds, version, before, part, parts):  # type: ignore[no-untyped-def]
     """The first row from `begin` on, and round to it, that has a turn, NONE where there is none; and where to look
-    next. About 1 ns a row.
+    next. About 2 ns a row.
     """
     n = len(changed)
     row = begin if begin < n else 0

@@ -1,6 +1,7 @@
 """RECOMMEND as Flink drives it, without Java: what it answers, keeps and tells the cache, and after a restore."""
 
 import json
+from zlib import crc32
 
 import msgspec
 import pytest
@@ -171,3 +172,43 @@ def test_a_signal_update_refreshes_the_popular_slate() -> None:
     harness.broadcast(second)
     popular = [write for write in map(decode_write, (value for _, value in harness.main)) if write.key == "popular"]
     assert popular and json.loads(popular[-1].slate or b"")["items"][0]["item_id"] == "i3"
+
+
+def lists_of(harness: Harness) -> list[tuple[str, str]]:
+    """The bucket and the key of each list of an item that was written."""
+    writes = [(bucket, decode_write(value).key) for bucket, value in harness.main]
+    return [(bucket, key) for bucket, key in writes if key.startswith(("similar:", "together:"))]
+
+
+def test_lists_of_items_follow_the_slates_each_from_one_subtask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.SUBTASKS", 2)
+    keys: list[str] = []
+    for subtask in range(2):
+        monkeypatch.setattr("harness.SUBTASK", subtask)
+        harness = recommend(cache=CacheRoute(4, 10_000, 60_000, lists=1.0))
+        for number in range(20):
+            harness.element(feedback(f"e{number}", "request", None, 2_000 + number), f"u{number}")
+        (first, *_), found = harness.main[subtask == 0 :], lists_of(harness)
+        assert decode_write(first[1]).key == "slate:u", "a page waits for that one"
+        assert 0 < len(found) < len(CATALOGUE)
+        assert all(int(bucket) == crc32(key.encode()) % 4 for bucket, key in found)
+        keys += [key for _, key in found]
+    assert sorted(keys) == sorted(f"similar:{item.item_id}" for item in CATALOGUE)
+
+
+def test_at_the_end_of_the_input_lists_that_are_left_are_written_and_without_the_setting_none() -> None:
+    for lists, wanted in ((0.01, len(CATALOGUE)), (0.0, 0)):
+        harness = recommend(cache=CacheRoute(4, 10_000, 60_000, lists=lists))
+        harness.element(feedback("e1", "request", None), "u")
+        assert lists_of(harness) == []
+        harness.end_of_input()
+        assert len(lists_of(harness)) == wanted
+
+
+def test_lists_are_written_anew_after_a_restore_as_redis_would_drop_them() -> None:
+    harness = recommend(cache=CacheRoute(4, 10_000, 60_000, lists=100.0))
+    harness.element(feedback("e1", "request", None), "u")
+    harness.broadcast(encode(CatalogueUpdate(Item("autumn", 9, categories=("c1",)))))
+    again = harness.restored(recommend_function(cache=CacheRoute(4, 10_000, 60_000, lists=100.0)))
+    again.element(feedback("e2", "request", None, 2_000), "u")
+    assert {key for _, key in lists_of(again)} == {key for _, key in lists_of(harness)} | {"similar:autumn"}
