@@ -100,6 +100,13 @@ def strangers() -> Iterator[bytes]:
         yield event(n, "click", long(f"u{n}"), item_id=f"i{n % 300}")
 
 
+def shelves() -> Iterator[bytes]:
+    """Ever new items that say the same of themselves, by ids of the most bytes, and a request after each."""
+    for n in count():
+        yield json.dumps({"item_id": long(f"i{n}"), "ts": START_MS, "categories": ["all"]}).encode()
+        yield event(n, "request", "u")
+
+
 def goods() -> Iterator[bytes]:
     """Ever new items with the longest lists of attributes, words of 4,000 letters, and of each second the end."""
     for n in count():

@@ -67,6 +67,7 @@ SMALL = Behaviour(
     catalogue=CatalogueSettings(items=150, new_items=20),
 )
 SLATE_MS = 600_000  # how long a Redis that is away would have kept a slate
+LISTS = 1.0  # of items, that are made for each answer
 # What MessagePack has beside the bytes of a text (3 up to 64 KB), and for a whole number, at most.
 TEXT, NUMBER = 3, 9
 ID = MAX_ID_BYTES + TEXT
@@ -115,7 +116,7 @@ class Kept:
         self.entries = DictEntries()
         self.sender = Sender(redis, 0, 0)  # type: ignore[arg-type]
         self.outbox = Outbox(self.entries, self.sender, SLATE_MS)
-        self.pipeline = Pipeline(behaviour, {}, self)
+        self.pipeline = Pipeline(behaviour, {}, self, lists=LISTS)
         lessons = self.pipeline.lessons
         self.signals, self.ranker, self.index = Counted(), Counted(), Counted()
         lessons.signals[0].journal = Journal(self.signals)
@@ -150,6 +151,14 @@ class Kept:
                 self.buffer.take(CatalogueUpdate(item))
         return used
 
+    def _outbox(self) -> dict[str, int]:
+        """What waits for Redis: lists of items, and all else."""
+        sizes = {"outbox": 0, "lists": 0}
+        for key, value in self.entries.items():
+            is_list = key.startswith(("slate\0similar:", "slate\0together:"))
+            sizes["lists" if is_list else "outbox"] += len(key) + len(value)
+        return sizes
+
     def _hear(self, message: object) -> None:
         if isinstance(message, Update):
             self.buffer.take(message)
@@ -167,7 +176,7 @@ class Kept:
             "items": sum(len(key) + len(value) for key, value in self.index.items() if key.startswith(ITEM)),
             "waiting": sum(len(encoded) for _, encoded in self.buffer._waiting),
             "gathered": len(signals._gathering.encode()),
-            "outbox": sum(len(key) + len(value) for key, value in self.entries.items()),
+            **self._outbox(),
             "sender": sum(len(given.write.slate or b"") for of in self.sender._given.values() for given in of.values()),
             "texts": recommend.writer._ids.used + recommend.explainer.phrases.texts.used,
             "vocabulary": sum(map(len, rows.names)) + rows.hashes.nbytes * 4,
@@ -240,6 +249,7 @@ def bounds(kept: Kept, shown: int) -> dict[str, float]:
     waiting = min(event_time_buffer.MOST_WAITING_BYTES, MOST_WAITING * update)
     least = journal_module.LEAST_BYTES
     users, slate = SLATE_MS // SECOND + 2, 4 * ID + b.slate.size * 1024
+    lists = users * LISTS * (3 * ID + HEADS + b.slate.size * (ID + 64))  # of the answers of that time
     user = session_bytes(b, shown) + learner_bytes(b, features)
     return {
         "session": session_bytes(b, shown),
@@ -254,7 +264,8 @@ def bounds(kept: Kept, shown: int) -> dict[str, float]:
         "waiting": waiting,
         "gathered": gathered,
         "outbox": users * slate + len(kept.erased) * MOST_ERASURES * 5 * ID,
-        "sender": users * slate,
+        "lists": lists,
+        "sender": users * slate + lists,
         "texts": 2 * 8 * MAX_ID_BYTES * (index.table.capacity + 2 * MOST_PHRASED),
         "vocabulary": max(1024, 2 * tokens) * (2 * MAX_ID_BYTES + 1 + 16),
         "decoded": min(2 * MOST_BYTES, MOST * user),
