@@ -3,13 +3,14 @@
 import numpy as np
 from numba import njit
 from riverrank.operators.candidates.selection import key_of, order_of, select, sort
+from riverrank.operators.candidates.vectors import touched
 from riverrank.operators.catalogue.tokens import MAX_TOKENS
 from riverrank.operators.catalogue.vectors import dot_of
 from riverrank.state.item_tables import AFTER, BEFORE, POSITIVES
 
-CANDIDATES = 512  # rows that are compared with one, at most
-OF_TOKENS = 320  # of these, that share a token with it, at most
-LINKS = 512  # of the chains of its tokens that are followed, at most: a row stands in as many as it has tokens
+CANDIDATES = 256  # rows that are compared with one, at most
+OF_TOKENS = 160  # of these, that share a token with it, at most
+LINKS = 256  # of the chains of its tokens that are followed, at most: a row stands in as many as it has tokens
 LEAST_ALIKE = 0.25  # up to which items that have nothing in common are alike, by chance
 SEEN_ONCE = 1.0  # the most that one interaction gives a pair
 
@@ -88,15 +89,18 @@ def put(row, stamps, stamp, found, n):  # type: ignore[no-untyped-def]
 def likeness(row, rows, n, content, target, stats, least, values):  # type: ignore[no-untyped-def]
     """Write how much each of the first `n` of `rows`, int32, is like `row` to `values`, float32: the mean of two
     cosines, of what the catalogue says of both and of what they are taken after (their target embeddings, where both
-    are known well), or the one that there is. 40 ns a row.
+    are known well), or the one that there is. About 40 ns a row, three times as long where none is in any cache.
     """
     says = dot_of(content[row], content[row]) > 0.0
     length = np.sqrt(dot_of(target[row], target[row]))
     learned = length > 0.0 and is_known_well(row, stats, least)
     for k in range(n):
+        values[k] = touched(content[rows[k]]) + touched(target[rows[k]])
+    for k in range(n):
         other, value, parts = rows[k], np.float32(0.0), np.float32(0.0)
-        if says and dot_of(content[other], content[other]) > 0.0:
-            value += dot_of(content[other], content[row])
+        cosine = dot_of(content[other], content[row]) if says else np.float32(0.0)
+        if cosine != 0.0:  # it is where nothing is said of the other, and else never
+            value += cosine
             parts += np.float32(1.0)
         if learned and is_known_well(other, stats, least):
             lengths = length * np.sqrt(dot_of(target[other], target[other]))

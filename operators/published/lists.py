@@ -68,7 +68,7 @@ class ItemLists:
         self._names = (SIMILAR, TOGETHER)  # whose turn is first now stands first
         self._room = 0.0  # for lists, by the answers since there was room for one
         self._releases = index.releases
-        width = max(CANDIDATES, index.table.width)
+        width = max(CANDIDATES, index.table.width)  # all neighbours of a row have room
         self._rows, self._values = np.zeros(width, np.int32), np.zeros(width, np.float32)
         self._found, self._scores = np.zeros(self.size, np.int32), np.zeros(self.size)
         self._stamps, self._stamp = np.zeros(0, np.int64), 0
