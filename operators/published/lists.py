@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.metrics import Counts
+from riverrank.state.item_tables import POSITIVES
 from riverrank.state.item_tables import TRENDING as TREND
 from riverrank.state.messages import TRENDING, CacheWrite
 from riverrank.state.records.outgoing import ItemList, ListedItem, to_json
@@ -150,7 +151,8 @@ class ItemLists:
         if not self.trends.is_due(ts, events, last=last):
             return None
         rows = index.trending()
-        rows = rows[index.servable[rows]][: self.size]
+        is_told = index.servable[rows] & (index.table.stats[rows, POSITIVES] >= self.least)
+        rows = rows[is_told][: self.size]
         trends = index.decayed(rows)[:, TREND]
         rows, trends = rows[trends > 0.0], trends[trends > 0.0]
         if not len(rows):
