@@ -1,6 +1,6 @@
 """The types of events, one entry each: to add an interaction, add an entry. What is none means something of its own to
-operators, which ask for it by name: SESSION for `impression`, `profile` and `erase`, RANKER and RECOMMEND for
-`impression`, SIGNALS and RECOMMEND for `erase`.
+operators, which ask for it by name: SESSION for `impression`, `profile`, `erase` and `export`, RANKER and RECOMMEND for
+`impression`, SIGNALS and RECOMMEND for `erase`, RECOMMEND's adapter for `export`.
 """
 
 import math
@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator
 from operator import attrgetter
 
 import msgspec
+
+EXPORT = "export"  # asks for all that is kept of its user
 
 
 class EventType(msgspec.Struct, frozen=True):
@@ -72,6 +74,7 @@ EVENT_TYPES: dict[str, EventType] = {
         EventType("profile", 8, uses=("attributes",)),
         EventType("request", 9, answered=True),
         EventType("erase", 10),
+        EventType(EXPORT, 11),
     )
 }
 

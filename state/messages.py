@@ -124,8 +124,8 @@ class History(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return len(self.items)
 
     def __iter__(self) -> Iterator[Seen]:
-        n = len(self.items)
-        return map(Seen, self.items, unpack(f"<{n}q", self.ts), unpack(f"<{n}d", self.rewards), self.kinds)
+        times, rewards = unpack(f"<{len(self)}q", self.ts), unpack(f"<{len(self)}d", self.rewards)
+        return map(Seen, self.items, times, rewards, self.kinds)
 
     def __reversed__(self) -> Iterator[Seen]:
         n = len(self.items)
@@ -206,8 +206,7 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, tag=2):
     def history_after(self) -> History:
         """The history with the event's own interaction in it."""
         event = self.event
-        entry = EVENT_TYPES[event.type]
-        if event.item_id is None or not entry.interaction:
+        if event.item_id is None or not (entry := EVENT_TYPES[event.type]).interaction:
             return self.history
         return self.history.with_entry(Seen(event.item_id, event.ts, self.reward, entry.code))
 
@@ -297,9 +296,10 @@ class CatalogueUpdate(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class CacheWrite(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """What CACHE is asked to do with one key: put `slate` (JSON) there, or where it is None, erase the key.
-    Order is by (`epoch`, `version`). `receipt` is the JSON that proves an erasure once the key is gone. `made` is when
-    it was made, by the wall clock in epoch milliseconds, 0 if not known; so is `version` of GONE and GONE_ITEM.
+    """What CACHE is asked to do with one key: put `slate` (JSON) there, or where it is None, erase the key; where it is
+    `asked` by the event of an export, to tell what waits of it. Order is by (`epoch`, `version`). `receipt` is the JSON
+    that proves an erasure once the key is gone. `made` is when, by the wall clock in epoch milliseconds, 0 if not
+    known; so is `version` of GONE and GONE_ITEM.
     """
 
     key: str
@@ -308,6 +308,7 @@ class CacheWrite(msgspec.Struct, frozen=True, array_like=True, tag=2):
     slate: bytes | None
     receipt: bytes | None = None
     made: int = 0
+    asked: Event | None = None
 
 
 WRITE = Layout("cache write", CacheWrite, {1: list}, unnumbered=1)  # layout 1 had no number and the same fields
@@ -316,8 +317,7 @@ decode_write = WRITE.decode
 
 def _by_columns(fields: Fields) -> Fields:
     """From layout 1, which had no number, and whose history was an array of entries."""
-    history = History.of(msgspec.convert(fields[2], list[Seen]))
-    return [*fields[:2], history, *fields[3:]]
+    return [*fields[:2], History.of(msgspec.convert(fields[2], list[Seen])), *fields[3:]]
 
 
 FEEDBACK = Layout("feedback", Feedback, {1: _by_columns}, unnumbered=1)

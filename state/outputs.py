@@ -18,6 +18,7 @@ class Origin(Enum):
     ANSWER = "answer"  # RECOMMEND's `Answer` to one feedback
     REJECT = "reject"  # the `DeadLetter` of a record that parse or SESSION cannot use
     RECEIPT = "receipt"  # the JSON of an erasure's receipt: from CACHE, or where there is none, from RECOMMEND
+    EXPORT = "export"  # the JSON of each piece of what SESSION, RECOMMEND or CACHE keeps of a user
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -31,6 +32,7 @@ class Output(msgspec.Struct, frozen=True):
         records: the records (JSON) that one thing of that origin makes; None is a tombstone, which takes the place of
             all that its key had on a topic, and of which a file holds nothing.
         keyed: whether a record's key on a topic is its user's id; else it has none.
+        retention_ms: how long `riverrank topics` has its topic keep records, at least; 0: as long as the broker does.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Output(msgspec.Struct, frozen=True):
     origin: Origin
     records: Callable[[Any], Iterable[bytes | None]]
     keyed: bool = True
+    retention_ms: int = 0
 
     @property
     def field(self) -> str:
@@ -84,9 +87,17 @@ DEAD_LETTERS = Output(
     lambda letter: (to_json(letter),),
     keyed=False,
 )
+EXPORTS = Output(
+    "exports",
+    "exports of what is kept of a user",
+    "exports",
+    Origin.EXPORT,
+    lambda pieces: pieces,
+    retention_ms=86_400_000,
+)
 
 # By name, in the order in which help lists them.
-OUTPUTS: dict[str, Output] = {output.name: output for output in (SLATES, PREDICTIONS, DEAD_LETTERS, RECEIPTS)}
+OUTPUTS: dict[str, Output] = {output.name: output for output in (SLATES, PREDICTIONS, DEAD_LETTERS, RECEIPTS, EXPORTS)}
 
 
 class Records:

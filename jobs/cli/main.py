@@ -29,7 +29,7 @@ from .run import replay, run
 from .serve import serve
 from .starters import starters
 from .state import state
-from .user import erase, explain, get
+from .user import erase, explain, export, get
 
 DEBUG_VARIABLE = "RIVERRANK_DEBUG"
 
@@ -84,7 +84,7 @@ def riverrank(
     """
 
 
-for command in (run, replay, evaluate, get, explain, erase, serve):
+for command in (run, replay, evaluate, get, explain, erase, export, serve):
     app.command()(command)
 for command in (check, topics, convert, demo, starters, drift, prior):
     app.command()(command)

@@ -1,10 +1,12 @@
-"""`riverrank get`, `explain` and `erase`: what is asked about one user."""
+"""`riverrank get`, `explain`, `erase` and `export`: what is asked about one user."""
+
+from typing import Annotated
 
 import msgspec
 import typer
 from riverrank.jobs.config.schema import Config
 
-from .flags import KAFKA, REDIS, AsJson, User, configured
+from .flags import KAFKA, REDIS, AsJson, Option, User, configured
 
 
 @configured(REDIS)
@@ -34,3 +36,15 @@ def erase(config: Config, user: User, json: AsJson = False) -> None:
     event_id = slates.erase(config, user)
     if config.kafka.bootstrap:
         print(msgspec.json.encode({"event_id": event_id}).decode() if json else event_id)
+
+
+@configured(KAFKA, REDIS)
+def export(
+    config: Config,
+    user: User,
+    wait: Annotated[int, Option(metavar="N", min=1, help="Seconds to wait for it, at most. Default: 60.")] = 60,
+) -> None:
+    """Print all that is kept of USER (JSON), by the job and in Redis. Without Kafka, print the event that asks."""
+    from riverrank.jobs.serving import exports
+
+    exports.export(config, user, wait)

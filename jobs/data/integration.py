@@ -14,12 +14,12 @@ import msgspec
 from riverrank.jobs import markdown
 from riverrank.state.event_types import EVENT_TYPES, EventType
 from riverrank.state.records.incoming import Event, Item
-from riverrank.state.records.outgoing import Cause, DeadLetter, ModelInfo, Prediction, Receipt, Slate, Slot
+from riverrank.state.records.outgoing import Cause, DeadLetter, Export, ModelInfo, Prediction, Receipt, Slate, Slot
 
 PAGE = "integrate.md"
 SCHEMAS = "schemas"  # the folder of JSON Schemas beside the page
 SHOWN: tuple[type[msgspec.Struct], ...] = (
-    *(Event, Item, Slate, Slot, Cause, ModelInfo, DeadLetter, Receipt, Prediction),
+    *(Event, Item, Slate, Slot, Cause, ModelInfo, DeadLetter, Receipt, Export, Prediction),
 )
 MADE = re.compile(r"(?<=<!-- made of )(?P<what>\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -79,7 +79,7 @@ def files(folder: Path) -> dict[Path, str]:
     page = folder / PAGE
     schemas = {
         folder / SCHEMAS / f"{record.__name__.lower()}.json": json.dumps(schema_of(record), indent=2) + "\n"
-        for record in (Event, Item, Slate, DeadLetter, Receipt, Prediction)
+        for record in (Event, Item, Slate, DeadLetter, Receipt, Export, Prediction)
     }
     return {page: filled(page.read_text("utf-8")), **schemas}
 

@@ -43,6 +43,7 @@ checkpoint_every = "{checkpoint_every}"
 [kafka]
 bootstrap = "{bootstrap}"
 receipts = ""
+exports = ""
 [redis]
 url = "{redis}"
 """

@@ -65,7 +65,6 @@ def build(
     tables = StreamTableEnvironment.create(env) if sources.uses_kafka(config) else None
     outputs = sinks.outputs(config, tallies)
     catalogue = functools.partial(read_items, config)
-
     events = _events(env, tables, config, outputs, key)
     updates = _items(env, tables, config, outputs)
     session = operators.session(behaviour, topic_of(config, "events"), outputs, job.state_ttl, key)
@@ -95,13 +94,14 @@ def build(
     )
     if job.separate:
         answers = answers.slot_sharing_group(ANSWERS)
-    receipts = answers if cache is None else _cache(answers, config, outputs, key)
-    rejecting = [events, feedback, *([updates] if updates is not None else [])]
-    _write({Origin.ANSWER: [answers], Origin.RECEIPT: [receipts], Origin.REJECT: rejecting}, tables, config, parts)
+    written, receipts = (None, answers) if cache is None else _cache(answers, config, outputs, key)
+    rejecting, keeping = [events, feedback, updates], [feedback, answers, written]
+    leaving = {Origin.ANSWER: [answers], Origin.RECEIPT: [receipts], Origin.REJECT: rejecting, Origin.EXPORT: keeping}
+    _write(leaving, tables, config, parts)
 
 
 def _write(
-    leaving: Mapping[Origin, list[DataStream]],
+    leaving: Mapping[Origin, list[DataStream | None]],
     tables: StreamTableEnvironment | None,
     config: Config,
     parts: Mapping[str, Path],
@@ -146,16 +146,17 @@ def _route(config: Config) -> CacheRoute | None:
     return CacheRoute(cache.buckets, cache.popular_every, cache.ttl, cache.lists) if config.redis.url else None
 
 
-def _cache(answers: DataStream, config: Config, outputs: Outputs, key: bytes) -> DataStream:
+def _cache(answers: DataStream, config: Config, outputs: Outputs, key: bytes) -> tuple[DataStream, DataStream]:
+    """CACHE, and what hands its receipts on."""
     redis, settings = config.redis, config.cache
     connect = functools.partial(Cache, redis.url, redis.prefix, settings.ttl, redis.timeout)
-    cache = CacheFunction(connect, settings.flush_every, settings.drain, key, settings.ttl)
+    cache = CacheFunction(connect, settings.flush_every, settings.drain, key, settings.ttl, outputs)
     written = _placed(
         _keyed(answers, config.job.parallelism).process(cache, KEYED),
         uids.CACHE,
         config.job.parallelism,
     ).start_new_chain()  # a thread of its own: it waits for Redis
-    return _placed(written.process(SendReceipts(outputs), BYTES), uids.RECEIPTS, config.job.parallelism)
+    return written, _placed(written.process(SendReceipts(outputs), BYTES), uids.RECEIPTS, config.job.parallelism)
 
 
 def _follows(config: Config) -> bool:
@@ -205,6 +206,7 @@ def _side(stream: DataStream, tag: OutputTag) -> DataStream:
     return DataStream(stream._j_data_stream.getSideOutput(tag.get_java_output_tag()))
 
 
-def _united(streams: list[DataStream], tag: OutputTag) -> DataStream:
-    first, *others = [_side(stream, tag) for stream in streams]
+def _united(streams: list[DataStream | None], tag: OutputTag) -> DataStream:
+    """A side output of all streams that there are."""
+    first, *others = [_side(stream, tag) for stream in streams if stream is not None]
     return first.union(*others) if others else first

@@ -26,21 +26,21 @@ from riverrank.jobs.processes import end_with_parent
 from riverrank.operators.recent import share_of
 from riverrank.state.messages import Feedback, Update, decode_feedback, decode_update, encode
 
-from .pipeline import Answered, Message, Redelivery, Rejected
+from .pipeline import Answered, Exported, Message, Redelivery, Rejected
 
 BATCH = 64  # messages that are sent at once
 PIPE_BYTES = 1 << 20  # what a process may have said before it is heard: as much as Linux gives to anyone
 LOOK_MS = 500  # how often a wait for messages looks whether all that answer are still there
-_decode_rest = msgspec.msgpack.Decoder(Rejected | Redelivery | Answered).decode
+_decode_rest = msgspec.msgpack.Decoder(Rejected | Redelivery | Answered | Exported).decode
 _DECODE: dict[type, Callable[[bytes], Any]] = {
     Feedback: decode_feedback,
     **dict.fromkeys(get_args(Update), decode_update),
-    **dict.fromkeys((Rejected, Redelivery, Answered), _decode_rest),
+    **dict.fromkeys((Rejected, Redelivery, Answered, Exported), _decode_rest),
 }
 _KINDS = {made_of: kind for kind, made_of in enumerate(_DECODE)}
 _DECODERS = (*_DECODE.values(),)  # by kind
 _ELSEWHERE = len(_DECODERS)  # kinds from here on: the next answer of another process, by its number
-Hear = Callable[[Feedback | Update], Answered | None]  # makes an answer to a feedback, and none to an update
+Hear = Callable[[Feedback | Update], Answered | Exported | None]  # makes an answer to a feedback, and none to an update
 MAKES, ANSWERS = "reads the events and learns from them", "answers a share of the users"
 
 

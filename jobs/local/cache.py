@@ -5,6 +5,7 @@ from riverrank.jobs.errors import Failure
 from riverrank.operators.cache.outbox import Outbox
 from riverrank.operators.cache.redis_cache import Cache, user_of
 from riverrank.operators.cache.sender import Sender, UndeliveredError
+from riverrank.operators.export.cache import cache_pieces
 from riverrank.state.journal import DictEntries
 from riverrank.state.messages import CacheWrite, encode
 from riverrank.state.outputs import Origin, Records
@@ -21,7 +22,8 @@ class LocalCache:
         connection = Cache(redis.url, redis.prefix, cache.ttl, redis.timeout)
         self._sender = Sender(connection, cache.flush_every, cache.drain, config.privacy.key())
         self._outbox = Outbox(DictEntries(), self._sender)
-        self._outputs, self._receipts = outputs, Records(Origin.RECEIPT, outputs)
+        self._outputs = outputs
+        self._receipts, self._exports = Records(Origin.RECEIPT, outputs), Records(Origin.EXPORT, outputs)
 
     def start(self) -> None:
         """Begin to write, by a thread: not before whatever forks."""
@@ -31,6 +33,9 @@ class LocalCache:
         """Take one write."""
         self._sender.check()
         self._outbox.add(encode(write))
+        if write.asked is not None:
+            pieces = cache_pieces(write.asked, self._outbox.waiting(write.key))
+            self._write(self._exports, write.asked.user_id, pieces)
         self._settle()
 
     def finish(self) -> None:
@@ -46,5 +51,8 @@ class LocalCache:
     def _settle(self) -> None:
         for write in self._outbox.settled():
             if write.receipt is not None:
-                for name, key, value in self._receipts.of(user_of(write.key), write.receipt):
-                    self._outputs[name](key, value)
+                self._write(self._receipts, user_of(write.key), write.receipt)
+
+    def _write(self, records: Records, user_id: str, thing: object) -> None:
+        for name, key, value in records.of(user_id, thing):
+            self._outputs[name](key, value)

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import msgspec
 from riverrank.operators.cache.redis_cache import slate_key
+from riverrank.operators.export.learner import learner_pieces
+from riverrank.operators.export.sessions import session_pieces
 from riverrank.operators.flink.arrivals import Arrival, event_of, item_of, wall_ms
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.models.ranker import Ranker
@@ -23,10 +25,12 @@ from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
 from riverrank.operators.slate.recommend import Answer, Recommend, receipt_of
 from riverrank.operators.tally import Tally
+from riverrank.state.event_types import EXPORT
 from riverrank.state.messages import CacheWrite, CatalogueUpdate, Feedback, Update
 from riverrank.state.outputs import PREDICTIONS, Origin, Records
 from riverrank.state.records.decoding import Reject, dead_letter
 from riverrank.state.records.incoming import Event, Item
+from riverrank.state.records.outgoing import Part
 
 Write = Callable[[str, bytes | None], None]  # takes the key and the JSON of one record; None is a tombstone
 
@@ -50,9 +54,17 @@ class Answered(msgspec.Struct, frozen=True, array_like=True, tag=3):
     answer: Answer
 
 
+class Exported(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """What a part keeps of the user of an export, as records; of RECOMMEND it is what answers it."""
+
+    event: Event
+    part: Part
+    pieces: tuple[bytes, ...]
+
+
 # What SESSION and the learners of everyone make of events: all that RECOMMEND and the outputs hear of them. A feedback
 # may have been answered elsewhere.
-Message = Feedback | Update | Rejected | Redelivery | Answered
+Message = Feedback | Update | Rejected | Redelivery | Answered | Exported
 
 
 class CacheWriter(Protocol):
@@ -173,8 +185,8 @@ class Pipeline:
         self.users: dict[str, bytes] = {}  # what RECOMMEND keeps, by user
         self.slates = 0
         self.tally = Tally()
-        self._answers, self._rejects, self._receipts = (
-            Records(origin, self.outputs) for origin in (Origin.ANSWER, Origin.REJECT, Origin.RECEIPT)
+        self._answers, self._rejects, self._receipts, self._exports = (
+            Records(origin, self.outputs) for origin in (Origin.ANSWER, Origin.REJECT, Origin.RECEIPT, Origin.EXPORT)
         )
 
     def item(self, arrival: Arrival) -> None:
@@ -210,10 +222,15 @@ class Pipeline:
         if isinstance(event, Reject):
             yield Rejected(arrival, event)
             return
+        before = self.intake.states.get(event.user_id)
         accepted = self.intake.accept(event)
         if accepted.reject is not None:
             yield Rejected(arrival, accepted.reject)
-        if accepted.feedback is not None:
+        if accepted.feedback is not None and event.type == EXPORT:
+            if self._exports:
+                yield Exported(event, "sessions", session_pieces(event, before))
+            yield accepted.feedback
+        elif accepted.feedback is not None:
             yield accepted.feedback
             yield from self.lessons.learn(accepted.feedback)
         elif accepted.reject is None:
@@ -232,7 +249,9 @@ class Pipeline:
             self.tally.accepted += 1
             self._tell(message)
             return message.answer
-        if isinstance(message, Rejected):
+        if isinstance(message, Exported):
+            self._tell_export(message)
+        elif isinstance(message, Rejected):
             self._reject(message.arrival, message.reject, self.topics["events"])
         elif isinstance(message, Redelivery):
             self.tally.redelivered += 1
@@ -240,19 +259,23 @@ class Pipeline:
             self.refresh_popular()
         return None
 
-    def answer(self, feedback: Feedback) -> Answered:
+    def answer(self, feedback: Feedback) -> Answered | Exported:
         """Learn from a feedback, and answer it. Nothing is written: to `hear` what was answered is to do that."""
         user_id = feedback.event.user_id
+        if feedback.event.type == EXPORT:
+            return self._export(feedback.event)
         answer = self.recommend.answer(feedback, self.users.get(user_id))
         _keep(self.users, user_id, answer.state)
         return Answered(feedback.event, feedback.epoch, answer)
 
-    def answer_apart(self, message: Feedback | Update) -> Answered | None:
+    def answer_apart(self, message: Feedback | Update) -> Answered | Exported | None:
         """Take a message in another process than that which is to `hear` what is answered: an answer to a feedback, but
         for the user's state, which stays here; and None for an update, which is in the index of this process then.
         """
         if isinstance(message, Feedback):
             answered = self.answer(message)
+            if isinstance(answered, Exported):
+                return answered
             return msgspec.structs.replace(answered, answer=answered.answer._replace(state=None))
         self.index.apply(message)
         return None
@@ -282,6 +305,22 @@ class Pipeline:
                     self.cache.put(write)
         if answer.erased:
             self._erase(event, epoch)
+
+    def _export(self, event: Event) -> Exported:
+        """What RECOMMEND keeps of the user."""
+        if not self._exports:
+            return Exported(event, "learner", ())
+        state, names = self.users.get(event.user_id), self.recommend.learners.names
+        then: Part | None = None if self.cache is None else "cache"
+        return Exported(event, "learner", learner_pieces(event, state, self.index, names, then))
+
+    def _tell_export(self, exported: Exported) -> None:
+        event = exported.event
+        self._write(self._exports, event.user_id, exported.pieces)
+        if exported.part == "learner":
+            self.tally.accepted += 1
+            if self.cache is not None and self._exports:
+                self.cache.put(CacheWrite(slate_key(event.user_id), 0, 0, None, asked=event))
 
     def _erase(self, event: Event, epoch: int) -> None:
         receipt = receipt_of(event, told=self.told, cached=self.cache is not None)

@@ -44,7 +44,7 @@ def get(config: Config, user: str, warnings: TextIO | None = None) -> bytes | No
         Failure: Redis answers, but not with a slate.
     """
     require_user(user)
-    (own, popular), gone = _cached(config.redis, (slate_key(user), POPULAR))
+    (own, popular), gone = cached(config.redis, (slate_key(user), POPULAR))
     if own is not None:
         return _without(own, gone, user)
     holder = printable(f"{config.redis.prefix}{slate_key(user)}")
@@ -99,16 +99,22 @@ def erase(config: Config, user: str, output: TextIO | None = None) -> str:
     """
     require_user(user)
     event = Event(event_id=f"erase-{uuid.uuid4()}", type="erase", user_id=user, ts=wall_ms())
-    value = to_json(event)
     if not config.kafka.bootstrap:
-        print(value.decode(), file=sys.stdout if output is None else output)
+        print(to_json(event).decode(), file=sys.stdout if output is None else output)
         return event.event_id
+    send(config, event)
+    return event.event_id
+
+
+def send(config: Config, event: Event) -> None:
+    """Send an event to the events topic, keyed by user. Raises UsageError where the broker does not take it."""
     producer: KafkaProducer | None = None
     try:
         producer = KafkaProducer(
             **config.kafka.python_arguments(), max_block_ms=BROKER_TIMEOUT_MS, bootstrap_timeout_ms=BROKER_TIMEOUT_MS
         )
-        producer.send(config.kafka.events, value=value, key=user.encode()).get(timeout=BROKER_TIMEOUT_MS / 1000)
+        sent = producer.send(config.kafka.events, value=to_json(event), key=event.user_id.encode())
+        sent.get(timeout=BROKER_TIMEOUT_MS / 1000)
     except (KafkaError, OSError) as error:
         raise UsageError(
             f"kafka.bootstrap: {config.kafka.bootstrap} takes no event ({error}); start the broker, or mend the address"
@@ -116,7 +122,6 @@ def erase(config: Config, user: str, output: TextIO | None = None) -> str:
     finally:
         if producer is not None:
             producer.close(timeout=1)
-    return event.event_id
 
 
 def require_user(user: str) -> None:
@@ -187,7 +192,7 @@ def _plain(slate: Slate, out: TextIO) -> None:
         print("\t".join(map(str, cells)), file=out)
 
 
-def _cached(settings: RedisSettings, keys: Sequence[str]) -> tuple[list[bytes | None], set[str]]:
+def cached(settings: RedisSettings, keys: Sequence[str]) -> tuple[list[bytes | None], set[str]]:
     """The field `slate` of each of `keys`, and the ids of items that are gone, in one round trip."""
     if not settings.url:
         raise UsageError("redis.url: no Redis is configured; give --redis redis://HOST:PORT/0")

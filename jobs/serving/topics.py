@@ -7,6 +7,7 @@ from riverrank.jobs.config.edges import KafkaSettings
 from riverrank.jobs.config.preflight import BROKER_TIMEOUT_MS, broker_errors
 from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import UsageError
+from riverrank.state.outputs import OUTPUTS
 
 COMPACTED = ("items",)  # of an item the newest record is all that counts; slates are a log, and are erased by age
 
@@ -32,7 +33,7 @@ def found(config: Config) -> list[Topic]:
 
 
 def create(config: Config, missing: Iterable[Topic], partitions: int, replication: int) -> None:
-    """Make topics: items compacted, the others kept as long as the broker keeps them by itself.
+    """Make topics: items compacted, the others kept as long as their output says, or the broker by itself.
 
     Raises UsageError where the broker does not make them, with what it says.
     """
@@ -43,7 +44,7 @@ def create(config: Config, missing: Iterable[Topic], partitions: int, replicatio
         topic.name: {
             "num_partitions": partitions,
             "replication_factor": replication,
-            "configs": {"cleanup.policy": "compact"} if topic.stream in COMPACTED else {},
+            "configs": _settings_of(topic.stream),
         }
         for topic in missing
     }
@@ -52,6 +53,16 @@ def create(config: Config, missing: Iterable[Topic], partitions: int, replicatio
             admin.create_topics(wanted, wait_for_metadata=True)
         except BrokerResponseError as error:
             raise UsageError(f"topics: {config.kafka.bootstrap} does not make {', '.join(wanted)}: {error}") from error
+
+
+def _settings_of(stream: str) -> dict[str, str]:
+    """What a topic is made with beside the broker's defaults."""
+    if stream in COMPACTED:
+        return {"cleanup.policy": "compact"}
+    retention = OUTPUTS[stream].retention_ms if stream in OUTPUTS else 0
+    # A record goes with its segment, so that must not stay open for longer.
+    kept = {"retention.ms": str(retention), "segment.ms": str(retention)}
+    return {"cleanup.policy": "delete", **kept} if retention else {}
 
 
 def _arguments(kafka: KafkaSettings) -> dict[str, object]:

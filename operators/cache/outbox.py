@@ -35,15 +35,23 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, encoded: bytes) -> None:
-        """Take an encoded `CacheWrite`."""
+    def add(self, encoded: bytes) -> CacheWrite:
+        """Take an encoded `CacheWrite`; returns it decoded. One that asks what waits is not kept."""
         write = decode_write(encoded)
+        if write.asked is not None:
+            return write
         slate = f"slate\0{write.key}"
         entry = slate if write.slate is not None else f"erase\0{write.key}\0{write.epoch:020d}"
         self._entries.put(entry, encoded)
         self._put(entry, write)
         if write.slate is None and slate in self._waiting:
             self._drop(slate)
+        return write
+
+    def waiting(self, key: str) -> list[CacheWrite]:
+        """The writes of a key that are still to be done: erasures, then a slate."""
+        entries = [*self._erasures.get(key, ()), f"slate\0{key}"]
+        return [self._waiting[entry] for entry in entries if entry in self._waiting]
 
     def settled(self) -> Iterator[CacheWrite]:
         """What Redis took since the last call, which is then kept no more, but for slates in whose place a later one is

@@ -8,6 +8,7 @@ from pyflink.datastream import KeyedProcessFunction, ProcessFunction, RuntimeCon
 from riverrank.operators.cache.outbox import Outbox
 from riverrank.operators.cache.redis_cache import Cache, user_of
 from riverrank.operators.cache.sender import Sender
+from riverrank.operators.export.cache import cache_pieces
 from riverrank.operators.metrics import Counts, Metrics
 from riverrank.state import uids
 from riverrank.state.outputs import Origin
@@ -25,10 +26,18 @@ class CacheFunction(Shipped, KeyedProcessFunction):
     key; further and further apart while it takes nothing.
     """
 
-    def __init__(self, cache: Callable[[], Cache], flush_every_ms: int, drain_ms: int, key: bytes, ttl_ms: int) -> None:
+    def __init__(
+        self,
+        cache: Callable[[], Cache],
+        flush_every_ms: int,
+        drain_ms: int,
+        key: bytes,
+        ttl_ms: int,
+        outputs: Outputs = Outputs(),  # noqa: B008 - immutable
+    ) -> None:
         """`key` makes the pseudonyms by which users are told of; `ttl_ms` is how long Redis keeps a slate."""
         self.connect, self.flush_every_ms, self.drain_ms, self.key = cache, flush_every_ms, drain_ms, key
-        self.ttl_ms = ttl_ms
+        self.ttl_ms, self.outputs = ttl_ms, outputs
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self.entries = MapEntries(runtime_context.get_map_state(map_state(uids.CACHE_OUTBOX)))
@@ -36,15 +45,20 @@ class CacheFunction(Shipped, KeyedProcessFunction):
         self.sender.start()
         self.outboxes: dict[str, Outbox] = {}
         self.counts, self.metrics = Counts(), Metrics(runtime_context.get_metrics_group())
+        self.exports = Emitter(self.outputs, Origin.EXPORT)
         self.looks: dict[str, int] = {}  # by bucket that a timer will look after: milliseconds to that look
 
     def close(self) -> None:
         self.sender.close()
 
-    def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
+    def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         bucket = ctx.get_current_key()
         self.sender.check()
-        self._outbox(bucket, ctx).add(value)
+        outbox = self._outbox(bucket, ctx)
+        write = outbox.add(value)
+        if write.asked is not None:
+            pieces = cache_pieces(write.asked, outbox.waiting(write.key))
+            return iter(self.exports.emit(write.asked.user_id, pieces))
         self._tell()
         if bucket not in self.looks:
             self._look(bucket, self.flush_every_ms, ctx)

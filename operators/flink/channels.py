@@ -64,6 +64,9 @@ class Emitter:
         self._lines = {output: lines_of(output) for output in outputs.lines}
         self._keyed = {output: records_of(output) for output in outputs.records}
 
+    def __bool__(self) -> bool:
+        return bool(self._records)
+
     def emit(self, user_id: str, thing: Any) -> list[tuple[OutputTag, Any]]:
         """What an operator yields for `thing`, which is of that origin and about that user."""
         emitted: list[tuple[OutputTag, Any]] = []

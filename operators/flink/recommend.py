@@ -11,6 +11,7 @@ from pyflink.common import Row
 from pyflink.datastream import RuntimeContext
 from pyflink.datastream.functions import KeyedBroadcastProcessFunction
 from riverrank.operators.cache.redis_cache import slate_key
+from riverrank.operators.export.learner import learner_pieces
 from riverrank.operators.metrics import Metrics, within
 from riverrank.operators.published.gone import Gone
 from riverrank.operators.published.lists import ItemLists
@@ -18,15 +19,18 @@ from riverrank.operators.settings import Behaviour
 from riverrank.operators.slate.recommend import Recommend, receipt_of
 from riverrank.state import uids
 from riverrank.state.codec import StateRefused
+from riverrank.state.event_types import EXPORT
 from riverrank.state.messages import LAST, CacheWrite, CatalogueUpdate, SignalUpdate, decode_feedback, encode
 from riverrank.state.outputs import PREDICTIONS, SLATES, Origin
+from riverrank.state.records.incoming import Event
+from riverrank.state.records.outgoing import Part
 from riverrank.state.runtime.environment import clear_core, share_core
 
 from .arrivals import wall_ms
 from .broadcast_index import BroadcastIndex, Catalogue
 from .channels import END_OF_INPUT, Emitter, Outputs, keep, map_state, subtask_of, subtasks_of, tally_file, value_state
 from .native import make_ready
-from .shipped import Shipped, tell_refusal
+from .shipped import Shipped, refusals_told, tell_refusal
 
 # Feedbacks from one `clear_core` to the next, as threads come and go. By the first Java has compiled what a feedback
 # needs: its compilers may use every core until then.
@@ -72,6 +76,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         self.index = BroadcastIndex(self.behaviour, map_state(uids.RECOMMEND_VIEW), self.catalogue)
         self.answers = Emitter(self.outputs, Origin.ANSWER)
         self.receipts = Emitter(self.outputs, Origin.RECEIPT)
+        self.exports = Emitter(self.outputs, Origin.EXPORT)
         self.recommend: Recommend | None = None
         self.gone: Gone | None = None
         self.lists: ItemLists | None = None
@@ -91,6 +96,9 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
             ctx.timer_service().register_event_time_timer(END_OF_INPUT)
         if self.untold:
             yield from self._told_at_first()
+        if feedback.event.type == EXPORT:  # which tells nothing of the time up to which all is learned
+            yield from self._export(feedback.event, held, recommend)
+            return
         self.index.advance(ctx, feedback.event.ts)
         try:
             answer = recommend.answer(feedback, held)
@@ -155,6 +163,17 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         if (popular := logic.popular(ts, last=last)) is not None:
             yield self.cache.write(popular)
         yield from map(self.cache.write, self.lists.after_update(ts, last=last))
+
+    def _export(self, asked: Event, held: bytes | None, recommend: Recommend) -> Iterator[Any]:
+        """What is kept of the user here, and what asks CACHE for the same."""
+        if not self.exports:
+            return
+        then: Part | None = None if self.cache is None else "cache"
+        with refusals_told():
+            pieces = learner_pieces(asked, held, recommend.index, recommend.learners.names, then)
+        yield from self.exports.emit(asked.user_id, pieces)
+        if self.cache is not None:
+            yield self.cache.write(CacheWrite(slate_key(asked.user_id), 0, 0, None, asked=asked))
 
     def _logic(self, ctx: Any) -> Recommend:
         if self.recommend is None:

@@ -5,16 +5,19 @@ from typing import Any
 
 from pyflink.common import Row
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from riverrank.operators.export.sessions import session_pieces
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
 from riverrank.state.codec import StateRefused
+from riverrank.state.event_types import EXPORT
 from riverrank.state.hashing import pseudonym
 from riverrank.state.messages import encode
+from riverrank.state.outputs import Origin
 from riverrank.state.records.decoding import Reject
 
 from .arrivals import decode_arrival, event_of, wall_ms
-from .channels import END_OF_INPUT, ONE_SHARD, PAIRS, SAMPLE, Letters, Outputs, keep, value_state
+from .channels import END_OF_INPUT, ONE_SHARD, PAIRS, SAMPLE, Emitter, Letters, Outputs, keep, value_state
 from .shipped import Shipped, refusals_told, tell_refusal
 
 TIMERS_EVERY_MS = 10_000  # those of a user fall together as far
@@ -37,6 +40,7 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         self.session = self.Logic(self.behaviour)
         self.state = runtime_context.get_state(value_state(uids.SESSION_VALUE, self.ttl_ms))
         self.letters = Letters(self.outputs, uids.SESSION, runtime_context)
+        self.exports = Emitter(self.outputs, Origin.EXPORT)
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         self.took_record()
@@ -73,6 +77,10 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         self.letters.tell()
         encoded = encode(feedback)
         yield Row(pseudonym(event.user_id, self.key), encoded)
+        if event.type == EXPORT:
+            if self.exports:
+                yield from self.exports.emit(event.user_id, session_pieces(event, held))
+            return
         for shard in self.session.routes(feedback):
             yield PAIRS, Row(str(shard), encoded)
         if self.session.draw_sample(feedback):

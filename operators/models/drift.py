@@ -53,6 +53,21 @@ def watch(user: LearnerState, losses: Sequence[int], history: History, *, took: 
     return True
 
 
+def kept(user: LearnerState) -> list[tuple[int, int, int]]:
+    """What is kept of the last losses, the newest first: of each bucket how many losses it has, their sum, and the
+    interactions from its first loss to the next bucket's.
+
+    >>> kept(LearnerState(losses=take(b"", [0, 1], took=True, significance=0.1)[0]))
+    [(1, 1, 1), (1, 0, 0)]
+    """
+    raw, at, found = user.losses, HEAD, []
+    for row in range(ROWS if raw else 0):
+        buckets = [(1 << row, raw[at + 2 * k], raw[at + 2 * k + 1]) for k in range(raw[1 + row])]
+        at += 2 * len(buckets)
+        found += buckets[::-1]
+    return found
+
+
 def with_history_since(feedback: Feedback, since: int) -> Feedback:
     """The feedback with what its history holds from `since` on, in epoch milliseconds."""
     history = feedback.history

@@ -6,6 +6,7 @@ predicted of late.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -82,6 +83,18 @@ class Ratings:
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, float, int, np.ndarray, np.ndarray]:
         index = self.index
         return index.content, index.table.stats, self.mean, self.number, self.numbers, self.weights
+
+
+def rating_models(state: LearnerState) -> list[dict[str, Any]]:
+    """What is kept of a user's ratings, a row a model: what all have in common, and its own error and weights."""
+    if not state.ratings:
+        return []
+    numbers = np.frombuffer(state.ratings, "<f4", HEAD).astype(float).tolist()
+    weights = np.array_split(np.frombuffer(state.ratings, "<f2", offset=4 * HEAD).astype(float), len(RATES))
+    shared = {"ratings": state.rated[0], "least": numbers[LEAST], "greatest": numbers[GREATEST]}
+    shared["usual_number_of_ratings"] = numbers[USUAL]
+    each = zip(RATES, numbers[ERRORS:], weights, strict=True)
+    return [shared | {"rate": rate, "squared_errors": error, "weights": own.tolist()} for rate, error, own in each]
 
 
 @njit(cache=True)

@@ -15,9 +15,9 @@ import numpy as np
 from riverrank.operators.recent import Recent
 from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
 from riverrank.operators.signals.pairs import paired_with
-from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS, stage_of
+from riverrank.state.event_types import EVENT_TYPES, EXPORT, INTERACTIONS, stage_of
 from riverrank.state.hashing import hash32, hash64, shard_of, uniform
-from riverrank.state.messages import Feedback, History, Outcome, Seen
+from riverrank.state.messages import EMPTY, Feedback, History, Outcome, Seen
 from riverrank.state.records.bounds import MAX_PROFILE_BYTES
 from riverrank.state.records.decoding import Reject
 from riverrank.state.records.incoming import Event
@@ -125,6 +125,9 @@ class Session:
             return Accepted(encode_session(session), reject=Reject("late", detail), waiting=waiting)
         if session.epoch and event.ts <= session.epoch:  # redelivered, or what the user asked to forget
             return Accepted(state, waiting=waiting)
+        if event.type == EXPORT:  # all but its id is as it was
+            self._remember(session, identity, event.ts)
+            return Accepted(encode_session(session), Feedback(event, 0.0, EMPTY, epoch=session.epoch), waiting=waiting)
         session.newest, session.second = _two_newest(session.newest, session.second, event.ts)
         self._remember(session, identity, event.ts)
         event = within_scale(event, self.behaviour.reward)

@@ -5,6 +5,7 @@ its ranks were taught already, and how many items it has; then each item, best f
 the hash of its id. A row that has another item by now is nothing that was shown.
 """
 
+from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
@@ -55,13 +56,18 @@ def name(rows, hashes, items):  # type: ignore[no-untyped-def]
 
 def find(state: LearnerState, user_id: str, slate_id: str | None) -> KeptSlate | None:
     """The slate of that id, if it is one of the user's last."""
+    if slate_id is None:
+        return None
+    return next((slate for slate in kept(state) if slate_id == f"{user_id}:{slate.version}"), None)
+
+
+def kept(state: LearnerState) -> Iterator[KeptSlate]:
+    """The slates that are kept, oldest first."""
     at = 0
-    while slate_id is not None and at < len(state.slates):
+    while at < len(state.slates):
         version, ts, taught, n = _HEAD.unpack_from(state.slates, at)
-        if slate_id == f"{user_id}:{version}":
-            return KeptSlate(at, version, ts, taught, np.frombuffer(state.slates, ITEM, n, at + _HEAD.size))
-        at += _HEAD.size + ITEM.itemsize * n
-    return None
+        yield (slate := KeptSlate(at, version, ts, taught, np.frombuffer(state.slates, ITEM, n, at + _HEAD.size)))
+        at = slate.end
 
 
 def passed_over(state: LearnerState, index: ItemIndex, slate: KeptSlate, row: int) -> np.ndarray:

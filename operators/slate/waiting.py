@@ -27,6 +27,22 @@ _HEAD = Struct("<QqHHH")
 Which = tuple[str, int, Sequence[str]]  # the event id of an impression, its time, and its items, distinct
 
 
+class KeptList(NamedTuple):
+    """A list as it is kept: of its n items, `known`, bool (n,), and `logits`, float64 (n,); of the k known ones `items`
+    by ITEM, `taught`, bool (k,), `ranker` and `offsets`, float64 (k,), and `features`, float32 (k, F).
+    """
+
+    named: int
+    ts: int
+    known: np.ndarray
+    logits: np.ndarray
+    items: np.ndarray
+    taught: np.ndarray
+    ranker: np.ndarray
+    offsets: np.ndarray
+    features: np.ndarray
+
+
 class ShownList(NamedTuple):
     """The items of an impression: those that are `known`, bool (n,), as they look to the learner, None where none is;
     the `logits` of clicks on all of them, float64 (n,); the `offsets`, float64 (k,), that their places add to the
@@ -77,8 +93,27 @@ def take(state: LearnerState, index: ItemIndex, which: Which, features: int) -> 
     return None
 
 
+def kept(state: LearnerState) -> Iterator[KeptList]:
+    """The lists that are kept, oldest first, whatever the index holds by now."""
+    return (_parsed(state.shown[begin:end]) for begin, end, _, _, _ in _lists(state.shown))
+
+
 def _read(entry: bytes, index: ItemIndex, wanted: int) -> ShownList | None:
-    _, _, n, k, features = _HEAD.unpack_from(entry, 0)
+    """The list of `entry`; None where it can't be gone on with."""
+    shown = _parsed(entry)
+    if not len(shown.items):
+        return ShownList(None, shown.known, shown.logits, np.zeros(0), NOTHING_TAUGHT)
+    rows = shown.items["row"].astype(np.int32)
+    if shown.features.shape[1] != wanted or rows.max() >= len(index.hash):
+        return None
+    if (index.hash[rows] != shown.items["hash"]).any():
+        return None
+    candidates = Candidates(rows, shown.features, np.zeros(len(rows), np.uint32))
+    return ShownList(Inputs(index, candidates, shown.ranker), shown.known, shown.logits, shown.offsets, shown.taught)
+
+
+def _parsed(entry: bytes) -> KeptList:
+    named, ts, n, k, features = _HEAD.unpack_from(entry, 0)
     at = _HEAD.size
 
     def part(kind: str | np.dtype, count: int) -> np.ndarray:
@@ -88,16 +123,10 @@ def _read(entry: bytes, index: ItemIndex, wanted: int) -> ShownList | None:
         return found
 
     known, logits = part("u1", n).astype(bool), part("<f8", n)
-    if not k:
-        return ShownList(None, known, logits, np.zeros(0), NOTHING_TAUGHT)
-    rows, taught = part(ITEM, k), part("u1", k).astype(bool)
+    items, taught = part(ITEM, k), part("u1", k).astype(bool)
     ranker, offsets = part("<f8", k), part("<f8", k)
     table = part("<f4", k * features).reshape(k, features)
-    numbers = rows["row"].astype(np.int32)
-    if features != wanted or numbers.max() >= len(index.hash) or (index.hash[numbers] != rows["hash"]).any():
-        return None
-    candidates = Candidates(numbers, table, np.zeros(k, np.uint32))
-    return ShownList(Inputs(index, candidates, ranker), known, logits, offsets, taught)
+    return KeptList(named, ts, known, logits, items, taught, ranker, offsets, table)
 
 
 def _named(event_id: str, ts: int, items: Sequence[str]) -> int:

@@ -1,11 +1,12 @@
 """Records that leave. What their fields mean is said once, here; `docs/integrate.md` is made of it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 Reason = Literal["bad_encoding", "bad_json", "bad_field", "too_large", "late", "ahead"]
+Part = Literal["sessions", "learner", "cache"]
 to_json = msgspec.json.Encoder().encode
 
 
@@ -89,6 +90,23 @@ class Receipt(msgspec.Struct, frozen=True):
     user_id: Annotated[str, Meta(description="who was erased; the key of its record on a topic")]
     ts: Annotated[int, Meta(description="event time of what asked for it: milliseconds since 1970, UTC")]
     erased: Annotated[tuple[str, ...], Meta(description="what the user was erased from; slates: by a tombstone")]
+
+
+class Export(msgspec.Struct, frozen=True):
+    """A piece of what a part of the job keeps of a user."""
+
+    event_id: Annotated[str, Meta(description="the id of the event that asked for it")]
+    user_id: Annotated[str, Meta(description="of whom it is; the key of its record on a topic")]
+    ts: Annotated[int, Meta(description="event time of what asked for it: milliseconds since 1970, UTC")]
+    part: Annotated[Part, Meta(description="who keeps it: see docs/privacy.md")]
+    next: Annotated[Part | None, Meta(description="the part that comes after this one; null: none does")]
+    piece: Annotated[int, Meta(description="which piece of the part this is, from 1")]
+    pieces: Annotated[int, Meta(description="how many pieces the part is cut into")]
+    digest: Annotated[str, Meta(description="of the whole part, so the same in all of its pieces")]
+    kept: Annotated[
+        dict[str, Any],
+        Meta(description="by name, rows or one value: see docs/privacy.md; rows go on in the next piece"),
+    ]
 
 
 class Prediction(msgspec.Struct, frozen=True):

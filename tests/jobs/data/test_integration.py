@@ -23,7 +23,7 @@ def test_the_documents_are_made_of_the_records_as_they_are() -> None:
     for path, text in integration.files(DOCS).items():
         assert path.read_text("utf-8") == text, "python -m riverrank.jobs.data.integration docs"
     assert {path.name for path in (DOCS / integration.SCHEMAS).iterdir()} == {
-        *("event.json", "item.json", "slate.json", "deadletter.json", "receipt.json", "prediction.json"),
+        *("event.json", "item.json", "slate.json", "deadletter.json", "receipt.json", "export.json", "prediction.json"),
     }
 
 

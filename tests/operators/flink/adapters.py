@@ -14,7 +14,9 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state.messages import Feedback, encode
 from riverrank.state.records.incoming import Event, Item
 
-ALL = Outputs(lines=frozenset({"slates", "predictions"}), records=frozenset({"slates", "dead-letters", "receipts"}))
+ALL = Outputs(
+    lines=frozenset({"slates", "predictions"}), records=frozenset({"slates", "dead-letters", "receipts", "exports"})
+)
 DAY = 86_400_000
 KEY = b"a secret"  # of pseudonyms
 CATALOGUE = [Item(f"i{n}", 1, f"Title {n}", categories=(f"c{n % 3}",)) for n in range(12)]
