@@ -33,8 +33,8 @@ NOT_TOLD = (
         "where": "the logs of SIGNALS and RANKER",
         "what": "the last feedbacks as they came, each with the history and the profile of then, until the log is made "
         "short",
-        "why": "they lie in the order of arrival, under nobody's name; what they hold came by events, and is or was in "
-        "the part sessions",
+        "why": "they lie in the order of arrival, under nobody's name: to find them is to read all of a log, up to 200 "
+        "MB; what they hold is what the user's own events said",
     },
     {
         "where": "SIGNALS, cohorts that too few users have stated",
