@@ -90,7 +90,7 @@ DEAD_LETTERS = Output(
 EXPORTS = Output(
     "exports",
     "exports of what is kept of a user",
-    "exports",
+    "",
     Origin.EXPORT,
     lambda pieces: pieces,
     retention_ms=86_400_000,

@@ -62,7 +62,7 @@ def topics(broker: services.KafkaBroker, folder: Path, name: str, *lines: str, j
     `lines` follow those of the table [kafka], and `job` those of [job].
     """
     written = ["[job]", 'checkpoint_every = "1s"', *job, "[kafka]", f'bootstrap = "{broker.bootstrap}"']
-    for stream in ("events", "items", "slates", "dead-letters", "receipts", "exports"):
+    for stream in ("events", "items", "slates", "dead-letters", "receipts"):
         broker.create_topic(f"{name}-{stream}", 2 if stream in ("events", "slates") else 1)
         written.append(f'{stream.replace("-", "_")} = "{name}-{stream}"')
     path = folder / f"{name}.toml"

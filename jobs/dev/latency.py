@@ -43,7 +43,6 @@ checkpoint_every = "{checkpoint_every}"
 [kafka]
 bootstrap = "{bootstrap}"
 receipts = ""
-exports = ""
 [redis]
 url = "{redis}"
 """

@@ -77,7 +77,7 @@ def export(config: Config, user: str, wait_seconds: float, output: TextIO | None
         return
     topic = topics_of(config).get(EXPORTS.name)
     if topic is None:
-        raise UsageError("kafka.exports: exports go to no topic here; name the one that the job writes them to")
+        raise UsageError("kafka.exports: exports go to no topic; name one in the configuration of the job, and here")
     _redis(config, user)  # before anything is asked, whether it answers
     kept: dict[str, Any] = dict(_asked(config, topic, asked, wait_seconds))
     if (held := _redis(config, user)) is not None:

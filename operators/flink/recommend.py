@@ -20,7 +20,7 @@ from riverrank.operators.slate.recommend import Recommend, receipt_of
 from riverrank.state import uids
 from riverrank.state.codec import StateRefused
 from riverrank.state.event_types import EXPORT
-from riverrank.state.messages import LAST, CacheWrite, CatalogueUpdate, SignalUpdate, decode_feedback, encode
+from riverrank.state.messages import LAST, CacheWrite, CatalogueUpdate, Feedback, SignalUpdate, decode_feedback, encode
 from riverrank.state.outputs import PREDICTIONS, SLATES, Origin
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import Part
@@ -121,15 +121,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
             yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, answer.version, answer.slate, made=now))
         yield from self.answers.emit(user_id, answer)
         if answer.erased:
-            if cache is not None:  # an earlier instance may have set it too
-                ctx.timer_service().delete_event_time_timer(END_OF_INPUT)
-            if user_id == self.ends_for:
-                self.ends_for = ""
-            receipt = receipt_of(feedback.event, told=SLATES.name in self.outputs.records, cached=cache is not None)
-            if cache is not None:
-                yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, 0, None, receipt))
-            else:
-                yield from self.receipts.emit(user_id, receipt)
+            yield from self._erased(feedback, ctx)
         elif cache is not None and self.lists is not None and answer.slate is not None:
             yield from map(cache.write, self.lists.after_answer())
 
@@ -163,6 +155,18 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         if (popular := logic.popular(ts, last=last)) is not None:
             yield self.cache.write(popular)
         yield from map(self.cache.write, self.lists.after_update(ts, last=last))
+
+    def _erased(self, feedback: Feedback, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Any]:
+        """What follows an erasure here: no timer names the user, and a receipt, by way of the cache if there is one."""
+        user_id, cache = feedback.event.user_id, self.cache
+        if user_id == self.ends_for:
+            self.ends_for = ""
+        receipt = receipt_of(feedback.event, told=SLATES.name in self.outputs.records, cached=cache is not None)
+        if cache is None:
+            yield from self.receipts.emit(user_id, receipt)
+            return
+        ctx.timer_service().delete_event_time_timer(END_OF_INPUT)  # an earlier instance may have set it too
+        yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, 0, None, receipt))
 
     def _export(self, asked: Event, held: bytes | None, recommend: Recommend) -> Iterator[Any]:
         """What is kept of the user here, and what asks CACHE for the same."""

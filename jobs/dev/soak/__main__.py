@@ -33,7 +33,7 @@ RATE = 100  # events a second, a quarter of what this job answers on two cores
 FILL = 30_000  # events that are sent at once, at first: what is bounded by a number of them is full then
 SETTLED_SECONDS = 60.0
 ANSWERED = 0.9  # share of the events after which the job is taken to keep up: else nothing was measured
-TOPICS = ("events", "items", "slates", "dead-letters", "receipts", "exports")
+TOPICS = ("events", "items", "slates", "dead-letters", "receipts")
 # So little room that all of it is in use within the warm-up, and what expires does so.
 SETTINGS = """
 allowed_lateness = "30s"

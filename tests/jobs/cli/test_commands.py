@@ -30,9 +30,7 @@ def test_topics_are_told_and_made_where_they_are_missing(broker: KafkaBroker, tm
     names = {stream: f"made-{os.getpid()}-{stream}" for stream in ("events", "items", "slates", "dead-letters")}
     keys = [f'{stream.replace("-", "_")} = "{name}"' for stream, name in names.items()]
     path = tmp_path / "c.toml"
-    path.write_text(
-        "\n".join(["[kafka]", f'bootstrap = "{broker.bootstrap}"', 'receipts = ""', 'exports = ""', *keys]), "utf-8"
-    )
+    path.write_text("\n".join(["[kafka]", f'bootstrap = "{broker.bootstrap}"', 'receipts = ""', *keys]), "utf-8")
     assert_one_line(riverrank("run", "--config", path), 2, names["dead-letters"], "riverrank topics --create")
     told = riverrank("topics", "--config", path)
     assert told.returncode == 1

@@ -54,7 +54,6 @@ ON_TOPICS = [
     "writes slates to topic slates at localhost:1",
     "writes dead-letters to topic dead-letters at localhost:1",
     "writes receipts to topic receipts at localhost:1",
-    "writes exports to topic exports at localhost:1",
 ]
 
 

@@ -29,7 +29,7 @@ def config(own: services.KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> Config
         monkeypatch.setattr(module, "AWAY_MS", 2_000)
     own.create_topic("events")
     own.create_topic("slates", config={"max.message.bytes": 300})
-    return parse({"kafka": {"bootstrap": own.bootstrap, "receipts": "", "exports": "", "dead_letters": ""}})
+    return parse({"kafka": {"bootstrap": own.bootstrap, "receipts": "", "dead_letters": ""}})
 
 
 def test_a_broker_that_goes_away_ends_the_reading(own: services.KafkaBroker, config: Config) -> None:

@@ -100,11 +100,11 @@ def test_what_is_no_id_is_a_usage_error(user: str) -> None:
 
 
 def test_where_there_is_no_broker_or_no_topic_that_is_a_usage_error() -> None:
-    kafka = KafkaSettings(bootstrap=f"127.0.0.1:{free_port()}")
+    kafka = KafkaSettings(bootstrap=f"127.0.0.1:{free_port()}", exports="exports")  # type: ignore[call-arg]
     with pytest.raises(UsageError, match=r"kafka\.bootstrap"):
         export(Config(kafka=kafka), "u", 1)
     with pytest.raises(UsageError, match=r"kafka\.exports: exports go to no topic"):
-        export(Config(kafka=KafkaSettings(bootstrap=kafka.bootstrap, exports="")), "u", 1)  # type: ignore[call-arg]
+        export(Config(kafka=KafkaSettings(bootstrap=kafka.bootstrap)), "u", 1)  # type: ignore[call-arg]
 
 
 def test_all_that_is_kept_is_one_json_object_that_is_safe_to_look_at(
