@@ -6,7 +6,7 @@ import msgspec
 import typer
 from riverrank.jobs.config.schema import Config
 
-from .flags import KAFKA, REDIS, AsJson, Option, User, configured
+from .flags import ITEMS, KAFKA, REDIS, AsJson, Option, User, configured
 
 
 @configured(REDIS)
@@ -20,9 +20,11 @@ def get(config: Config, user: User) -> None:
     print(slate.decode())
 
 
-@configured(REDIS)
+@configured(REDIS, ITEMS, KAFKA)
 def explain(config: Config, user: User, json: AsJson = False) -> None:
-    """Print why each item is on the slate that Redis holds for USER; weights are in units of the score."""
+    """Print why each item is on the slate that Redis holds for USER, else on the popular one; weights are in units of
+    the score. Items have their titles where --items, or the items topic of --kafka, says them.
+    """
     from riverrank.jobs.serving import slates
 
     slates.explain(config, user, as_json=json)

@@ -6,7 +6,7 @@ Nothing here computes a slate; the cache and the topics say all there is.
 import sys
 import uuid
 from collections.abc import Collection, Sequence
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import msgspec
 import redis
@@ -28,6 +28,8 @@ from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import Cause, Slate, to_json
 from riverrank.state.records.printable import printable
 
+from .titles import named_on, titles_of
+
 BROKER_TIMEOUT_MS = 10_000
 
 _decode_slate = msgspec.json.Decoder(Slate).decode
@@ -43,17 +45,29 @@ def get(config: Config, user: str, warnings: TextIO | None = None) -> bytes | No
         UsageError: `user` is no id, no Redis is configured, or it can't be reached.
         Failure: Redis answers, but not with a slate.
     """
+    found = _found(config, user, warnings)
+    return None if found is None else found.raw
+
+
+class _Found(NamedTuple):
+    """A cached slate (JSON) without what is gone, and whether it is that of whoever has none."""
+
+    raw: bytes
+    is_popular: bool
+
+
+def _found(config: Config, user: str, warnings: TextIO | None) -> _Found | None:
     require_user(user)
     (own, popular), gone = cached(config.redis, (slate_key(user), POPULAR))
     if own is not None:
-        return _without(own, gone, user)
+        return _Found(_without(own, gone, user), False)
     holder = printable(f"{config.redis.prefix}{slate_key(user)}")
     told = sys.stderr if warnings is None else warnings
     if popular is None:
         print(f"Redis holds no {holder}, and no {config.redis.prefix}{POPULAR} either", file=told)
         return None
     print(f"Redis holds no {holder}: this is {config.redis.prefix}{POPULAR}", file=told)
-    return _without(popular, gone, POPULAR)
+    return _Found(_without(popular, gone, POPULAR), True)
 
 
 def _without(raw: bytes, gone: Collection[str], user: str) -> bytes:
@@ -66,27 +80,47 @@ def _without(raw: bytes, gone: Collection[str], user: str) -> bytes:
     return raw if len(left) == len(slate.items) else to_json(msgspec.structs.replace(slate, items=left))
 
 
-def explain(config: Config, user: str, as_json: bool = False, output: TextIO | None = None) -> None:
-    """Write why each item is on the cached slate of `user`: its sources, and its reasons with their weights.
+def explain(
+    config: Config, user: str, as_json: bool = False, output: TextIO | None = None, warnings: TextIO | None = None
+) -> None:
+    """Write why each item is on the cached slate of `user`: its sources, and its reasons with their weights; items by
+    their titles, where an items file or topic is configured. Who has no slate is shown the popular one, which says so.
 
     A table on a terminal, tab-separated lines elsewhere, the slate's own JSON with `as_json`.
-    `output` is standard output unless given.
+    `output` is standard output unless given, and `warnings` standard error: a topic without an answer costs no more
+    than the titles.
 
     Raises:
-        UsageError: no Redis is configured, or it can't be reached.
+        UsageError: no Redis is configured, it can't be reached, or there is no such file of items.
         Failure: there is nothing to explain.
     """
     out = sys.stdout if output is None else output
-    raw = get(config, user)
-    if raw is None:
+    found = _found(config, user, warnings)
+    if found is None:
         raise Failure(
             f"no slate to explain for {printable(user)}: the job has written none yet (riverrank run --redis URL)"
         )
     if as_json:
-        print(raw.decode(), file=out)
+        print(found.raw.decode(), file=out)
         return
-    slate = _decode_slate(raw)
-    Console(file=out, highlight=False).print(table_of(slate)) if out.isatty() else _plain(slate, out)
+    slate = _decode_slate(found.raw)
+    titles = _titles(config, slate, sys.stderr if warnings is None else warnings)
+    says = f"{printable(user)} has no slate; popular with everyone, {headline(slate)}" if found.is_popular else None
+    if out.isatty():
+        Console(file=out, highlight=False).print(table_of(slate, titles, says=says))
+    else:
+        _plain(slate, titles, says or headline(slate), out)
+
+
+def _titles(config: Config, slate: Slate, warnings: TextIO) -> dict[str, str]:
+    """The titles of what a slate names; none, which `warnings` is told, where the topic can't be read."""
+    try:
+        return titles_of(config, named_on(slate))
+    except (UsageError, Failure) as error:
+        if config.files.items:
+            raise
+        print(f"titles are left out: {printable(str(error))}", file=warnings)
+        return {}
 
 
 def erase(config: Config, user: str, output: TextIO | None = None) -> str:
@@ -134,10 +168,14 @@ def require_user(user: str) -> None:
         raise UsageError(f"USER: {checked.detail.removeprefix('user_id: ')}")
 
 
-def table_of(slate: Slate, titles: dict[str, str] | None = None, rows: int | None = None) -> Table:
-    """A slate as a table for a terminal: a row a slot. `titles` are shown in place of item ids; `rows` at most."""
+def table_of(
+    slate: Slate, titles: dict[str, str] | None = None, rows: int | None = None, says: str | None = None
+) -> Table:
+    """A slate as a table for a terminal: a row a slot. `titles` are shown in place of item ids; `rows` at most. What it
+    `says` above is its headline, unless given.
+    """
     named = titles or {}
-    table = Table(title=Text(headline(slate)), title_justify="left", expand=False)
+    table = Table(title=Text(says or headline(slate)), title_justify="left", expand=False)
     table.add_column("rank", justify="right")
     table.add_column("item", overflow="ellipsis", no_wrap=True)
     table.add_column("score", justify="right")
@@ -177,17 +215,19 @@ def reasons_of(reasons: Sequence[Cause], titles: dict[str, str] | None = None) -
     return ", ".join(words)
 
 
-def _plain(slate: Slate, out: TextIO) -> None:
-    print(f"# {headline(slate)}", file=out)
-    print("rank\titem\tscore\tpropensity\tsources\treasons", file=out)
+def _plain(slate: Slate, titles: dict[str, str], says: str, out: TextIO) -> None:
+    """A line a slot; a column more where anything has a title."""
+    print(f"# {says}", file=out)
+    print("\t".join(["rank", "item", *(["title"] if titles else []), "score\tpropensity\tsources\treasons"]), file=out)
     for slot in slate.items:
         cells = (
             slot.rank,
             printable(slot.item_id),
+            *([printable(titles.get(slot.item_id, ""))] if titles else []),
             f"{slot.score:.4f}",
             f"{slot.propensity:.4f}",
             ",".join(slot.sources),
-            reasons_of(slot.reasons),
+            reasons_of(slot.reasons, titles),
         )
         print("\t".join(map(str, cells)), file=out)
 
