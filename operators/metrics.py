@@ -43,6 +43,10 @@ METRICS = {
     ),
     "catalogue": Metric("items that may be served", is_level=True),
     "coverage_thousandths": Metric("share of these on the first ten places of the last 1,000 slates", is_level=True),
+    "exposure_millionths": Metric(
+        "rank-discounted exposure that slates gave to what each of fairness.floors names, and `all`, times a million",
+        "floor",
+    ),
     "cache_written": Metric("writes that Redis took"),
     "cache_refused": Metric("attempts at a key that Redis refused"),
     "cache_away": Metric("1 while Redis is away, else 0", is_level=True),

@@ -10,13 +10,8 @@ from riverrank.operators.catalogue.tokens import EVERY
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.runtime.durations import milliseconds
 
-Share = Annotated[float, Meta(ge=0.0, le=1.0)]
-Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
-CountOrNone = Annotated[int, Meta(ge=0, le=1_000_000_000)]
-Reward = Annotated[float, Meta(ge=-1000.0, le=1000.0)]
-Rate = Annotated[float, Meta(gt=0.0, le=10.0)]
-Logits = Annotated[float, Meta(gt=0.0, le=100.0)]
-Milliseconds = Annotated[int, Meta(ge=0, extra={"unit": "ms"})]
+from .setting_types import Count, CountOrNone, Logits, Milliseconds, Rate, Reward, Share
+
 MOST_WINDOW = 200
 MOST_HISTORY = 500
 
@@ -305,6 +300,12 @@ class RulesSettings(Section):
     exclude: Annotated[tuple[str, ...], Meta(description="attributes whose items are left out")] = ()
 
 
+class FairnessSettings(Section):
+    """What slates owe to parts of the catalogue (docs/fairness.md)."""
+
+    floors: Annotated[dict[str, Share], Meta(description="least share of a user's places by attribute, 1 in all")] = {}
+
+
 class CatalogueSettings(Section):
     """The item side."""
 
@@ -392,6 +393,7 @@ class Behaviour(Section):
     diversity: DiversitySettings = DiversitySettings()
     exploration: ExplorationSettings = ExplorationSettings()
     rules: RulesSettings = RulesSettings()
+    fairness: FairnessSettings = FairnessSettings()
     catalogue: CatalogueSettings = CatalogueSettings()
     prior: PriorSettings = PriorSettings()
     noise: NoiseSettings = NoiseSettings()

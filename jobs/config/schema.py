@@ -17,7 +17,7 @@ from msgspec import Meta, inspect
 from riverrank.jobs.errors import UsageError
 from riverrank.operators.cache.urls import MASK, masked, parsed
 from riverrank.operators.catalogue.tokens import token_of
-from riverrank.operators.settings import Behaviour, RewardSettings, RulesSettings, Section
+from riverrank.operators.settings import Behaviour, FairnessSettings, RewardSettings, RulesSettings, Section
 from riverrank.state.outputs import OUTPUTS
 from riverrank.state.runtime.durations import duration
 
@@ -37,6 +37,7 @@ from .fields import schema_of, shown
 from .files import secret, with_noise, with_prior
 
 REDIS_URL_VARIABLE = "RIVERRANK_REDIS_URL"
+MOST_FLOORS = 16  # each is looked for in every slate
 
 
 class Config(Section):
@@ -133,6 +134,7 @@ def _consistent(config: Config) -> Config:
     behaviour = with_noise(with_prior(config.behaviour), config.privacy.key())
     config = msgspec.structs.replace(config, behaviour=behaviour)
     _check_rules(config.behaviour.rules)
+    _check_floors(config.behaviour.fairness)
     _check_scale(config.behaviour.reward)
     if job.parallelism > job.max_parallelism:
         raise UsageError(
@@ -210,6 +212,23 @@ def _check_rules(rules: RulesSettings) -> None:
                 token_of(rule)
             except ValueError as error:
                 raise UsageError(f"rules.{name}: {error}") from None
+
+
+def _check_floors(fairness: FairnessSettings) -> None:
+    """What floors name could be, and they leave each other room."""
+    tokens: dict[str, str] = {}
+    for floor in fairness.floors:
+        try:
+            token = token_of(floor)
+        except ValueError as error:
+            raise UsageError(f"fairness.floors: {error}") from None
+        if token in tokens:
+            raise UsageError(f"fairness.floors: {shown(floor)} and {shown(tokens[token])} are the same; leave out one")
+        tokens[token] = floor
+    if len(tokens) > MOST_FLOORS:
+        raise UsageError(f"fairness.floors: expected at most {MOST_FLOORS}, got {len(tokens)}")
+    if (total := sum(fairness.floors.values())) > 1.0 + 1e-9:
+        raise UsageError(f"fairness.floors: expected shares that are 1 together at most, got {total:g}")
 
 
 def _check_redis_url(url: str) -> None:

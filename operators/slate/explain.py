@@ -29,6 +29,8 @@ POPULARITY, HISTORY, CONTENT = Popular.reason, Covisit.reason, Content.reason
 COHORT, CONTEXT = Cohort.reason, EventContext.reason
 STATED, EXPLORATION = "stated_preference", "exploration"
 RULE, NOVELTY, LEARNER = "rule", "novelty", "learner"
+FLOOR = "floor"
+NO_FLOORS = np.zeros(0, np.int64)
 NONE = -1  # no item, no token, no phrase
 UNLIKE = 1e-4  # of what is left over in slots: more is a contribution, less is rounding
 
@@ -88,7 +90,8 @@ class Explainer:
     sources of `retriever`, popularity first, and those of what is added to a learner's logit.
     """
 
-    def __init__(self, index: ItemIndex, retriever: Retriever, rules: Rules) -> None:
+    def __init__(self, index: ItemIndex, retriever: Retriever, rules: Rules, floors: tuple[str, ...] = ()) -> None:
+        """`floors`: the tokens that floors of exposure name."""
         self.index = index
         self.retriever = retriever
         self.rules = rules
@@ -107,6 +110,7 @@ class Explainer:
         for code, verb in verbs().items():
             self._because[code] = self.phrases.add(f"because_you_{verb}")
         self._by_rule = np.array([self.phrases.add(RULE, token) for token in rules.tokens], np.int32)
+        self._by_floor = np.array([self.phrases.add(FLOOR, token) for token in floors], np.int32)
         self._of_all = self.phrases.count  # beyond these are those with a user's own value
         self._phrased: dict[tuple[str | None, str | None, bool], np.ndarray] = {}
         self._reasons = Reasons.room(index.behaviour.slate.size)
@@ -141,14 +145,21 @@ class Explainer:
         return parts
 
     def reasons(
-        self, context: Context, rows: np.ndarray, weights: np.ndarray, explored: np.ndarray, pins: np.ndarray
+        self,
+        context: Context,
+        rows: np.ndarray,
+        weights: np.ndarray,
+        explored: np.ndarray,
+        pins: np.ndarray,
+        floors: np.ndarray = NO_FLOORS,
     ) -> Reasons:
         """The reasons of the slots of `rows`, int32 (p,): the largest of their `weights` (see Parts), MOST at most, one
         at least.
 
         What is not above 0 is a reason only where nothing is. `pins` are the numbers of the rules that pinned the first
-        slots. A slot that is pinned or `explored`, bool (p,), says that first: it is why it stands there, and no part
-        of its score. They stay what they are until the next call.
+        slots, `floors` those of the floors that moved a slot, int64 (p,) or none. A slot that is pinned, moved or
+        `explored`, bool (p,), says that first: it is why it stands there, and no part of its score. They stay what they
+        are until the next call.
         """
         if len(rows) > len(self._reasons.counts):
             self._reasons = Reasons.room(2 * len(rows))
@@ -159,7 +170,7 @@ class Explainer:
             self._phrases_for(context),
             *(self._history, table.neighbours, table.weights, self.retriever.unmarked()),
             *(context.kinds, self._because, context.rows),
-            *(self._rule, *self.rules.by_token, self._by_rule, pins),
+            *(self._rule, *self.rules.by_token, self._by_rule, pins, floors, self._by_floor),
             *(self.index.tokens, rows),
             *self._reasons,
         )
@@ -240,7 +251,7 @@ def split(  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def name(  # type: ignore[no-untyped-def]
     weights, explored, exploration, by_code, of_history, neighbours, list_weights, slot, kinds, because, history,
-    of_rule, amounts, rule_numbers, by_rule, pins, tokens, rows,
+    of_rule, amounts, rule_numbers, by_rule, pins, floors, by_floor, tokens, rows,
     counts, phrases, items, named, added,
 ):  # fmt: skip
     """Write the last five, the arrays of Reasons, for the slots of `rows`, int32 (p,), from their `weights`.
@@ -256,8 +267,9 @@ def name(  # type: ignore[no-untyped-def]
         n = 0
         items[p, :] = NONE
         named[p, :] = NONE
-        if p < len(pins) or explored[p]:
-            phrases[p, 0] = by_rule[pins[p]] if p < len(pins) else exploration
+        is_moved = p < len(floors) and floors[p] != NONE
+        if p < len(pins) or is_moved or explored[p]:
+            phrases[p, 0] = by_rule[pins[p]] if p < len(pins) else by_floor[floors[p]] if is_moved else exploration
             added[p, 0] = np.nan
             n = 1
         for part in best[: largest(weights[p], best)]:

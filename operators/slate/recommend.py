@@ -30,6 +30,7 @@ from riverrank.state.records.outgoing import ModelInfo, Receipt, Slate, to_json
 
 from . import attribution
 from .explain import Explainer, Reasons
+from .fairness.floors import Floors, discounts
 from .learning import Learning, Lesson, User
 from .rerank import Reranker, novelty
 from .rules import Rules
@@ -37,6 +38,7 @@ from .served import Served
 from .writing import Slots, SlotWriter
 
 ARM = "control"
+ALL = "all"  # of the labels of exposure, that of all items
 HIT = 10  # places of the learner's order, in which what was chosen is a hit
 NO_ITEMS = b"[]}"  # the end of a slate's JSON, whose items are to be put in
 
@@ -82,7 +84,8 @@ class Recommend:
         names = self.retriever.features.sources
         unseen = 1 << names.index(New.name) if New.name in names else 0  # what waits for a first exposure
         self.reranker = Reranker(behaviour, index, self.rules, unseen)
-        self.explainer = Explainer(index, self.retriever, self.rules)
+        self.floors = Floors(behaviour.fairness, index)
+        self.explainer = Explainer(index, self.retriever, self.rules, self.floors.tokens)
         self.writer = SlotWriter(index, self.retriever.source_names, self.explainer.phrases)
         self.decoded: Recent[tuple[LearnerState, Learner]] = Recent()
         self._nothing = np.zeros(0)
@@ -179,8 +182,8 @@ class Recommend:
         event, state = feedback.event, user.state
         context = context_of(self.index, history, feedback.attributes, event.user_id, event.context)
         hidden = self.hiding.hidden(state, event.ts)
-        pinnable = self.rules.pinnable(hidden, servable_for(context, self.index))
-        candidates = self.retriever.find(context, hidden, pinnable)
+        always = self._always(hidden, servable_for(context, self.index))
+        candidates = self.retriever.find(context, hidden, always)
         if not candidates.size and len(hidden):
             popular = self.retriever.query.popular()  # of the domain that was asked for
             candidates = self.retriever.find(context, self._without_oldest(state, event.ts, hidden, popular))
@@ -199,10 +202,11 @@ class Recommend:
         if not len(candidates.rows):
             return empty
         served = user.serve(self.index, candidates, context)
-        kept = served if pinnable is None else served.proposed()
+        kept = served if always is None else served.proposed()
         self.learning.memory.of(event.user_id).served.put(event.user_id, self.index.releases, kept)
-        slots, reasons = self._slots(event.event_id, served, context, user)
+        slots, reasons = self._slots(event, served, context, user)
         self.coverage.show(slots.rows)
+        self._count_exposure(slots.rows)
         self.learning.offer(slate.slate_id, event.user_id, served, slots.rows)
         if self.behaviour.learner.rate:  # else nothing is learned from it
             attribution.keep(state, self.index, state.version, event.ts, slots.rows)
@@ -217,9 +221,24 @@ class Recommend:
         back = self.hiding.oldest(state, ts, marks, self.behaviour.slate.size)
         return hidden[~np.isin(hidden, marks[back])]
 
-    def _slots(self, event_id: str, served: Served, context: Context, user: User) -> tuple[Slots, Reasons]:
+    def _always(self, hidden: np.ndarray, servable: np.ndarray) -> np.ndarray | None:
+        """Rows that are candidates whatever the sources say: what rules pin, and what floors owe places to."""
+        pinnable = self.rules.pinnable(hidden, servable)
+        if not self.floors:
+            return pinnable
+        rows = self.floors.candidates(hidden, servable, self.behaviour.slate.size)
+        every = rows if pinnable is None else np.union1d(pinnable, rows)
+        return every if len(every) else None
+
+    def _count_exposure(self, rows: np.ndarray) -> None:
+        """Count what a slate of `rows` gives to what floors name, and in all."""
+        if self.floors:
+            for token, exposure in (*self.floors.exposure(rows), (ALL, float(discounts(len(rows)).sum()))):
+                self.counts.add("exposure_millionths", token, round(1e6 * exposure))
+
+    def _slots(self, event: Event, served: Served, context: Context, user: User) -> tuple[Slots, Reasons]:
         """The slots, best first, and their reasons: rerank and explore, explain."""
-        inputs, learner = served.inputs, user.learner
+        inputs, learner, state, size = served.inputs, user.learner, user.state, self.behaviour.slate.size
         rows, proposed = served.candidates.rows, served.candidates.proposed
         logits, rule, bonus = self._adjusted(served.logits, rows)
 
@@ -227,12 +246,15 @@ class Recommend:
             assert isinstance(learner, LinearLearner)  # as Learners made sure of
             return learner.deviations(inputs, positions)
 
-        ranked = self.reranker.rerank(event_id, rows, logits, proposed, context.rows, user.state.examples, deviations)
+        owed = self.floors.owed(rows, size, event.user_id, state.version) if self.floors else None
+        given = event.event_id, rows, logits, proposed, context.rows, state.examples
+        ranked = self.reranker.rerank(*given, deviations, owed)
         chosen = ranked.positions
         own = learner.contributions(inputs, chosen)
         parts = self.explainer.parts(own, inputs, chosen, user.ranker, context.segment, logits, rule, bonus)
         slots = Slots(rows.take(chosen), logits.take(chosen), ranked.propensity, proposed.take(chosen))
-        reasons = self.explainer.reasons(context, slots.rows, parts.weights, ranked.explored, ranked.pins)
+        moved = ranked.explored, ranked.pins, ranked.floors
+        reasons = self.explainer.reasons(context, slots.rows, parts.weights, *moved)
         return slots, reasons
 
     def _adjusted(self, logits: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,6 +11,8 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state.hashing import random_bits, uniforms
 
 from .explore import NO_CAPS, Caps, budget, epsilon, explore
+from .fairness.drawing import NO_FLOOR, Due, explore_owed
+from .fairness.floors import Owed
 from .rules import Pins, Rules
 
 POOL = 3  # slates, of candidates, from which one is drawn
@@ -18,18 +20,21 @@ COUNTED = 512  # numbers, up to which counting is quicker than sorting
 LANES = 32  # columns that the machine does in one round: of fewer, each is done by itself
 _BITS = np.dtype("<u4")
 ALMOST_ALL = 0.999  # strength, above which relevance would be lost in rounding
+NO_FLOORS = np.zeros(0, np.int64)
 
 
 class Ranked(NamedTuple):
     """What is on a slate, in its order: `positions` int64 (k,) among the candidates, `propensity` float64 (k,),
-    `explored` bool (k,), not the best left; and for the first slots, which are pinned, the rule that pins it, `pins`
-    int64, a number of Rules.tokens.
+    `explored` bool (k,), not the best left; for the first slots, which are pinned, the rule that pins it, `pins`
+    int64, a number of Rules.tokens; and for slots that a floor moved, its number of Floors.tokens, `floors` int64 (k,),
+    NO_FLOOR for others, and none at all without floors.
     """
 
     positions: np.ndarray
     propensity: np.ndarray
     explored: np.ndarray
     pins: np.ndarray
+    floors: np.ndarray = NO_FLOORS
 
 
 class Reranker:
@@ -53,12 +58,13 @@ class Reranker:
         history: np.ndarray,
         examples: int,
         deviations: Callable[[np.ndarray], np.ndarray],
+        owed: Owed | None = None,
     ) -> Ranked:
         """The slate of the candidates `rows`, int32 (c,), whose `logits`, float64 (c,), are given.
 
         `proposed`, uint32 (c,), are the bits of their sources: exploration may draw what is new wherever it stands.
         `history` are the rows that tell how wide the taste is, `examples` how much the user's learner has learned, and
-        `deviations` how unsure it is of the logits at some positions.
+        `deviations` how unsure it is of the logits at some positions. `owed` is what the slate owes to floors.
         """
         size = self.behaviour.slate.size
         pins = self.rules.pins(rows, logits)
@@ -66,7 +72,7 @@ class Reranker:
         rate = budget(self.behaviour.exploration, examples)
         arguments = logits, rows, self.index.content, proposed, self.new, history, pinned
         strength = self.behaviour.diversity.strength
-        if self._simple:
+        if self._simple and owed is None:
             positions, propensity, explored = np.empty(size, np.int64), np.empty(size), np.empty(size, np.bool_)
             bits = np.frombuffer(random_bits(self.behaviour.seed, event_id, size - len(pinned)), _BITS)
             n = simple_slate(*arguments, bits, strength, rate, POOL * size, positions, propensity, explored)
@@ -74,9 +80,9 @@ class Reranker:
                 positions, propensity, explored = positions[:n], propensity[:n], explored[:n]
             return Ranked(positions, propensity, explored, pins.rules[:size])
         draws = uniforms(self.behaviour.seed, event_id, size - len(pinned))
-        most = len(rows) if self.behaviour.diversity.category_cap else POOL * size
+        most = len(rows) if self.behaviour.diversity.category_cap or owed is not None else POOL * size
         pool, values = pool_of(*arguments, strength, rate, most, size, True)
-        return self._drawn(rows, pool, values, rate, draws, pins, deviations)
+        return self._drawn(rows, pool, values, rate, draws, pins, deviations, owed)
 
     def _drawn(
         self,
@@ -87,20 +93,27 @@ class Reranker:
         draws: np.ndarray,
         pins: Pins,
         deviations: Callable[[np.ndarray], np.ndarray],
+        owed: Owed | None,
     ) -> Ranked:
         """A slate drawn from `pool`, positions int64 (n,), what each is worth being `values`, float64 (n,)."""
         size, cap = self.behaviour.slate.size, self.behaviour.diversity.category_cap
         pinned, caps = pins.positions[:size], NO_CAPS
         if cap:
             caps = Caps(self.rules.categories(rows[pool]), self.rules.categories(rows[pinned]), cap)
-        kind = self.behaviour.exploration.kind
-        positions, propensity, explored = explore(values, kind, rate, draws, caps, lambda: deviations(pool))
+        kind, floors = self.behaviour.exploration.kind, NO_FLOORS
+        if owed is None:
+            positions, propensity, explored = explore(values, kind, rate, draws, caps, lambda: deviations(pool))
+        else:
+            due = Due(owed.places[len(pinned) :], owed.members[pool], owed.members[pinned].sum(axis=0))
+            unsure = lambda some: deviations(pool[some])  # noqa: E731
+            positions, propensity, explored, moved = explore_owed(values, kind, rate, draws, caps, unsure, due)
+            floors = np.concatenate([np.full(len(pinned), NO_FLOOR), moved])
         positions = pool[positions]
         if len(pinned):
             positions = np.concatenate([pinned, positions])
             propensity = np.concatenate([np.ones(len(pinned)), propensity])
             explored = np.concatenate([np.zeros(len(pinned), bool), explored])
-        return Ranked(positions, propensity, explored, pins.rules[:size])
+        return Ranked(positions, propensity, explored, pins.rules[:size], floors)
 
 
 @njit(cache=True)

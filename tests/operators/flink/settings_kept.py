@@ -183,7 +183,8 @@ NOTHING_KEPT = {  # only what is done from now on depends on it
     "embedding.rate", "embedding.negatives", "embedding.warmup_events", "embedding.sample",
     "ranker.warmup_events", "ranker.sample", "learner.negatives", "slate.candidates", "catalogue.new_items",
     "diversity.strength", "diversity.novelty", "diversity.category_cap", "exploration.rate", "exploration.halved_after",
-    "rules.pin", "rules.boost", "rules.bury", "rules.exclude", "prior.file", "prior.out", "prior.every",
+    "rules.pin", "rules.boost", "rules.bury", "rules.exclude", "fairness.floors", "prior.file", "prior.out",
+    "prior.every",
 }  # fmt: skip
 # Of what is kept with noise, in the place of all that SIGNALS and RANKER keep without: tests/operators/privacy. What
 # one user contributes is refused where it is another; of the others, only what is told from now on depends on them.
