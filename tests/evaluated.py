@@ -66,8 +66,10 @@ def evaluated(
     baselines: tuple[str, ...] = (),
     variants: Mapping[str, Behaviour] = MappingProxyType({}),
     by: tuple[str, ...] = (),
+    exposure: tuple[str, ...] = (),
+    cohorts: tuple[str, ...] = (),
 ) -> evaluate.Evaluation:
-    evaluation = evaluate.Evaluation(config, baselines, variants, by)
+    evaluation = evaluate.Evaluation(config, baselines, variants, by, exposure, cohorts)
     for arrival in read_lines(config.files.items):
         evaluation.item(arrival)
     for arrival in read_lines(config.files.events):

@@ -22,8 +22,8 @@ def evaluate(
         str,
         Option(
             metavar="NAMES",
-            help="The job again without each of these, with commas between: a source of candidates, learner, or all. A "
-            "replay for each. Default: none.",
+            help="The job again without each of these, with commas between: a source of candidates, learner, floors, "
+            "or all. A replay for each. Default: none.",
         ),
     ] = "",
     against: Annotated[
@@ -41,6 +41,22 @@ def evaluate(
             "context.NAME. Default: none.",
         ),
     ] = "",
+    exposure: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="Rank-discounted exposure by groups of items, beside their shares of the catalogue and of positive "
+            "feedback: an attribute, category, novelty (bands of age) or popularity; again for more. Default: none.",
+        ),
+    ] = None,
+    cohort: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="Quality by cohort of users, with errors: an attribute of their profiles; again for more. None of "
+            "fewer users than cohorts.users is told of by itself. Default: none.",
+        ),
+    ] = None,
     picture: Annotated[
         Path | None, Option(metavar="FILE", help="Where to draw the learning curves, .svg. Default: nowhere.")
     ] = None,
@@ -60,7 +76,9 @@ def evaluate(
         other = load(path)
         preflight.check_behaviour(other)
         variants[f"{evaluating.AGAINST}{path}"] = other.behaviour
-    evaluating.run(config, _names(baselines), variants, _names(by), picture, json)
+    evaluating.run(
+        config, _names(baselines), variants, _names(by), picture, json, exposure=exposure or (), cohorts=cohort or ()
+    )
 
 
 def _names(text: str) -> list[str]:

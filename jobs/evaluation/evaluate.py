@@ -24,7 +24,7 @@ from riverrank.operators.candidates import registry
 from riverrank.operators.catalogue.vectors import DIMENSIONS
 from riverrank.operators.flink.arrivals import Arrival, event_of, item_of
 from riverrank.operators.session.session import reward_of
-from riverrank.operators.settings import Behaviour, SourceSettings
+from riverrank.operators.settings import Behaviour, FairnessSettings, SourceSettings
 from riverrank.state.messages import Feedback
 from riverrank.state.outputs import PREDICTIONS
 from riverrank.state.records.decoding import Reject
@@ -34,7 +34,9 @@ from riverrank.state.records.outgoing import Prediction
 from . import report as evaluate_report
 from .baselines.ledger import START, grown
 from .baselines.panel import Panel
+from .cohorts import Cohort, cohorts_of
 from .costs import Costs, peak_bytes
+from .exposure import Exposure, Known
 from .job import Job
 from .metrics import MISS, NEW_USER, SHOWN, Shown, Tests, clicks_of, hits_of, ratings_of
 from .picture import drawn
@@ -42,7 +44,7 @@ from .report import OWN, Against, Noise, PolicyReport, Report, Segment
 from .segments import Moment, Segments, Standing
 
 WITHOUT, AGAINST = "without ", "against "
-ALL, LEARNER = "all", "learner"  # of what can be left out, beside the names of sources
+ALL, LEARNER, FLOORS = "all", "learner", "floors"  # of what can be left out, beside the names of sources
 
 
 def run(
@@ -52,9 +54,11 @@ def run(
     by: Sequence[str],
     picture: Path | None,
     as_json: bool,
+    exposure: Sequence[str] = (),
+    cohorts: Sequence[str] = (),
 ) -> None:
     """Read it all, and print the report on standard output; `by` names segments, and `picture` is where the learning
-    curves go, as SVG.
+    curves go, as SVG; `exposure` names what groups of items are by, and `cohorts` attributes of users.
 
     Raises:
         UsageError: there is no such baseline, segmentation or file.
@@ -64,7 +68,7 @@ def run(
     if not files.events:
         raise UsageError("no events to read: give --events FILE (- is standard input)")
     drawing = _made(picture) if picture is not None else None
-    evaluation = Evaluation(config, baselines, variants, by)
+    evaluation = Evaluation(config, baselines, variants, by, exposure, cohorts)
     for arrival in read(config, "items"):
         evaluation.item(arrival)
     with closing(_watched(files.events)) as arrivals:
@@ -87,6 +91,8 @@ class Evaluation:
         baselines: Sequence[str],
         variants: Mapping[str, Behaviour] = MappingProxyType({}),
         by: Sequence[str] = (),
+        exposure: Sequence[str] = (),
+        cohorts: Sequence[str] = (),
     ) -> None:
         self.started = time.monotonic()
         self.behaviour = config.behaviour
@@ -97,10 +103,12 @@ class Evaluation:
             self.panel = Panel(baselines, config.behaviour, self._servable)
         with _told_of("--by"):
             self.segments = Segments(by)
+        self.cohorts = Segments([f"user.{name}" for name in cohorts])
         self.standing = Standing()
         self.names = [OWN, *self.panel.baselines, *self.variants]
         self.tests = Tests(len(self.names))
         self.shown = Shown(len(self.names))
+        self.exposure = Exposure(exposure, len(self.names), self._servable)
         self.predictions = {"rating": (array("d"), array("d")), "click": (array("d"), array("d"))}
         self.events = self.unserved = 0
         self._known: set[str] = set()
@@ -116,10 +124,11 @@ class Evaluation:
         """Take a record of the items stream; all of them come before the first event."""
         for job in (self.job, *self.variants.values()):
             job.pipeline.item(arrival)
-        if self.segments.names:
+        if self.segments.names or self.exposure.names:
             item = item_of(arrival, self.behaviour)
             if isinstance(item, Item):
                 self.segments.item(item)
+                self.exposure.item(item)
 
     def event(self, arrival: Arrival) -> None:
         """Test what an event is a test of, then let every policy learn from it and answer it."""
@@ -187,6 +196,8 @@ class Evaluation:
             policies=policies,
             differences=differences,
             segments={name: self._segments(name) for name in self.segments.names},
+            exposure={name: self.exposure.of(name, self.names) for name in self.exposure.names},
+            cohorts={name.removeprefix("user."): self._cohorts(name) for name in self.cohorts.names},
             ratings=ratings_of(*ratings, self.behaviour.reward.rate_from),
             clicks=clicks_of(*clicks),
             costs=self._costs(),
@@ -212,6 +223,10 @@ class Evaluation:
             found.append(Segment(value, len(tests), hits, less))
         return found
 
+    def _cohorts(self, by: str) -> list[Cohort]:
+        judged = {name: self.tests.of(number) for number, name in enumerate(self.names)}
+        return cohorts_of(self.cohorts.of(by), judged, self.behaviour.cohorts.users)
+
     def _costs(self) -> Costs:
         variants = {name: job.cost() for name, job in self.variants.items()}
         return Costs(peak_bytes(), {OWN: self.job.cost(), **self.panel.costs(), **variants})
@@ -228,11 +243,12 @@ class Evaluation:
             return
         self._stories[user, item] = len(self.tests)
         self.tests.add(user, nth, [items.index(item) + 1 if item in items else MISS for items in slates])
-        if self.segments.names:
+        if self.segments.names or self.cohorts.names:
             row = self.panel.ledger.rows.get(item, -1)
             standing = self.standing.of(row, self._popularity, self._interactions)
             attributes = feedback.attributes if feedback is not None else {}
-            self.segments.add(Moment(event, nth, attributes, standing))
+            for segments in (self.segments, self.cohorts):
+                segments.add(Moment(event, nth, attributes, standing))
 
     def _go_on(self, event: Event) -> None:
         """What goes on with a story is no second test, but the first is of how far it came."""
@@ -243,21 +259,29 @@ class Evaluation:
     def _show(self, event: Event, slates: list[list[str]], liked: bool) -> None:
         """Count what is on the slates, once the event itself is counted."""
         ledger, view = self.panel.ledger, self.own.index
-        rows = np.full((len(slates), SHOWN), -1)
+        most = self.behaviour.slate.size if self.exposure.names else SHOWN
+        rows = np.full((len(slates), max(most, SHOWN)), -1)
         known = ledger.rows
         for place, items in enumerate(slates):
-            top = [known[item] if item in known else ledger.row(item) for item in items[:SHOWN]]
+            top = [known[item] if item in known else ledger.row(item) for item in items[:most]]
             rows[place, : len(top)] = top
+        taken = ledger.row(event.item_id) if liked and event.item_id is not None else -1
         last = len(ledger) - 1
         self._popularity, self._vectors = grown(self._popularity, last), grown(self._vectors, last)
         for row in range(self._described, len(ledger)):
             if (there := view.row(ledger.ids[row])) >= 0:
                 self._vectors[row] = view.content[there]
         self._described = len(ledger)
-        if liked and event.item_id is not None:
-            self._popularity[ledger.row(event.item_id)] += 1
+        if self.exposure.names:
+            self.exposure.enter(ledger.ids, event.ts)
+            if taken >= 0:
+                self.exposure.take(taken, Known(event.ts, self._popularity, self._interactions))
+        if taken >= 0:
+            self._popularity[taken] += 1
             self._interactions += 1
-        self.shown.add(rows, self._popularity, self._interactions, self._vectors)
+        if self.exposure.names:
+            self.exposure.show(rows, Known(event.ts, self._popularity, self._interactions))
+        self.shown.add(rows[:, :SHOWN], self._popularity, self._interactions, self._vectors)
 
     def _predicted(self, key: str, value: bytes | None) -> None:
         assert value is not None, "only slates have tombstones"
@@ -273,17 +297,18 @@ class Evaluation:
 
 
 def without_each(behaviour: Behaviour, names: Sequence[str]) -> dict[str, Behaviour]:
-    """The settings with each of `names` left out: sources of candidates, LEARNER, or ALL of what is on. Raises
-    UsageError where there is none of that name, or nothing would be left.
+    """The settings with each of `names` left out: sources of candidates, LEARNER, FLOORS where there are any, or ALL of
+    what is on. Raises UsageError where there is none of that name, or nothing would be left.
     """
+    others = (LEARNER, *((FLOORS,) if behaviour.fairness.floors else ()))
     off = behaviour.sources.off
     on = [source.name for source in registry.sources_of(behaviour) if source.name not in off]
     if ALL in names:
-        names = [*on, *([LEARNER] if behaviour.learner.rate else [])]
+        names = [*on, *others[not behaviour.learner.rate :]]
     changed = {}
     for name in names:
-        if name not in (*on, LEARNER):
-            raise UsageError(f"--without: expected {ALL}, or some of {', '.join((LEARNER, *on))}; got {name}")
+        if name not in (*on, *others):
+            raise UsageError(f"--without: expected {ALL}, or some of {', '.join((*others, *on))}; got {name}")
         if on == [name]:
             raise UsageError(
                 f"--without: expected two sources or more to leave one out of, sources.off leaves {len(on)} on"
@@ -291,6 +316,8 @@ def without_each(behaviour: Behaviour, names: Sequence[str]) -> dict[str, Behavi
         part: dict[str, Any] = (
             {"learner": msgspec.structs.replace(behaviour.learner, rate=0.0)}
             if name == LEARNER
+            else {"fairness": FairnessSettings()}
+            if name == FLOORS
             else {"sources": SourceSettings(off=(*off, name))}
         )
         changed[WITHOUT + name] = msgspec.structs.replace(behaviour, **part)

@@ -4,6 +4,7 @@ shown, and of predictions. Knows nothing of policies but their number.
 
 from array import array
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -190,6 +191,34 @@ def paired(one: np.ndarray, other: np.ndarray, users: np.ndarray) -> Difference:
     correction = clusters / (clusters - 1) if clusters > 1 else 1.0
     error = float(np.sqrt(correction * (sums @ sums))) / n
     return Difference(round(mean, 6) + 0.0, round(error, 6))  # not -0.0
+
+
+class Apart(NamedTuple):
+    """The mean of some tests, and what it is less that of all others."""
+
+    mean: Difference
+    less_rest: Difference
+
+
+def apart(values: np.ndarray, users: np.ndarray, inside: np.ndarray) -> Apart:
+    """Of `values`, float (n,), those `inside`, bool (n,), beside the rest, with errors as those of `paired`: a user may
+    have tests of both.
+
+    >>> apart(np.array([1.0, 0.0, 0.0, 0.0]), np.array([0, 1, 2, 3]), np.array([True, True, False, False])).less_rest
+    Difference(mean=0.5, error=0.57735)
+    """
+    mean, rest = (float(values[some].mean()) if some.any() else 0.0 for some in (inside, ~inside))
+    moves = np.where(inside, (values - mean) / max(np.count_nonzero(inside), 1), 0.0)
+    others = np.where(inside, 0.0, (values - rest) / max(np.count_nonzero(~inside), 1))
+    gap = mean - rest if inside.any() and not inside.all() else 0.0
+    return Apart(_clustered(mean, moves, users, inside), _clustered(gap, moves - others, users, np.ones_like(inside)))
+
+
+def _clustered(mean: float, moves: np.ndarray, users: np.ndarray, some: np.ndarray) -> Difference:
+    """A mean with its error: `moves`, float (n,), are what each test moves it by, of the users who have `some`."""
+    sums, clusters = np.bincount(users, moves), len(np.unique(users[some]))
+    correction = clusters / (clusters - 1) if clusters > 1 else 1.0
+    return Difference(round(mean, 6) + 0.0, round(float(np.sqrt(correction * (sums @ sums))), 6))
 
 
 class Shown:

@@ -3,11 +3,15 @@
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from riverrank.state.records.printable import printable
 
+from .cohorts import Cohort
 from .costs import Costs
+from .exposure import Group
 from .metrics import AT, Clicks, Difference, Hits, Less, Ratings, Showing
 
 OWN = "riverrank"
+MOST_TOLD = 10  # groups of exposure, in text
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -67,6 +71,8 @@ class Report(msgspec.Struct, frozen=True):
     policies: dict[str, PolicyReport]
     differences: dict[str, Against]
     segments: dict[str, list[Segment]]
+    exposure: dict[str, list[Group]]
+    cohorts: dict[str, list[Cohort]]
     ratings: Ratings | None
     clicks: Clicks | None
     costs: Costs
@@ -82,6 +88,8 @@ def text(report: Report) -> str:
     )
     parts = [head, _quality(report), _differences(report), _costs(report.costs), _curves(report)]
     parts += [_segments(name, segments) for name, segments in report.segments.items()]
+    parts += [_exposure(name, groups) for name, groups in report.exposure.items()]
+    parts += [_cohorts(name, cohorts) for name, cohorts in report.cohorts.items()]
     parts += [_predictions(report), *_noise(report)]
     return "\n\n".join(part for part in parts if part)
 
@@ -144,13 +152,42 @@ def _noise(report: Report) -> list[str]:
 def _segments(name: str, segments: Sequence[Segment]) -> str:
     rows = [[f"by {name}", "tests", "policy", "HR@10", "NDCG@10", f"{OWN} less", "in errors", "NDCG@10", "in errors"]]
     for segment in segments:
-        head = segment.value, str(segment.tests)
+        head = printable(segment.value), str(segment.tests)
         for policy, hits in segment.policies.items():
             less = segment.differences.get(policy)
             cells = [*_difference(less.hr10), *_difference(less.ndcg10)] if less else [""] * 4
             rows.append([*head, policy, _figure(hits.hr10, 4), _figure(hits.ndcg10, 4), *cells])
             head = "", ""
     return _table(rows)
+
+
+def _exposure(name: str, groups: Sequence[Group]) -> str:
+    rows = [[f"exposure by {name}", "of items", "of feedback", "policy", "exposure", "over items", "over feedback"]]
+    for group in groups[:MOST_TOLD]:
+        head = printable(group.value), f"{group.catalogue:.4f}", f"{group.feedback:.4f}"
+        for policy, given in group.policies.items():
+            ratios = _figure(given.of_catalogue, 2), _figure(given.of_feedback, 2)
+            rows.append([*head, policy, f"{given.share:.4f}", *ratios])
+            head = "", "", ""
+    more = f"; {len(groups) - MOST_TOLD} groups more in JSON" if len(groups) > MOST_TOLD else ""
+    return (
+        f"{_table(rows)}\nshares: of what could be shown, of positive interactions, of rank-discounted exposure{more}"
+    )
+
+
+def _cohorts(name: str, cohorts: Sequence[Cohort]) -> str:
+    rows = [[f"cohort {name}", "users", "tests", "policy", "HR@10", "less the rest", "in errors", "NDCG@10"]]
+    rows[0] += ["less the rest", "in errors"]
+    for cohort in cohorts:
+        head = printable(cohort.value), str(cohort.users), str(cohort.tests)
+        for policy, quality in cohort.policies.items():
+            rest = quality.less_rest
+            hits = f"{quality.hr10.mean:.4f} ± {quality.hr10.error:.4f}", *_difference(rest.hr10)
+            gains = f"{quality.ndcg10.mean:.4f} ± {quality.ndcg10.error:.4f}", *_difference(rest.ndcg10)
+            rows.append([*head, policy, *hits, *gains])
+            head = "", "", ""
+    note = "cohorts of few users (cohorts.users) are told of together; standard errors clustered by user"
+    return f"{_table(rows)}\n{note}" if cohorts else f"cohort {name}: fewer users than may be told of (cohorts.users)"
 
 
 def _costs(costs: Costs) -> str:

@@ -19,6 +19,7 @@ HISTORY = (1, 5, 20, 100)  # interactions with which the next class begins
 TYPE, LENGTH, POPULARITY = "type", "history", "popularity"
 FIELDS = "user", "item", "context"
 SHARES = {"head": 0.5, "middle": 0.8}  # of all positive interactions, that the items up to there have; the rest is tail
+STANDINGS = (*SHARES, "tail", "new")
 EVERY = 500  # positive interactions after which the classes of popularity are drawn anew
 
 
@@ -130,19 +131,25 @@ class Standing:
 
     def of(self, row: int, counts: np.ndarray, total: int) -> str:
         """The class of the item of `row`, -1 for one that nobody met, where `counts`, float (n,), are the positive
-        interactions of all, `total` in sum. Between changes of the classes EVERY interactions pass at most.
+        interactions of all, `total` in sum.
         """
         if row < 0 or row >= len(counts) or not counts[row]:
-            return "new"
+            return STANDINGS[-1]
+        self.settle(counts, total)
+        return STANDINGS[int(self.classes(counts[row]))]
+
+    def settle(self, counts: np.ndarray, total: int) -> None:
+        """Draw the classes anew, where it is time to: between two of these EVERY interactions pass at most."""
         if total >= self._due:
             ordered = -np.sort(-counts[counts > 0])
             before = np.cumsum(ordered) - ordered  # what the items above have
             self._least = [float(ordered[before < share * total].min(initial=np.inf)) for share in SHARES.values()]
             self._due = total + min(EVERY, 1 + total // 8)
-        for name, least in zip(SHARES, self._least, strict=True):
-            if counts[row] >= least:
-                return name
-        return "tail"
+
+    def classes(self, counts: np.ndarray) -> np.ndarray:
+        """The classes, numbers of STANDINGS, of items with `counts`, float: int64 of that shape."""
+        below = sum((counts < least).astype(np.int64) for least in self._least)
+        return np.where(counts > 0, below, len(STANDINGS) - 1)
 
 
 def _text(value: object) -> str:
@@ -159,4 +166,4 @@ def _text(value: object) -> str:
 
 
 LENGTHS = ("0", *(f"{a}-{b - 1}" for a, b in pairwise(HISTORY)), f"{HISTORY[-1]}+")
-_CLASSES = {LENGTH: LENGTHS, POPULARITY: (*SHARES, "tail", "new")}
+_CLASSES = {LENGTH: LENGTHS, POPULARITY: STANDINGS}
