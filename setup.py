@@ -17,6 +17,7 @@ MEASURES = ["vowpalwabbit>=9.10,<10"]  # what `make bench` holds learning agains
 PRIVACY = ["dp-accounting>=0.6,<0.7"]  # counts what noise promises; holds attrs below 24
 FEDERATED = ["phe>=1.5,<2"]  # Paillier's sums; of its own licence, GPLv3, and never part of what is shipped
 TESTS = ["compose-spec", "httpx2", "hypothesis", "pytest", "pytest-timeout", "schemathesis>=4,<5", "trustme"]
+NOTEBOOK = ["duckdb>=1.4,<3", "marimo>=0.20,<1"]  # what docs/analysts.md and docs/notebook.py run in
 SUPPLY = ["cyclonedx-python-lib>=11,<12", "jsonschema", "packaging"]  # `make sbom`, the locks and their audit
 
 setup(
@@ -52,7 +53,19 @@ setup(
     ],
     extras_require={
         "demo": SERVICES,
-        "dev": [*MEASURES, *TESTS, *SUPPLY, *PRIVACY, *FEDERATED, "build", "mypy", "ruff", "wheel", *SERVICES],
+        "dev": [
+            *MEASURES,
+            *TESTS,
+            *NOTEBOOK,
+            *SUPPLY,
+            *PRIVACY,
+            *FEDERATED,
+            "build",
+            "mypy",
+            "ruff",
+            "wheel",
+            *SERVICES,
+        ],
         "federated": [*PRIVACY, *FEDERATED],
         "privacy": PRIVACY,
     },

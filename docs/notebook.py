@@ -3,7 +3,7 @@
     marimo edit docs/notebook.py -- --slates slates.jsonl --events events.jsonl
     python docs/notebook.py --kafka localhost:9092
 
-Files, or the topics of a Kafka up to their present end. What it asks is in docs/analysts.md, which it runs as it stands.
+Files, or the topics of a Kafka up to their present end. It asks what docs/analysts.md asks, by the SQL of that page.
 """
 
 import marimo

@@ -304,7 +304,7 @@ def without_each(behaviour: Behaviour, names: Sequence[str]) -> dict[str, Behavi
     off = behaviour.sources.off
     on = [source.name for source in registry.sources_of(behaviour) if source.name not in off]
     if ALL in names:
-        names = [*on, *others[not behaviour.learner.rate :]]
+        names = [*on, *(name for name in others if name != LEARNER or behaviour.learner.rate)]
     changed = {}
     for name in names:
         if name not in (*on, *others):
