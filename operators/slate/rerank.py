@@ -105,7 +105,10 @@ class Reranker:
             positions, propensity, explored = explore(values, kind, rate, draws, caps, lambda: deviations(pool))
         else:
             due = Due(owed.places[len(pinned) :], owed.members[pool], owed.members[pinned].sum(axis=0))
-            unsure = lambda some: deviations(pool[some])  # noqa: E731
+
+            def unsure(some: np.ndarray) -> np.ndarray:
+                return deviations(pool[some])
+
             positions, propensity, explored, moved = explore_owed(values, kind, rate, draws, caps, unsure, due)
             floors = np.concatenate([np.full(len(pinned), NO_FLOOR), moved])
         positions = pool[positions]

@@ -57,7 +57,10 @@ class Shelf:
     def slate(self, version: int = 1, user: str = "u", event: str = "e") -> Ranked:
         owed = self.floors.owed(self.rows, self.behaviour.slate.size, user, version)
         zeros, none = np.zeros(len(self.rows), np.uint32), np.zeros(0, np.int32)
-        unsure = lambda positions: np.full(len(positions), 0.5)  # noqa: E731
+
+        def unsure(positions: np.ndarray) -> np.ndarray:
+            return np.full(len(positions), 0.5)
+
         return self.reranker.rerank(event, self.rows, self.logits, zeros, none, 0, unsure, owed)
 
     def of(self, ranked: Ranked) -> np.ndarray:
