@@ -30,7 +30,7 @@ from riverrank.state.records.outgoing import ModelInfo, Receipt, Slate, to_json
 
 from . import attribution
 from .explain import Explainer, Reasons
-from .fairness.floors import Floors, discounts
+from .fairness.floors import Floors
 from .learning import Learning, Lesson, User
 from .rerank import Reranker, novelty
 from .rules import Rules
@@ -38,7 +38,6 @@ from .served import Served
 from .writing import Slots, SlotWriter
 
 ARM = "control"
-ALL = "all"  # of the labels of exposure, that of all items
 HIT = 10  # places of the learner's order, in which what was chosen is a hit
 NO_ITEMS = b"[]}"  # the end of a slate's JSON, whose items are to be put in
 
@@ -233,7 +232,7 @@ class Recommend:
     def _count_exposure(self, rows: np.ndarray) -> None:
         """Count what a slate of `rows` gives to what floors name, and in all."""
         if self.floors:
-            for token, exposure in (*self.floors.exposure(rows), (ALL, float(discounts(len(rows)).sum()))):
+            for token, exposure in self.floors.exposure(rows):
                 self.counts.add("exposure_millionths", token, round(1e6 * exposure))
 
     def _slots(self, event: Event, served: Served, context: Context, user: User) -> tuple[Slots, Reasons]:

@@ -16,6 +16,8 @@ from riverrank.state.hashing import hash64
 
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0  # its multiples lie as evenly between whole numbers as any can
 ROUNDING = 1e-9  # of a share times a rank
+ALL = "all"  # in place of a token, what all items have
+NO_ROWS = np.zeros(0, np.int32)
 UNKNOWN = -2  # the number of a token that no item has
 
 
@@ -49,6 +51,7 @@ class Floors:
         self.index = index
         self.tokens = tuple(shares)
         self._shares = np.array([*shares.values()])
+        self._worth = np.zeros(0)  # of places
         self._shifts = np.arange(len(shares)) / max(len(shares), 1)  # not all of them at once
 
     def __bool__(self) -> bool:
@@ -75,21 +78,25 @@ class Floors:
 
     def candidates(self, hidden: np.ndarray, servable: np.ndarray, size: int) -> np.ndarray:
         """Rows that can take what is owed of `size` places, whatever the sources say: of each floor the most popular
-        that are `servable`, bool by row, and whose hash is not `hidden`, uint32; distinct, int32.
+        that are `servable`, bool by row, and whose hash is not `hidden`, uint32; distinct, int32, not to be written to.
         """
-        index, found = self.index, [np.zeros(0, np.int32)]
+        index, found = self.index, []
         for token, share in zip(self.tokens, self._shares.tolist(), strict=True):
             number = index.token_numbers.get(token)
             if number is not None:
-                rows = index.best_of(number)
-                rows = rows[servable[rows] & ~np.isin(index.hash[rows], hidden)]
-                found.append(rows[: math.ceil(share * size) + 1])
-        return np.unique(np.concatenate(found))
+                wanted = math.ceil(share * size) + 1
+                found.append(first_allowed(index.best_of(number), servable, index.hash, hidden, wanted))
+        if len(found) == 1:
+            return found[0]
+        return np.unique(np.concatenate(found)) if found else NO_ROWS
 
     def exposure(self, rows: np.ndarray) -> Iterator[tuple[str, float]]:
-        """The discounted exposure of a slate of `rows`, int32 (k,), best first: of each floor's token."""
-        worth = discounts(len(rows))
+        """The discounted exposure of a slate of `rows`, int32 (k,), best first: of each floor's token, and of ALL."""
+        if len(rows) > len(self._worth):
+            self._worth = discounts(len(rows))
+        worth = self._worth[: len(rows)]
         yield from zip(self.tokens, (worth @ self.members(rows)).tolist(), strict=True)
+        yield ALL, float(worth.sum())
 
 
 @njit(cache=True)
@@ -101,6 +108,24 @@ def mark_named(tokens, rows, numbers, named):  # type: ignore[no-untyped-def]
         for t in range(tokens.shape[1]):
             for f in range(len(numbers)):
                 named[n, f] = named[n, f] or tokens[rows[n], t] == numbers[f]
+
+
+@njit(cache=True)
+def first_allowed(rows, servable, hashes, hidden, most):  # type: ignore[no-untyped-def]
+    """The first `most` of `rows`, int32, that are `servable`, bool by row, and whose of `hashes`, uint32 by row, is not
+    `hidden`, uint32. About 1 us where few are hidden.
+    """
+    found, n = np.empty(min(most, len(rows)), np.int32), 0
+    for row in rows:
+        if n == len(found):
+            break
+        is_hidden = not servable[row]
+        for k in range(len(hidden)):
+            is_hidden = is_hidden or hidden[k] == hashes[row]
+        if not is_hidden:
+            found[n] = row
+            n += 1
+    return found[:n]
 
 
 def discounts(size: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from riverrank.operators.slate.fairness.drawing import (
     owed_by_steps,
     stretch_end,
 )
-from riverrank.operators.slate.fairness.floors import mark_named
+from riverrank.operators.slate.fairness.floors import first_allowed, mark_named
 
 NONE = -1
 
@@ -86,12 +86,22 @@ def test_rows_are_marked_by_the_tokens_that_they_have(seed: int) -> None:
     assert named.tolist() == [[number in tokens[row].tolist() for number in numbers.tolist()] for row in rows]
 
 
+@given(st.integers(0, 100_000), st.integers(0, 9))
+def test_the_first_rows_that_are_allowed_are_taken(seed: int, most: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, servable = rng.permutation(30)[:20].astype(np.int32), rng.random(30) < 0.7
+    hashes, hidden = np.arange(30, dtype=np.uint32) * 7, rng.integers(0, 30, 6).astype(np.uint32) * 7
+    allowed = [row for row in rows.tolist() if servable[row] and hashes[row] not in hidden]
+    assert first_allowed(rows, servable, hashes, hidden, most).tolist() == allowed[:most]
+
+
 TWINS = {
     "drawing.draw_owed": test_slots_that_are_owed_are_drawn_at_once_as_by_steps,
     "drawing.draw_some": test_some_are_drawn_as_if_they_were_all,
     "drawing.first_behind": test_floors_that_are_behind_and_what_they_name,
     "drawing.named_by": test_floors_that_are_behind_and_what_they_name,
     "drawing.stretch_end": test_floors_that_are_behind_and_what_they_name,
+    "floors.first_allowed": test_the_first_rows_that_are_allowed_are_taken,
     "floors.mark_named": test_rows_are_marked_by_the_tokens_that_they_have,
 }
 
