@@ -10,6 +10,23 @@ from .flags import EVENTS, ITEMS, AsJson, Option, configured
 
 BASELINES = "popular,decayed,cosine,covisit,mf,bpr"
 
+Exposed = Annotated[
+    list[str] | None,
+    Option(
+        metavar="NAME",
+        help="Rank-discounted exposure by groups of items, beside their shares of the catalogue and of positive "
+        "feedback: an attribute, category, novelty (bands of age) or popularity; again for more. Default: none.",
+    ),
+]
+Cohorts = Annotated[
+    list[str] | None,
+    Option(
+        metavar="NAME",
+        help="Quality by cohort of users, with errors: an attribute of their profiles; again for more. None of "
+        "fewer users than cohorts.users is told of by itself. Default: none.",
+    ),
+]
+
 
 @configured(EVENTS, ITEMS)
 def evaluate(
@@ -41,22 +58,8 @@ def evaluate(
             "context.NAME. Default: none.",
         ),
     ] = "",
-    exposure: Annotated[
-        list[str] | None,
-        Option(
-            metavar="NAME",
-            help="Rank-discounted exposure by groups of items, beside their shares of the catalogue and of positive "
-            "feedback: an attribute, category, novelty (bands of age) or popularity; again for more. Default: none.",
-        ),
-    ] = None,
-    cohort: Annotated[
-        list[str] | None,
-        Option(
-            metavar="NAME",
-            help="Quality by cohort of users, with errors: an attribute of their profiles; again for more. None of "
-            "fewer users than cohorts.users is told of by itself. Default: none.",
-        ),
-    ] = None,
+    exposure: Exposed = None,
+    cohort: Cohorts = None,
     picture: Annotated[
         Path | None, Option(metavar="FILE", help="Where to draw the learning curves, .svg. Default: nowhere.")
     ] = None,
