@@ -10,6 +10,13 @@ from .flags import EVENTS, ITEMS, AsJson, Option, configured
 
 BASELINES = "popular,decayed,cosine,covisit,mf,bpr"
 
+Others = Annotated[
+    list[Path] | None,
+    Option(
+        metavar="FILE",
+        help="The job again with another configuration, on the same events; again for more. Default: none.",
+    ),
+]
 Exposed = Annotated[
     list[str] | None,
     Option(
@@ -43,13 +50,7 @@ def evaluate(
             "or all. A replay for each. Default: none.",
         ),
     ] = "",
-    against: Annotated[
-        list[Path] | None,
-        Option(
-            metavar="FILE",
-            help="The job again with another configuration, on the same events; again for more. Default: none.",
-        ),
-    ] = None,
+    against: Others = None,
     by: Annotated[
         str,
         Option(

@@ -10,7 +10,7 @@ from riverrank.jobs.config.schema import Config
 from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.settings import Behaviour
-from riverrank.state.messages import GONE_ITEM, POPULAR, CacheWrite
+from riverrank.state.messages import POPULAR, CacheWrite
 from riverrank.state.outputs import DEAD_LETTERS, PREDICTIONS
 from riverrank.state.records.incoming import Event, Item
 from riverrank.state.records.outgoing import DeadLetter, Prediction, Receipt, Slate, to_json
@@ -19,6 +19,7 @@ from .pipeline import Pipeline
 
 Record = Mapping[str, Any] | Event | Item | str | bytes
 
+OF_USERS = slate_key("")  # begins the keys of users' slates
 _decode_slate = msgspec.json.Decoder(Slate).decode
 
 
@@ -133,9 +134,7 @@ class MemoryCache:
         """Take a write: here they come in order."""
         if write.receipt is not None:
             self.receipt = write.receipt
-        if write.key.startswith(GONE_ITEM):
-            return
         if write.slate is None:
             self.slates.pop(write.key, None)
-        else:
+        elif write.key == POPULAR or write.key.startswith(OF_USERS):
             self.slates[write.key] = write.slate
