@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from msgspec import Meta
 from riverrank.operators.catalogue.tokens import EVERY
+from riverrank.operators.experiment import ExperimentSettings
 from riverrank.state.event_types import EVENT_TYPES, INTERACTIONS
 from riverrank.state.runtime.durations import milliseconds
 
@@ -397,3 +398,4 @@ class Behaviour(Section):
     catalogue: CatalogueSettings = CatalogueSettings()
     prior: PriorSettings = PriorSettings()
     noise: NoiseSettings = NoiseSettings()
+    experiment: ExperimentSettings = ExperimentSettings()

@@ -15,6 +15,7 @@ import msgspec
 from riverrank.jobs import standard
 from riverrank.jobs.errors import UsageError
 from riverrank.operators import tls
+from riverrank.operators.arms import arms_of
 from riverrank.operators.settings import Behaviour, LearnerSettings
 from riverrank.state.outputs import OUTPUTS
 from riverrank.state.prior import is_prior, read_file
@@ -173,7 +174,8 @@ def _try_learner(behaviour: Behaviour) -> None:
     learner = behaviour.learner
     try:
         try:
-            Learners(learner, measured=behaviour.exploration.kind == "thompson")
+            for arm in arms_of(behaviour).values():
+                Learners(arm.learner, measured=arm.exploration.kind == "thompson")
         except ValueError as error:
             raise UsageError(str(error)) from error
         warm(behaviour)

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from msgspec import Meta, inspect
 from riverrank.jobs.errors import UsageError
+from riverrank.operators.arms import arms_of, changes_of
 from riverrank.operators.cache.urls import MASK, masked, parsed
 from riverrank.operators.catalogue.tokens import token_of
 from riverrank.operators.settings import Behaviour, FairnessSettings, RewardSettings, RulesSettings, Section
@@ -136,6 +137,7 @@ def _consistent(config: Config) -> Config:
     _check_rules(config.behaviour.rules)
     _check_floors(config.behaviour.fairness)
     _check_scale(config.behaviour.reward)
+    _check_arms(config.behaviour)
     if job.parallelism > job.max_parallelism:
         raise UsageError(
             f"job.parallelism: expected at most job.max_parallelism ({job.max_parallelism}), got {job.parallelism}"
@@ -189,6 +191,24 @@ def _is_token_url(url: str) -> bool:
     except ValueError:
         return False
     return bool(is_whole) and "@" not in parts.netloc and not re.search(r"[\s,]", url)
+
+
+def _check_arms(behaviour: Behaviour) -> None:
+    """Each arm of an experiment changes what it can, to what fits."""
+    for name, arm in behaviour.experiment.arms.items():
+        try:
+            changes: dict[str, dict[str, Any]] = {}
+            for section, setting, value in changes_of(name, arm):
+                changes.setdefault(section, {})[setting] = value
+            parse(changes)
+        except UsageError as error:
+            raise UsageError(f"experiment.arms.{name}: {error}") from error
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    try:
+        arms_of(behaviour)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _check_scale(reward: RewardSettings) -> None:

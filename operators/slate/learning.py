@@ -85,17 +85,26 @@ class Memory:
 
 
 class Learning:
-    """Predicts, then learns, over the items of `index`. `predict`: whether anyone reads the predictions."""
+    """Predicts, then learns, over the items of `index`. `predict`: whether anyone reads the predictions. `memory` is
+    what is kept of users beside their states.
+    """
 
     def __init__(
-        self, behaviour: Behaviour, index: ItemIndex, retriever: Retriever, hiding: Hiding, *, predict: bool
+        self,
+        behaviour: Behaviour,
+        index: ItemIndex,
+        retriever: Retriever,
+        hiding: Hiding,
+        memory: Shares[Memory],
+        *,
+        predict: bool,
     ) -> None:
         self.behaviour = behaviour
         self.hiding = hiding
         self.index = index
         self.retriever = retriever
         self.predict = predict
-        self.memory = Shares(Memory)
+        self.memory = memory
         self._unrated = rating_before(behaviour)
 
     def offer(self, slate_id: str, user_id: str, served: Served, rows: np.ndarray) -> None:

@@ -48,7 +48,7 @@ class Slate(msgspec.Struct, frozen=True):
     ts: Annotated[int, Meta(description="event time of what it answers: milliseconds since 1970, UTC")]
     trigger: Annotated[str, Meta(description="the id of the event that it answers")]
     strategy: Annotated[Literal["cold", "warm"], Meta(description="cold until the user has had an interaction")]
-    arm: Annotated[str, Meta(description="the arm of an experiment that the user is in: `control` yet")]
+    arm: Annotated[str, Meta(description="the arm of an experiment that the user is in, `control` where none")]
     model: Annotated[ModelInfo, Meta(description="what it was made from")]
     items: Annotated[tuple[Slot, ...], Meta(description="the places, best first")]
 

@@ -178,7 +178,7 @@ class Kept:
             "gathered": len(signals._gathering.encode()),
             **self._outbox(),
             "sender": sum(len(given.write.slate or b"") for of in self.sender._given.values() for given in of.values()),
-            "texts": recommend.writer._ids.used + recommend.explainer.phrases.texts.used,
+            "texts": recommend.control.writer._ids.used + recommend.control.explainer.phrases.texts.used,
             "vocabulary": sum(map(len, rows.names)) + rows.hashes.nbytes * 4,
             "decoded": self.pipeline.intake.session.recent._bytes + recommend.decoded._bytes,
         }

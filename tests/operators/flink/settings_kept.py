@@ -92,7 +92,7 @@ def of_adam(job: KeptJob) -> None:
 
 
 def linear(job: KeptJob) -> None:
-    learners = job.recommend.function.recommend.learners
+    learners = job.recommend.function.recommend.control.learners
     assert all(isinstance(learners.of(job.user(user)), LinearLearner) for user in job.slates)
 
 
@@ -184,7 +184,7 @@ NOTHING_KEPT = {  # only what is done from now on depends on it
     "ranker.warmup_events", "ranker.sample", "learner.negatives", "slate.candidates", "catalogue.new_items",
     "diversity.strength", "diversity.novelty", "diversity.category_cap", "exploration.rate", "exploration.halved_after",
     "rules.pin", "rules.boost", "rules.bury", "rules.exclude", "fairness.floors", "prior.file", "prior.out",
-    "prior.every",
+    "prior.every", "experiment.salt", "experiment.arms",
 }  # fmt: skip
 # Of what is kept with noise, in the place of all that SIGNALS and RANKER keep without: tests/operators/privacy. What
 # one user contributes is refused where it is another; of the others, only what is told from now on depends on them.

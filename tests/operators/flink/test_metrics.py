@@ -8,11 +8,12 @@ import pytest
 from adapters import ALL
 from harness import Harness, Told
 from learner_inputs import shop
+from riverrank.operators.experiment import CONTROL
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.flink.session import SessionFunction
 from riverrank.operators.metrics import METRICS, TOLD_EVERY, Counts, Metrics, within
 from riverrank.operators.settings import Behaviour, LearnerSettings
-from riverrank.operators.slate.recommend import ARM, Recommend
+from riverrank.operators.slate.recommend import Recommend
 from riverrank.state.messages import Feedback, Outcome, Seen, encode
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import to_json
@@ -75,7 +76,7 @@ def test_recommend_counts_slates_and_judges_them_by_what_was_taken_next() -> Non
     for k in range(30):
         item = f"i{k * 7 % 40}"
         event = Event(f"e{k}", "click", "u", 1000 * (k + 1), item)
-        if (held := recommend.learning.memory.of("u").served._by_user.get("u")) is not None:
+        if (held := recommend.memory.of("u").served._by_user.get("u")) is not None:
             ranks.append(held[1].standing(index.row(item))[1] + 1)
         state = recommend.answer(Feedback(event, 1.0, history), state).state
         history = (*history, Seen(item, event.ts, 1.0))
@@ -86,8 +87,8 @@ def test_recommend_counts_slates_and_judges_them_by_what_was_taken_next() -> Non
     assert 0 < len(hits) < len(ranks) == 29
     assert first["slates", "warm"] + numbers["slates", "warm"] == 30
     assert (numbers["learned", ""], numbers["catalogue", ""]) == (29, 40)
-    assert (numbers["choices", ARM], numbers["hits", ARM]) == (29, len(hits))
-    assert numbers["gain_millionths", ARM] == sum(round(1e6 / math.log2(rank + 1)) for rank in hits)
+    assert (numbers["choices", CONTROL], numbers["hits", CONTROL]) == (29, len(hits))
+    assert numbers["gain_millionths", CONTROL] == sum(round(1e6 / math.log2(rank + 1)) for rank in hits)
     assert 0 < numbers["coverage_thousandths", ""] <= 1000
     assert counted(recommend).keys() == {("catalogue", ""), ("coverage_thousandths", "")}
 
@@ -97,5 +98,5 @@ def test_recommend_counts_what_was_shown_and_clicked_and_how_well_that_was_foret
     outcome = Outcome("s", 1, ("i1", "i2", "i3"), (1, 0, 0))
     recommend.answer(Feedback(Event("e", "request", "u", 9), 0.0, (Seen("i4", 0, 1.0),), (outcome,)), None)
     numbers = counted(recommend)
-    assert (numbers["shown", ARM], numbers["clicked", ARM], numbers["learned", ""]) == (3, 1, 3)
-    assert 3 * 0.1 < numbers["loss_millionths", ARM] / 1e6 < 3 * 3.0
+    assert (numbers["shown", CONTROL], numbers["clicked", CONTROL], numbers["learned", ""]) == (3, 1, 3)
+    assert 3 * 0.1 < numbers["loss_millionths", CONTROL] / 1e6 < 3 * 3.0

@@ -150,7 +150,7 @@ def test_an_impression_that_comes_after_a_click_on_its_slate_teaches_the_rest(mo
 def test_a_learner_sees_what_was_shown_as_where_it_orders_a_slate(monkeypatch: pytest.MonkeyPatch) -> None:
     """The place is an offset beside those of the others, and changes no coordinate."""
     visitor, taught = Visitor(), []
-    served = visitor.recommend.learning.memory.of("u").served._by_user["u"][1]
+    served = visitor.recommend.memory.of("u").served._by_user["u"][1]
     visitor.see("u:1", visitor.shown)
     monkeypatch.setattr(
         LinearLearner, "learn_each", lambda self, inputs, labels, weight, offsets: taught.append((inputs, offsets))

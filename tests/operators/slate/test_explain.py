@@ -290,7 +290,8 @@ def test_a_score_is_the_logistic_of_its_parts(sections, monkeypatch):
     if "rules" in sections:
         assert {"rule", "novelty"} <= codes
     opaque = [
-        np.abs(parts.weights[:, made.recommend.explainer.codes.index("learner")]).max() for parts in given_parts[-4:]
+        np.abs(parts.weights[:, made.recommend.control.explainer.codes.index("learner")]).max()
+        for parts in given_parts[-4:]
     ]
     assert ("learner" in codes) == ("learner" in sections) == (max(opaque) > 0.0)
 

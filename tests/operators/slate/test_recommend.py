@@ -226,7 +226,7 @@ def test_bytes_from_before_are_read_again():
     again = session.accept(Event("e2", "click", "u", 2, "i2"), sessions[2])
     answered = []
     for _ in range(2):
-        shop.recommend.learning.memory.of("u").served.forget("u")
+        shop.recommend.memory.of("u").served.forget("u")
         answered.append(shop.recommend.answer(again.feedback, users[2]))
     assert again.state == sessions[3] and answered[0] == answered[1] and answered[0].version == 3
 
