@@ -42,8 +42,9 @@ class Flag(NamedTuple):
 
 METAVARS = {"--kafka": "HOST:PORT", "--redis": "URL"}  # of those that take no file
 STREAMS = tuple(Flag(key, name, METAVARS.get(name, "FILE")) for name, key in FLAGS.items())
-EVENTS, ITEMS, KAFKA, REDIS = (
-    next(flag for flag in STREAMS if flag.name == name) for name in ("--events", "--items", "--kafka", "--redis")
+EVENTS, ITEMS, KAFKA, REDIS, SLATES = (
+    next(flag for flag in STREAMS if flag.name == name)
+    for name in ("--events", "--items", "--kafka", "--redis", "--slates")
 )
 PARALLELISM, STATE = Flag("job.parallelism", "--parallelism", "N"), Flag("job.state", "--state", "DIR")
 PRIOR_OUT = Flag("prior.out", "--out", "FILE")

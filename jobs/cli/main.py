@@ -20,9 +20,11 @@ from riverrank.state.records.printable import printable
 from riverrank.state.runtime import logs
 
 from .check import check, topics
+from .compare import compare
 from .convert import convert
 from .demo import demo
 from .drift import drift
+from .estimate import estimate
 from .evaluate import evaluate
 from .prior import prior
 from .run import replay, run
@@ -84,7 +86,7 @@ def riverrank(
     """
 
 
-for command in (run, replay, evaluate, get, explain, erase, export, serve):
+for command in (run, replay, evaluate, compare, estimate, get, explain, erase, export, serve):
     app.command()(command)
 for command in (check, topics, convert, demo, starters, drift, prior):
     app.command()(command)

@@ -55,6 +55,13 @@ def check_readable(config: Config) -> None:
             _check_readable(_flag(name), Path(path))
 
 
+def check_logged(config: Config) -> None:
+    """Files of input are there and readable, that of slates too: here it is one."""
+    check_readable(config)
+    if (path := config.files.slates) not in ("", "-"):
+        _check_readable("--slates", Path(path))
+
+
 def check_state(config: Config) -> None:
     """A run that goes on from what an earlier one kept (`job.state`) reads and writes topics, until interrupted."""
     files, kafka = config.files, config.kafka

@@ -80,6 +80,49 @@ def explore(
     return Thompson(values, rate * deviations()).draw(draws, caps)
 
 
+def chances(
+    values: np.ndarray,
+    kind: str,
+    rate: float,
+    wanted: np.ndarray,
+    worth: np.ndarray,
+    caps: Caps = NO_CAPS,
+    deviations: Callable[[], np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `explore` would have done: the chance with which it puts each of `wanted`, positions int64 (k,), NONE for
+    what is not there, behind those before it, 0 where it can't; and what `worth`, float64 (n,), whatever it draws there
+    has in the mean, 0 where it draws nothing. float64 (k,) each. The other arguments are those of `explore`.
+
+    >>> chance, _ = chances(np.array([3.0, 2.0, 1.0]), "epsilon", 0.3, np.array([0, 2, 0]), np.ones(3))
+    >>> chance.round(3).tolist()
+    [0.8, 0.15, 0.0]
+    """
+    chance, mean = np.zeros(len(wanted)), np.zeros(len(wanted))
+    gaussian = None
+    if kind == "thompson" and rate > 0.0 and len(values):
+        assert deviations is not None
+        gaussian = Thompson(values, rate * deviations())
+    free, held = begin(len(values), len(wanted), *caps)
+    for slot, position in enumerate(wanted.tolist()):
+        best = first_of(free)
+        if best == NONE:
+            break
+        if gaussian is not None:
+            each = gaussian.chances(free)
+        elif kind == "softmax" and rate > 0.0:
+            temperature = rate / max(1.0 - rate, 1e-9)
+            each = np.where(free, np.exp(np.minimum(values - values[best], 0.0) / temperature), 0.0)
+        else:
+            each = rate / np.count_nonzero(free) * free
+            each[best] += 1.0 - rate
+        each /= each.sum()
+        mean[slot] = each @ worth
+        if position != NONE and free[position]:
+            chance[slot] = each[position]
+            take(position, len(caps.pinned) + slot, free, held, caps.categories, caps.cap)
+    return chance, mean
+
+
 @njit(cache=True)
 def has(categories, n, category):  # type: ignore[no-untyped-def]
     """Whether row `n` of `categories` has `category`."""
