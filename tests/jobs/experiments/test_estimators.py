@@ -16,7 +16,7 @@ from riverrank.jobs.experiments.estimators import FIRST, SLATE, Asked, Estimator
 from riverrank.operators.slate.explore import Caps, chances, explore
 
 ITEMS, SLOTS, RUNS, LEAST_HELD = 5, 3, 200, 0.9
-WHEEL = Path(os.environ.get("RIVERRANK_OBP_WHEEL", "build/obp-0.4.1-py3-none-any.whl"))
+WHEEL = Path(os.environ.get("OBP_WHEEL", "build/obp-0.4.1-py3-none-any.whl"))
 NAMES = ("IPS", "SNIPS", "DR", "RIPS", "cascade DR")
 
 

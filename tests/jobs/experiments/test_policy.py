@@ -1,0 +1,78 @@
+"""Another configuration, asked for the chance of what was logged: the job's own operators, over the same events."""
+
+import numpy as np
+import pytest
+from logged_shop import arrivals, behaviour, logged
+from riverrank.jobs.experiments.estimate import estimate
+from riverrank.jobs.experiments.log import SlateLog
+from riverrank.jobs.experiments.policy import OtherPolicy
+from riverrank.operators.flink.arrivals import event_of, item_of
+
+HOUR = 3_600_000
+NEVER_SURE = {"halved_after": 1_000_000}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"exploration": {"rate": 0.3}},
+        {"exploration": {"kind": "softmax", "rate": 0.3}, "diversity": {"novelty": 1.0}},
+        {"exploration": {"kind": "thompson", "rate": 0.5}, "diversity": {"strength": 0.4}},
+        {"exploration": {"rate": 0.3}, "diversity": {"category_cap": 2}, "rules": {"pin": ["category=tents"]}},
+        {"exploration": {"rate": 0.0}},
+        {"experiment": {"arms": {"bold": {"share": 0.5, "exploration.rate": 0.5, "slate.size": 7}}}},
+    ],
+    ids=lambda sections: next(iter(sections)),
+)
+def test_the_policy_that_was_logged_says_the_propensities_that_were(sections):
+    own = behaviour(**sections)
+    log = logged(own, own, 1, 4, customers=12)
+    policy, slates, compared = OtherPolicy(own), SlateLog(arrivals(log.slates)), 0
+    for arrival in arrivals(log.items):
+        policy.pipeline.lessons.item(item_of(arrival, own))
+    events = ((arrival, event_of(arrival, own)) for arrival in arrivals(log.events))
+    for _, slate, asked in policy.events(events, slates.answer_to, 20):
+        if slate is not None:
+            assert asked.chance == pytest.approx([slot.propensity for slot in slate.items], abs=2e-6)
+            compared += 1
+    assert compared == len(log.slates) > 40 and slates.unmatched == 0
+
+
+def test_what_the_same_configuration_earns_is_what_was_earned():
+    own = behaviour(exploration={"rate": 0.3})
+    log = logged(own, own, 2, 6, customers=12)
+    found = estimate(
+        own, arrivals(log.items), arrivals(log.events), SlateLog(arrivals(log.slates)), HOUR, 10, seen=True
+    )
+    for figure in found.figures:
+        earned = found.earned[figure.of].value
+        assert earned > 0.0 and figure.sample == pytest.approx(found.slates, rel=1e-3)
+        if "DR" not in figure.estimator:
+            assert figure.earned.value == pytest.approx(earned, rel=1e-3)
+
+
+def test_in_a_shop_intervals_hold_what_another_configuration_would_have_earned():
+    """Whole runs: the slates that it makes at the same moments, by the shop's own chances of a click."""
+    own = behaviour(exploration={"rate": 0.6, **NEVER_SURE})
+    other = behaviour(exploration={"rate": 0.3, **NEVER_SURE}, diversity={"strength": 0.0}, learner={"rate": 0.1})
+    held, depth, found = [], 4, None
+    for seed in range(4):
+        log = logged(own, other, seed, 12)
+        slates = SlateLog(arrivals(log.slates))
+        found = estimate(other, arrivals(log.items), arrivals(log.events), slates, HOUR, depth, seen=True)
+        true = {"first slot": log.other[:, 0].mean(), "slate": log.other[:, :depth].sum(axis=1).mean()}
+        assert found.slates == len(log.other) and found.users == 40
+        for figure in found.figures:
+            low, high = figure.earned.once
+            held.append(low <= true[figure.of] <= high)
+    assert np.mean(held) >= 0.9, held
+    assert found is not None and 0 < found.figures[0].sample < found.slates
+
+
+def test_where_the_log_cannot_tell_it_is_said():
+    own, other = behaviour(exploration={"rate": 0.0}), behaviour(rules={"boost": {"category=tents": 5.0}})
+    log = logged(own, other, 3, 4, customers=12)
+    slates = SlateLog(arrivals(log.slates))
+    told = " ".join(estimate(other, arrivals(log.items), arrivals(log.events), slates, HOUR, 10).warnings)
+    assert "no chance in it, as by exploration.rate 0" in told and "the mean weight is" in told
+    assert "effective sample size" in told and "with --seen only these count" in told
