@@ -14,7 +14,7 @@ from riverrank.state.outputs import OUTPUTS
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = (
-    *("run", "replay", "evaluate", "get", "explain", "erase", "export", "serve"),
+    *("run", "replay", "evaluate", "compare", "estimate", "get", "explain", "erase", "export", "serve"),
     *("check", "convert", "demo", "starters", "drift"),
     "state",
 )

@@ -59,7 +59,8 @@ def logged(own: Behaviour, other: Behaviour, seed: int, visits: int, customers: 
                 slate, instead = last[customer]
                 items = [slot.item_id for slot in slate.items]
                 rows = np.array([int(slot.item_id.removeprefix("i-")) for slot in instead.items[:10]])
-                truth.append(shop.click_probability(customer, rows) * shop.examination(10))
+                truth.append(np.zeros(10))
+                truth[-1][: len(rows)] = shop.click_probability(customer, rows) * shop.examination(len(rows))
             for event in shop.visit(customer, slate and slate.slate_id, items, ts).events:
                 arrival = Arrival(0, len(events), 0, b"")
                 events.append(event)
