@@ -1,17 +1,20 @@
 """Arms compared: what is credited to which slate, what is told of a log that can't be trusted, and the command."""
 
 import json
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 from console_script import assert_one_line, riverrank
 from riverrank.jobs.config.schema import parse
+from riverrank.jobs.dev.services import KafkaBroker
 from riverrank.jobs.experiments.compare import Comparison, compare
 from riverrank.jobs.experiments.log import SlateLog
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import to_json
+from streams import send
 
 MINUTE = 60_000
 Record = dict[str, object]
@@ -168,6 +171,21 @@ def test_more_arms_than_there_can_be_are_taken_together():
     for n in range(100):
         told.ask(f"u{n}", f"arm {n}", "ab")
     assert len(told.compared().arms) == 65
+
+
+def test_topics_are_compared_as_files_are(broker: KafkaBroker, tmp_path: Path) -> None:
+    told = Told()
+    for n in range(6):
+        told.ask(f"u{n}", "bold" if n % 2 else "control", "ab")
+        told.event(f"u{n}", "click", "b" if n % 3 else "x")
+    names = {stream: f"compared-{os.getpid()}-{stream}" for stream in ("events", "slates")}
+    for stream, lines in (("events", told.events), ("slates", told.slates)):
+        send(broker, names[stream], lines)
+    path = tmp_path / "c.toml"
+    path.write_text("\n".join(["[kafka]", *(f'{stream} = "{name}"' for stream, name in names.items())]), "utf-8")
+    done = riverrank("compare", "--config", path, "--kafka", broker.bootstrap, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["arms"] == json.loads(msgspec.json.encode(told.compared().arms))
 
 
 @pytest.fixture
