@@ -180,6 +180,7 @@ def test_topics_are_compared_as_files_are(broker: KafkaBroker, tmp_path: Path) -
         told.event(f"u{n}", "click", "b" if n % 3 else "x")
     names = {stream: f"compared-{os.getpid()}-{stream}" for stream in ("events", "slates")}
     for stream, lines in (("events", told.events), ("slates", told.slates)):
+        broker.create_topic(names[stream])
         send(broker, names[stream], lines)
     path = tmp_path / "c.toml"
     path.write_text("\n".join(["[kafka]", *(f'{stream} = "{name}"' for stream, name in names.items())]), "utf-8")
