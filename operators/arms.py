@@ -18,6 +18,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
     "exploration": frozenset({"kind", "rate", "halved_after"}),
     "diversity": frozenset({"strength", "novelty", "category_cap"}),
     "rules": frozenset({"pin", "boost", "bury"}),
+    "fairness": frozenset({"floors"}),
     "slate": frozenset({"size"}),
     "learner": frozenset({"rate", "negatives", "tokens", "drift"}),
 }

@@ -9,6 +9,8 @@ from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.slate.explore import NO_CAPS, NONE, Caps, budget, chances
+from riverrank.operators.slate.fairness.drawing import Due
+from riverrank.operators.slate.fairness.floors import Owed
 from riverrank.operators.slate.rerank import POOL, Ranked, Reranker, pool_of
 from riverrank.state.messages import Feedback
 from riverrank.state.records.decoding import Reject
@@ -37,11 +39,12 @@ class AskedReranker(Reranker):
         history: np.ndarray,
         examples: int,
         deviations: Callable[[np.ndarray], np.ndarray],
+        owed: Owed | None = None,
     ) -> Ranked:
         """The slate, as ever."""
         if self.logged:
-            self.asked = self._ask(rows, logits, proposed, history, examples, deviations)
-        return super().rerank(event_id, rows, logits, proposed, history, examples, deviations)
+            self.asked = self._ask(rows, logits, proposed, history, examples, deviations, owed)
+        return super().rerank(event_id, rows, logits, proposed, history, examples, deviations, owed)
 
     def _ask(
         self,
@@ -51,11 +54,12 @@ class AskedReranker(Reranker):
         history: np.ndarray,
         examples: int,
         deviations: Callable[[np.ndarray], np.ndarray],
+        owed: Owed | None,
     ) -> Asked:
         size, cap, kind = self.behaviour.slate.size, self.behaviour.diversity.category_cap, self._kind()
         pinned = self.rules.pins(rows, logits).positions[:size]
         rate = budget(self.behaviour.exploration, examples)
-        most = len(rows) if cap else POOL * size
+        most = len(rows) if cap or owed is not None else POOL * size
         arguments = logits, rows, self.index.content, proposed, self.new, history, pinned
         pool, values = pool_of(*arguments, self.behaviour.diversity.strength, rate, most, size, True)
         caps = Caps(self.rules.categories(rows[pool]), self.rules.categories(rows[pinned]), cap) if cap else NO_CAPS
@@ -65,7 +69,10 @@ class AskedReranker(Reranker):
         first = min(len(pinned), len(at))
         chance[:first], mean[:first] = at[:first] == pinned[:first], worth[pinned[:first]]
         wanted = _positions(at[first:], pool)
-        drawn = chances(values, kind, rate, wanted, worth[pool], caps, lambda: deviations(pool))
+        due = None
+        if owed is not None:
+            due = Due(owed.places[len(pinned) :], owed.members[pool], owed.members[pinned].sum(axis=0))
+        drawn = chances(values, kind, rate, wanted, worth[pool], caps, lambda some: deviations(pool[some]), due)
         chance[first : len(at)], mean[first : len(at)] = drawn
         known = np.zeros(len(self.logged))
         known[: len(at)] = np.where(at >= 0, worth[at], 0.0)

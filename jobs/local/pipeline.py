@@ -310,7 +310,7 @@ class Pipeline:
         """What RECOMMEND keeps of the user."""
         if not self._exports:
             return Exported(event, "learner", ())
-        state, names = self.users.get(event.user_id), self.recommend.learners.names
+        state, names = self.users.get(event.user_id), self.recommend.control.learners.names
         then: Part | None = None if self.cache is None else "cache"
         return Exported(event, "learner", learner_pieces(event, state, self.index, names, then))
 

@@ -174,7 +174,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
             return
         then: Part | None = None if self.cache is None else "cache"
         with refusals_told():
-            pieces = learner_pieces(asked, held, recommend.index, recommend.learners.names, then)
+            pieces = learner_pieces(asked, held, recommend.index, recommend.control.learners.names, then)
         yield from self.exports.emit(asked.user_id, pieces)
         if self.cache is not None:
             yield self.cache.write(CacheWrite(slate_key(asked.user_id), 0, 0, None, asked=asked))

@@ -35,7 +35,9 @@ class Drawn(NamedTuple):
         order = np.argsort(-values, kind="stable")
         place = np.argsort(order)
         unsure = np.full(len(values), 0.8)
-        found = chances(values[order], self.kind, self.rate, place[logged], worth[order], deviations=lambda: unsure)
+        found = chances(
+            values[order], self.kind, self.rate, place[logged], worth[order], deviations=lambda some: unsure[some]
+        )
         return Asked(*found, worth[logged])
 
 
@@ -138,7 +140,9 @@ def test_the_chance_of_what_was_drawn_is_its_propensity(kind, cap):
         values, unsure = np.sort(draw.normal(size=12))[::-1], draw.uniform(0.1, 1.0, 12)
         caps = Caps(categories, np.array([[1]], np.int32), cap)
         drawn = explore(values, kind, 0.4, draw.random(6), caps, lambda unsure=unsure: unsure)
-        chance, mean = chances(values, kind, 0.4, drawn.positions, np.ones(12), caps, lambda unsure=unsure: unsure)
+        chance, mean = chances(
+            values, kind, 0.4, drawn.positions, np.ones(12), caps, lambda some, unsure=unsure: unsure[some]
+        )
         assert chance == pytest.approx(drawn.propensity, abs=1e-12) and mean == pytest.approx(1.0)
         compared += len(chance)
     assert compared > 200

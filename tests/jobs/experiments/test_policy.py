@@ -10,6 +10,7 @@ from riverrank.operators.flink.arrivals import event_of, item_of
 
 HOUR = 3_600_000
 NARROW = {"strength": 0.05}
+FLOORS = {"floors": {"brand=Aldra": 0.2, "brand=Tarn": 0.1}}
 NEVER_SURE = {"halved_after": 1_000_000}
 
 
@@ -22,6 +23,10 @@ NEVER_SURE = {"halved_after": 1_000_000}
         {"exploration": {"rate": 0.3}, "diversity": {"category_cap": 2}, "rules": {"pin": ["category=tents"]}},
         {"exploration": {"rate": 0.0}},
         {"experiment": {"arms": {"bold": {"share": 0.5, "exploration.rate": 0.5, "slate.size": 7}}}},
+        {"fairness": FLOORS, "exploration": {"rate": 0.3}, "diversity": {"category_cap": 2}},
+        {"fairness": FLOORS, "exploration": {"kind": "softmax", "rate": 0.3}, "rules": {"pin": ["category=tents"]}},
+        {"fairness": FLOORS, "exploration": {"kind": "thompson", "rate": 0.5}},
+        {"experiment": {"arms": {"fair": {"share": 0.5, "fairness.floors": FLOORS["floors"]}}}},
     ],
     ids=lambda sections: next(iter(sections)),
 )

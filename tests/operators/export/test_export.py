@@ -92,7 +92,7 @@ def test_of_a_user_of_whom_nothing_is_kept_an_empty_piece_is_told_of_each_part()
 
 def learner_of(behaviour: Behaviour = PLAIN) -> tuple[LearnerState, Any]:
     shop = lived(behaviour)
-    names = shop.recommend.learners.names
+    names = shop.recommend.control.learners.names
     return decode_learner(shop.users["u"]), lambda state: kept_learner(state, shop.index, names)
 
 
@@ -139,7 +139,9 @@ def test_numbers_are_those_of_the_state() -> None:
 
 def test_what_the_user_took_last_among_session_neighbours_is_told() -> None:
     shop = lived()
-    kept = join(map(decode, learner_pieces(ASKED, shop.users["u"], shop.index, shop.recommend.learners.names, None)))
+    kept = join(
+        map(decode, learner_pieces(ASKED, shop.users["u"], shop.index, shop.recommend.control.learners.names, None))
+    )
     taken = [row["item_id"] for row in kept["neighbour_session"]]
     assert taken[1:] == ["i3", "i8", "i7", "i2", "i1"]
 
