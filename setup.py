@@ -30,7 +30,7 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=list(PACKAGES),
     package_dir=PACKAGES,
-    package_data={name: ["*.lock"] for name in PACKAGES},
+    package_data={name: ["*.lock", "assets/*", "templates/*"] for name in PACKAGES},
     install_requires=[
         "apache-flink==2.3.0",
         "find_libpython>=0.4",
