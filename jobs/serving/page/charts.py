@@ -1,11 +1,11 @@
-"""Lines over minutes as points of an SVG, and the same numbers for a table. Numbers alone: no text of others is drawn."""
+"""Lines over minutes as points of an SVG, and the same numbers for a table. Text of others is drawn nowhere in it."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 600, 160  # of the drawing, in its own units
-LEFT, TOP, BOTTOM = 44, 8, 22  # room for the axes
+WIDTH, HEIGHT = 480, 150  # of the drawing, in its own units
+LEFT, TOP, BOTTOM = 48, 10, 22  # room for the axes
 COLOURS = 6  # that the stylesheet tells lines apart by
 
 
@@ -29,6 +29,9 @@ class Chart:
     ticks: tuple[tuple[float, str], ...]
     times: tuple[tuple[float, str], ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
 
     @property
     def is_empty(self) -> bool:
@@ -43,7 +46,7 @@ def chart_of(
 
     >>> chart = chart_of("t", "", ["10:00", "10:01"], {"a": [0.0, 0.4]}, percent=True)
     >>> chart.lines[0].pieces, chart.rows[1]
-    (('44.0,138.0 600.0,34.0',), ('10:01', ('40 %',)))
+    (('48.0,128.0 480.0,33.6',), ('10:01', ('40 %',)))
     """
     top = _round_up(max((value for line in series.values() for value in line if value is not None), default=0.0))
     across = (WIDTH - LEFT) / max(1, len(labels) - 1)

@@ -1,7 +1,6 @@
 """The routes of the page: what is asked, who may ask, and which page answers. What a page says is made in `pages`."""
 
-import logging
-import uuid
+import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -29,7 +28,6 @@ ASSETS = {"style.css": "text/css; charset=utf-8", "live.js": "text/javascript; c
 TYPES = ("request", *(name for name, _ in ACTIONS))
 
 Handler = Callable[[Request, Told], Awaitable[Response]]
-_log = logging.getLogger(__name__)
 
 
 class _Wrong(Exception):
@@ -96,7 +94,7 @@ class PageRoutes:
         form = await _form(request)
         user, query = _user_of(request, "id"), request.query_params
         event = Event(
-            event_id=f"page-{uuid.uuid4().hex}",
+            event_id=f"page-{secrets.token_hex(8)}",
             type=form.get("type", ""),
             user_id=user,
             ts=wall_ms(),
