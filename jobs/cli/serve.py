@@ -18,6 +18,8 @@ def serve(config: Config) -> None:
         raise UsageError("nothing to serve: give --redis URL to read slates, --kafka HOST:PORT to take events, or both")
     from riverrank.jobs.config import preflight
     from riverrank.jobs.serving.http import server
+    from riverrank.jobs.serving.page.service import Page
 
     preflight.check_readable(config)
-    server.serve(config)
+    with Page(config) as page:
+        server.serve(config, page.routes)

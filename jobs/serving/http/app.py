@@ -1,7 +1,8 @@
 """The service as an ASGI application, for a server to run and for others to add pages to.
 
 Whoever adds a page gives `application` a function that is handed the `Backend` and gives Starlette's routes; what it
-raises, who may call it and its limits are then as for every operation.
+raises and how long it may take are then as for every operation. Who may ask for a page, and how many, it says itself:
+a browser sends no header with a key.
 """
 
 import json
@@ -14,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from . import openapi
 from .answers import JSON
@@ -38,7 +39,9 @@ def application(
     """
     backend, keys = Backend(config), read_keys(config.serve.keys_file)
     documented = [*operations, *_documents(operations, config.serve.batch, has_keys=bool(keys))]
+    added = pages(backend) if pages else ()
     open_paths = frozenset(operation.path for operation in documented if operation.is_open)
+    open_paths |= {route.path for route in added if isinstance(route, Route)}
     guards = [Middleware(Guard, backend=backend, keys=keys, open_paths=open_paths)]
     if config.serve.cors:
         allowed: dict[str, Any] = {
@@ -56,7 +59,7 @@ def application(
         finally:
             backend.close()
 
-    routes = [*(operation.route(backend) for operation in documented), *(pages(backend) if pages else ())]
+    routes = [*(operation.route(backend) for operation in documented), *added]
     app = Starlette(routes=routes, middleware=guards, exception_handlers=HANDLERS, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.state.backend = backend

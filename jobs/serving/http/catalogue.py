@@ -105,6 +105,10 @@ class Catalogue:
         if len(self._entries) > self._most:
             del self._entries[next(iter(self._entries))]
 
+    def all(self) -> list[tuple[str, Entry]]:
+        """Every item as it is now; the interpreter copies them in one step, so the thread that writes may go on."""
+        return list(self._entries.items())
+
     def of(self, item_id: str) -> Entry | None:
         """What is known of an item."""
         return self._entries.get(item_id)

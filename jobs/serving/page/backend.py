@@ -72,5 +72,5 @@ class Backend(Protocol):
     def titles(self, item_ids: list[str]) -> dict[str, str]:
         """The titles of those items that the catalogue knows."""
 
-    def search(self, words: str, most: int) -> list[Found]:
+    async def search(self, words: str, most: int) -> list[Found]:
         """Items whose titles hold all of the words, in any case."""

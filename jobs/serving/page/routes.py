@@ -8,6 +8,7 @@ from importlib import resources
 from urllib.parse import parse_qs, unquote
 
 from riverrank.jobs.errors import UsageError
+from riverrank.jobs.serving.http.routing import OPERATION
 from riverrank.jobs.serving.slates import require_user
 from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records.decoding import decode_event
@@ -24,7 +25,12 @@ from .text import link, shown
 
 MOST_ACTED = 256  # steps of customers that are kept to be looked at
 MOST_FORM_BYTES = 8_192
-ASSETS = {"style.css": "text/css; charset=utf-8", "live.js": "text/javascript; charset=utf-8"}
+MOST_AT_ONCE = 32  # pages that are made at once; whoever comes above them is told to come again
+ASSETS = {
+    "style.css": "text/css; charset=utf-8",
+    "live.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
 TYPES = ("request", *(name for name, _ in ACTIONS))
 
 Handler = Callable[[Request, Told], Awaitable[Response]]
@@ -47,6 +53,7 @@ class PageRoutes:
         self._pages = pages
         self._is_key = is_key
         self._sessions = Sessions()
+        self._under_way = 0
         self._acted: OrderedDict[str, Acted] = OrderedDict()
         folder = resources.files("riverrank.jobs.serving.page") / "assets"
         self._assets = {name: folder.joinpath(name).read_bytes() for name in ASSETS}
@@ -62,7 +69,7 @@ class PageRoutes:
             Route("/preview", self._guarded(self._preview), methods=read),
             Route("/sign-in", self._sign_in, methods=[*read, *write]),
             Route("/sign-out", self._sign_out, methods=write),
-            Route("/page/{name}", self._asset, methods=read),
+            *(Route(f"/page/{name}", self._asset, methods=read) for name in ASSETS),
         ]
 
     async def _overview(self, request: Request, told: Told) -> Response:
@@ -86,7 +93,7 @@ class PageRoutes:
             acted = None
         if acted is not None and acted.after is None and served and served.slate.trigger == acted.event_id:
             acted = self._keep(replace(acted, after=served.slate))
-        found = self._backend.search(words, MOST_FOUND) if words else []
+        found = await self._backend.search(words, MOST_FOUND) if words else []
         return _page(self._pages.customer(told, CustomerView(user, served, acted, words, found)))
 
     async def _act(self, request: Request, told: Told) -> Response:
@@ -143,7 +150,7 @@ class PageRoutes:
             max_age=SESSION_SECONDS,
             httponly=True,
             samesite="strict",
-            secure=request.url.scheme == "https",
+            secure=request.headers.get("origin", "").startswith("https:"),  # behind a proxy too
         )
         return answer
 
@@ -156,9 +163,7 @@ class PageRoutes:
         return answer
 
     async def _asset(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in self._assets:
-            return _page(self._pages.problem(Told(), "Not found", "There is no such file."), 404)
+        name = request.url.path.rpartition("/")[2]
         headers = {**HEADERS, "cache-control": "max-age=60"}
         return Response(self._assets[name], media_type=ASSETS[name], headers=headers)
 
@@ -172,12 +177,18 @@ class PageRoutes:
             if request.method == "POST" and not is_of_the_page(request.headers):
                 return self._refused()
             told = Told(signed_in)
+            request.scope[OPERATION] = "page"
+            if self._under_way >= MOST_AT_ONCE:
+                return _page(self._pages.problem(told, "Not now", "Too many pages are asked for. Come again."), 503)
+            self._under_way += 1
             try:
                 answer = await handler(request, told)
             except _Wrong as wrong:
                 return _page(self._pages.problem(told, wrong.title, str(wrong)), wrong.status)
             except Unavailable as error:
                 return _page(self._pages.problem(told, "Not now", str(error)), 503)
+            finally:
+                self._under_way -= 1
             answer.headers.update(HEADERS)
             return answer
 

@@ -109,7 +109,7 @@ class World:
         """Of those that have one."""
         return {item: self.titled[item] for item in item_ids if item in self.titled}
 
-    def search(self, words: str, most: int) -> list[Found]:
+    async def search(self, words: str, most: int) -> list[Found]:
         """By any part of a title."""
         found = [Found(item, title, "boots") for item, title in self.titled.items() if words.lower() in title.lower()]
         return found[:most]
