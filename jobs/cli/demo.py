@@ -16,7 +16,9 @@ def demo(
         bool, Option("--plain", help="Lines in place of a live display, as where there is no terminal.")
     ] = False,
 ) -> None:
-    """Run a simulated shop on a real Kafka broker, the job and a real Redis, all started and ended here."""
+    """Run a simulated shop on a real Kafka broker, the job and a real Redis, with the page of riverrank serve, all
+    started and ended here. On a terminal it stays open after the summary until Ctrl-C.
+    """
     from riverrank.jobs.demo import demo as demonstration
 
     standard.require_open(standard.OUTPUT)

@@ -1,6 +1,6 @@
 """The live demo: a real broker, a real Redis, the job between them, and a simulated shop that uses them.
 
-It starts them, lets the customers in, shows what happens, sums up, and ends all that it started.
+It starts them and the service's page, lets the customers in, shows what happens, sums up, and ends all that it started.
 """
 
 import json
@@ -23,11 +23,11 @@ from riverrank.jobs.dev.services import KafkaBroker, Valkey
 from riverrank.jobs.errors import Failure, UsageError
 from riverrank.jobs.evaluation.shop import Shop, ShopSettings
 from riverrank.jobs.interruptions import ignore_interruptions, terminable
-from riverrank.jobs.processes import OwnedProcess, ServiceError, tail
+from riverrank.jobs.processes import OwnedProcess, ServiceError, free_port, tail
 from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records.outgoing import to_json
 
-from .metrics import lift
+from .metrics import Waits, lift
 from .screen import ArmView, LiveScreen, Moment, PlainScreen, Screen, Summary, summary_of
 from .traffic import ARMS, Traffic
 
@@ -35,9 +35,11 @@ FIRST_SLATE_TIMEOUT_SECONDS = 180.0
 JOB_GRACE_SECONDS = 20.0
 REFRESH_SECONDS = 0.5
 THINK_SECONDS = 2.0
-JOB_TAIL_LINES = 40
+TAIL_LINES = 40
 CONFIG_NAME = "demo.toml"
-RUN_COMMAND = (sys.executable, "-m", "riverrank.jobs.cli", "run")
+COMMAND = (sys.executable, "-m", "riverrank.jobs.cli")
+RUN_COMMAND = (*COMMAND, "run")
+FORGET_SECONDS = 60.0  # after the summary, what is measured is kept so long
 
 
 def demo(
@@ -49,7 +51,8 @@ def demo(
     """Run the demo for `seconds` from the first slate on, and print the summary to standard output.
 
     An interruption (Ctrl-C, SIGTERM) ends it early: all is ended, the summary of what there is is printed, and
-    KeyboardInterrupt raised. `job_command` is what starts the job, given `--config FILE`.
+    KeyboardInterrupt raised. On a terminal the shop stays open after the summary, with the page of `riverrank serve`,
+    until an interruption, which is its regular end then. `job_command` is what starts the job, given `--config FILE`.
 
     Raises:
         UsageError: `seconds` is no length of time.
@@ -68,7 +71,7 @@ def demo(
     except (ServiceError, KafkaError, RedisError, OSError) as error:
         raise Failure(f"the demo broke: {error}") from error
     finally:
-        if run.summary is not None:
+        if run.summary is not None and not run.stayed:
             print(summary_of(run.summary))
 
 
@@ -77,6 +80,7 @@ class _Run:
 
     def __init__(self, seconds: float, shop: Shop, job_command: Sequence[str], console: Console) -> None:
         self.summary: Summary | None = None
+        self.stayed = False  # open after the summary, which has been printed then
         self._seconds = seconds
         self._shop = shop
         self._job_command = job_command
@@ -108,20 +112,44 @@ class _Run:
         self._done("catalogue")
         command = [*self._job_command, "--config", str(folder / CONFIG_NAME)]
         job = OwnedProcess("the job", command, folder / "job.log", grace_seconds=JOB_GRACE_SECONDS)
+        port = free_port()
+        serving = [*COMMAND, "serve", "--config", str(folder / CONFIG_NAME), "--host", "127.0.0.1", "--port", str(port)]
+        page = OwnedProcess("the page", serving, folder / "page.log")
         traffic = Traffic(self._shop, config, THINK_SECONDS)
         stack.callback(traffic.close)
+        stack.callback(page.stop)
         stack.callback(job.stop)
         job.start()
-        self._wait_for_first_slate(job, traffic)
+        page.start()
+        processes = (job, page)
+        self._wait_for_first_slate(processes, traffic)
         self._done("job")
+        self._console.print(f"page: http://127.0.0.1:{port}", highlight=False, soft_wrap=True)
         try:
-            self._serve(job, traffic, screen)
+            self._serve(processes, traffic, screen)
         except KeyboardInterrupt:
             ignore_interruptions()
             self.summary = self._summed_up(config, traffic, unanswered=0)
             raise
         self.summary = self._summed_up(config, traffic, traffic.finish())
+        if self._console.is_terminal:
+            self._stay(processes, traffic, f"http://127.0.0.1:{port}", self.summary)
         return self.summary
+
+    def _stay(self, processes: Sequence[OwnedProcess], traffic: Traffic, address: str, summary: Summary) -> None:
+        """Keep the shop open until an interruption; nothing is measured any more."""
+        self.stayed = True
+        print(summary_of(summary), flush=True)
+        self._console.print(f"The shop stays open: {address} (Ctrl-C ends it)", highlight=False, soft_wrap=True)
+        try:
+            while True:
+                traffic.waits = Waits()
+                end = time.monotonic() + FORGET_SECONDS
+                while (now := time.monotonic()) < end:
+                    self._check(processes)
+                    traffic.run(now + REFRESH_SECONDS)
+        except KeyboardInterrupt:
+            ignore_interruptions()
 
     def _configured(self, folder: Path, broker: KafkaBroker, valkey: Valkey) -> Config:
         """Write the job's configuration, and read it as the job will."""
@@ -152,26 +180,26 @@ popular_every = "1s"
         finally:
             producer.close(timeout=2)
 
-    def _wait_for_first_slate(self, job: OwnedProcess, traffic: Traffic) -> None:
+    def _wait_for_first_slate(self, processes: Sequence[OwnedProcess], traffic: Traffic) -> None:
         traffic.knock()
         deadline = time.monotonic() + FIRST_SLATE_TIMEOUT_SECONDS
         while not traffic.answered():
-            self._check(job)
+            self._check(processes)
             if time.monotonic() > deadline:
-                raise self._failure(job, f"wrote no slate in {FIRST_SLATE_TIMEOUT_SECONDS:.0f} s")
+                raise self._failure(processes[0], f"wrote no slate in {FIRST_SLATE_TIMEOUT_SECONDS:.0f} s")
             time.sleep(0.05)
 
-    def _serve(self, job: OwnedProcess, traffic: Traffic, screen: Screen) -> None:
+    def _serve(self, processes: Sequence[OwnedProcess], traffic: Traffic, screen: Screen) -> None:
         traffic.open()
         with screen:
             end = traffic.started + self._seconds
             turn = 0
             while (now := time.monotonic()) < end:
-                self._check(job)
+                self._check(processes)
                 if turn % round(1 / REFRESH_SECONDS) == 0:
                     for arm in ARMS:
                         self._courses[arm].append(traffic.click_through[arm].recent(now))
-                screen.show(self._moment(job, traffic, now))
+                screen.show(self._moment(processes[0], traffic, now))
                 turn += 1
                 traffic.run(min(end, traffic.started + turn * REFRESH_SECONDS))
 
@@ -214,14 +242,16 @@ popular_every = "1s"
             steps=self._steps,
         )
 
-    def _check(self, job: OwnedProcess) -> None:
-        if job.ending is not None:
-            raise self._failure(job, f"ended ({job.ending})")
+    def _check(self, processes: Sequence[OwnedProcess]) -> None:
+        for process in processes:
+            if process.ending is not None:
+                raise self._failure(process, f"ended ({process.ending})")
 
-    def _failure(self, job: OwnedProcess, what: str) -> Failure:
-        lines = tail(job.log, JOB_TAIL_LINES)
-        self._console.print(f"The end of the job's log:\n{lines}", markup=False, highlight=False, soft_wrap=True)
-        return Failure(f"the job {what}: {lines.splitlines()[-1]}")
+    def _failure(self, process: OwnedProcess, what: str) -> Failure:
+        lines = tail(process.log, TAIL_LINES)
+        said = f"The end of {process.name}'s log:\n{lines}"
+        self._console.print(said, markup=False, highlight=False, soft_wrap=True)
+        return Failure(f"{process.name} {what}: {lines.splitlines()[-1] if lines.strip() else 'it said nothing'}")
 
     def _done(self, step: str) -> None:
         now = time.monotonic()
