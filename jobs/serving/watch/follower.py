@@ -52,6 +52,7 @@ class Follower(threading.Thread):
         self._kafka = kafka
         self._seen = seen
         self._rate = records_a_second
+        self._batch = max(1, min(BATCH, records_a_second // 10))
         self._ended = threading.Event()
         self._topics = tuple(topic for topic in (kafka.events, kafka.slates, kafka.dead_letters) if topic)
         self._asked = 0.0
@@ -110,7 +111,7 @@ class Follower(threading.Thread):
         if not consumer.assignment():
             self._ended.wait(1.0)
             return
-        batches = consumer.poll(timeout_ms=200, max_records=BATCH)
+        batches = consumer.poll(timeout_ms=200, max_records=self._batch)
         count = sum(map(len, batches.values()))
         for partition, records in batches.items():
             end = consumer.highwater(partition)
