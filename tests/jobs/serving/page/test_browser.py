@@ -104,7 +104,9 @@ def test_a_customer_is_a_customer_by_keyboard_alone(tab: Page, url: str, world: 
 
 def tab_to(tab: Page, name: str) -> None:
     """Go on by Tab until what has that name has the focus; it must be seen to have it."""
-    named = "el => el.getAttribute('aria-label') || (el.labels && el.labels.length ? el.labels[0].innerText : el.innerText)"
+    named = (
+        "el => el.getAttribute('aria-label') || (el.labels && el.labels.length ? el.labels[0].innerText : el.innerText)"
+    )
     for _ in range(150):
         tab.keyboard.press("Tab")
         if tab.evaluate(f"({named})(document.activeElement)") == name:

@@ -1,5 +1,6 @@
 """What following promises, on a real broker: it begins before the end, names what is missing, skips what is too much,
-and neither a broker that is away nor one that goes ends it."""
+and a broker that is away does not end it.
+"""
 
 import json
 import time
