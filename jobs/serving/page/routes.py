@@ -21,7 +21,7 @@ from starlette.routing import Route
 from .backend import Backend, Served, Trending, Unavailable
 from .guard import COOKIE, HEADERS, SESSION_SECONDS, Sessions, is_of_the_page
 from .pages import ACTIONS, MOST_FOUND, Acted, CustomerView, Pages, Told
-from .text import link, shown
+from .text import link
 
 MOST_ACTED = 256  # steps of customers that are kept to be looked at
 MOST_FORM_BYTES = 8_192
@@ -228,7 +228,7 @@ def _user_of(request: Request, name: str) -> str:
     try:
         require_user(user)
     except UsageError as error:
-        raise _Wrong(400, "That is no user", f"{shown(user)}: {str(error).removeprefix('USER: ')}") from error
+        raise _Wrong(400, "That is no user", f"id: {str(error).removeprefix('USER: ')}") from error
     return user
 
 

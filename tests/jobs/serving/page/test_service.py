@@ -99,7 +99,7 @@ def test_a_click_on_the_page_is_an_event_and_its_slate_is_waited_for(
     ]
     after = client.get(there.headers["location"]).text
     assert "After your click on <bdi>Tarn warm boots</bdi>" in after
-    assert "1 came in, 1 moved up, 0 moved down, 1 left, 0 stayed." in after
+    assert "1 came in, 0 moved up, 0 moved down, 1 left, 1 stayed." in after
     assert re.search(r"because you clicked Tarn warm boots \+\d", after)
 
     def is_history() -> bool:
