@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 from page_world import HOSTILE, TITLES, Previews, World, event, progress_of, slate_of
@@ -47,7 +47,7 @@ def client(
     return TestClient(Starlette(routes=routes), follow_redirects=False)
 
 
-def act(page: TestClient, query: str, type_: str = "click", **headers: str) -> httpx.Response:
+def act(page: TestClient, query: str, type_: str = "click", **headers: str) -> httpx2.Response:
     return page.post(f"/customer?{query}", data={"type": type_}, headers={**OWN, **headers})
 
 
