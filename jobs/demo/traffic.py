@@ -236,10 +236,10 @@ class Traffic:
             return  # all taken
 
     def _take(self, user: str, trigger: str, when: float) -> None:
-        customer = self._customer[user]
-        waiting = self._waiting.get(customer)
-        if waiting is None or waiting.trigger != trigger:
-            return  # the slate of an earlier event of the same visit
+        customer = self._customer.get(user)
+        waiting = None if customer is None else self._waiting.get(customer)
+        if customer is None or waiting is None or waiting.trigger != trigger:
+            return  # of whoever is a customer by the page, or the slate of an earlier event of the same visit
         del self._waiting[customer]
         self.waits.add(when - waiting.sent, when)
         self._comes(customer, time.monotonic() + self.shop.think_seconds(customer, self._think_seconds))

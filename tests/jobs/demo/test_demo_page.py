@@ -17,6 +17,14 @@ from demo_stand_in import STAND_IN
 SHOP = "ShopSettings(customers=20, items=200)"
 
 
+def acted(address: str, user: str) -> str:
+    """The page after a form that asks for a slate of `user`."""
+    headers = {"origin": address, "sec-fetch-site": "same-origin"}
+    form = urllib.request.Request(f"{address}/customer?id={user}", b"type=request", headers)
+    with urllib.request.urlopen(form, timeout=20) as answer:
+        return str(answer.read().decode())
+
+
 class Terminal:
     """What a command shows on a terminal, as it comes."""
 
@@ -67,6 +75,9 @@ def test_on_a_terminal_the_shop_stays_open_with_its_page_until_ctrl_c(tmp_path: 
         with urllib.request.urlopen(f"{found[1]}/user?id=u-0000", timeout=10) as answer:
             page = answer.read().decode()
         assert "Slate" in page and re.search(r"i-00\d{3}", page)
+        assert "After your request" in acted(found[1], "a-visitor")
+        time.sleep(2)  # the shop has seen the slate of one who is no customer of its own
+        assert "After your request" in acted(found[1], "another")
         code_of_end, out = terminal.end()
     finally:
         terminal.process.kill()
