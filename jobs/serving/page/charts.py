@@ -93,6 +93,16 @@ def _round_up(value: float) -> float:
 
 
 def _said(value: float | None, percent: bool) -> str:
+    """In few characters.
+
+    >>> [_said(value, False) for value in (None, 0.25, 2000.0, 45_000.0, 1.8e12)]
+    ['–', '0.25', '2000', '45k', '1.8T']
+    """
     if value is None:
         return "–"
-    return f"{100 * value:.3g} %" if percent else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    if percent:
+        return f"{100 * value:.3g} %"
+    if value < 10_000:
+        return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    thousands = min(4, int(math.log10(value)) // 3)
+    return f"{value / 1000**thousands:.3g}{' kMGT'[thousands]}"
