@@ -19,6 +19,7 @@ FEDERATED = ["phe>=1.5,<2"]  # Paillier's sums; of its own licence, GPLv3, and n
 TESTS = ["compose-spec", "httpx2", "hypothesis", "pytest", "pytest-timeout", "schemathesis>=4,<5", "trustme"]
 NOTEBOOK = ["duckdb>=1.4,<3", "marimo>=0.20,<1"]  # what docs/analysts.md and docs/notebook.py run in
 BROWSER = ["axe-playwright-python>=0.1.7", "playwright>=1.50,<2"]  # the page's tests; axe-core in it is under MPL-2.0
+TOOLS = ["build", "mypy", "ruff", "wheel"]
 SUPPLY = ["cyclonedx-python-lib>=11,<12", "jsonschema", "packaging"]  # `make sbom`, the locks and their audit
 
 setup(
@@ -55,10 +56,7 @@ setup(
     ],
     extras_require={
         "demo": SERVICES,
-        "dev": [
-            *[*MEASURES, *TESTS, *BROWSER, *NOTEBOOK, *SUPPLY, *PRIVACY, *FEDERATED, *SERVICES],
-            *["build", "mypy", "ruff", "wheel"],
-        ],
+        "dev": [*MEASURES, *TESTS, *BROWSER, *NOTEBOOK, *SUPPLY, *PRIVACY, *FEDERATED, *SERVICES, *TOOLS],
         "federated": [*PRIVACY, *FEDERATED],
         "privacy": PRIVACY,
     },

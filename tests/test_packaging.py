@@ -338,7 +338,19 @@ def test_files_name_no_machine_path_and_no_registry() -> None:
 def test_make_help_lists_every_target() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
     targets = re.findall(r"^  make ([\w-]+)", shown, re.MULTILINE)
-    tests = ["test", "prometheus", "chromium", "faults", "soak", "docs-check", "bench", "bench-quick", "lint", "sbom", "audit"]
+    tests = [
+        "test",
+        "prometheus",
+        "chromium",
+        "faults",
+        "soak",
+        "docs-check",
+        "bench",
+        "bench-quick",
+        "lint",
+        "sbom",
+        "audit",
+    ]
     assert targets == ["help", "setup", "demo", *tests, "zip", "clean"]
 
 
