@@ -122,12 +122,8 @@ def chances(
                 gaussian = Thompson(values[laid], rate * deviations(np.flatnonzero(laid)))
             each = np.zeros(len(values))
             each[laid] = gaussian.chances(some[laid])
-        elif kind == "softmax" and rate > 0.0:
-            temperature = rate / max(1.0 - rate, 1e-9)
-            each = np.where(some, np.exp(np.minimum(values - values[best], 0.0) / temperature), 0.0)
         else:
-            each = rate / np.count_nonzero(some) * some
-            each[best] += 1.0 - rate
+            each = _chances_of(values, kind, rate, some, best)
         each /= each.sum()
         mean[slot] = each @ worth
         if position != NONE and free[position]:
@@ -135,6 +131,16 @@ def chances(
             take(position, len(caps.pinned) + slot, free, held, caps.categories, caps.cap)
             left[position], given = False, given + members[position]
     return chance, mean
+
+
+def _chances_of(values: np.ndarray, kind: str, rate: float, free: np.ndarray, best: int) -> np.ndarray:
+    """What softmax and epsilon draw the next slot by, of what is `free`: float64 (n,), which need not sum to 1."""
+    if kind == "softmax" and rate > 0.0:
+        temperature = rate / max(1.0 - rate, 1e-9)
+        return np.where(free, np.exp(np.minimum(values - values[best], 0.0) / temperature), 0.0)
+    each = rate / np.count_nonzero(free) * free
+    each[best] += 1.0 - rate
+    return each
 
 
 @njit(cache=True)
