@@ -28,13 +28,9 @@ def reward_section() -> type[Section]:
     -1.0
     """
     fields = [
-        (
-            entry.name,
-            Annotated[Reward, Meta(description=f"reward of a {entry.name}; above 0 is positive")],
-            entry.reward,
-        )
-        for entry in EVENT_TYPES.values()
-        if entry.reward is not None
+        (kind.name, Annotated[Reward, Meta(description=f"reward of a {kind.name}; above 0 is positive")], kind.reward)
+        for kind in EVENT_TYPES.values()
+        if kind.reward is not None
     ]
     return cast(type[Section], msgspec.defstruct("Rewards", fields, bases=(Section,), module=__name__, frozen=True))
 
