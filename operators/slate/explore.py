@@ -110,8 +110,7 @@ def chances(
         named = left & members[:, behind].any(axis=1)
         is_owed = bool((named & free).any())
         some = free & (named if is_owed else left)
-        best = first_of(some)
-        if best == NONE:
+        if not some.any():
             break
         if is_thompson:
             if is_owed or slot >= end or gaussian is None:  # laid as `fairness.drawing` draws
@@ -123,7 +122,7 @@ def chances(
             each = np.zeros(len(values))
             each[laid] = gaussian.chances(some[laid])
         else:
-            each = _chances_of(values, kind, rate, some, best)
+            each = _chances_of(values, kind, rate, some)
         each /= each.sum()
         mean[slot] = each @ worth
         if position != NONE and free[position]:
@@ -133,8 +132,9 @@ def chances(
     return chance, mean
 
 
-def _chances_of(values: np.ndarray, kind: str, rate: float, free: np.ndarray, best: int) -> np.ndarray:
+def _chances_of(values: np.ndarray, kind: str, rate: float, free: np.ndarray) -> np.ndarray:
     """What softmax and epsilon draw the next slot by, of what is `free`: float64 (n,), which need not sum to 1."""
+    best = first_of(free)
     if kind == "softmax" and rate > 0.0:
         temperature = rate / max(1.0 - rate, 1e-9)
         return np.where(free, np.exp(np.minimum(values - values[best], 0.0) / temperature), 0.0)
