@@ -20,6 +20,7 @@ from riverrank.operators.settings import Behaviour, LearnerSettings
 from riverrank.state.outputs import OUTPUTS
 from riverrank.state.prior import is_prior, read_file
 
+from .consuming import consuming
 from .edges import KafkaSettings, RedisSettings
 from .fields import schema_of
 from .schema import Config, topics_of
@@ -294,13 +295,8 @@ def check_topic(kafka: KafkaSettings, topic: str) -> None:
 
 def _check_topics(kafka: KafkaSettings, wanted: Iterable[str]) -> None:
     """The broker has all of them: one that is written to for the first time after hours would end the job then."""
-    from kafka import KafkaConsumer  # noqa: PLC0415  as above
-
-    consumer = KafkaConsumer(**kafka.python_arguments(), bootstrap_timeout_ms=BROKER_TIMEOUT_MS)
-    try:
+    with consuming(kafka, bootstrap_timeout_ms=BROKER_TIMEOUT_MS) as consumer:
         there = consumer.topics()
-    finally:
-        consumer.close(autocommit=False)
     missing = sorted({*wanted} - {*there})
     if missing:
         raise UsageError(

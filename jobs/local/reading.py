@@ -7,10 +7,11 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from riverrank.jobs.config.consuming import consuming
 from riverrank.jobs.config.edges import KafkaSettings
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import Failure
@@ -97,10 +98,9 @@ def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Arrival]:
     """The records of a topic from its beginning to its end as it stands now, in each partition's order; of
     transactions, those that were committed. Raises Failure where the broker goes away before that.
     """
-    from kafka import KafkaConsumer, TopicPartition  # noqa: PLC0415 - slow to import, and files need none of it
+    from kafka import TopicPartition  # noqa: PLC0415 - slow to import, and files need none of it
 
-    settings = {"enable_auto_commit": False, "isolation_level": "read_committed"}
-    with closing(KafkaConsumer(**settings, **kafka.python_arguments())) as consumer:
+    with consuming(kafka, isolation_level="read_committed") as consumer:
         partitions = [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]
         if not partitions:
             return

@@ -7,11 +7,12 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
+from riverrank.jobs.config.consuming import consuming
 from riverrank.jobs.config.preflight import broker_errors, check_topic
 from riverrank.jobs.config.schema import Config, topics_of
 from riverrank.jobs.errors import Failure, UsageError
@@ -120,8 +121,8 @@ def _take(collector: Collector, record: bytes | None) -> None:
 def _from_now_on(config: Config, topic: str) -> Iterator[KafkaConsumer]:
     """Reads what comes to the topic from now on; of transactions, what is committed."""
     check_topic(config.kafka, topic)
-    settings = {"enable_auto_commit": False, "isolation_level": "read_committed", "auto_offset_reset": "earliest"}
-    with broker_errors(config.kafka), closing(KafkaConsumer(**settings, **config.kafka.python_arguments())) as consumer:
+    settings = {"isolation_level": "read_committed", "auto_offset_reset": "earliest"}
+    with broker_errors(config.kafka), consuming(config.kafka, **settings) as consumer:
         partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
         consumer.assign(partitions)
         for partition, end in consumer.end_offsets(partitions).items():

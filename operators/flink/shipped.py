@@ -24,6 +24,7 @@ LOOK_EVERY = 1024  # records, after which such threads are looked for: Flink sta
 HANDED_OVER = (
     "riverrank.jobs.local.reading",
     "riverrank.jobs.config.schema",
+    "riverrank.jobs.config.consuming",
     "riverrank.jobs.config.edges",
     "riverrank.jobs.config.fields",
     "riverrank.jobs.config.files",

@@ -7,12 +7,12 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import msgspec
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
+from riverrank.jobs.config.consuming import consuming
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.config.tokens import TokenError
 from riverrank.jobs.errors import Failure
@@ -159,13 +159,12 @@ class Follower:
         kafka = self._config.kafka
         options = {
             "group_id": None,
-            "enable_auto_commit": False,
             "isolation_level": "read_committed",
             "auto_offset_reset": "earliest",
             "bootstrap_timeout_ms": self._config.serve.timeout,
             "reconnect_backoff_max_ms": LONGEST_BACKOFF_MS,
         }
-        with closing(KafkaConsumer(kafka.items, **options, **kafka.python_arguments())) as consumer:
+        with consuming(kafka, kafka.items, **options) as consumer:
             ends: dict[TopicPartition, int] = {}
             while not self._ending.is_set():
                 for partition, records in consumer.poll(POLL_MS).items():

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
+from riverrank.jobs.config.consuming import consuming
 from riverrank.jobs.config.edges import KafkaSettings
 from riverrank.operators.flink.arrivals import wall_ms
 
@@ -80,26 +81,19 @@ class Follower(threading.Thread):
 
     def _follow(self) -> None:
         """Read until `end`, or until the broker fails."""
-        arguments = {**self._kafka.python_arguments(), "bootstrap_timeout_ms": TIMEOUT_MS}
-        consumer = KafkaConsumer(
-            **arguments,
-            enable_auto_commit=False,
-            auto_offset_reset="latest",
-            check_crcs=False,  # by kafka-python in Python, a byte at a time: it would cost more than all else
-            fetch_max_bytes=4 * 1024 * 1024,
-            request_timeout_ms=TIMEOUT_MS,
-            max_poll_records=BATCH,
-        )
-        try:
-            with_group = KafkaConsumer(**arguments, group_id=self._kafka.group, enable_auto_commit=False)
-            try:
-                self._asked = 0.0
-                while not self._ended.is_set():
-                    self._turn(consumer, with_group)
-            finally:
-                with_group.close(autocommit=False, timeout_ms=1_000)
-        finally:
-            consumer.close(autocommit=False, timeout_ms=1_000)
+        settings = {
+            "auto_offset_reset": "latest",
+            "bootstrap_timeout_ms": TIMEOUT_MS,
+            "check_crcs": False,  # by kafka-python in Python, a byte at a time: it would cost more than all else
+            "fetch_max_bytes": 4 * 1024 * 1024,
+            "request_timeout_ms": TIMEOUT_MS,
+            "max_poll_records": BATCH,
+        }
+        of_group = {"group_id": self._kafka.group, "bootstrap_timeout_ms": TIMEOUT_MS}
+        with consuming(self._kafka, **settings) as consumer, consuming(self._kafka, **of_group) as with_group:
+            self._asked = 0.0
+            while not self._ended.is_set():
+                self._turn(consumer, with_group)
 
     def _turn(self, consumer: KafkaConsumer, with_group: KafkaConsumer) -> None:
         """One batch, and now and then a look around."""
