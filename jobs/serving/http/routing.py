@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import msgspec
 from msgspec import Meta
 from riverrank.state.records.bounds import MAX_ID_BYTES, fits
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,6 +27,14 @@ MOST_WHERE = 8
 SHOWN = 100  # characters of what was given, in an error
 OPERATION, USER = "riverrank.operation", "riverrank.user"  # what a scope says of itself, for logs and counts
 
+
+class IdConvertor(PathConvertor):
+    """The rest of a path, whatever it holds: Starlette's own ends at a line feed."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("id", IdConvertor())
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES)]
 
 
@@ -145,7 +154,7 @@ class Operation(Generic[AnyQuery]):
             query = query_of(request.scope["query_string"], self.query)
             return await self.handle(Call(request, backend, query, named))
 
-        path = f"{fixed}{{{self.id_name}:path}}" if self.id_name else self.path
+        path = f"{fixed}{{{self.id_name}:id}}" if self.id_name else self.path
         return Route(path, endpoint, methods=[self.method], name=self.name)
 
 

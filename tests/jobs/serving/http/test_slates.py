@@ -116,7 +116,8 @@ def test_a_wait_is_bounded_and_says_that_it_was_for_nothing(server: Server) -> N
 
 
 @pytest.mark.parametrize(
-    "user", ["a/b", "a%2Fb", "..", "ключ", "\x1b[31m\x00", "<script>", "u?x=1#y", " ", "a//", "ü" * 128]
+    "user",
+    ["a/b", "a%2Fb", "..", "ключ", "\x1b[31m\x00", "a\r\nb\n", "<script>", "u?x=1#y", " ", "a//", "ü" * 128],
 )
 def test_ids_of_any_bytes_are_read_as_they_are(client: TestClient, server: Server, user: str) -> None:
     put(server, f"slate:{user}", slate_of(user, ("i-7",)))
