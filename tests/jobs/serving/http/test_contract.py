@@ -5,31 +5,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx2
-import hypothesis
 import jsonschema
 import pytest
 import schemathesis
-from hypothesis.errors import Unsatisfiable
+from documented import statuses_of
 from riverrank.jobs.dev.services import KafkaBroker
 from riverrank.jobs.serving.http import openapi
 from riverrank.jobs.serving.http.operations import OPERATIONS
-from riverrank.jobs.serving.http.routing import Operation, Query
+from riverrank.jobs.serving.http.routing import Operation
 from riverrank.state.event_types import EVENT_TYPES
-from schemathesis.checks import CHECKS as ALL_CHECKS
-from schemathesis.checks import load_all_checks
 from served import list_of, put, serving, slate_of
 from streams import wait_until
 from valkey_server import Server
 
 EXAMPLES = 25  # an operation
-load_all_checks()
-CHECKS = [
-    ALL_CHECKS.get_one(name)
-    for name in (
-        *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
-        *("response_headers_conformance", "response_schema_conformance"),
-    )
-]
 CONFIG = "[serve]\ntimeout = '30s'\nwait = '0ms'\nbatch = 3\n[kafka]\nevents = 'told-events'\nitems = 'told-items'\n"
 
 
@@ -59,20 +48,7 @@ def described(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_no_answer_is_a_fault_or_against_the_document(
     described: schemathesis.BaseSchema, operation: Operation[Any], mode: schemathesis.GenerationMode
 ) -> None:
-    cases = described[operation.path][operation.method].as_strategy(generation_mode=mode)
-    statuses = set()
-
-    @hypothesis.settings(max_examples=EXAMPLES, suppress_health_check=list(hypothesis.HealthCheck))
-    @hypothesis.given(case=cases)
-    def ask(case: schemathesis.Case) -> None:
-        statuses.add(case.call_and_validate(checks=CHECKS, timeout=60).status_code)
-
-    try:
-        ask()
-    except Unsatisfiable:  # it takes nothing that could be wrong
-        assert mode is schemathesis.GenerationMode.NEGATIVE and operation.query is Query and not operation.body
-    else:
-        assert statuses
+    statuses_of(described, operation, mode, EXAMPLES)
 
 
 def test_the_document_names_every_operation_with_all_that_it_takes() -> None:
