@@ -33,7 +33,7 @@ CATALOGUE = [
 BATCH = 20  # records that are sent at once
 EXAMPLES = 20  # an operation
 CALLERS = 8
-ATTEMPTS = 3  # a busy machine may be late
+ATTEMPTS = 5  # to read two answers: a busy machine may be late
 HOSTILE = '../\n"ключ"?<b>'
 SETTINGS = ("[cache]", "lists = 5.0", 'popular_every = "1s"', "[serve]", f"batch = {BATCH}", 'timeout = "30s"')
 pytestmark = pytest.mark.timeout(900)
@@ -172,16 +172,18 @@ def test_a_client_reads_the_slate_that_answers_its_click(
     shop: Shop, language: str, go_cache: None, tmp_path: Path
 ) -> None:
     client, user = built(language, tmp_path, shop.service.url), f"{HOSTILE} {language}"
+    read: list[list[str]] = []
     for attempt in range(1, 1 + ATTEMPTS):
         event = click(user, f"i{attempt}")
         shown = client.items_after_click(event["event_id"], user, event["item_id"], 5)
         ((slate,),) = shop.answers_to([event]).values()
         assert (slate.user_id, slate.version) == (user, attempt)
-        answer = [slot.item_id for slot in slate.items][:5]
-        if shown == answer:
+        if shown == [slot.item_id for slot in slate.items][:5]:
+            read.append(shown)
+            assert client.items_for(user, 5) == shown
+        if len(read) == 2:
             break
-    assert shown == answer and len(answer) == 5
-    assert client.items_for(user, 5) == answer
+    assert len(read) == 2 and read[0] != read[1] and min(map(len, read)) == 5
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +201,9 @@ def document(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 def test_no_answer_is_a_fault_or_against_the_document(
     document: schemathesis.BaseSchema, operation: Operation[Any], mode: schemathesis.GenerationMode
 ) -> None:
-    statuses_of(document, operation, mode, EXAMPLES)
+    statuses = statuses_of(document, operation, mode, EXAMPLES)
+    if operation.body and mode is schemathesis.GenerationMode.POSITIVE:
+        assert statuses & {202, 207}, "nothing of it came to the job"
 
 
 def test_the_job_goes_on_after_all_that(shop: Shop) -> None:
@@ -216,11 +220,16 @@ def test_while_redis_goes_and_comes_nothing_but_200_202_and_503_is_answered(shop
         for number in itertools.count(caller):
             if over.is_set():
                 return
-            if number % 10:
-                answer = shop.get(paths[number % len(paths)])
+            try:
+                if number % 10:
+                    answer = shop.get(paths[number % len(paths)])
+                else:
+                    answer = shop.post("events", [click(f"u{caller}", "i1")])
+            except httpx2.TransportError as error:
+                heard[type(error).__name__] += 1
             else:
-                answer = shop.post("events", [click(f"u{caller}", "i1")])
-            heard["stale" if answer.status_code == 200 and answer.json().get("stale") else answer.status_code] += 1
+                is_stale = answer.status_code == 200 and answer.json().get("stale")
+                heard["stale" if is_stale else answer.status_code] += 1
 
     callers = [threading.Thread(target=call, args=(caller,)) for caller in range(CALLERS)]
     for each in callers:
