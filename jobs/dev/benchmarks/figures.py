@@ -69,7 +69,8 @@ def machine() -> dict[str, str]:
 
 
 def alone(measure: str, arguments: dict[str, Any], folder: Path, timeout_seconds: float = 3600.0) -> Any:
-    """What `module.function` of this package returns for `arguments`, called in a new process of one thread.
+    """What `module.function` of this package, or `folder.module.function`, returns for `arguments`, called in a new process
+    of one thread.
 
     Raises `ServiceError` with the end of its log where it fails.
     """
@@ -90,7 +91,7 @@ def _version(name: str) -> str:
 
 
 def _main(measure: str, arguments: str, result: str) -> None:
-    module, _, function = measure.partition(".")
+    module, _, function = measure.rpartition(".")
     called = getattr(importlib.import_module(f"riverrank.jobs.dev.benchmarks.{module}"), function)
     Path(result).write_text(json.dumps(called(**json.loads(arguments))), "utf-8")
 
