@@ -35,10 +35,7 @@ class _Asked:
         self.replies: asyncio.Future[list[Reply]] = self.loop.create_future()
 
     def settle(self, replies: list[Reply] | RedisAway) -> None:
-        """Hand over what came; from any thread."""
-        self.loop.call_soon_threadsafe(self._settle, replies)
-
-    def _settle(self, replies: list[Reply] | RedisAway) -> None:
+        """Hand over what came; on its loop."""
         if self.replies.done():  # its request has ended
             return
         if isinstance(replies, RedisAway):
@@ -110,16 +107,17 @@ class Reads:
     def _answer(self, batch: Sequence[_Asked]) -> None:
         """One round trip for all of them, in which what several ask for is asked for once."""
         if self.away is not None:  # they came while that was found out
-            for asked in batch:
-                asked.settle(self.away)
+            _settle([(asked, self.away) for asked in batch])
             return
         commands = list(dict.fromkeys(command for asked in batch for command in asked.commands))
         replies = dict(zip(commands, self._run(commands), strict=True))
         self._note(self._fault(list(replies.values())))
+        settled: list[tuple[_Asked, list[Reply] | RedisAway]] = []
         for asked in batch:
             own = [replies[command] for command in asked.commands]
             fault = next((reply for reply in own if isinstance(reply, NodeAway | redis.ResponseError)), None)
-            asked.settle(own if fault is None else self._away(fault))
+            settled.append((asked, own if fault is None else self._away(fault)))
+        _settle(settled)
 
     def _run(self, commands: Sequence[Command]) -> list[Reply]:
         return self._connections.run(commands, self._connections.deadline())
@@ -145,6 +143,16 @@ class Reads:
     def _away(self, fault: Exception) -> RedisAway:
         url = self._connections.url
         return RedisAway(f"Redis at {self._connections.where} can't be read: {line_of(fault, url, self._rights)}")
+
+
+def _settle(settled: Sequence[tuple[_Asked, list[Reply] | RedisAway]]) -> None:
+    """Hand over what came, from any thread: a loop is woken once for all, which costs more than the handing over."""
+
+    def hand_over() -> None:
+        for asked, replies in settled:
+            asked.settle(replies)
+
+    settled[0][0].loop.call_soon_threadsafe(hand_over)
 
 
 def slate_command(prefix: str, key: str) -> Command:

@@ -5,6 +5,7 @@ Which operations there are stands in `operations`.
 
 import asyncio
 import difflib
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
@@ -175,12 +176,12 @@ def query_of(given: bytes, kind: type[AnyQuery]) -> AnyQuery:
         pairs = parse_qsl(given.decode("ascii"), True, errors="strict", max_num_fields=MOST_PARAMETERS)
     except ValueError as error:
         raise Problem(400, "bad_request", f"the query: not percent-encoded UTF-8 ({str(error)[:SHOWN]})") from None
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    repeated = _parameters(kind)
     values: dict[str, Any] = {}
     for name, value in pairs:
-        if name not in fields:
-            raise _unknown(name, list(fields))
-        if fields[name].default == ():
+        if name not in repeated:
+            raise _unknown(name, list(repeated))
+        if repeated[name]:
             values.setdefault(name, []).append(value)
         elif name in values:
             raise Problem(400, "bad_request", f"{name}: expected once, given more often", name)
@@ -192,6 +193,12 @@ def query_of(given: bytes, kind: type[AnyQuery]) -> AnyQuery:
         what, _, where = str(error).replace("`", "").rpartition(" - at $.")
         name = where.partition("[")[0]
         raise Problem(400, "bad_request", f"{name}: {what[:1].lower()}{what[1:]}", name) from None
+
+
+@functools.cache
+def _parameters(kind: type[Query]) -> Mapping[str, bool]:
+    """The parameters of that kind of query, and whether each may be repeated."""
+    return {field.name: field.default == () for field in msgspec.structs.fields(kind)}
 
 
 def _unknown(name: str, known: list[str]) -> Problem:
