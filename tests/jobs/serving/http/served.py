@@ -1,6 +1,7 @@
 """What tests of the service share: what Redis holds for it, and a service in a process of its own."""
 
 import re
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,6 +72,16 @@ class Service(NamedTuple):
     def logged(self) -> str:
         """All that it wrote."""
         return self.process.log.read_text("utf-8")
+
+
+def spoken(service: Service, sent: bytes, seconds: float = 5) -> bytes:
+    """All that comes back on a connection of its own, until the service closes it."""
+    with socket.create_connection(service.address, seconds) as connection:
+        connection.sendall(sent)
+        heard = b""
+        while more := connection.recv(65_536):
+            heard += more
+        return heard
 
 
 @contextmanager

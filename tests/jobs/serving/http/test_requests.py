@@ -13,7 +13,7 @@ from riverrank.jobs.config.schema import Config
 from riverrank.jobs.errors import UsageError
 from riverrank.jobs.serving.http.app import application
 from riverrank.jobs.serving.http.backend import Backend
-from served import Service, error, put, serving, slate_of
+from served import Service, error, put, serving, slate_of, spoken
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -41,16 +41,6 @@ def limited(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def config_of(server: Server, **serve: object) -> Config:
     return Config(redis=RedisSettings(url=server.url), serve=ServeSettings(**serve))  # type: ignore[arg-type]
-
-
-def spoken(service: Service, sent: bytes, seconds: float = 5) -> bytes:
-    """All that comes back on a connection of its own, until the service closes it."""
-    with socket.create_connection(service.address, seconds) as connection:
-        connection.sendall(sent)
-        heard = b""
-        while more := connection.recv(65_536):
-            heard += more
-        return heard
 
 
 @pytest.mark.parametrize(
