@@ -18,12 +18,14 @@ from .figures import Spread, alone, machine
 from .growth import AXES, grow
 from .learning import Rate
 from .parts import PartTime
+from .serving import minute, rates
 from .sizes import measure as measure_sizes
 from .sizes import measure_broadcast
 from .waiting import latency
 
 QUICK_SECONDS = 150.0  # no round begins that would end later, by the longest so far
 FEWEST_EVENTS = 100
+MINUTE = 60.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Scale:
     broadcast_events: int = 4_000  # a round
     latency_warm: int = 30  # seconds, as below
     latency_seconds: int = 40  # a round
+    slates_seconds: float = 3.0  # a round of each server and number at once
 
 
 FULL = Scale()
@@ -71,6 +74,7 @@ TINY = Scale(
     broadcast_events=100,
     latency_warm=1,
     latency_seconds=3,
+    slates_seconds=0.3,
 )
 
 
@@ -80,6 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="the ratios alone, in as many rounds as fit")
     parser.add_argument(
         "--tiny", action="store_true", help="next to no events, to see that all of it works; figures mean nothing"
+    )
+    parser.add_argument("--serve", action="store_true", help="slates by HTTP alone, as text on standard output")
+    parser.add_argument(
+        "--serve-minute",
+        type=float,
+        nargs="?",
+        const=MINUTE,
+        metavar="SECONDS",
+        help="slates by HTTP while Redis goes and comes, 200 requests at once: exit code 1 where one was not answered "
+        f"as it should be; default {MINUTE:g}",
     )
     parser.add_argument("--rounds", type=int, metavar="N", help=f"of each measure; default {FULL.rounds}")
     parser.add_argument("--events", type=int, metavar="N", help=f"of the contest; default {FULL.events}")
@@ -91,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     changed = {name: value for name in ("rounds", "events", "short") if (value := getattr(given, name)) is not None}
     try:
         scale = _checked(replace(scale, **changed))
+        if given.serve or given.serve_minute is not None:
+            return _slates(scale) if given.serve else _minute(given.serve_minute)
         facts = machine()
         rounds = _rounds(scale)
         if not given.quick:
@@ -107,6 +123,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif given.quick or given.write is None:
         print(_quick(facts, rounds, scale) if given.quick else report.document(measured), end="")
     return 1 if not given.quick and isinstance(measured.latency, str) else 0
+
+
+def _slates(scale: Scale) -> int:
+    """Slates by HTTP alone."""
+    facts = machine()
+    with tempfile.TemporaryDirectory(prefix="riverrank-bench-") as name:
+        found = rates.measure(max(1, scale.rounds), scale.slates_seconds, Path(name))
+    told = ", ".join(f"{name} {value}" for name, value in facts.items())
+    print(f"{report.slates_text()}\n{report.plain(*report.slates_table(found))}\n\n{scale.rounds} rounds; {told}")
+    return 0
+
+
+def _minute(seconds: float) -> int:
+    """Slates by HTTP while Redis goes and comes; the exit code."""
+    with tempfile.TemporaryDirectory(prefix="riverrank-bench-") as name:
+        found = minute.measure(seconds, Path(name))
+    away = found.back - found.stopped
+    print(f"{report.plain(*found.table())}\n\n{minute.AT_ONCE} at once for {seconds:g} s; Redis was away {away:.1f} s")
+    for fault in found.faults():
+        print(f"bench: {fault}", file=sys.stderr)
+    return 1 if found.faults() else 0
 
 
 def _checked(scale: Scale) -> Scale:
@@ -147,6 +184,8 @@ def _all(scale: Scale, facts: dict[str, str], rounds: list[Round]) -> report.Mea
         _say("bytes")
         sizes = measure_sizes(scale.interactions, 20, scale.catalogue, scale.met, folder)
         broadcast = measure_broadcast(scale.broadcast_warm_up, scale.broadcast_events, scale.rounds, folder)
+        _say("slates by HTTP")
+        slates = rates.measure(scale.rounds, scale.slates_seconds, folder)
         _say("latency")
         return report.Measured(
             machine=facts,
@@ -161,6 +200,7 @@ def _all(scale: Scale, facts: dict[str, str], rounds: list[Round]) -> report.Mea
             broadcast=broadcast,
             broadcast_warm_up=scale.broadcast_warm_up,
             latency=latency(scale.rounds, scale.latency_warm, scale.latency_seconds, folder),
+            slates=slates,
             parts=[PartTime._make([*part, Spread(*spread)]) for *part, spread in parts["parts"]],
             parts_warm_up=scale.parts_warm_up,
         )

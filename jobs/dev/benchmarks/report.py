@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from riverrank.jobs import markdown
+from riverrank.state.records.outgoing import to_json
 
 from .contest import Ratio, Round, Row, ratios, rows
 from .figures import Spread
 from .growth import ACTIVE, BASE, Point
 from .learning import Rate
 from .parts import ALL, PartTime
+from .serving.rates import LIMIT, PLAIN, USERS
+from .serving.rates import Row as SlateRow
+from .serving.scene import slate_of, user_ids
 from .sizes import Broadcast, Sizes
 
 ATTENTION = 0.05  # share of an event from which a part is marked
@@ -67,6 +71,15 @@ Milliseconds at 200 events a second, with checkpoints, broker and Redis on the s
 empty job has the same hops. `warming` is the 99th percentile of the half minute before what is measured: Java has not
 compiled by then what writes a checkpoint.
 """
+SLATES = """## Slates by HTTP
+
+`riverrank serve` and one client process, whose connections each ask again as soon as they are answered, with Redis on
+the same machine: slates of 20, of {users:,} users, some {size:,} bytes each. `{plain}` is the same client that asks
+Redis itself for the same; `{limit}` is a server that answers whatever it is asked with as many bytes: with this client
+no service could be faster. With a catalogue each place is looked up in it. Two processes have ports of their own, over
+which the client spreads itself as a proxy would: they share none, so that a port which is taken is an error. Processor
+time is that of the service, a request.
+"""
 PARTS = """## Where the time of one event goes
 
 By part, in microseconds of an event, in one process without Flink, after {warm_up:,} events of the stream above. Parts
@@ -91,6 +104,7 @@ class Measured:
     broadcast: Sequence[Broadcast]
     broadcast_warm_up: int
     latency: Mapping[str, Mapping[str, Spread]] | str  # milliseconds by job and percentile, or why there are none
+    slates: Sequence[SlateRow]
     parts: Sequence[PartTime]
     parts_warm_up: int
 
@@ -115,6 +129,8 @@ def document(measured: Measured) -> str:
         markdown.table(*broadcast_table(measured.broadcast)),
         LATENCY,
         f"{measured.latency}.\n" if isinstance(measured.latency, str) else markdown.table(*_latency(measured.latency)),
+        slates_text(),
+        markdown.table(*slates_table(measured.slates)),
         PARTS.format(warm_up=measured.parts_warm_up, attention=ATTENTION),
         markdown.table(*_parts(measured.parts)),
     ]
@@ -194,6 +210,24 @@ def _latency(found: Mapping[str, Mapping[str, Spread]]) -> Table:
     return ("job", *columns), [[job, *(figures[name].text(1) for name in columns)] for job, figures in found.items()]
 
 
+def slates_text() -> str:
+    """What slates by HTTP are measured with."""
+    size = len(to_json(slate_of(user_ids(1)[0], 0)))
+    return SLATES.format(users=USERS, size=size, plain=PLAIN, limit=LIMIT)
+
+
+def slates_table(found: Sequence[SlateRow]) -> Table:
+    """Slates by HTTP, by what is asked and how many at once."""
+    names = ("asked", "at once", "requests a second", f"of {PLAIN}", "p50, ms", "p99, ms", "CPU, microseconds")
+    return names, [
+        [
+            *(row.asked, f"{row.at_once}", row.per_second.text(), row.of_plain.text(2), row.p50.text(2)),
+            *(row.p99.text(2), row.cpu.text() if row.cpu else ""),
+        ]
+        for row in found
+    ]
+
+
 def _parts(parts: Sequence[PartTime]) -> Table:
     inside = [part for part in parts if part.part != ALL]
     total = sum(part.microseconds.median for part in inside)
@@ -219,5 +253,6 @@ def as_json(measured: Measured) -> dict[str, Any]:
         "sizes": measured.sizes._asdict(),
         "broadcast": [each._asdict() for each in measured.broadcast],
         "latency": measured.latency,
+        "slates": [row._asdict() for row in measured.slates],
         "parts": [part._asdict() for part in measured.parts],
     }

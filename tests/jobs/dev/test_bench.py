@@ -57,9 +57,10 @@ def test_all_of_it_runs_and_leaves_nothing(tmp_path: Path) -> None:
     ]
     assert 100 < found["sizes"]["user"][0] < 10_000
     assert {part["outer"] for part in found["parts"]} == {"", "ranker", "recommend"}
+    assert {row["asked"] for row in found["slates"]} >= {"HGET", "serve"}
     text = page.read_text("utf-8")
     assert [each["flush_events"] for each in found["broadcast"]] == [8, 64, 512]
-    assert text.count("\n## ") == 7
+    assert text.count("\n## ") == 8
     assert "replay / tutorial" in text
     assert text.count("| recommend: ") + text.count("**recommend: ") >= 6
     assert page.with_suffix(".svg").read_text("utf-8").count("Microseconds an event, by") == 2

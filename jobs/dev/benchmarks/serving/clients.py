@@ -16,13 +16,15 @@ import numpy as np
 
 RETRY_SECONDS = 0.1  # until a connection that was closed is made again
 GRACE_SECONDS = 15.0  # for what is under way at the end
-CLOSED, UNANSWERED, NOTHING = "closed", "no answer", "nothing"  # in place of a status
+# What a reply is: a status, more exactly what slate it brings, or what came in place of one.
+OK, POPULAR, STALE, UNAVAILABLE = "200", "200 popular", "200 stale", "503"
+CLOSED, UNANSWERED, NOTHING = "closed", "no answer", "nothing"
 
 Speech = Literal["http", "redis"]
 
 
 class Reply(NamedTuple):
-    """A reply that is whole: its bytes on the wire, and what it is: a status, or one of the words above."""
+    """A reply that is whole: its bytes on the wire, and what it is: a status, or a word above."""
 
     size: int
     kind: str
@@ -102,8 +104,10 @@ def _http(held: bytes | bytearray) -> Reply | None:
     if len(held) < size:
         return None
     last = held[max(end, size - 80) : size]
-    other = " stale" if b'"stale":true' in last else " popular" if b'"fallback":"popular"' in last else ""
-    return Reply(size, head[9:12].decode("ascii", "replace") + other)
+    status = head[9:12].decode("ascii", "replace")
+    if status == OK and b'"fallback":"popular"' in last:
+        return Reply(size, STALE if b'"stale":true' in last else POPULAR)
+    return Reply(size, status)
 
 
 def _redis(held: bytes | bytearray) -> Reply | None:
@@ -116,7 +120,7 @@ def _redis(held: bytes | bytearray) -> Reply | None:
     if length < 0:
         return Reply(end + 2, NOTHING)
     size = end + 4 + length
-    return Reply(size, "200") if len(held) >= size else None
+    return Reply(size, OK) if len(held) >= size else None
 
 
 class _Notes:
@@ -196,7 +200,7 @@ async def _load(
     loop, notes = asyncio.get_running_loop(), _Notes(0.0, 0.0)
 
     async def opened(number: int) -> _Connection:
-        own = itertools.cycle(requests[number % len(requests) :] + requests[: number % len(requests)])
+        own = itertools.islice(itertools.cycle(requests), number % len(requests), None)
         port = ports[number % len(ports)]
         return (await loop.create_connection(lambda: _Connection(speech, own, notes), "127.0.0.1", port))[1]
 
