@@ -15,7 +15,6 @@ from typing import Any
 from riverrank.jobs.config.edges import LEAST_SECRET, ServeSettings
 from riverrank.jobs.errors import UsageError
 from riverrank.state.records.printable import printable
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,11 +26,11 @@ from .operations import KNOWN, problem_of
 from .routing import OPERATION, USER
 
 SECURITY_HEADERS = {  # where an answer does not say otherwise
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
 }
 OF_STATUS: dict[int, tuple[ErrorCode, str]] = {
     404: ("not_found", "there is nothing at that address; /docs lists what there is"),
@@ -165,9 +164,9 @@ class _Sending:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._begun, self.status = True, message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
+            given = {name for name, _ in message["headers"]}
+            others = [each for each in SECURITY_HEADERS.items() if each[0] not in given]
+            message["headers"] = [*message["headers"], *others]
         await self._send(message)
 
     async def give(self, response: Response, scope: Scope, receive: Receive) -> None:
