@@ -104,6 +104,13 @@ class Recent(Generic[Held]):
             self._bytes -= len(held_from)
         return held if held_from == made_from else None
 
+    def apart(self, user_id: str) -> "Recent[Held]":
+        """A copy with what is here of the user, and of no other."""
+        copied: Recent[Held] = Recent(self._most, self._most_bytes)
+        if user_id in self._by_user:
+            copied.put(user_id, *self._by_user[user_id])
+        return copied
+
     def forget(self, user_id: str) -> None:
         """Keep nothing of the user."""
         self.pop(user_id, None)
@@ -139,6 +146,13 @@ class Shown(Generic[Items]):
         """The list of that name, made from an equal `made_from`, if it is here."""
         held = self._lists.get((user_id, name))
         return held[1] if held is not None and held[0] == made_from else None
+
+    def apart(self, user_id: str) -> "Shown[Items]":
+        """A copy with the lists of the user that are here, and of no other."""
+        copied: Shown[Items] = Shown(self._most, self._most_lists)
+        for name in self._names.get(user_id, ()):
+            copied.put(user_id, name, *self._lists[user_id, name])
+        return copied
 
     def forget(self, user_id: str, name: str) -> None:
         """Keep no list of that name."""

@@ -1,6 +1,6 @@
 """The types of events, one entry each: to add an interaction, add an entry. What is none means something of its own to
-operators, which ask for it by name: SESSION for `impression`, `profile`, `erase` and `export`, RANKER and RECOMMEND for
-`impression`, SIGNALS and RECOMMEND for `erase`, RECOMMEND's adapter for `export`.
+operators, which ask for it by name: SESSION for `impression`, `profile`, `erase`, `export` and `preview`, RANKER and
+RECOMMEND for `impression`, SIGNALS and RECOMMEND for `erase`, RECOMMEND's adapter for `export` and `preview`.
 """
 
 import math
@@ -10,6 +10,9 @@ from operator import attrgetter
 import msgspec
 
 EXPORT = "export"  # asks for all that is kept of its user
+PREVIEW = "preview"  # asks which slate would answer a click on its item
+PREVIEWED = "click"  # what a preview is of
+ASKING = (EXPORT, PREVIEW)  # nothing but their ids is kept of them, and their time counts for nothing
 
 
 class EventType(msgspec.Struct, frozen=True):
@@ -75,6 +78,7 @@ EVENT_TYPES: dict[str, EventType] = {
         EventType("request", 9, answered=True),
         EventType("erase", 10),
         EventType(EXPORT, 11),
+        EventType(PREVIEW, 12, ("item_id",)),
     )
 }
 

@@ -169,7 +169,7 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, tag=2):
     event that is no interaction. `attributes` is the user's profile as it stands after this event. `epoch` is the event
     time of the user's last erasure, 0 for none. `outcomes` are the impressions that this event resolved. `story_reward`
     is the reward of the interaction that this one goes on with, as a purchase does with a click: the two are one story,
-    and this is no second choice. 0 where it begins a story.
+    and this is no second choice. 0 where it begins a story. Of a preview it is what they would be.
     """
 
     event: Event

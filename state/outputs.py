@@ -95,9 +95,19 @@ EXPORTS = Output(
     lambda pieces: pieces,
     retention_ms=86_400_000,
 )
+PREVIEWS = Output(
+    "previews",
+    "previews of the slates that clicks would get",
+    "",
+    Origin.ANSWER,
+    lambda answer: () if answer.preview is None else (answer.preview,),
+    retention_ms=3_600_000,
+)
 
 # By name, in the order in which help lists them.
-OUTPUTS: dict[str, Output] = {output.name: output for output in (SLATES, PREDICTIONS, DEAD_LETTERS, RECEIPTS, EXPORTS)}
+OUTPUTS: dict[str, Output] = {
+    output.name: output for output in (SLATES, PREDICTIONS, DEAD_LETTERS, RECEIPTS, EXPORTS, PREVIEWS)
+}
 
 
 class Records:

@@ -25,9 +25,9 @@ from riverrank.operators.settings import Behaviour
 from riverrank.operators.signals.signals import Signals
 from riverrank.operators.slate.recommend import Answer, Recommend, receipt_of
 from riverrank.operators.tally import Tally
-from riverrank.state.event_types import EXPORT
+from riverrank.state.event_types import ASKING, EXPORT
 from riverrank.state.messages import CacheWrite, CatalogueUpdate, Feedback, Update
-from riverrank.state.outputs import PREDICTIONS, Origin, Records
+from riverrank.state.outputs import PREDICTIONS, PREVIEWS, Origin, Records
 from riverrank.state.records.decoding import Reject, dead_letter
 from riverrank.state.records.incoming import Event, Item
 from riverrank.state.records.outgoing import Part
@@ -176,8 +176,8 @@ class Pipeline:
         self.intake = Intake(behaviour)
         self.lessons = Lessons(behaviour, self.intake.session)
         self.index = self.lessons.index
-        predict = PREDICTIONS.name in self.outputs
-        self.recommend = Recommend(behaviour, self.index, predict=predict, popular_every=popular_every)
+        read = {"predict": PREDICTIONS.name in self.outputs, "preview": PREVIEWS.name in self.outputs}
+        self.recommend = Recommend(behaviour, self.index, **read, popular_every=popular_every)
         self.ttl_ms = ttl_ms
         per_answer = lists if cache is not None else 0.0
         counts = self.recommend.counts
@@ -226,8 +226,8 @@ class Pipeline:
         accepted = self.intake.accept(event)
         if accepted.reject is not None:
             yield Rejected(arrival, accepted.reject)
-        if accepted.feedback is not None and event.type == EXPORT:
-            if self._exports:
+        if accepted.feedback is not None and event.type in ASKING:
+            if event.type == EXPORT and self._exports:
                 yield Exported(event, "sessions", session_pieces(event, before))
             yield accepted.feedback
         elif accepted.feedback is not None:

@@ -14,6 +14,7 @@ from riverrank.operators.privacy.ranker import NoisedRanker
 from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour
 from riverrank.operators.slate.recommend import Answer, Recommend
+from riverrank.state.event_types import ASKING
 from riverrank.state.messages import Update, Weights
 from riverrank.state.records.incoming import Event
 
@@ -52,7 +53,8 @@ class Edge:
         self.state = accepted.state or b""
         if accepted.feedback is None:
             return None
-        self.learner.learn(accepted.feedback)
+        if event.type not in ASKING:
+            self.learner.learn(accepted.feedback)
         answer = self.recommend.answer(accepted.feedback, self.user or None)
         self.user = answer.state or b""
         return answer

@@ -19,9 +19,9 @@ from riverrank.operators.settings import Behaviour
 from riverrank.operators.slate.recommend import Recommend, receipt_of
 from riverrank.state import uids
 from riverrank.state.codec import StateRefused
-from riverrank.state.event_types import EXPORT
+from riverrank.state.event_types import ASKING, EXPORT
 from riverrank.state.messages import LAST, CacheWrite, CatalogueUpdate, Feedback, SignalUpdate, decode_feedback, encode
-from riverrank.state.outputs import PREDICTIONS, SLATES, Origin
+from riverrank.state.outputs import PREDICTIONS, PREVIEWS, SLATES, Origin
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import Part
 from riverrank.state.runtime.environment import clear_core, share_core
@@ -96,8 +96,8 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
             ctx.timer_service().register_event_time_timer(END_OF_INPUT)
         if self.untold:
             yield from self._told_at_first()
-        if feedback.event.type == EXPORT:  # which tells nothing of the time up to which all is learned
-            yield from self._export(feedback.event, held, recommend)
+        if feedback.event.type in ASKING:  # which tells nothing of the time up to which all is learned
+            yield from self._asked(feedback, held, recommend)
             return
         self.index.advance(ctx, feedback.event.ts)
         try:
@@ -168,6 +168,15 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         ctx.timer_service().delete_event_time_timer(END_OF_INPUT)  # an earlier instance may have set it too
         yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, 0, None, receipt))
 
+    def _asked(self, feedback: Feedback, held: bytes | None, recommend: Recommend) -> Iterator[Any]:
+        """What answers an event that asks, and leaves all as it is."""
+        if feedback.event.type == EXPORT:
+            yield from self._export(feedback.event, held, recommend)
+            return
+        with refusals_told():
+            answer = recommend.answer(feedback, held)
+        yield from self.answers.emit(feedback.event.user_id, answer)
+
     def _export(self, asked: Event, held: bytes | None, recommend: Recommend) -> Iterator[Any]:
         """What is kept of the user here, and what asks CACHE for the same."""
         if not self.exports:
@@ -186,6 +195,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
                 self.behaviour,
                 self.index.read(ctx),
                 predict=PREDICTIONS.name in self.outputs,
+                preview=PREVIEWS.name in self.outputs,
                 popular_every=self.cache.popular_every_ms if self.cache else 0,
             )
             index, cache, counts = self.recommend.index, self.cache, self.recommend.counts

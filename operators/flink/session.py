@@ -10,7 +10,7 @@ from riverrank.operators.session.session import Session
 from riverrank.operators.settings import Behaviour
 from riverrank.state import uids
 from riverrank.state.codec import StateRefused
-from riverrank.state.event_types import EXPORT
+from riverrank.state.event_types import ASKING, EXPORT
 from riverrank.state.hashing import pseudonym
 from riverrank.state.messages import encode
 from riverrank.state.outputs import Origin
@@ -77,8 +77,8 @@ class SessionFunction(Shipped, KeyedProcessFunction):
         self.letters.tell()
         encoded = encode(feedback)
         yield Row(pseudonym(event.user_id, self.key), encoded)
-        if event.type == EXPORT:
-            if self.exports:
+        if event.type in ASKING:
+            if event.type == EXPORT and self.exports:
                 yield from self.exports.emit(event.user_id, session_pieces(event, held))
             return
         for shard in self.session.routes(feedback):

@@ -15,7 +15,7 @@ import numpy as np
 from riverrank.operators.recent import Recent
 from riverrank.operators.settings import Behaviour, EmbeddingSettings, RankerSettings, RewardSettings
 from riverrank.operators.signals.pairs import paired_with
-from riverrank.state.event_types import EVENT_TYPES, EXPORT, INTERACTIONS, stage_of
+from riverrank.state.event_types import ASKING, EVENT_TYPES, INTERACTIONS, PREVIEW, PREVIEWED, stage_of
 from riverrank.state.hashing import hash32, hash64, shard_of, uniform
 from riverrank.state.messages import EMPTY, Feedback, History, Outcome, Seen
 from riverrank.state.records.bounds import MAX_PROFILE_BYTES
@@ -125,11 +125,18 @@ class Session:
             return Accepted(encode_session(session), reject=Reject("late", detail), waiting=waiting)
         if session.epoch and event.ts <= session.epoch:  # redelivered, or what the user asked to forget
             return Accepted(state, waiting=waiting)
-        if event.type == EXPORT:  # all but its id is as it was
-            self._remember(session, identity, event.ts)
-            return Accepted(encode_session(session), Feedback(event, 0.0, EMPTY, epoch=session.epoch), waiting=waiting)
-        session.newest, session.second = _two_newest(session.newest, session.second, event.ts)
+        if event.type in ASKING:  # all but its id is as it was
+            feedback = Feedback(event, 0.0, EMPTY, epoch=session.epoch)
+            if event.type == PREVIEW:
+                feedback = self._imagine(event, decode_session(state), now)
+        else:
+            feedback = self._take(event, session, now)
         self._remember(session, identity, event.ts)
+        return Accepted(encode_session(session), feedback, waiting=len(session.impressions))
+
+    def _take(self, event: Event, session: SessionState, now: int) -> Feedback:
+        """Put an event that is in time into what is known of its user, and say what it means."""
+        session.newest, session.second = _two_newest(session.newest, session.second, event.ts)
         event = within_scale(event, self.behaviour.reward)
         reward = reward_of(event, self.behaviour.reward)
         outcomes = self._resolve(session, event, reward)
@@ -143,7 +150,14 @@ class Session:
         elif event.type == "impression" and event.items:
             self._open(session, event, now)
         _name(session, event.user_id)
-        return Accepted(encode_session(session), feedback, waiting=len(session.impressions))
+        return feedback
+
+    def _imagine(self, event: Event, session: SessionState, now: int) -> Feedback:
+        """What a preview would mean if it were what it is of. `session` is a copy, which nobody keeps. As the preview
+        itself is no interaction, it is worth nothing: RECOMMEND knows what a click is worth.
+        """
+        click = msgspec.structs.replace(event, type=PREVIEWED)
+        return msgspec.structs.replace(self._take(click, session, now), event=event, reward=0.0)
 
     def routes(self, feedback: Feedback) -> tuple[int, ...]:
         """The shards of SIGNALS that have something to learn from `feedback`: those of the items it is about, and where
@@ -152,7 +166,7 @@ class Session:
         event, shards = feedback.event, self.behaviour.signals.shards
         if event.type == "erase":
             return tuple(range(shards))  # each has told of the user in its own time
-        if not (feedback.outcomes or event.type in INTERACTIONS):
+        if not (feedback.outcomes or event.type in INTERACTIONS) or event.type in ASKING:
             return ()
         if shards == 1:
             return (0,)
@@ -173,7 +187,8 @@ class Session:
         if event.type == "erase":
             return True
         asks_within = event.type == "request" and bool(event.context)  # from its answer the user chooses next
-        if not (feedback.outcomes or feedback.reward > 0 or event.type == "impression" or asks_within):
+        teaches = feedback.outcomes or feedback.reward > 0 or event.type == "impression" or asks_within
+        if not teaches or event.type in ASKING:
             return False
         self.sent += 1
         if self.sent <= self.behaviour.embedding.warmup_events:

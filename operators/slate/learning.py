@@ -78,6 +78,13 @@ class Memory:
         self.slates: Shown[Served] = Shown(MOST_SHOWN // SHARES, MOST_LISTS // SHARES)
         self.joins = False
 
+    def apart(self, user_id: str) -> "Memory":
+        """A copy of what is kept of the user: what becomes of it changes nothing here."""
+        memory = Memory()
+        memory.served, memory.slates = self.served.apart(user_id), self.slates.apart(user_id)
+        memory.joins = self.joins
+        return memory
+
     def forget(self, user_id: str) -> None:
         """Keep nothing of the user."""
         self.served.forget(user_id)

@@ -4,8 +4,10 @@ All it knows of a user is in the bytes it is handed and in the feedback; all it 
 """
 
 import math
+from copy import copy
 from typing import Literal, NamedTuple
 
+import msgspec
 import numpy as np
 from riverrank.operators.arms import arms_of
 from riverrank.operators.candidates.context import Context, context_of
@@ -23,8 +25,9 @@ from riverrank.operators.models.weights import LatestRanker
 from riverrank.operators.published.popular import PopularSlate
 from riverrank.operators.recent import Recent, Shares
 from riverrank.operators.session.hiding import Hiding
+from riverrank.operators.session.session import reward_of
 from riverrank.operators.settings import Behaviour
-from riverrank.state.event_types import ANSWERED, INTERACTIONS
+from riverrank.state.event_types import ANSWERED, INTERACTIONS, PREVIEW, PREVIEWED
 from riverrank.state.learners import LearnerState, decode_learner, encode_learner
 from riverrank.state.messages import CacheWrite, Feedback, History
 from riverrank.state.records.incoming import Event
@@ -44,13 +47,16 @@ NO_ITEMS = b"[]}"  # the end of a slate's JSON, whose items are to be put in
 
 
 class Answer(NamedTuple):
-    """What came of a feedback. `state` None: nothing is kept. `slate` is None where the event is not answered."""
+    """What came of a feedback. `state` None: nothing is kept. `slate` is None where the event is not answered, and
+    `preview` where it is none, or shows nothing to anyone.
+    """
 
     state: bytes | None
     slate: bytes | None = None
     version: int = 0
     predictions: tuple[bytes, ...] = ()
     erased: bool = False
+    preview: bytes | None = None
 
 
 class Policy:
@@ -69,6 +75,13 @@ class Policy:
         self.explainer = Explainer(index, retriever, self.rules, self.floors.tokens)
         self.writer = SlotWriter(index, retriever.source_names, self.explainer.phrases)
         self._nothing = np.zeros(0)
+
+    def over(self, memory: Shares[Memory]) -> "Policy":
+        """The same policy, which keeps in `memory` what is kept of users beside their states."""
+        other = copy(self)
+        other.learning = copy(self.learning)
+        other.learning.memory = memory
+        return other
 
     def always(self, hidden: np.ndarray, servable: np.ndarray) -> np.ndarray | None:
         """Rows that are candidates whatever the sources say: what rules pin, and what floors owe places to."""
@@ -131,12 +144,20 @@ class Recommend:
     """
 
     def __init__(
-        self, behaviour: Behaviour, index: ItemIndex, *, predict: bool = True, popular_every: int = 10_000
+        self,
+        behaviour: Behaviour,
+        index: ItemIndex,
+        *,
+        predict: bool = True,
+        preview: bool = True,
+        popular_every: int = 10_000,
     ) -> None:
-        """`predict`: whether anyone reads the predictions; `popular_every` in milliseconds (see PopularSlate)."""
+        """`predict`, `preview`: whether anyone reads the predictions, the previews; `popular_every` in milliseconds
+        (see PopularSlate).
+        """
         self.behaviour = behaviour
         self.index = index
-        self.predict = predict
+        self.predict, self.preview = predict, preview
         self.retriever = Retriever(behaviour, index)
         features = self.retriever.features
         self.ranker = LatestRanker(index.weights, features, weights_before(behaviour, features))
@@ -157,6 +178,8 @@ class Recommend:
             self.decoded.forget(event.user_id)
             self.memory.of(event.user_id).forget(event.user_id)
             return Answer(None, erased=True)
+        if event.type == PREVIEW:
+            return Answer(state, preview=self._imagine(feedback, state) if self.preview else None)
         policy = self.policies[self.arm_of(event.user_id)]
         stored, learner = self.decoded.pop(event.user_id, state) or _decode(state, policy)
         is_cold = not feedback.history and event.type not in INTERACTIONS
@@ -193,6 +216,19 @@ class Recommend:
         servable = int(self.index.servable[: len(self.index.table)].sum())
         self.counts.set("catalogue", servable)
         self.counts.set("coverage_thousandths", round(1000 * self.coverage.distinct() / servable) if servable else 0)
+
+    def _imagine(self, feedback: Feedback, state: bytes | None) -> bytes | None:
+        """The slate that would answer what a preview is of. It is answered by another over the same index, whose states
+        and memory are copies of this user's: nothing is left of it here. Costs as much as an answer.
+        """
+        event = msgspec.structs.replace(feedback.event, type=PREVIEWED)
+        reward = reward_of(event, self.behaviour.reward)
+        memory = self.memory.of(event.user_id).apart(event.user_id)
+        other = copy(self)
+        other.memory = Shares(lambda: memory)
+        other.policies = {name: policy.over(other.memory) for name, policy in self.policies.items()}
+        other.decoded, other.counts, other.coverage = Recent(), Counts(), Coverage()
+        return other.answer(msgspec.structs.replace(feedback, event=event, reward=reward), state).slate
 
     def _policy(self, arm: str, settings: Behaviour) -> Policy:
         learning = Learning(settings, self.index, self.retriever, self.hiding, self.memory, predict=self.predict)

@@ -16,7 +16,7 @@ from shop_pipeline import Shop
 def test_codes_are_those_that_histories_hold():
     assert {name: entry.code for name, entry in EVENT_TYPES.items()} == {
         **{"view": 0, "click": 1, "like": 2, "dislike": 3, "cart": 4, "purchase": 5, "rate": 6},
-        **{"impression": 7, "profile": 8, "request": 9, "erase": 10, "export": 11},
+        **{"impression": 7, "profile": 8, "request": 9, "erase": 10, "export": 11, "preview": 12},
     }
     assert all(name == entry.name for name, entry in EVENT_TYPES.items())
 
@@ -53,7 +53,7 @@ def test_a_type_of_one_entry_is_accepted_and_asked_for_its_item(share):
     del record["item_id"]
     assert decode_event(json.dumps(record).encode()) == Reject("bad_field", "item_id: a share needs one, none is there")
     other = decode_event(json.dumps(record | {"type": "dance"}).encode())
-    assert isinstance(other, Reject) and 'export, share, got "dance"' in other.detail
+    assert isinstance(other, Reject) and 'preview, share, got "dance"' in other.detail
 
 
 def test_a_type_of_one_entry_has_a_setting(share):

@@ -15,7 +15,8 @@ from riverrank.state.messages import Feedback, encode
 from riverrank.state.records.incoming import Event, Item
 
 ALL = Outputs(
-    lines=frozenset({"slates", "predictions"}), records=frozenset({"slates", "dead-letters", "receipts", "exports"})
+    lines=frozenset({"slates", "predictions"}),
+    records=frozenset({"slates", "dead-letters", "receipts", "exports", "previews"}),
 )
 DAY = 86_400_000
 KEY = b"a secret"  # of pseudonyms
