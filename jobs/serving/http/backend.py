@@ -1,8 +1,10 @@
 """What the service can do, without HTTP: read slates and lists, know items, take records.
 
-A page or another interface asks the same `Backend`: `slate_of`, `popular`, `list_of`, `entries`, `served`, `take`.
+A page or another interface asks the same `Backend`: `slate_of`, `popular`, `list_of`, `entries`, `served`, `take`, and
+`preview`.
 """
 
+import asyncio
 import logging
 import time
 import uuid
@@ -11,10 +13,13 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from riverrank.jobs.config.schema import Config
+from riverrank.jobs.serving.previews import Previews
 from riverrank.operators.cache.redis_cache import slate_key, without_user
 from riverrank.operators.flink.arrivals import Arrival, event_of, item_of, wall_ms
+from riverrank.state.event_types import PREVIEW
 from riverrank.state.hashing import pseudonym
 from riverrank.state.messages import GONE, POPULAR
+from riverrank.state.outputs import PREVIEWS
 from riverrank.state.records.decoding import Reject
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import Slate, to_json
@@ -38,11 +43,23 @@ class NotConfigured(Exception):
 
 
 class NotRead(Exception):
-    """The catalogue is still being read, so nobody knows what it says."""
+    """What it takes is still being read: the message names it, and `field` the parameter that asked for it."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class Unreadable(Exception):
     """What Redis holds there is no list."""
+
+
+class NoAnswer(Exception):
+    """The job did not answer in time; the message says what to look at."""
+
+
+class Busy(Exception):
+    """As many wait for an answer of the job as may; the message names the setting."""
 
 
 class Found(NamedTuple):
@@ -96,6 +113,8 @@ class Backend:
         self._reads = Reads(config.redis, serve.timeout // 2) if config.redis.url else None
         topics = [topic for topic in (kafka.events, kafka.items) if topic]
         self._writes = Writes(kafka, topics, serve.timeout * 3 // 4) if kafka.bootstrap else None
+        previews = kafka.of(PREVIEWS) if self._writes is not None and kafka.events else ""
+        self._previews = Previews(kafka, previews, serve.timeout) if previews else None
         has_items = bool(config.files.items or (kafka.bootstrap and kafka.items))
         self.catalogue = Catalogue(config.behaviour.catalogue.items) if has_items else None
         self._follower = Follower(config, self.catalogue) if self.catalogue is not None else None
@@ -105,13 +124,13 @@ class Backend:
 
     def start(self) -> None:
         """Begin to reach for all of it; nothing has to be there yet."""
-        for part in (self._reads, self._writes, self._follower):
+        for part in (self._reads, self._writes, self._follower, self._previews):
             if part is not None:
                 part.start()
 
     def close(self) -> None:
         """End all that `start` began, in bounded time."""
-        for part in (self._follower, self._writes, self._reads):
+        for part in (self._previews, self._follower, self._writes, self._reads):
             if part is not None:
                 part.close()
 
@@ -180,7 +199,7 @@ class Backend:
         if wanted.where and self.catalogue is None:
             raise NotConfigured("no catalogue is followed; give --kafka HOST:PORT, with kafka.items, or --items FILE")
         if wanted.where and not self.readiness()["catalogue"]:
-            raise NotRead
+            raise NotRead("where: the catalogue is still being read; come again later", "where")
         left = [place for place in places if self._is_served(place.item_id, wanted)]
         return tuple(left[wanted.offset : wanted.offset + wanted.n])
 
@@ -218,6 +237,38 @@ class Backend:
             return None
         self.metrics.take("events", "accepted")
         return event.event_id
+
+    @property
+    def answers_previews(self) -> bool:
+        """Whether there are topics to ask the job by, and to hear of it."""
+        return self._previews is not None
+
+    async def preview(self, user_id: str, item_id: str) -> Slate:
+        """The slate that a click of the user on that item would be answered with now, which the job is asked for. The
+        job learns nothing from it, nor does anything change for the user.
+
+        Raises:
+            NotConfigured: there is no topic to ask by, or to hear of it.
+            NotRead: the topic of previews is not followed yet.
+            Busy, NoAnswer: too many wait; the job did not answer within serve.wait.
+            KafkaAway: Kafka did not say that the job is asked.
+        """
+        serve, previews = self.config.serve, self._previews
+        if previews is None:
+            raise NotConfigured("kafka.previews: previews go to no topic; name one for the job, and here")
+        if not previews.ready:
+            raise NotRead("the topic of previews can't be followed now; come again later")
+        if len(previews) >= serve.requests:
+            raise Busy("as many previews as serve.requests are waited for; come again later")
+        event = Event(f"preview-{uuid.uuid4()}", PREVIEW, user_id, wall_ms(), item_id)
+        with previews.expected(event.event_id, user_id) as answer:
+            await self._write("events", [Record(user_id.encode(), to_json(event))])
+            try:
+                return await asyncio.wait_for(answer, serve.wait / 1000)
+            except TimeoutError:
+                raise NoAnswer(
+                    "the job did not answer within serve.wait; see whether it runs, and has kafka.previews"
+                ) from None
 
     def pseudonym(self, user_id: str) -> str:
         """What logs name a user by."""

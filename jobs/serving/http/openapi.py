@@ -39,7 +39,13 @@ ERRORS = {
     503: "come again later",
 }
 OF_BODIES = (408, 413)
-MEANINGS = {200: "the answer", 202: "all are taken", 207: "some are taken", 422: "none is taken"}
+MEANINGS = {
+    200: "the answer",
+    202: "all are taken",
+    207: "some are taken",
+    422: "none is taken",
+    504: "the job did not answer",
+}
 
 
 def document(operations: Sequence[Operation[Any]], *, batch: int, has_keys: bool) -> dict[str, Any]:

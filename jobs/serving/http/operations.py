@@ -12,10 +12,10 @@ from riverrank.state.records.incoming import Event, Item
 from starlette.responses import Response
 
 from . import metrics
-from .answers import Accepted, Health, List, Problem, Readiness, Refused, SlateAnswer, answer
-from .backend import Found, ListName, NotConfigured, NotRead, Stream, Unreadable
+from .answers import Accepted, ErrorAnswer, ErrorCode, Health, List, Problem, Readiness, Refused, SlateAnswer, answer
+from .backend import Busy, Found, ListName, NoAnswer, NotConfigured, NotRead, Stream, Unreadable
 from .reads import RedisAway
-from .routing import Body, Call, Operation, PageQuery, Query, SlateQuery
+from .routing import Body, Call, Operation, PageQuery, PreviewQuery, Query, SlateQuery
 from .writes import KafkaAway, RecordTooLarge
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.1  # between two looks for a slate that is waited for
@@ -23,6 +23,15 @@ HTML = "text/html; charset=utf-8"
 
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 Handler = Callable[..., Awaitable[Response]]
+
+
+# Of what says itself what is wrong, the status and the code.
+SAID: dict[type[Exception], tuple[int, ErrorCode]] = {
+    NotConfigured: (501, "not_configured"),
+    NotRead: (503, "not_ready"),
+    Busy: (503, "busy"),
+    NoAnswer: (504, "no_answer"),
+}
 
 
 def problem_of(error: Exception) -> Problem:
@@ -34,18 +43,17 @@ def problem_of(error: Exception) -> Problem:
             return Problem(
                 503, "kafka_away", "Kafka did not take all of it; send all of it again, with the same ids, later"
             )
-        case NotRead():
-            return Problem(503, "not_ready", "where: the catalogue is still being read; come again later", "where")
         case RecordTooLarge():
             return Problem(413, "too_large", "a record is larger than Kafka takes; send it smaller, all others again")
-        case NotConfigured():
-            return Problem(501, "not_configured", str(error))
+        case NotConfigured() | NotRead() | Busy() | NoAnswer():
+            status, code = SAID[type(error)]
+            return Problem(status, code, str(error), error.field if isinstance(error, NotRead) else None)
         case Unreadable():
             return Problem(502, "bad_record", "what Redis holds there is no list; see redis.prefix")
     raise TypeError(f"no problem is known of {type(error).__name__}")
 
 
-KNOWN = (RedisAway, KafkaAway, NotRead, RecordTooLarge, NotConfigured, Unreadable)
+KNOWN = (RedisAway, KafkaAway, RecordTooLarge, Unreadable, *SAID)
 
 
 async def slate(call: Call[SlateQuery]) -> Response:
@@ -66,6 +74,11 @@ async def slate(call: Call[SlateQuery]) -> Response:
 async def popular(call: Call[PageQuery]) -> Response:
     """The slate of who has none."""
     return answer(_slate_answer(call, await call.backend.popular()))
+
+
+async def preview(call: Call[PreviewQuery]) -> Response:
+    """The slate of a user who clicked an item."""
+    return answer(_slate_answer(call, Found(await call.backend.preview(call.id, call.query.item), False, False)))
 
 
 def listing(name: ListName) -> Callable[[Call[PageQuery]], Awaitable[Response]]:
@@ -163,6 +176,8 @@ _TAKEN: dict[int, type[msgspec.Struct] | str] = {202: Accepted, 207: Accepted, 4
 OPERATIONS: tuple[Operation[Any], ...] = (
     Operation("GET", "/v1/slates/{user}", "slate", "The slate of a user, else the popular one", slate, SlateQuery,
               _SLATES),
+    Operation("GET", "/v1/previews/{user}", "preview", "The slate that a click of a user on an item would get", preview,
+              PreviewQuery, {200: SlateAnswer, 504: ErrorAnswer}),
     Operation("GET", "/v1/popular", "popular", "The slate of whoever has none", popular, PageQuery, _SLATES),
     Operation("GET", "/v1/trending", "trending", "What trends now", listing("trending"), PageQuery, _LISTS),
     Operation("GET", "/v1/similar/{item}", "similar", "What is like an item", listing("similar"), PageQuery, _LISTS),

@@ -78,6 +78,12 @@ class SlateQuery(PageQuery, frozen=True, kw_only=True):
     ] = False
 
 
+class PreviewQuery(PageQuery, frozen=True, kw_only=True):
+    """What a user would click, and which places of the answer are asked for."""
+
+    item: Annotated[Id, Meta(description="the item that the user would click")]
+
+
 AnyQuery = TypeVar("AnyQuery", bound=Query)
 
 

@@ -8,7 +8,7 @@ from typing import Self
 import msgspec
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.serving.http.backend import Backend as Service
-from riverrank.jobs.serving.http.backend import NotConfigured, Unreadable, Wanted
+from riverrank.jobs.serving.http.backend import Busy, NoAnswer, NotConfigured, NotRead, Unreadable, Wanted
 from riverrank.jobs.serving.http.guards import read_keys
 from riverrank.jobs.serving.http.reads import RedisAway
 from riverrank.jobs.serving.http.writes import KafkaAway, RecordTooLarge
@@ -32,9 +32,8 @@ _FAULTS = (RedisAway, KafkaAway, NotConfigured, RecordTooLarge)
 class Page:
     """What the page runs beside the service of `config`: followers, where there is a Kafka. A context manager."""
 
-    def __init__(self, config: Config, previewer: Previewer | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         self._config = config
-        self._previewer = previewer
         self._seen = Seen()
         self._follower = Follower(config.kafka, self._seen) if config.kafka.bootstrap else None
 
@@ -51,7 +50,7 @@ class Page:
 
     def routes(self, service: Service) -> list[Route]:
         """Its routes, for `application` to mount; who may ask for them it sees to itself."""
-        backend = ServiceBackend(service, self._previewer)
+        backend = ServiceBackend(service)
         follower, keys = self._follower, read_keys(self._config.serve.keys_file)
         pages = Pages(backend, self._seen, lambda: None if follower is None else follower.progress)
         return PageRoutes(backend, pages, (lambda key: key.encode() in keys) if keys else None).routes()
@@ -60,9 +59,20 @@ class Page:
 class ServiceBackend:
     """A `Backend` of the page, by the service's."""
 
-    def __init__(self, service: Service, previewer: Previewer | None = None) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self.previewer = previewer
+
+    @property
+    def previewer(self) -> Previewer | None:
+        """Itself, where the service answers previews."""
+        return self if self._service.answers_previews else None
+
+    async def preview(self, user: str, item: str) -> Slate:
+        """By asking the job."""
+        try:
+            return self._left_of(await self._service.preview(user, item))
+        except (*_FAULTS, NotRead, Busy, NoAnswer) as error:
+            raise Unavailable(str(error)) from error
 
     async def slate(self, user: str) -> Served | None:
         """Without what is gone or out of stock."""
