@@ -157,6 +157,7 @@ class _Run:
         path.write_text(
             f"""[kafka]
 bootstrap = {json.dumps(broker.bootstrap)}
+previews = "previews"
 [redis]
 url = {json.dumps(valkey.url)}
 [cache]
@@ -169,7 +170,7 @@ popular_every = "1s"
     def _fill(self, config: Config, broker: KafkaBroker) -> None:
         """Make the topics, and write the catalogue to its own."""
         topics = config.kafka
-        for name in (topics.events, topics.slates, topics.dead_letters, topics.receipts):
+        for name in (topics.events, topics.slates, topics.dead_letters, topics.receipts, topics.previews):
             broker.create_topic(name)
         broker.create_topic(topics.items, config={"cleanup.policy": "compact"})
         producer = KafkaProducer(**topics.python_arguments(), linger_ms=20)
