@@ -52,11 +52,21 @@ def whole(records: Iterable[bytes]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def rounded(kept: Any) -> Any:
+    """Of numbers nine digits: the job's rows have another order, and sums over them other last digits."""
+    if isinstance(kept, dict):
+        return {name: rounded(value) for name, value in kept.items()}
+    if isinstance(kept, list):
+        return [rounded(value) for value in kept]
+    return float(f"{kept:.9g}") if isinstance(kept, float) else kept
+
+
 def test_the_job_tells_on_a_topic_what_replay_tells_and_what_cache_keeps(
     broker: services.KafkaBroker, valkey: services.Valkey, tmp_path: Path
 ) -> None:
     """Learners that hear nothing of others, which are the same in both, so that each number is."""
-    config = topics(broker, tmp_path, "export", "bounded = true", alone())
+    broker.create_topic("export-exports")
+    config = topics(broker, tmp_path, "export", 'bounded = true\nexports = "export-exports"', alone())
     send(broker, "export-items", lines({"item_id": f"i{n}", "ts": T0, "categories": ["c"]} for n in range(13)))
     send(broker, "export-events", lines(events()), key="user_id")
     riverrank("replay", "--config", config, "--exports", tmp_path / "exports.jsonl")
@@ -69,6 +79,7 @@ def test_the_job_tells_on_a_topic_what_replay_tells_and_what_cache_keeps(
     assert len(records) == 3 * USERS
     told = whole(value for _, value in records)
     assert all("cache" in kept for kept in told.values())
-    assert {user: {part: kept[part] for part in ("sessions", "learner")} for user, kept in told.items()} == expected
+    of_users = {user: {part: kept[part] for part in ("sessions", "learner")} for user, kept in told.items()}
+    assert rounded(of_users) == rounded(expected)
     assert set(told["u0"]["sessions"]) == {"erased", "event_ids"} and told["u0"]["learner"] == {}
     assert len(told["u1"]["sessions"]["history"]) == CLICKS
