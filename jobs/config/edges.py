@@ -28,6 +28,7 @@ SCRAM_MODULE = "scram.ScramLoginModule"
 KAFKA_PASSWORD_VARIABLE = "RIVERRANK_KAFKA_PASSWORD"
 PRIVACY_KEY_VARIABLE = "RIVERRANK_PRIVACY_KEY"
 LEAST_SECRET = 16  # characters
+MOST_WATCHED = 8  # attributes that the page counts by, of items and of users
 OWN_PROPERTIES = (  # of Kafka's clients, beside all that begins with OWN_GROUPS
     *("bootstrap.servers", "security.protocol", "group.id", "client.id.prefix", "auto.offset.reset"),
     *("enable.auto.commit", "isolation.level", "transactional.id", "partition.discovery.interval.ms"),
@@ -306,6 +307,18 @@ class ServeSettings(Section):
     ] = ""
     cors: Annotated[
         tuple[Name, ...], Meta(description='origins whose pages may call it, such as "https://shop.example"')
+    ] = ()
+    exposure: Annotated[
+        tuple[Name, ...],
+        Meta(
+            max_length=MOST_WATCHED,
+            description="attributes of items, or category, by which its page says who gets shown; none: those that "
+            "fairness.floors names",
+        ),
+    ] = ()
+    cohorts: Annotated[
+        tuple[Name, ...],
+        Meta(max_length=MOST_WATCHED, description="attributes of profiles by which its page says who is served well"),
     ] = ()
     log: Annotated[bool, Meta(description="whether each request is a line of the log, with the user's pseudonym")] = (
         False

@@ -139,7 +139,8 @@ def expected(kind: inspect.Type) -> str:  # noqa: PLR0911 - one return a type
         case inspect.LiteralType():
             return f"one of {', '.join(map(str, kind.values))}"
         case inspect.VarTupleType():
-            return f"a list, each {expected(kind.item_type)}"
+            most = "" if kind.max_length is None else f" of at most {kind.max_length}"
+            return f"a list{most}, each {expected(kind.item_type)}"
         case inspect.DictType():
             inner = _bare(kind.value_type)
             return "a table" if isinstance(inner, inspect.AnyType) else f"a table, each value {expected(inner)}"

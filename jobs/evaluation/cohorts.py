@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
+from riverrank.operators.slate.fairness.groups import OTHER, told_apart
 
 from .metrics import AT, Difference, Judged, apart
-from .segments import OTHER
 
 
 class Rest(msgspec.Struct, frozen=True, rename=AT):
@@ -54,19 +54,10 @@ def cohorts_of(values: Sequence[tuple[str, np.ndarray]], judged: Mapping[str, Ju
 
 def _merged(values: list[tuple[str, np.ndarray]], users: np.ndarray, least: int) -> list[tuple[str, np.ndarray]]:
     """`values` of which each has `least` users, in their order; see `cohorts_of`."""
-
-    def number(tests: np.ndarray) -> int:
-        return len(np.unique(users[tests]))
-
-    small = [(value, tests) for value, tests in values if value == OTHER or number(tests) < least]
-    large = [(value, tests) for value, tests in values if value != OTHER and number(tests) >= least]
-    if not small:
-        return large
-    rest = np.concatenate([tests for _, tests in small])
-    while large and number(rest) < least:
-        fewest = min(range(len(large)), key=lambda k: (number(large[k][1]), k))
-        rest = np.concatenate([rest, large.pop(fewest)[1]])
-    return [*large, (OTHER, np.sort(rest))] if number(rest) >= least else []
+    tests = dict(values)
+    alone, together = told_apart({value: set(users[some].tolist()) for value, some in values}, least)
+    found = [(value, tests[value]) for value in alone]
+    return [*found, (OTHER, np.sort(np.concatenate([tests[value] for value in together])))] if together else found
 
 
 def _quality(judged: Judged, inside: np.ndarray) -> Quality:

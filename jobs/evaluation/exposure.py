@@ -8,14 +8,12 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from riverrank.operators.catalogue.tokens import MAX_TOKENS, tokens_of
-from riverrank.operators.slate.fairness.floors import discounts
+from riverrank.operators.slate.fairness.groups import MOST_GROUPS, NONE, OTHER, Values, discounts
 from riverrank.state.records.incoming import Item
 
 from .baselines.ledger import START, grown
 from .segments import POPULARITY, STANDINGS, Standing
 
-MOST_GROUPS = 1_000  # values of one attribute that are told apart
-OTHER, NONE = "other", "none"
 AGE = "novelty"
 DAY_MS = 86_400_000
 AGES = {"under 1 day": 1, "1-6 days": 7, "7-29 days": 30, "30-364 days": 365}  # days with which each ends
@@ -64,29 +62,14 @@ class Known(NamedTuple):
     interactions: int
 
 
-class Groups:
-    """The groups by an attribute or a category: an item of several values is in the group of each, and in NONE where it
-    has none. Those beyond the first MOST_GROUPS are OTHER.
-    """
+class Groups(Values):
+    """The groups by an attribute or a category."""
 
     def __init__(self, name: str) -> None:
-        self.prefix = f"{name}="
-        self.codes = {NONE: 0, OTHER: 1}
+        super().__init__(name)
         self.counts = np.zeros(MOST_GROUPS + 2)  # items that may be shown, by code
         self.items = 0  # that may be shown
         self.of_row = np.full((START, MAX_TOKENS), -1, np.int32)
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        """By code."""
-        return tuple(self.codes)
-
-    def of(self, tokens: Sequence[str]) -> list[int]:
-        """The codes of an item with these tokens."""
-        values = [token.removeprefix(self.prefix) for token in tokens if token.startswith(self.prefix)]
-        if len(self.codes) < len(self.counts):
-            return [self.codes.setdefault(value, len(self.codes)) for value in values] or [0]
-        return list(dict.fromkeys(self.codes.get(value, 1) for value in values)) or [0]
 
     def count(self, told: Told) -> None:
         """An item more may be shown."""

@@ -10,11 +10,11 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+from riverrank.operators.slate.fairness.groups import NONE, OTHER, text_of
 from riverrank.state.records.incoming import Event, Item
 
 TOP = 10  # values of a segmentation that are told apart in a report, those with the most tests
 MOST_VALUES = 10_000  # values of one that are told apart at all
-OTHER, NONE = "other", "none"
 HISTORY = (1, 5, 20, 100)  # interactions with which the next class begins
 TYPE, LENGTH, POPULARITY = "type", "history", "popularity"
 FIELDS = "user", "item", "context"
@@ -62,7 +62,7 @@ class Segments:
         self._told[item.item_id] = item.ts
         for field, values in self._items.items():
             value = item.categories if field == "category" else item.attributes.get(field)
-            values[item.item_id] = _text(value)
+            values[item.item_id] = text_of(value)
 
     def add(self, moment: Moment) -> None:
         """A test, the next one."""
@@ -103,9 +103,9 @@ class Segments:
             POPULARITY: lambda moment: moment.standing,
         }
         fields: dict[str, Callable[[Moment], str]] = {
-            "user": lambda moment: _text(moment.attributes.get(field)),
+            "user": lambda moment: text_of(moment.attributes.get(field)),
             "item": lambda moment: self._items[field].get(moment.event.item_id or "", NONE),
-            "context": lambda moment: _text((moment.event.context or {}).get(field)),
+            "context": lambda moment: text_of((moment.event.context or {}).get(field)),
         }
         if name in readers:
             return readers[name]
@@ -150,19 +150,6 @@ class Standing:
         """The classes, numbers of STANDINGS, of items with `counts`, float: int64 of that shape."""
         below = sum((counts < least).astype(np.int64) for least in self._least)
         return np.where(counts > 0, below, len(STANDINGS) - 1)
-
-
-def _text(value: object) -> str:
-    """A value as text: of a list the first, NONE where there is none.
-
-    >>> _text(["drama", "crime"]), _text(None), _text(21), _text(True)
-    ('drama', 'none', '21', 'true')
-    """
-    while isinstance(value, (list, tuple)):
-        value = value[0] if value else None
-    if value is None or value == "":
-        return NONE
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 LENGTHS = ("0", *(f"{a}-{b - 1}" for a, b in pairwise(HISTORY)), f"{HISTORY[-1]}+")

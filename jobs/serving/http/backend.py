@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from riverrank.jobs.config.schema import Config
+from riverrank.jobs.serving.groups import groups_of
 from riverrank.jobs.serving.previews import Previews
 from riverrank.operators.cache.redis_cache import slate_key, without_user
 from riverrank.operators.flink.arrivals import Arrival, event_of, item_of, wall_ms
@@ -116,7 +117,8 @@ class Backend:
         previews = kafka.of(PREVIEWS) if self._writes is not None and kafka.events else ""
         self._previews = Previews(kafka, previews, serve.timeout) if previews else None
         has_items = bool(config.files.items or (kafka.bootstrap and kafka.items))
-        self.catalogue = Catalogue(config.behaviour.catalogue.items) if has_items else None
+        groups = groups_of(config)
+        self.catalogue = Catalogue(config.behaviour.catalogue.items, groups) if has_items else None
         self._follower = Follower(config, self.catalogue) if self.catalogue is not None else None
         self._shared, self._fresh_until = _Shared(), 0.0
         ready = {name: lambda name=name: self.readiness()[name] for name in self.readiness()}

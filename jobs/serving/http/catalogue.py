@@ -17,6 +17,7 @@ from riverrank.jobs.config.schema import Config
 from riverrank.jobs.config.tokens import TokenError
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.local.reading import read_items
+from riverrank.jobs.serving.groups import ItemGroups
 from riverrank.operators.catalogue.tokens import names
 from riverrank.operators.flink.arrivals import Arrival, item_of
 from riverrank.state.records.incoming import Item
@@ -38,6 +39,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     title: str | None = None
     categories: tuple[str, ...] = ()
     attributes: dict[str, tuple[str, ...]] = {}
+    groups: tuple[int, ...] = ()  # see ItemGroups
 
     def holds(self, name: str, value: str) -> bool:
         """Whether its attribute `name`, or one of its categories, is `value`.
@@ -81,10 +83,13 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 class Catalogue:
-    """Items by id, `most` at most: the one that was told of longest ago goes. For one thread that writes."""
+    """Items by id, `most` at most: the one that was told of longest ago goes. For one thread that writes. Those that
+    may be shown are counted by the `groups` they are in, where these are wanted.
+    """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, groups: ItemGroups | None = None) -> None:
         self._most = most
+        self.groups = groups
         self._entries: dict[str, Entry] = {}
         self.caught_up = False  # whether all that was there at the start is in it
 
@@ -101,9 +106,19 @@ class Catalogue:
         'new'
         """
         held = self._entries.pop(item.item_id, None)
-        self._entries[item.item_id] = held if held is not None and held.ts > item.ts else entry_of(item)
-        if len(self._entries) > self._most:
-            del self._entries[next(iter(self._entries))]
+        entry = held if held is not None and held.ts > item.ts else self._entry_of(item)
+        self._entries[item.item_id] = entry
+        gone = self._entries.pop(next(iter(self._entries))) if len(self._entries) > self._most else None
+        if self.groups is not None:
+            for each, sign in ((held, -1), (entry, 1), (gone, -1)):
+                if each is not None and each.available:
+                    self.groups.count(each.groups, sign)
+
+    def _entry_of(self, item: Item) -> Entry:
+        entry = entry_of(item)
+        if self.groups is None or item.deleted:
+            return entry
+        return msgspec.structs.replace(entry, groups=self.groups.of(item))
 
     def all(self) -> list[tuple[str, Entry]]:
         """Every item as it is now; the interpreter copies them in one step, so the thread that writes may go on."""

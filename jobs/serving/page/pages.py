@@ -10,6 +10,7 @@ from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records.outgoing import Slate
 
 from .backend import Backend, Found, Served, Trending
+from .exposure import exposure_of
 from .quality import SHOWN_MINUTES, quality_of
 from .slots import Comparison, compare, rows_of
 from .text import shown, templates
@@ -71,6 +72,7 @@ class Pages:
             "overview.html",
             told,
             quality=quality_of(self._seen.minutes(first, now)) if since is not None else None,
+            exposure=exposure_of(self._seen, now, since),
             reasons=reasons.most_common(),
             letters=letters,
             users=self._seen.user_ids(MOST_USERS),

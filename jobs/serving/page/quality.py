@@ -46,7 +46,10 @@ def quality_of(minutes: list[Minute]) -> Quality:
     events: Counter[str] = sum((minute.events for minute in minutes), Counter())
     return Quality(
         charts=charts,
-        arms=tuple(ArmFigures(shown(name), _together(minutes, name)) for name in names),
+        arms=tuple(
+            ArmFigures(shown(name), ArmCounts.together(minute.arms[name] for minute in minutes if name in minute.arms))
+            for name in names
+        ),
         events=tuple((name, events[name]) for name in EVENT_TYPES if events[name]),
         minutes=len(minutes),
         waits=waits_of(minutes),
@@ -76,13 +79,6 @@ def _waits(minutes: list[Minute]) -> dict[str, list[float | None]]:
         "half within": [None if each is None else each.p50_ms for each in waits],
         "99 of 100 within": [None if each is None else each.p99_ms for each in waits],
     }
-
-
-def _together(minutes: list[Minute], name: str) -> ArmCounts:
-    held = [minute.arms[name] for minute in minutes if name in minute.arms]
-    return ArmCounts(
-        *(sum(getattr(arm, each) for arm in held) for each in ("shown", "clicked", "judged", "hits")),
-    )
 
 
 def _label(start_ms: int) -> str:

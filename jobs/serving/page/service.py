@@ -12,6 +12,7 @@ from riverrank.jobs.serving.http.backend import Busy, NoAnswer, NotConfigured, N
 from riverrank.jobs.serving.http.guards import read_keys
 from riverrank.jobs.serving.http.reads import RedisAway
 from riverrank.jobs.serving.http.writes import KafkaAway, RecordTooLarge
+from riverrank.jobs.serving.watch.exposure import Exposure
 from riverrank.jobs.serving.watch.follower import Follower
 from riverrank.jobs.serving.watch.seen import Seen
 from riverrank.state.records.incoming import Event
@@ -34,7 +35,7 @@ class Page:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._seen = Seen()
+        self._seen = Seen(cohorts=config.serve.cohorts, least=config.behaviour.cohorts.users)
         self._follower = Follower(config.kafka, self._seen) if config.kafka.bootstrap else None
 
     def __enter__(self) -> Self:
@@ -51,6 +52,8 @@ class Page:
     def routes(self, service: Service) -> list[Route]:
         """Its routes, for `application` to mount; who may ask for them it sees to itself."""
         backend = ServiceBackend(service)
+        if service.catalogue is not None and service.catalogue.groups is not None:
+            self._seen.count_by(Exposure(service.catalogue, self._config.behaviour.reward))
         follower, keys = self._follower, read_keys(self._config.serve.keys_file)
         pages = Pages(backend, self._seen, lambda: None if follower is None else follower.progress)
         return PageRoutes(backend, pages, (lambda key: key.encode() in keys) if keys else None).routes()

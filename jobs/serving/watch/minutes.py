@@ -4,7 +4,7 @@ times and knows no clock.
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,6 +40,16 @@ class ArmCounts:
     def hit_rate(self) -> float | None:
         """The share of interactions that the slate before them held; None where there was none."""
         return self.hits / self.judged if self.judged else None
+
+    @classmethod
+    def together(cls, counts: Iterable["ArmCounts"]) -> "ArmCounts":
+        """The sum of several.
+
+        >>> ArmCounts.together([ArmCounts(shown=4), ArmCounts(shown=1, clicked=1)]).clicks_a_list
+        0.2
+        """
+        given = [(each.shown, each.clicked, each.judged, each.hits) for each in counts]
+        return cls(*map(sum, zip(*given, strict=True)))
 
 
 @dataclass

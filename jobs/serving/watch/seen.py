@@ -1,20 +1,26 @@
 """What the followers saw: users' last events and slates, minutes, dead letters. Bounded; for one thread that adds and
-others that read. Ids of users are text here and in memory alone; an erasure takes its user out.
+others that read. Ids of users are text here and in memory alone; an erasure takes its user out, and what was counted of
+it by what it stated.
 """
 
 import copy
 import threading
 from collections import Counter, OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+from riverrank.jobs.serving.groups import ItemGroups
+from riverrank.operators.slate.fairness.groups import NONE
 from riverrank.state.event_types import INTERACTIONS
 from riverrank.state.messages import POPULAR
 from riverrank.state.records.decoding import decode_event
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import DeadLetter
 
-from .minutes import Minute, Minutes
+from .cohorts import Cohort, cohorts_of, stated_of
+from .exposure import Exposure, Given
+from .minutes import ArmCounts, Minute, Minutes
 
 MOST_USERS = 1_000
 MOST_EVENTS = 40  # of a user
@@ -74,6 +80,8 @@ class SeenUser:
     user_id: str
     events: deque[SeenEvent] = field(default_factory=lambda: deque(maxlen=MOST_EVENTS))
     slates: deque[SeenSlate] = field(default_factory=lambda: deque(maxlen=MOST_SLATES))
+    stated: dict[str, str] = field(default_factory=dict)  # by attribute
+    counts: ArmCounts = field(default_factory=ArmCounts)  # since it is held
 
     def event(self, event_id: str) -> SeenEvent | None:
         """The event of that id, where it is still held."""
@@ -81,7 +89,8 @@ class SeenUser:
 
 
 class Seen:
-    """All that is held of what was seen. `most_users` are held, those seen least recently go first.
+    """All that is held of what was seen. `most_users` are held, those seen least recently go first. `cohorts` are the
+    attributes that users are told of by, where `least` of them stated the same.
 
     >>> seen = Seen()
     >>> seen.event(b'{"event_id":"e","type":"click","user_id":"u","item_id":"i","ts":5}', at_ms=7)
@@ -89,8 +98,10 @@ class Seen:
     ('i', 1)
     """
 
-    def __init__(self, most_users: int = MOST_USERS) -> None:
+    def __init__(self, most_users: int = MOST_USERS, cohorts: Sequence[str] = (), least: int = 1) -> None:
         self._most_users = most_users
+        self._cohorts, self.least = tuple(dict.fromkeys(cohorts)), least
+        self._exposure: Exposure | None = None
         self._users: OrderedDict[str, SeenUser] = OrderedDict()
         self._minutes = Minutes()
         self._dead_letters: deque[DeadLetter] = deque(maxlen=MOST_DEAD_LETTERS)
@@ -115,6 +126,9 @@ class Seen:
             shown = len(event.items or ())
             seen = SeenEvent(event.event_id, event.type, event.ts, event.item_id, shown)
             user.events.append(seen)
+            user.stated |= stated_of(event.attributes or {}, self._cohorts)
+            if self._exposure is not None:
+                self._exposure.take(event, at_ms)
             self._count_list(minute, user, event)
             self._judge(minute, user, seen, next((s for s in user.slates if s.trigger == event.event_id), None))
 
@@ -142,6 +156,27 @@ class Seen:
         with self._lock:
             self._reasons[letter.reason] += 1
             self._dead_letters.append(letter)
+
+    def count_by(self, exposure: Exposure) -> None:
+        """From here on count for it what slates show and what is taken."""
+        with self._lock:
+            self._exposure = exposure
+
+    def exposure(self, first_ms: int, last_ms: int) -> tuple[ItemGroups, Given] | None:
+        """What groups of items got between two times; None where none are counted by."""
+        with self._lock:
+            counted = self._exposure
+            return None if counted is None else (counted.groups, counted.between(first_ms, last_ms))
+
+    def cohorts(self) -> dict[str, list[Cohort]]:
+        """By attribute the cohorts of the users held, of those who were shown something or acted."""
+        with self._lock:
+            users = [user for user in self._users.values() if user.counts.shown or user.counts.judged]
+            told = [(user.stated, copy.copy(user.counts)) for user in users]
+        return {
+            name: cohorts_of([(stated.get(name, NONE), counts) for stated, counts in told], self.least)
+            for name in self._cohorts
+        }
 
     def user(self, user_id: str) -> SeenUser | None:
         """What is held of a user, as it is now."""
@@ -177,6 +212,8 @@ class Seen:
         user.slates.append(SeenSlate(answer.version, answer.ts, answer.trigger, answer.arm, item_ids, kept))
         minute = self._minutes.at(at_ms)
         minute.slates += 1
+        if self._exposure is not None:
+            self._exposure.show(item_ids, at_ms)
         if wait_from_ms is not None:
             self._minutes.wait(at_ms, max(0, wait_from_ms - answer.ts))
         event = user.event(answer.trigger)
@@ -191,9 +228,9 @@ class Seen:
             return
         before = next((slate for slate in user.slates if slate.version == answer.version - 1), None)
         if before is not None:
-            counts = minute.arm(before.arm)
-            counts.judged += 1
-            counts.hits += event.item_id in before.item_ids
+            for counts in (minute.arm(before.arm), user.counts):
+                counts.judged += 1
+                counts.hits += event.item_id in before.item_ids
 
     def _count_list(self, minute: Minute, user: SeenUser, event: Event) -> None:
         """A list that names its slate, or a click on one."""
@@ -203,9 +240,9 @@ class Seen:
             arm = POPULAR_ARM
         else:
             arm = user.slates[-1].arm if user.slates else UNKNOWN_ARM
-        counts = minute.arm(arm)
-        counts.shown += event.type == "impression"
-        counts.clicked += event.type == "click"
+        for counts in (minute.arm(arm), user.counts):
+            counts.shown += event.type == "impression"
+            counts.clicked += event.type == "click"
 
     def _user(self, user_id: str) -> SeenUser:
         user = self._users.pop(user_id, None) or SeenUser(user_id)

@@ -1,1 +1,1 @@
-"""Floors of exposure: what slates owe to parts of the catalogue, and how slots are drawn where they do."""
+"""Who gets shown: floors of exposure, what slates owe by them and how slots are drawn then, and the groups told of."""

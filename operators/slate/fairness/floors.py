@@ -14,6 +14,8 @@ from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.settings import FairnessSettings
 from riverrank.state.hashing import hash64
 
+from .groups import discounts
+
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0  # its multiples lie as evenly between whole numbers as any can
 ROUNDING = 1e-9  # of a share times a rank
 ALL = "all"  # in place of a token, what all items have
@@ -126,13 +128,3 @@ def first_allowed(rows, servable, hashes, hidden, most):  # type: ignore[no-unty
             found[n] = row
             n += 1
     return found[:n]
-
-
-def discounts(size: int) -> np.ndarray:
-    """What each of `size` places is worth, float64: 1 / log2(rank + 1), as in Singh and Joachims, Fairness of exposure
-    in rankings (2018).
-
-    >>> discounts(3).round(3).tolist()
-    [1.0, 0.631, 0.5]
-    """
-    return 1.0 / np.log2(np.arange(2, size + 2))

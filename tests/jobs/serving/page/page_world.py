@@ -12,16 +12,20 @@ from dataclasses import dataclass, field
 import msgspec
 import redis
 import uvicorn
+from riverrank.jobs.serving.groups import ItemGroups
+from riverrank.jobs.serving.http.catalogue import Catalogue
 from riverrank.jobs.serving.page.backend import Found, Previewer, Served, Trending, Unavailable
 from riverrank.jobs.serving.page.pages import Pages
 from riverrank.jobs.serving.page.routes import PageRoutes
+from riverrank.jobs.serving.watch.exposure import Exposure
 from riverrank.jobs.serving.watch.follower import Progress
 from riverrank.jobs.serving.watch.minutes import MINUTE_MS
 from riverrank.jobs.serving.watch.seen import Seen
 from riverrank.operators.cache.redis_cache import POPULAR, Cache, slate_key
 from riverrank.operators.flink.arrivals import wall_ms
+from riverrank.operators.settings import RewardSettings
 from riverrank.state.messages import CacheWrite
-from riverrank.state.records.incoming import Event
+from riverrank.state.records.incoming import Event, Item
 from riverrank.state.records.outgoing import Cause, DeadLetter, ModelInfo, Slate, Slot, to_json
 from starlette.applications import Starlette
 
@@ -128,9 +132,24 @@ class Previews:
         return slate_of(user, served.slate.version + 1, [slot.item_id for slot in reversed(served.slate.items)], item)
 
 
+def catalogue_of_a_shop() -> Catalogue:
+    """The items that have titles, two a brand, one of them hostile, and three that nobody is shown."""
+    made = Catalogue(1_000, ItemGroups(["brand", "category"], {"brand=Brand 1": 0.2, "brand=Small": 0.05}))
+    for number, item_id in enumerate([*TITLES, "more-1", "more-2", "more-3"]):
+        brand = HOSTILE if number // 2 == 2 else f"Brand {number // 2}"
+        made.take(Item(item_id, 1, categories=("boots",) if number % 2 else (), attributes={"brand": brand}))
+    made.caught_up = True
+    return made
+
+
 def seen_of_a_shop(minutes: int = 25) -> Seen:
-    """What followers would have seen: two arms over some minutes, a user with a history, dead letters."""
-    seen, now = Seen(), wall_ms()
+    """What followers would have seen: two arms over some minutes, a user with a history, dead letters, profiles."""
+    seen, now = Seen(cohorts=["age_band"], least=5), wall_ms()
+    seen.count_by(Exposure(catalogue_of_a_shop(), RewardSettings()))
+    for turn in range(20):
+        band = (HOSTILE, "25-34", "35-44")[turn % 3]
+        profile = {"event_id": f"p-{turn}", "type": "profile", "user_id": f"u-{turn:02d}", "ts": now}
+        event(seen, now, **profile, attributes={"age_band": band} if turn < 17 else {})
     for minute in range(minutes):
         at = now - (minutes - minute) * MINUTE_MS + 30_000
         for turn in range(20):

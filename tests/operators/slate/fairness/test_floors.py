@@ -20,7 +20,8 @@ from riverrank.operators.settings import (
     SlateSettings,
 )
 from riverrank.operators.slate.fairness.drawing import NO_FLOOR
-from riverrank.operators.slate.fairness.floors import Floors, discounts
+from riverrank.operators.slate.fairness.floors import Floors
+from riverrank.operators.slate.fairness.groups import discounts
 from riverrank.operators.slate.rerank import Ranked, Reranker
 from riverrank.operators.slate.rules import Rules
 from riverrank.state.messages import CatalogueUpdate
