@@ -70,6 +70,25 @@ def test_axe_finds_nothing_on_any_page(browser: Browser, url: str, scheme: Any) 
     context.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_exposure_is_two_tables_and_one_of_users_that_anyone_can_read(browser: Browser, url: str, scheme: Any) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 640}, color_scheme=scheme, bypass_csp=True)
+    page = watched(context.new_page(), [])
+    page.goto(url)
+    section = page.get_by_role("region", name="Exposure")
+    for name in ("Exposure by brand", "Exposure by category", "Users by age_band"):
+        expect(section.get_by_role("group", name=name)).to_be_visible()
+    by_brand = section.get_by_role("group", name="Exposure by brand")
+    expect(by_brand.get_by_role("row").filter(has_text="Brand 1")).to_contain_text("20.0 %")
+    expect(by_brand.get_by_text('<script>document.title="owned"</script>')).to_be_visible()
+    assert "owned" not in page.title()
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run('#exposure', {resultTypes: ['violations']})")
+    assert len(found["passes"]) > 5
+    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
+    context.close()
+
+
 def test_a_phone_shows_all_pages_without_scrolling_sideways(browser: Browser, url: str) -> None:
     context = browser.new_context(viewport={"width": 360, "height": 640})
     page = watched(context.new_page(), [])
