@@ -36,7 +36,7 @@ class Given:
 class Exposure:
     """The exposure that slates gave to the groups of `catalogue`, of the last MINUTES minutes, and what was taken.
 
-    A place is worth what `discounts` has. About 4 us for a slate of 20 by one attribute.
+    A place is worth what `discounts` has. Some 15 us for a slate of 20 by one attribute, 20 us by three.
     """
 
     def __init__(self, catalogue: Catalogue, rewards: RewardSettings) -> None:
@@ -82,16 +82,18 @@ class Exposure:
                 self._count(place, item_ids, is_slate)
 
     def _count(self, place: int, item_ids: Sequence[str], is_slate: bool) -> None:
-        worth = _WORTH[: len(item_ids)]
-        counts: dict[int, float] = {}
-        for item_id, share in zip(item_ids, worth, strict=True):
-            entry = self._catalogue.of(item_id)
-            for number in (entry.groups if entry is not None else ()) or self.groups.nowhere:
-                counts[number] = counts.get(number, 0.0) + share
         row = (self._exposed if is_slate else self._taken)[place]
-        for number, share in counts.items():
-            row[number] += share
-        self._totals[place] += (1, sum(worth), 0) if is_slate else (0, 0, 1)
+        of, nowhere = self._catalogue.of, self.groups.nowhere
+        for item_id, share in zip(item_ids, _WORTH, strict=False):
+            entry = of(item_id)
+            for number in (entry.groups if entry is not None else ()) or nowhere:
+                row[number] += share
+        totals = self._totals[place]
+        if is_slate:
+            totals[0] += 1
+            totals[1] += sum(_WORTH[: len(item_ids)])
+        else:
+            totals[2] += 1
 
     def _place(self, at_ms: int) -> int | None:
         """Where the minute of `at_ms` is counted; None where it is too old."""
