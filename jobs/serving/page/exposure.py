@@ -68,7 +68,7 @@ def table_of(groups: ItemGroups, given: Given, name: str) -> Table:
     values = list(groups.values(name))
     values += [value for value in floors if value not in values]  # what nothing is of yet
     span = slice(begin, begin + min(len(values), ROOM))
-    counts = np.array([given.exposed[span], groups.counts[span], given.taken[span]])
+    counts = np.stack([given.exposed[span], np.array(groups.counts[span]), given.taken[span]])
     shares = np.zeros((3, len(values)))  # of exposure, items, feedback
     shares[:, : counts.shape[1]] = counts / np.maximum([[given.exposure], [groups.items], [given.interactions]], 1e-12)
     ranked = sorted(range(2, len(values)), key=lambda code: (*(-shares[:2, code]).tolist(), values[code]))
