@@ -70,7 +70,8 @@ def table_of(groups: ItemGroups, given: Given, name: str) -> Table:
     span = slice(begin, begin + min(len(values), ROOM))
     counts = np.stack([given.exposed[span], np.array(groups.counts[span]), given.taken[span]])
     shares = np.zeros((3, len(values)))  # of exposure, items, feedback
-    shares[:, : counts.shape[1]] = counts / np.maximum([[given.exposure], [groups.items], [given.interactions]], 1e-12)
+    totals = np.array([given.exposure, groups.items, given.interactions], np.float64)
+    shares[:, : counts.shape[1]] = counts / np.maximum(totals, 1e-12)[:, None]
     ranked = sorted(range(2, len(values)), key=lambda code: (*(-shares[:2, code]).tolist(), values[code]))
     alone = [code for rank, code in enumerate(ranked) if rank < MOST_ROWS or values[code] in floors]
     rest = [code for code in {*ranked, 1}.difference(alone) if shares[:, code].any()]
