@@ -225,6 +225,15 @@ class CacheSettings(Section):
     ttl: Annotated[Interval, Meta(description="a cached slate expires after this; less than job.state_ttl")] = (
         DEFAULT_TTL_MS
     )
+    depth: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=200,
+            description="places of a slate in Redis, at most, for pages below the first; at least `slate.size`, and no "
+            "more than candidates are found (`slate.candidates`); 0: those of the slate",
+        ),
+    ] = 0
     popular_every: Annotated[
         Interval, Meta(description="the slate of users who have none is refreshed at least this often")
     ] = 10_000

@@ -148,6 +148,11 @@ def _consistent(config: Config) -> Config:
         raise UsageError(
             "job.state_ttl: expected at least noise.window: what a user contributed is read off the history"
         )
+    if 0 < config.cache.depth < config.behaviour.slate.size:
+        raise UsageError(
+            f"cache.depth: expected at least slate.size ({config.behaviour.slate.size}), or 0 for as many, got "
+            f"{config.cache.depth}"
+        )
     if redis.url and job.state_ttl <= config.cache.ttl:
         raise UsageError(
             f"job.state_ttl: expected more than cache.ttl ({duration(config.cache.ttl)}), got {duration(job.state_ttl)}"

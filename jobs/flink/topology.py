@@ -143,7 +143,8 @@ def _items(
 def _route(config: Config) -> CacheRoute | None:
     """How RECOMMEND reaches CACHE, if there is one."""
     cache = config.cache
-    return CacheRoute(cache.buckets, cache.popular_every, cache.ttl, cache.lists) if config.redis.url else None
+    route = CacheRoute(cache.buckets, cache.popular_every, cache.ttl, cache.lists, cache.depth)
+    return route if config.redis.url else None
 
 
 def _cache(answers: DataStream, config: Config, outputs: Outputs, key: bytes) -> tuple[DataStream, DataStream]:

@@ -162,11 +162,12 @@ class Pipeline:
         topics: Mapping[str, str] | None = None,
         told: bool = False,
         lists: float = 0.0,
+        depth: int = 0,
     ) -> None:
         """`outputs` are those of `state.outputs.OUTPUTS` that go anywhere, by name; `popular_every` in milliseconds.
         `ttl_ms`: how long slates are cached, 0 for ever. `topics` are what dead letters call `events` and `items`, if
         otherwise; `told`: whether slates go to a topic, which an erasure is told to by a tombstone. `lists`: of items
-        how many are made for the cache with each answer.
+        how many are made for the cache with each answer; `depth`: places of a slate in the cache, 0 for its own.
         """
         self.behaviour = behaviour
         self.told = told
@@ -177,9 +178,9 @@ class Pipeline:
         self.lessons = Lessons(behaviour, self.intake.session)
         self.index = self.lessons.index
         read = {"predict": PREDICTIONS.name in self.outputs, "preview": PREVIEWS.name in self.outputs}
-        self.recommend = Recommend(behaviour, self.index, **read, popular_every=popular_every)
+        per_answer, depth = (lists, depth) if cache is not None else (0.0, 0)
+        self.recommend = Recommend(behaviour, self.index, **read, popular_every=popular_every, depth=depth)
         self.ttl_ms = ttl_ms
-        per_answer = lists if cache is not None else 0.0
         counts = self.recommend.counts
         self.lists = ItemLists(self.index, per_answer, ttl_ms, popular_every, wall_ms, counts=counts)
         self.users: dict[str, bytes] = {}  # what RECOMMEND keeps, by user
@@ -300,7 +301,7 @@ class Pipeline:
         if answer.slate is not None:
             self.slates += 1
             if self.cache is not None:
-                self.cache.put(CacheWrite(slate_key(event.user_id), epoch, answer.version, answer.slate))
+                self.cache.put(CacheWrite(slate_key(event.user_id), epoch, answer.version, answer.cached))
                 for write in self.lists.after_answer():
                     self.cache.put(write)
         if answer.erased:

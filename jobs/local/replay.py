@@ -42,8 +42,8 @@ def run(config: Config) -> None:
         cache = LocalCache(config, outputs) if config.redis.url else None
         names = {name: topic_of(config, name) for name in ("events", "items")}
         every, ttl, told = config.cache.popular_every, config.cache.ttl, SLATES.name in topics_of(config)
-        lists = config.cache.lists
-        pipeline = Pipeline(config.behaviour, outputs, cache, every, ttl, names, told=told, lists=lists)
+        lists, depth = config.cache.lists, config.cache.depth
+        pipeline = Pipeline(config.behaviour, outputs, cache, every, ttl, names, told=told, lists=lists, depth=depth)
         try:
             _read_all(config, pipeline, cache)
             if cache is not None:

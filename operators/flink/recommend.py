@@ -39,13 +39,15 @@ CLEAR_EVERY = 4096
 
 class CacheRoute(msgspec.Struct, frozen=True):
     """How RECOMMEND reaches CACHE: the number of buckets that keys fall into, how often `popular` is written, how long
-    a slate is cached, and how many lists of items are made for each answer.
+    a slate is cached, how many lists of items are made for each answer, and how many places of a slate are cached (0:
+    all that it has).
     """
 
     buckets: int
     popular_every_ms: int
     ttl_ms: int
     lists: float = 0.0
+    depth: int = 0
 
     def write(self, write: CacheWrite) -> Row:
         """What asks for one write."""
@@ -118,7 +120,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
         keep(self.state, held, answer.state)
         cache = self.cache
         if cache is not None and answer.slate is not None:  # first: a page reads it from Redis
-            yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, answer.version, answer.slate, made=now))
+            yield cache.write(CacheWrite(slate_key(user_id), feedback.epoch, answer.version, answer.cached, made=now))
         yield from self.answers.emit(user_id, answer)
         if answer.erased:
             yield from self._erased(feedback, ctx)
@@ -197,6 +199,7 @@ class RecommendFunction(Shipped, KeyedBroadcastProcessFunction):
                 predict=PREDICTIONS.name in self.outputs,
                 preview=PREVIEWS.name in self.outputs,
                 popular_every=self.cache.popular_every_ms if self.cache else 0,
+                depth=self.cache.depth if self.cache else 0,
             )
             index, cache, counts = self.recommend.index, self.cache, self.recommend.counts
             if cache is not None:

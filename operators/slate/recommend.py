@@ -37,18 +37,20 @@ from . import attribution
 from .explain import Explainer, Reasons
 from .fairness.floors import Floors
 from .learning import Learning, Lesson, Memory, User
-from .rerank import Reranker, novelty
-from .rules import Rules
+from .rerank import Ranked, Reranker, novelty
+from .rules import NO_PINS, Rules
 from .served import Served
 from .writing import Slots, SlotWriter
 
 HIT = 10  # places of the learner's order, in which what was chosen is a hit
+Adjusted = tuple[np.ndarray, np.ndarray, np.ndarray]  # see Policy._adjusted
 NO_ITEMS = b"[]}"  # the end of a slate's JSON, whose items are to be put in
 
 
 class Answer(NamedTuple):
     """What came of a feedback. `state` None: nothing is kept. `slate` is None where the event is not answered, and
-    `preview` where it is none, or shows nothing to anyone.
+    `preview` where it is none, or shows nothing to anyone; `deeper` is the slate with more slots below, None where
+    there are none.
     """
 
     state: bytes | None
@@ -57,6 +59,12 @@ class Answer(NamedTuple):
     predictions: tuple[bytes, ...] = ()
     erased: bool = False
     preview: bytes | None = None
+    deeper: bytes | None = None
+
+    @property
+    def cached(self) -> bytes | None:
+        """The slate as it is cached."""
+        return self.deeper or self.slate
 
 
 class Policy:
@@ -92,11 +100,13 @@ class Policy:
         every = rows if pinnable is None else np.union1d(pinnable, rows)
         return every if len(every) else None
 
-    def slots(self, event: Event, served: Served, context: Context, user: User) -> tuple[Slots, Reasons]:
-        """The slots, best first, and their reasons: rerank and explore, explain."""
+    def slots(self, event: Event, served: Served, context: Context, user: User) -> tuple[Slots, Reasons, np.ndarray]:
+        """The slots, best first, and their reasons: rerank and explore, explain; and their positions among the
+        candidates, int64 (p,).
+        """
         inputs, learner, state, size = served.inputs, user.learner, user.state, self.behaviour.slate.size
         rows, proposed = served.candidates.rows, served.candidates.proposed
-        logits, rule, bonus = self._adjusted(served.logits, rows)
+        adjusted = logits, _, _ = self._adjusted(served.logits, rows)
 
         def deviations(positions: np.ndarray) -> np.ndarray:
             assert isinstance(learner, LinearLearner)  # as Learners made sure of
@@ -105,15 +115,36 @@ class Policy:
         owed = self.floors.owed(rows, size, event.user_id, state.version) if self.floors else None
         given = event.event_id, rows, logits, proposed, context.rows, state.examples
         ranked = self.reranker.rerank(*given, deviations, owed)
-        chosen = ranked.positions
-        own = learner.contributions(inputs, chosen)
+        return *self._explained(ranked, adjusted, served, context, user), ranked.positions
+
+    def deeper(
+        self, slate: bytes, above: np.ndarray, depth: int, served: Served, context: Context, user: User
+    ) -> bytes | None:
+        """The JSON of a `slate`, whose slots are those at `above`, int64 (p,), with what stands below them, up to
+        `depth` slots in all; None where nothing does. What is below is not drawn: given what is above, it is certain.
+        """
+        rows, proposed = served.candidates.rows, served.candidates.proposed
+        adjusted = logits, _, _ = self._adjusted(served.logits, rows)
+        positions = self.reranker.below(rows, logits, proposed, context.rows, above, depth)
+        if not (n := len(positions)):
+            return None
+        ranked = Ranked(positions, np.ones(n), np.zeros(n, np.bool_), NO_PINS.rules)
+        slots, reasons = self._explained(ranked, adjusted, served, context, user)
+        return self.writer.write(slots, reasons, slate[: -len(NO_ITEMS) + 1], b"}", len(above))
+
+    def _explained(
+        self, ranked: Ranked, adjusted: Adjusted, served: Served, context: Context, user: User
+    ) -> tuple[Slots, Reasons]:
+        """The slots that are `ranked`, with their reasons."""
+        (logits, rule, bonus), chosen, inputs = adjusted, ranked.positions, served.inputs
+        rows, proposed = served.candidates.rows, served.candidates.proposed
+        own = user.learner.contributions(inputs, chosen)
         parts = self.explainer.parts(own, inputs, chosen, user.ranker, context.segment, logits, rule, bonus)
         slots = Slots(rows.take(chosen), logits.take(chosen), ranked.propensity, proposed.take(chosen))
         moved = ranked.explored, ranked.pins, ranked.floors
-        reasons = self.explainer.reasons(context, slots.rows, parts.weights, *moved)
-        return slots, reasons
+        return slots, self.explainer.reasons(context, slots.rows, parts.weights, *moved)
 
-    def _adjusted(self, logits: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _adjusted(self, logits: np.ndarray, rows: np.ndarray) -> Adjusted:
         """The `logits` of `rows` with what the settings add to them; what rules add; and what is added to what few
         know: float64 (c,) each, not to be written to.
         """
@@ -151,13 +182,14 @@ class Recommend:
         predict: bool = True,
         preview: bool = True,
         popular_every: int = 10_000,
+        depth: int = 0,
     ) -> None:
         """`predict`, `preview`: whether anyone reads the predictions, the previews; `popular_every` in milliseconds
-        (see PopularSlate).
+        (see PopularSlate); `depth`: places of a slate as it is cached, 0 for those of the slate.
         """
         self.behaviour = behaviour
         self.index = index
-        self.predict, self.preview = predict, preview
+        self.predict, self.preview, self.depth = predict, preview, depth
         self.retriever = Retriever(behaviour, index)
         features = self.retriever.features
         self.ranker = LatestRanker(index.weights, features, weights_before(behaviour, features))
@@ -168,7 +200,7 @@ class Recommend:
         self.control = self.policies[CONTROL]
         self._check_learners()
         self.decoded: Recent[tuple[LearnerState, Learner]] = Recent()
-        self.popular_slate = PopularSlate(index, self.ranker, behaviour.slate.size, popular_every)
+        self.popular_slate = PopularSlate(index, self.ranker, max(behaviour.slate.size, depth), popular_every)
         self.counts, self.coverage = Counts(), Coverage()
 
     def answer(self, feedback: Feedback, state: bytes | None) -> Answer:
@@ -194,18 +226,18 @@ class Recommend:
             self.counts.add("drift")
             user = user._replace(learner=policy.learners.of(LearnerState()))
             history = with_history_since(feedback, stored.since).history_after()
-        slate = None
+        slate = deeper = None
         if event.type in ANSWERED:
             stored.version += 1
             strategy: Literal["cold", "warm"] = "cold" if is_cold else "warm"
-            slate = self._slate(feedback, history, user, policy, strategy)
+            slate, deeper = self._slate(feedback, history, user, policy, strategy)
             self.counts.add("slates", strategy)
         user.learner.store(stored)
         predictions = tuple(to_json(p) for p in lesson.predictions) if self.predict else ()
         raw = encode_learner(stored)
         if policy.learners.linear:
             self.decoded.put(event.user_id, raw, (stored, user.learner))
-        return Answer(raw, slate, stored.version, predictions)
+        return Answer(raw, slate, stored.version, predictions, deeper=deeper)
 
     def popular(self, ts: int, *, last: bool = False) -> CacheWrite | None:
         """The slate for whoever has none, where it is time for one at event time `ts`, or this is the `last` one."""
@@ -281,9 +313,9 @@ class Recommend:
 
     def _slate(
         self, feedback: Feedback, history: History, user: User, policy: Policy, strategy: Literal["cold", "warm"]
-    ) -> bytes:
+    ) -> tuple[bytes, bytes | None]:
         """The slate that answers `feedback`, after which `history` tells of the user, as JSON: find candidates, score
-        them, and make slots of the best.
+        them, and make slots of the best. And the same with more of them, where there are.
         """
         event, state = feedback.event, user.state
         context = context_of(self.index, history, feedback.attributes, event.user_id, event.context)
@@ -306,17 +338,20 @@ class Recommend:
         )
         empty = to_json(slate)
         if not len(candidates.rows):
-            return empty
+            return empty, None
         served = user.serve(self.index, candidates, context)
         kept = served if always is None else served.proposed()
         self.memory.of(event.user_id).served.put(event.user_id, self.index.releases, kept)
-        slots, reasons = policy.slots(event, served, context, user)
+        slots, reasons, positions = policy.slots(event, served, context, user)
         self.coverage.show(slots.rows)
         self._count_exposure(slots.rows, policy.floors)
         policy.learning.offer(slate.slate_id, event.user_id, served, slots.rows)
         if policy.behaviour.learner.rate:  # else nothing is learned from it
             attribution.keep(state, self.index, state.version, event.ts, slots.rows)
-        return policy.writer.write(slots, reasons, empty[: -len(NO_ITEMS)], b"}")
+        written = policy.writer.write(slots, reasons, empty[: -len(NO_ITEMS)], b"}")
+        if len(positions) >= self.depth:
+            return written, None
+        return written, policy.deeper(written, positions, self.depth, served, context, user)
 
     def _count_exposure(self, rows: np.ndarray, floors: Floors) -> None:
         """Count what a slate of `rows` gives to what `floors` name, and in all."""

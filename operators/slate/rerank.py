@@ -84,6 +84,34 @@ class Reranker:
         pool, values = pool_of(*arguments, strength, rate, most, size, True)
         return self._drawn(rows, pool, values, rate, draws, pins, deviations, owed)
 
+    def below(
+        self,
+        rows: np.ndarray,
+        logits: np.ndarray,
+        proposed: np.ndarray,
+        history: np.ndarray,
+        above: np.ndarray,
+        depth: int,
+    ) -> np.ndarray:
+        """Positions of what stands below a slate whose own are `above`, int64 (k,), up to `depth` slots with these:
+        int64. The other arguments are those of `rerank`.
+
+        Each `slate.size` of them are a slate of what is left, diversified and capped by itself, with no pins and no
+        floors, and nothing drawn. Where one is not full, there is nothing below it. Some 10 us for each.
+        """
+        size, cap = self.behaviour.slate.size, self.behaviour.diversity.category_cap
+        most, strength = len(rows) if cap else POOL * size, self.behaviour.diversity.strength
+        placed = last = above
+        while len(last) == size and len(placed) < depth:
+            arguments = logits, rows, self.index.content, proposed, self.new, history, placed
+            pool, values = pool_of(*arguments, strength, 0.0, most, size, cap > 0)
+            if cap:
+                caps = Caps(self.rules.categories(rows[pool]), self.rules.categories(rows[:0]), cap)
+                pool = pool[explore(values, "epsilon", 0.0, np.zeros(size), caps).positions]
+            last = pool[:size]
+            placed = np.concatenate([placed, last])
+        return placed[len(above) : depth]
+
     def _drawn(
         self,
         rows: np.ndarray,

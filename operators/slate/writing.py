@@ -44,9 +44,9 @@ class SlotWriter:
         self._releases, self._token_releases = index.releases, index.vocabulary.releases
         self._buffer = np.zeros(1 << 14, np.uint8)
 
-    def write(self, slots: Slots, reasons: Reasons, head: bytes = b"", tail: bytes = b"") -> bytes:
+    def write(self, slots: Slots, reasons: Reasons, head: bytes = b"", tail: bytes = b"", above: int = 0) -> bytes:
         """The JSON array of `slots` with their `reasons`, as `records.Slot` and `records.Cause` have them,
-        between `head` and `tail`.
+        between `head` and `tail`; where there are slots `above` them, the rest of an array that `head` ends within.
         """
         if self._releases != self.index.releases:  # a row may be another item now
             self._releases = self.index.releases
@@ -56,14 +56,14 @@ class SlotWriter:
             self._tokens.forget()
         self._ids.fit(self.index.table.capacity)
         self._tokens.fit(len(self.index.token_names))
-        while (end := self._try(slots, reasons, head, tail)) < 0:
+        while (end := self._try(slots, reasons, head, tail, above)) < 0:
             if end == FULL:
                 self._buffer = np.zeros(2 * len(self._buffer), np.uint8)
             else:
                 self._learn_texts(slots, reasons)
         return bytes(self._buffer.data[:end])
 
-    def _try(self, slots: Slots, reasons: Reasons, head: bytes, tail: bytes) -> int:
+    def _try(self, slots: Slots, reasons: Reasons, head: bytes, tail: bytes, above: int) -> int:
         """Write all to the buffer; where it ends, MISSING or FULL."""
         ids, tokens, sources, said = self._ids, self._tokens, self._sources, self.phrases.texts
         room = self._buffer.data
@@ -73,6 +73,7 @@ class SlotWriter:
         end = write_slots(
             self._buffer,
             len(head),
+            above,
             *slots,
             *reasons,
             self._by_rule,
@@ -191,15 +192,16 @@ def write_sources(out, at, bits, by_rule, sources, places):  # type: ignore[no-u
 
 @njit(cache=True)
 def write_slots(  # type: ignore[no-untyped-def]
-    out, begin, rows, logits, propensity, proposed, counts, phrases, items, tokens, weights, by_rule,
+    out, begin, above, rows, logits, propensity, proposed, counts, phrases, items, tokens, weights, by_rule,
     ids, id_places, token_data, token_places, sources, source_places, phrase_data, phrase_places,
 ):  # fmt: skip
     """Write slots and their reasons (see Slots and Reasons) to `out`, uint8, from `begin` on: where they end; MISSING
-    or FULL where they could not be written. The texts are as in TextArena. About 5 us for 20 slots with three reasons.
+    or FULL where they could not be written. The texts are as in TextArena; `above` slots are in the array already.
+    About 5 us for 20 slots with three reasons.
     """
     if begin + 2 > len(out):
         return FULL
-    out[begin], out[begin + 1], at = _ARRAY, touch(rows, counts, items, ids, id_places), begin + 1
+    out[begin], out[begin + 1], at = _COMMA if above else _ARRAY, touch(rows, counts, items, ids, id_places), begin + 1
     places = id_places, token_places, source_places, phrase_places
     for p, row in enumerate(rows):
         room = room_of(p, row, counts, phrases, items, tokens, *places)
@@ -210,12 +212,11 @@ def write_slots(  # type: ignore[no-untyped-def]
         at = copy(out, at, _ITEM, 0, len(_ITEM))
         at = put(out, at, ids, id_places, row)
         at = copy(out, at, _RANK, 0, len(_RANK))
-        at = write_whole(out, at, p + 1)
+        at = write_whole(out, at, above + p + 1)
         at = copy(out, at, _SCORE, 0, len(_SCORE))
         at = write_decimal(out, at, fixed(probability(logits[p]), 10.0**SCORE_DIGITS), SCORE_DIGITS)
         at = copy(out, at, _PROPENSITY, 0, len(_PROPENSITY))
-        whole, digits = significant(propensity[p])
-        at = write_decimal(out, at, whole, digits)
+        at = write_decimal(out, at, *significant(propensity[p]))
         at = copy(out, at, _SOURCES, 0, len(_SOURCES))
         at = write_sources(out, at, proposed[p], by_rule, sources, source_places)
         at = copy(out, at, _REASONS, 0, len(_REASONS))

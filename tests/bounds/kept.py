@@ -107,8 +107,8 @@ class Counted(DictEntries):
 class Kept:
     """The job over journals and an outbox that are dicts, with a Redis that is away. `now` is event time."""
 
-    def __init__(self, behaviour: Behaviour = SMALL) -> None:
-        self.behaviour, self.now = behaviour, 0
+    def __init__(self, behaviour: Behaviour = SMALL, depth: int = 0) -> None:
+        self.behaviour, self.now, self.places = behaviour, 0, max(depth, behaviour.slate.size)
         self.largest = 0  # bytes of the largest record that came
         self.erased: set[str] = set()  # users who asked for it
         redis = Redis()
@@ -116,7 +116,7 @@ class Kept:
         self.entries = DictEntries()
         self.sender = Sender(redis, 0, 0)  # type: ignore[arg-type]
         self.outbox = Outbox(self.entries, self.sender, SLATE_MS)
-        self.pipeline = Pipeline(behaviour, {}, self, lists=LISTS)
+        self.pipeline = Pipeline(behaviour, {}, self, lists=LISTS, depth=depth)
         lessons = self.pipeline.lessons
         self.signals, self.ranker, self.index = Counted(), Counted(), Counted()
         lessons.signals[0].journal = Journal(self.signals)
@@ -248,7 +248,7 @@ def bounds(kept: Kept, shown: int) -> dict[str, float]:
     update = named * (ID + 36 + 14 * b.signals.neighbours) + HEADS
     waiting = min(event_time_buffer.MOST_WAITING_BYTES, MOST_WAITING * update)
     least = journal_module.LEAST_BYTES
-    users, slate = SLATE_MS // SECOND + 2, 4 * ID + b.slate.size * 1024
+    users, slate = SLATE_MS // SECOND + 2, 4 * ID + kept.places * 1024
     lists = users * LISTS * (3 * ID + HEADS + b.slate.size * (ID + 64))  # of the answers of that time
     user = session_bytes(b, shown) + learner_bytes(b, features)
     return {

@@ -17,7 +17,8 @@ SLACK = 1024  # bytes, likewise
 
 class Row(NamedTuple):
     """A stream, how many records of it make a chunk, how many items its impressions have, and what share of its bound
-    it fills of each thing that it is made to break, at least. `released`: whether updates find their event time.
+    it fills of each thing that it is made to break, at least. `released`: whether updates find their event time;
+    `depth`: places of a slate that are cached.
     """
 
     stream: Callable[[], Iterator[bytes]]
@@ -25,6 +26,7 @@ class Row(NamedTuple):
     shown: int
     fills: Mapping[str, float]
     released: bool = True
+    depth: int = 0
 
 
 ROWS = (
@@ -38,6 +40,7 @@ ROWS = (
     Row(hostile.cohorts, 400, 0, {"gathered": 0.9}),
     Row(hostile.contexts, 300, 0, {}),
     Row(hostile.strangers, 300, 0, {"outbox": 0.3, "sender": 0.15}),
+    Row(hostile.strangers, 300, 0, {"outbox": 0.3, "sender": 0.15}, depth=15),
     Row(hostile.one_user, 300, 0, {"waiting": 0.05}, released=False),
     Row(hostile.goods, 600, 0, {"items": 0.9, "vocabulary": 0.5}),
     Row(hostile.shelves, 300, 0, {"lists": 0.2}),
@@ -52,9 +55,11 @@ def short_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(net, "KEPT", 64)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.stream.__name__ + ("" if row.released else "-ahead"))
+@pytest.mark.parametrize(
+    "row", ROWS, ids=lambda row: row.stream.__name__ + "-ahead" * (not row.released) + "-deep" * bool(row.depth)
+)
 def test_whatever_comes_nothing_passes_its_bound_and_what_is_full_grows_no_more(row: Row) -> None:
-    kept, records, seen = Kept(), row.stream(), []
+    kept, records, seen = Kept(depth=row.depth), row.stream(), []
     for _ in range(CHUNKS):
         assert kept.take(islice(records, row.chunk), released=row.released) > row.chunk // 2
         seen.append(kept.bytes())

@@ -15,6 +15,7 @@ import msgspec
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.serving.groups import groups_of
 from riverrank.jobs.serving.previews import Previews
+from riverrank.operators.arms import arms_of
 from riverrank.operators.cache.redis_cache import slate_key, without_user
 from riverrank.operators.flink.arrivals import Arrival, event_of, item_of, wall_ms
 from riverrank.state.event_types import PREVIEW
@@ -111,6 +112,7 @@ class Backend:
         serve, kafka = config.serve, config.kafka
         self.config, self.metrics, self._clock = config, Metrics(), clock
         self._secret = config.privacy.key()
+        self._sizes = {arm: settings.slate.size for arm, settings in arms_of(config.behaviour).items()}
         self._reads = Reads(config.redis, serve.timeout // 2) if config.redis.url else None
         topics = [topic for topic in (kafka.events, kafka.items) if topic]
         self._writes = Writes(kafka, topics, serve.timeout * 3 // 4) if kafka.bootstrap else None
@@ -209,6 +211,14 @@ class Backend:
         """What the catalogue says of items; without those that it doesn't hold."""
         found = {} if self.catalogue is None else {item_id: self.catalogue.of(item_id) for item_id in item_ids}
         return {item_id: entry for item_id, entry in found.items() if entry is not None}
+
+    def places_of(self, slate: Slate) -> int:
+        """How many places of `slate` are answered with where no number is asked for: all, but where `cache.depth` has
+        more of them cached than a slate has, those of a slate of its arm.
+        """
+        if not self.config.cache.depth:
+            return len(slate.items)
+        return self._sizes.get(slate.arm, self.config.behaviour.slate.size)
 
     async def take(self, stream: Stream, raws: Sequence[bytes]) -> Accepted:
         """Check each record as the job does, and write the good ones to the topic; returns once they are written.

@@ -164,7 +164,7 @@ async def _waited_for(call: Call[SlateQuery], event_id: str) -> Found | None:
 def _slate_answer(call: Call[Any], found: Found | None) -> SlateAnswer:
     if found is None:
         raise Problem(404, "not_found", "there is no slate of that user, and no popular one: the job has written none")
-    slots = call.backend.served(found.slate.items, call.query.wanted())
+    slots = call.backend.served(found.slate.items, call.query.wanted(call.backend.places_of(found.slate)))
     own = msgspec.structs.asdict(msgspec.structs.replace(found.slate, items=slots))
     return SlateAnswer(**own, fallback="popular" if found.is_popular else None, stale=found.stale)
 

@@ -24,6 +24,7 @@ from .answers import Problem
 from .backend import Backend, Wanted
 
 MOST_PARAMETERS = 1_100
+MOST_PLACES = 200
 MOST_EXCLUDED = 1_000
 MOST_WHERE = 8
 SHOWN = 100  # characters of what was given, in an error
@@ -47,7 +48,10 @@ class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class PageQuery(Query, frozen=True, kw_only=True):
     """Which places of a list are asked for."""
 
-    n: Annotated[int, Meta(ge=1, le=200, description="how many places, at most")] = 200
+    n: (
+        Annotated[int, Meta(ge=1, le=MOST_PLACES, description="how many places, at most; all, or those of a slate")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
     offset: Annotated[int, Meta(ge=0, le=10_000, description="how many to leave out before them")] = 0
     exclude: Annotated[
         tuple[Id, ...], Meta(max_length=MOST_EXCLUDED, description="an item to leave out; may be repeated")
@@ -61,10 +65,11 @@ class PageQuery(Query, frozen=True, kw_only=True):
         ),
     ] = ()
 
-    def wanted(self) -> Wanted:
-        """What `Backend.served` goes by."""
+    def wanted(self, most: int = MOST_PLACES) -> Wanted:
+        """What `Backend.served` goes by. `most` places are asked for where none are named."""
         where = [(name, value) for name, _, value in (each.partition(":") for each in self.where)]
-        return Wanted(self.n, self.offset, frozenset(self.exclude), where)
+        n = most if self.n is msgspec.UNSET else self.n
+        return Wanted(n, self.offset, frozenset(self.exclude), where)
 
 
 class SlateQuery(PageQuery, frozen=True, kw_only=True):

@@ -270,6 +270,8 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(dotted: str, nearest:
         ("ranker", 3, "ranker: expected a table, [ranker], got int"),
         ("files.events", ["a"], "files.events: expected a text, got ['a']"),
         ("cache.ttl", 0, "cache.ttl: expected a duration of at least 1 ms, got 0"),
+        ("cache.depth", 19, "cache.depth: expected at least slate.size (20), or 0 for as many, got 19"),
+        ("cache.depth", 201, "cache.depth: expected a whole number from 0 to 200, got 201"),
     ],
 )
 def test_a_wrong_value_names_its_key_what_was_expected_and_what_was_got(dotted: str, value: object, told: str) -> None:

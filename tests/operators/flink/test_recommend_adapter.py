@@ -102,6 +102,16 @@ def test_with_a_cache_slates_and_receipts_go_to_the_bucket_of_their_key() -> Non
     assert "receipts-records" not in harness.sides
 
 
+def test_a_deeper_slate_is_for_the_cache_alone() -> None:
+    items = tuple(Item(f"d{k}", 1) for k in range(30))
+    harness = Harness(recommend_function(items=items, cache=CacheRoute(4, 10_000, 60_000, depth=25)))
+    harness.element(feedback("e1"), "u")
+    _, (_, put) = harness.main
+    told, cached = (json.loads(raw) for raw in (harness.sides["slates-lines"][0], decode_write(put).slate or b""))
+    assert len(told["items"]) == 20 and len(cached["items"]) == 25
+    assert cached["items"][:20] == told.pop("items") and told.items() <= cached.items()
+
+
 def told(harness: Harness) -> list[tuple[str, bytes | None]]:
     """The writes that say of items whether they are gone."""
     writes = [decode_write(value) for _, value in harness.main]

@@ -277,3 +277,32 @@ def test_a_slate_takes_what_there_is():
 def test_settings_refuse_a_cap_below_0():
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"category_cap": -1}, DiversitySettings)
+
+
+def below(shelf: Shelf, above: np.ndarray, depth: int) -> np.ndarray:
+    none = np.zeros(0, np.int32)
+    return shelf.reranker.below(shelf.rows, shelf.logits, shelf.new[shelf.rows], none, above, depth)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.4])
+def test_below_a_slate_stand_slates_of_what_is_left_with_nothing_drawn(strength):
+    rate = ExplorationSettings(rate=0.5)
+    shelf, plain = Shelf(strength=strength, exploration=rate), Shelf(strength=strength)
+    above = shelf.rerank().positions
+    placed = below(shelf, above, 34)
+    assert len(placed) == 24 and not set(placed) & set(above)
+    for first in (0, 10, 20):
+        left = np.setdiff1d(np.arange(60), np.concatenate([above, placed[:first]]))
+        plain.rows, plain.logits = shelf.rows[left], shelf.logits[left]
+        page = placed[first : first + 10]
+        assert page.tolist() == left[plain.rerank().positions][: len(page)].tolist()
+
+
+def test_each_slate_below_keeps_to_the_cap_and_below_one_that_is_not_full_is_nothing():
+    shelf = Shelf(category_cap=4)
+    above = shelf.rerank().positions
+    placed = below(shelf, above, 60)
+    for page in (placed[first : first + 10] for first in range(0, len(placed), 10)):
+        assert np.bincount(shelf.categories(page)).max() <= 4
+    assert len(placed) > 30
+    assert not len(below(shelf, above[:9], 60)) and not len(below(shelf, above, 10))
