@@ -139,6 +139,10 @@ def test_what_is_written_decodes_to_the_records(data, ids, values, head, tail):
         raw = writer.write(slots, reasons)
         assert written == head + raw + tail
         assert msgspec.json.decode(raw, type=tuple[Slot, ...]) == records
+        rest = writer.write(slots, reasons, raw[:-1], b"", len(records))
+        assert rest[: len(raw)] == raw[:-1] + b","
+        more = tuple(msgspec.structs.replace(slot, rank=slot.rank + len(records)) for slot in records)
+        assert msgspec.json.decode(rest, type=tuple[Slot, ...]) == records + more
     assert msgspec.json.decode(raw) == msgspec.json.decode(to_json(records))
 
 

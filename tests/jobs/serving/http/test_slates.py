@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
 import pytest
 import redis
-from riverrank.jobs.config.edges import FileSettings, RedisSettings, ServeSettings
+from riverrank.jobs.config.edges import CacheSettings, FileSettings, RedisSettings, ServeSettings
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.serving.http.app import application
+from riverrank.operators.settings import Behaviour, ExperimentSettings, SlateSettings
 from riverrank.state.hashing import pseudonym
 from served import ITEMS, error, ids, list_of, put, slate_of
 from starlette.testclient import TestClient
@@ -75,6 +77,17 @@ def test_what_is_gone_or_excluded_is_left_out_and_pages_go_on_from_there(client:
     assert ids(client.get("/v1/slates/u-17?n=2")) == ["i-1", "i-3"]
     assert ids(client.get("/v1/slates/u-17?n=2&offset=2")) == ["i-4", "i-5"]
     assert ids(client.get("/v1/slates/u-17?offset=9")) == []
+
+
+def test_a_deeper_slate_has_further_pages_and_the_first_is_that_of_the_arm(server: Server) -> None:
+    arms = ExperimentSettings(arms={"short": {"share": 0.5, "slate.size": 1}})
+    behaviour = Behaviour(slate=SlateSettings(size=2), experiment=arms)
+    config = msgspec.structs.replace(config_of(server), behaviour=behaviour, cache=CacheSettings(depth=5))
+    put(server, "slate:u-18", msgspec.structs.replace(slate_of("u-18"), arm="short"))
+    with TestClient(application(config)) as client:
+        pages = [ids(client.get(f"/v1/slates/u-17{query}")) for query in ("", "?offset=2", "?n=2&offset=4", "?n=9")]
+        assert pages == [["i-1", "i-2"], ["i-3", "i-4"], ["i-5"], [*ITEMS]]
+        assert ids(client.get("/v1/slates/u-18")) == ["i-1"]
 
 
 def test_items_are_filtered_by_what_the_catalogue_says(server: Server, tmp_path: Path) -> None:
