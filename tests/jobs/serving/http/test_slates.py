@@ -12,7 +12,8 @@ import redis
 from riverrank.jobs.config.edges import CacheSettings, FileSettings, RedisSettings, ServeSettings
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.serving.http.app import application
-from riverrank.operators.settings import Behaviour, ExperimentSettings, SlateSettings
+from riverrank.operators.experiment import ExperimentSettings
+from riverrank.operators.settings import Behaviour, SlateSettings
 from riverrank.state.hashing import pseudonym
 from served import ITEMS, error, ids, list_of, put, slate_of
 from starlette.testclient import TestClient
