@@ -40,7 +40,7 @@ ROWS = (
     Row(hostile.cohorts, 400, 0, {"gathered": 0.9}),
     Row(hostile.contexts, 300, 0, {}),
     Row(hostile.strangers, 300, 0, {"outbox": 0.3, "sender": 0.15}),
-    Row(hostile.strangers, 300, 0, {"outbox": 0.3, "sender": 0.15}, depth=15),
+    Row(hostile.strangers, 300, 0, {"outbox": 0.2}, depth=15),
     Row(hostile.one_user, 300, 0, {"waiting": 0.05}, released=False),
     Row(hostile.goods, 600, 0, {"items": 0.9, "vocabulary": 0.5}),
     Row(hostile.shelves, 300, 0, {"lists": 0.2}),
