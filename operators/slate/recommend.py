@@ -259,7 +259,7 @@ class Recommend:
         other = copy(self)
         other.memory = Shares(lambda: memory)
         other.policies = {name: policy.over(other.memory) for name, policy in self.policies.items()}
-        other.decoded, other.counts, other.coverage = Recent(), Counts(), Coverage()
+        other.decoded, other.counts, other.coverage, other.depth = Recent(), Counts(), Coverage(), 0
         return other.answer(msgspec.structs.replace(feedback, event=event, reward=reward), state).slate
 
     def _policy(self, arm: str, settings: Behaviour) -> Policy:
