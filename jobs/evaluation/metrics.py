@@ -205,7 +205,7 @@ def apart(values: np.ndarray, users: np.ndarray, inside: np.ndarray) -> Apart:
     have tests of both.
 
     >>> apart(np.array([1.0, 0.0, 0.0, 0.0]), np.array([0, 1, 2, 3]), np.array([True, True, False, False])).less_rest
-    Difference(mean=0.5, error=0.57735)
+    Difference(mean=0.5, error=0.408248)
     """
     mean, rest = (float(values[some].mean()) if some.any() else 0.0 for some in (inside, ~inside))
     moves = np.where(inside, (values - mean) / max(np.count_nonzero(inside), 1), 0.0)
