@@ -90,7 +90,7 @@ class Job:
 
 @pytest.fixture(scope="module")
 def config(broker: KafkaBroker) -> Config:
-    return config_of(broker, "asked")
+    return config_of(broker, "imagined")
 
 
 @pytest.fixture(scope="module")
