@@ -363,3 +363,20 @@ def test_all_that_jobs_hand_over_to_operators_is_in_the_digest_of_the_code() -> 
         pending += [name for name in imports[module] if name in imports and name not in handed]
     assert len(handed) > 1
     assert handed - {"riverrank.jobs", "riverrank.jobs.config", "riverrank.jobs.local"} == set(HANDED_OVER)
+
+
+def test_no_two_test_modules_name_topics_alike() -> None:
+    """One broker serves a whole run, and a topic that is there already can't be made."""
+    streams = "events|items|slates|dead|dead-letters|exports|previews|receipts"
+    named: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names: list[object] = []
+            if isinstance(node, ast.Constant):
+                names = re.findall(rf"^([a-z0-9][a-z0-9-]*)-(?:{streams})$", str(node.value))
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "topics":
+                names = [each.value for each in node.args[2:3] if isinstance(each, ast.Constant)]
+            for name in names:
+                named.setdefault(str(name), set()).add(path.name)
+    assert len(named) > 10
+    assert {name: found for name, found in named.items() if len(found) > 1} == {}

@@ -11,9 +11,13 @@ QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-back
 ARGUMENTS = [*QUIET.split(), "--disable-component-update", "--disable-sync"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of a run; skips where none is installed."""
+    """One browser for a module; skips where none is installed.
+
+    No longer than a module: while Playwright is up its event loop counts as the running one of this thread, and no
+    other test could start one here.
+    """
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         pytest.skip("no chromium: make chromium, as root on Debian")

@@ -47,11 +47,11 @@ def written(broker: KafkaBroker, topic: str, values: list[bytes]) -> None:
 
 
 def test_topics_are_followed_from_before_their_end_and_on(broker: KafkaBroker) -> None:
-    names = {"events": "watched-events", "slates": "watched-slates", "dead_letters": "watched-dead"}
+    names = {"events": "looked-at-events", "slates": "looked-at-slates", "dead_letters": "looked-at-dead"}
     for name in (names["events"], names["slates"]):
         broker.create_topic(name, partitions=2)
     written(broker, names["events"], [click(number) for number in range(30)])
-    kafka = KafkaSettings(bootstrap=broker.bootstrap, group="watched-job", **names)
+    kafka = KafkaSettings(bootstrap=broker.bootstrap, group="looked-at-job", **names)
     with followed(kafka) as (follower, seen):
         wait_until(lambda: follower.progress.read == 30, 60)
         assert follower.progress.missing == (names["dead_letters"],)
@@ -66,7 +66,7 @@ def test_topics_are_followed_from_before_their_end_and_on(broker: KafkaBroker) -
         wait_until(lambda: bool((held := seen.user("u")) and held.slates), 30)
         waits = [wait for minute in seen.minutes(ts - 60_000, wall_ms()) for wait in minute.waits_ms]
         assert len(waits) == 1 and 0 <= waits[0] < 20_000
-        commit(broker, names["events"], "watched-job", 10)
+        commit(broker, names["events"], "looked-at-job", 10)
         wait_until(lambda: follower.progress.job_behind == 20, 30)
 
 
