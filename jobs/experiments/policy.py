@@ -8,10 +8,10 @@ import numpy as np
 from riverrank.jobs.local.pipeline import Pipeline
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.settings import Behaviour
-from riverrank.operators.slate.explore import NO_CAPS, NONE, Caps, budget, chances
-from riverrank.operators.slate.fairness.drawing import Due
+from riverrank.operators.slate.chances import chances
+from riverrank.operators.slate.explore import NONE
 from riverrank.operators.slate.fairness.floors import Owed
-from riverrank.operators.slate.rerank import POOL, Ranked, Reranker, pool_of
+from riverrank.operators.slate.rerank import Pool, Ranked, Reranker
 from riverrank.state.messages import Feedback
 from riverrank.state.records.decoding import Reject
 from riverrank.state.records.incoming import Event
@@ -43,43 +43,27 @@ class AskedReranker(Reranker):
     ) -> Ranked:
         """The slate, as ever."""
         if self.logged:
-            self.asked = self._ask(rows, logits, proposed, history, examples, deviations, owed)
+            pool = self.pool(rows, logits, proposed, history, examples, owed)
+            self.asked = self._ask(pool, rows, logits, deviations)
         return super().rerank(event_id, rows, logits, proposed, history, examples, deviations, owed)
 
     def _ask(
-        self,
-        rows: np.ndarray,
-        logits: np.ndarray,
-        proposed: np.ndarray,
-        history: np.ndarray,
-        examples: int,
-        deviations: Callable[[np.ndarray], np.ndarray],
-        owed: Owed | None,
+        self, pool: Pool, rows: np.ndarray, logits: np.ndarray, deviations: Callable[[np.ndarray], np.ndarray]
     ) -> Asked:
-        size, cap, kind = self.behaviour.slate.size, self.behaviour.diversity.category_cap, self._kind()
-        pinned = self.rules.pins(rows, logits).positions[:size]
-        rate = budget(self.behaviour.exploration, examples)
-        most = len(rows) if cap or owed is not None else POOL * size
-        arguments = logits, rows, self.index.content, proposed, self.new, history, pinned
-        pool, values = pool_of(*arguments, self.behaviour.diversity.strength, rate, most, size, True)
-        caps = Caps(self.rules.categories(rows[pool]), self.rules.categories(rows[pinned]), cap) if cap else NO_CAPS
+        size, kind, pinned = self.behaviour.slate.size, self.behaviour.exploration.kind, pool.pins.positions
         worth = 1.0 / (1.0 + np.exp(-logits))
         at = _positions(self.index.table.rows.find(self.logged[:size]), rows)
         chance, mean = np.zeros(len(self.logged)), np.zeros(len(self.logged))
         first = min(len(pinned), len(at))
         chance[:first], mean[:first] = at[:first] == pinned[:first], worth[pinned[:first]]
-        wanted = _positions(at[first:], pool)
-        due = None
-        if owed is not None:
-            due = Due(owed.places[len(pinned) :], owed.members[pool], owed.members[pinned].sum(axis=0))
-        drawn = chances(values, kind, rate, wanted, worth[pool], caps, lambda some: deviations(pool[some]), due)
-        chance[first : len(at)], mean[first : len(at)] = drawn
+        wanted, drawn_from = _positions(at[first:], pool.positions), pool.positions
+        chance[first : len(at)], mean[first : len(at)] = chances(
+            pool.values, kind, pool.rate, wanted, worth[drawn_from], pool.caps,
+            lambda some: deviations(drawn_from[some]), pool.due,
+        )  # fmt: skip
         known = np.zeros(len(self.logged))
         known[: len(at)] = np.where(at >= 0, worth[at], 0.0)
         return Asked(chance, mean, known)
-
-    def _kind(self) -> str:
-        return self.behaviour.exploration.kind
 
 
 class OtherPolicy:

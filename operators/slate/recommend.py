@@ -10,16 +10,15 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 from riverrank.operators.arms import arms_of
-from riverrank.operators.candidates.context import Context, context_of
+from riverrank.operators.candidates.context import context_of
 from riverrank.operators.candidates.query import servable_for
 from riverrank.operators.candidates.retrieval import Retriever
-from riverrank.operators.candidates.sources.new import New
 from riverrank.operators.coverage import Coverage
 from riverrank.operators.experiment import CONTROL, Assignment
 from riverrank.operators.index.item_index import ItemIndex
 from riverrank.operators.metrics import Counts
 from riverrank.operators.models.drift import watch, with_history_since
-from riverrank.operators.models.learner import Learner, Learners, LinearLearner
+from riverrank.operators.models.learner import Learner
 from riverrank.operators.models.prior import weights_before
 from riverrank.operators.models.weights import LatestRanker
 from riverrank.operators.published.popular import PopularSlate
@@ -34,17 +33,11 @@ from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import ModelInfo, Receipt, Slate, to_json
 
 from . import attribution
-from .explain import Explainer, Reasons
 from .fairness.floors import Floors
 from .learning import Learning, Lesson, Memory, User
-from .rerank import Ranked, Reranker, novelty
-from .rules import NO_PINS, Rules
-from .served import Served
-from .writing import Slots, SlotWriter
+from .policy import NO_ITEMS, Policy
 
 HIT = 10  # places of the learner's order, in which what was chosen is a hit
-Adjusted = tuple[np.ndarray, np.ndarray, np.ndarray]  # see Policy._adjusted
-NO_ITEMS = b"[]}"  # the end of a slate's JSON, whose items are to be put in
 
 
 class Answer(NamedTuple):
@@ -65,100 +58,6 @@ class Answer(NamedTuple):
     def cached(self) -> bytes | None:
         """The slate as it is cached."""
         return self.deeper or self.slate
-
-
-class Policy:
-    """How users of one arm are learned from and answered: all that goes by settings that arms may change."""
-
-    def __init__(self, arm: str, behaviour: Behaviour, retriever: Retriever, learning: Learning) -> None:
-        index, features = retriever.index, retriever.features
-        self.arm, self.behaviour, self.index, self.learning = arm, behaviour, index, learning
-        measured = behaviour.exploration.kind == "thompson"
-        self.learners = Learners(behaviour.learner, features, measured=measured)
-        self.rules = Rules(behaviour.rules, index)
-        names = features.sources
-        unseen = 1 << names.index(New.name) if New.name in names else 0  # what waits for a first exposure
-        self.reranker = Reranker(behaviour, index, self.rules, unseen)
-        self.floors = Floors(behaviour.fairness, index)
-        self.explainer = Explainer(index, retriever, self.rules, self.floors.tokens)
-        self.writer = SlotWriter(index, retriever.source_names, self.explainer.phrases)
-        self._nothing = np.zeros(0)
-
-    def over(self, memory: Shares[Memory]) -> "Policy":
-        """The same policy, which keeps in `memory` what is kept of users beside their states."""
-        other = copy(self)
-        other.learning = copy(self.learning)
-        other.learning.memory = memory
-        return other
-
-    def always(self, hidden: np.ndarray, servable: np.ndarray) -> np.ndarray | None:
-        """Rows that are candidates whatever the sources say: what rules pin, and what floors owe places to."""
-        pinnable = self.rules.pinnable(hidden, servable)
-        if not self.floors:
-            return pinnable
-        rows = self.floors.candidates(hidden, servable, self.behaviour.slate.size)
-        every = rows if pinnable is None else np.union1d(pinnable, rows)
-        return every if len(every) else None
-
-    def slots(self, event: Event, served: Served, context: Context, user: User) -> tuple[Slots, Reasons, np.ndarray]:
-        """The slots, best first, and their reasons: rerank and explore, explain; and their positions among the
-        candidates, int64 (p,).
-        """
-        inputs, learner, state, size = served.inputs, user.learner, user.state, self.behaviour.slate.size
-        rows, proposed = served.candidates.rows, served.candidates.proposed
-        adjusted = logits, _, _ = self._adjusted(served.logits, rows)
-
-        def deviations(positions: np.ndarray) -> np.ndarray:
-            assert isinstance(learner, LinearLearner)  # as Learners made sure of
-            return learner.deviations(inputs, positions)
-
-        owed = self.floors.owed(rows, size, event.user_id, state.version) if self.floors else None
-        given = event.event_id, rows, logits, proposed, context.rows, state.examples
-        ranked = self.reranker.rerank(*given, deviations, owed)
-        return *self._explained(ranked, adjusted, served, context, user), ranked.positions
-
-    def deeper(
-        self, slate: bytes, above: np.ndarray, depth: int, served: Served, context: Context, user: User
-    ) -> bytes | None:
-        """The JSON of a `slate`, whose slots are those at `above`, int64 (p,), with what stands below them, up to
-        `depth` slots in all; None where nothing does. What is below is not drawn: given what is above, it is certain.
-        """
-        rows, proposed = served.candidates.rows, served.candidates.proposed
-        adjusted = logits, _, _ = self._adjusted(served.logits, rows)
-        positions = self.reranker.below(rows, logits, proposed, context.rows, above, depth)
-        if not (n := len(positions)):
-            return None
-        ranked = Ranked(positions, np.ones(n), np.zeros(n, np.bool_), NO_PINS.rules)
-        slots, reasons = self._explained(ranked, adjusted, served, context, user)
-        return self.writer.write(slots, reasons, slate[: -len(NO_ITEMS) + 1], b"}", len(above))
-
-    def _explained(
-        self, ranked: Ranked, adjusted: Adjusted, served: Served, context: Context, user: User
-    ) -> tuple[Slots, Reasons]:
-        """The slots that are `ranked`, with their reasons."""
-        (logits, rule, bonus), chosen, inputs = adjusted, ranked.positions, served.inputs
-        rows, proposed = served.candidates.rows, served.candidates.proposed
-        own = user.learner.contributions(inputs, chosen)
-        parts = self.explainer.parts(own, inputs, chosen, user.ranker, context.segment, logits, rule, bonus)
-        slots = Slots(rows.take(chosen), logits.take(chosen), ranked.propensity, proposed.take(chosen))
-        moved = ranked.explored, ranked.pins, ranked.floors
-        return slots, self.explainer.reasons(context, slots.rows, parts.weights, *moved)
-
-    def _adjusted(self, logits: np.ndarray, rows: np.ndarray) -> Adjusted:
-        """The `logits` of `rows` with what the settings add to them; what rules add; and what is added to what few
-        know: float64 (c,) each, not to be written to.
-        """
-        amount = self.behaviour.diversity.novelty
-        if len(rows) > len(self._nothing):
-            self._nothing = np.zeros(2 * len(rows))
-        rule = bonus = self._nothing[: len(rows)]
-        if self.rules.amounts:
-            logits = logits.copy()
-            rule = self.rules.add_to(logits, rows)
-        if amount:
-            bonus = amount * novelty(self.index.popularity(rows), self.index.highest_popularity())
-            logits = logits + bonus
-        return logits, rule, bonus
 
 
 class Recommend:
@@ -342,7 +241,8 @@ class Recommend:
         served = user.serve(self.index, candidates, context)
         kept = served if always is None else served.proposed()
         self.memory.of(event.user_id).served.put(event.user_id, self.index.releases, kept)
-        slots, reasons, positions = policy.slots(event, served, context, user)
+        scored = policy.scored(served, context, user)
+        slots, reasons, positions = policy.slots(event, scored)
         self.coverage.show(slots.rows)
         self._count_exposure(slots.rows, policy.floors)
         policy.learning.offer(slate.slate_id, event.user_id, served, slots.rows)
@@ -351,7 +251,7 @@ class Recommend:
         written = policy.writer.write(slots, reasons, empty[: -len(NO_ITEMS)], b"}")
         if len(positions) >= self.depth:
             return written, None
-        return written, policy.deeper(written, positions, self.depth, served, context, user)
+        return written, policy.deeper(written, positions, self.depth, scored)
 
     def _count_exposure(self, rows: np.ndarray, floors: Floors) -> None:
         """Count what a slate of `rows` gives to what `floors` name, and in all."""

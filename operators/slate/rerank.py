@@ -37,6 +37,20 @@ class Ranked(NamedTuple):
     floors: np.ndarray = NO_FLOORS
 
 
+class Pool(NamedTuple):
+    """What a slate is drawn from, below its `pins`: `positions` int64 (n,) among the candidates, and what each is
+    worth, `values` float64 (n,), best first; the `rate` of exploration; and of what is there the `caps`, and what is
+    `due` to floors, None without any.
+    """
+
+    pins: Pins
+    positions: np.ndarray
+    values: np.ndarray
+    rate: float
+    caps: Caps
+    due: Due | None
+
+
 class Reranker:
     """Makes a slate of candidates, by the settings of diversity and exploration and by the rules."""
 
@@ -66,23 +80,41 @@ class Reranker:
         `history` are the rows that tell how wide the taste is, `examples` how much the user's learner has learned, and
         `deviations` how unsure it is of the logits at some positions. `owed` is what the slate owes to floors.
         """
-        size = self.behaviour.slate.size
-        pins = self.rules.pins(rows, logits)
-        pinned = pins.positions[:size]
-        rate = budget(self.behaviour.exploration, examples)
-        arguments = logits, rows, self.index.content, proposed, self.new, history, pinned
+        size, seed = self.behaviour.slate.size, self.behaviour.seed
+        if not self._simple or owed is not None:
+            pool = self.pool(rows, logits, proposed, history, examples, owed)
+            return self._drawn(pool, uniforms(seed, event_id, size - len(pool.pins.positions)), deviations)
+        pins, rate = self._pins(rows, logits), budget(self.behaviour.exploration, examples)
+        arguments = logits, rows, self.index.content, proposed, self.new, history, pins.positions
+        positions, propensity, explored = np.empty(size, np.int64), np.empty(size), np.empty(size, np.bool_)
+        bits = np.frombuffer(random_bits(seed, event_id, size - len(pins.positions)), _BITS)
         strength = self.behaviour.diversity.strength
-        if self._simple and owed is None:
-            positions, propensity, explored = np.empty(size, np.int64), np.empty(size), np.empty(size, np.bool_)
-            bits = np.frombuffer(random_bits(self.behaviour.seed, event_id, size - len(pinned)), _BITS)
-            n = simple_slate(*arguments, bits, strength, rate, POOL * size, positions, propensity, explored)
-            if n < size:
-                positions, propensity, explored = positions[:n], propensity[:n], explored[:n]
-            return Ranked(positions, propensity, explored, pins.rules[:size])
-        draws = uniforms(self.behaviour.seed, event_id, size - len(pinned))
-        most = len(rows) if self.behaviour.diversity.category_cap or owed is not None else POOL * size
-        pool, values = pool_of(*arguments, strength, rate, most, size, True)
-        return self._drawn(rows, pool, values, rate, draws, pins, deviations, owed)
+        n = simple_slate(*arguments, bits, strength, rate, POOL * size, positions, propensity, explored)
+        if n < size:
+            positions, propensity, explored = positions[:n], propensity[:n], explored[:n]
+        return Ranked(positions, propensity, explored, pins.rules)
+
+    def pool(
+        self,
+        rows: np.ndarray,
+        logits: np.ndarray,
+        proposed: np.ndarray,
+        history: np.ndarray,
+        examples: int,
+        owed: Owed | None,
+    ) -> Pool:
+        """What the slate that `rerank` makes of the same is drawn from."""
+        behaviour, pins = self.behaviour, self._pins(rows, logits)
+        size, cap, pinned = behaviour.slate.size, behaviour.diversity.category_cap, pins.positions
+        rate, most = budget(behaviour.exploration, examples), len(rows) if cap or owed is not None else POOL * size
+        arguments = logits, rows, self.index.content, proposed, self.new, history, pinned
+        positions, values = pool_of(*arguments, behaviour.diversity.strength, rate, most, size, True)
+        caps, due = NO_CAPS, None
+        if cap:
+            caps = Caps(self.rules.categories(rows[positions]), self.rules.categories(rows[pinned]), cap)
+        if owed is not None:
+            due = Due(owed.places[len(pinned) :], owed.members[positions], owed.members[pinned].sum(axis=0))
+        return Pool(pins, positions, values, rate, caps, due)
 
     def below(
         self,
@@ -112,39 +144,30 @@ class Reranker:
             placed = np.concatenate([placed, last])
         return placed[len(above) : depth]
 
-    def _drawn(
-        self,
-        rows: np.ndarray,
-        pool: np.ndarray,
-        values: np.ndarray,
-        rate: float,
-        draws: np.ndarray,
-        pins: Pins,
-        deviations: Callable[[np.ndarray], np.ndarray],
-        owed: Owed | None,
-    ) -> Ranked:
-        """A slate drawn from `pool`, positions int64 (n,), what each is worth being `values`, float64 (n,)."""
-        size, cap = self.behaviour.slate.size, self.behaviour.diversity.category_cap
-        pinned, caps = pins.positions[:size], NO_CAPS
-        if cap:
-            caps = Caps(self.rules.categories(rows[pool]), self.rules.categories(rows[pinned]), cap)
-        kind, floors = self.behaviour.exploration.kind, NO_FLOORS
-        if owed is None:
-            positions, propensity, explored = explore(values, kind, rate, draws, caps, lambda: deviations(pool))
+    def _pins(self, rows: np.ndarray, logits: np.ndarray) -> Pins:
+        """What is pinned of the candidates, as far as a slate has room."""
+        size, pins = self.behaviour.slate.size, self.rules.pins(rows, logits)
+        return Pins(pins.positions[:size], pins.rules[:size])
+
+    def _drawn(self, pool: Pool, draws: np.ndarray, deviations: Callable[[np.ndarray], np.ndarray]) -> Ranked:
+        """A slate drawn from `pool`, by as many `draws` as there are slots below the pins."""
+
+        def unsure(some: np.ndarray) -> np.ndarray:
+            return deviations(pool.positions[some])
+
+        kind, floors, pinned = self.behaviour.exploration.kind, NO_FLOORS, pool.pins.positions
+        given = pool.values, kind, pool.rate, draws, pool.caps
+        if pool.due is None:
+            drawn, propensity, explored = explore(*given, lambda: deviations(pool.positions))
         else:
-            due = Due(owed.places[len(pinned) :], owed.members[pool], owed.members[pinned].sum(axis=0))
-
-            def unsure(some: np.ndarray) -> np.ndarray:
-                return deviations(pool[some])
-
-            positions, propensity, explored, moved = explore_owed(values, kind, rate, draws, caps, unsure, due)
+            drawn, propensity, explored, moved = explore_owed(*given, unsure, pool.due)
             floors = np.concatenate([np.full(len(pinned), NO_FLOOR), moved])
-        positions = pool[positions]
+        positions = pool.positions[drawn]
         if len(pinned):
             positions = np.concatenate([pinned, positions])
             propensity = np.concatenate([np.ones(len(pinned)), propensity])
             explored = np.concatenate([np.zeros(len(pinned), bool), explored])
-        return Ranked(positions, propensity, explored, pins.rules[:size], floors)
+        return Ranked(positions, propensity, explored, pool.pins.rules, floors)
 
 
 @njit(cache=True)

@@ -22,6 +22,11 @@ class Due(NamedTuple):
     held: np.ndarray
 
 
+def nothing_due(slots: int, n: int) -> Due:
+    """Of that many slots, drawn from `n`."""
+    return Due(np.zeros((slots, 0), np.int64), np.zeros((n, 0), np.bool_), np.zeros(0, np.int64))
+
+
 class DrawnOwed(NamedTuple):
     """As Drawn; and the floor that moved each slot, NO_FLOOR for none, `floors` int64 (k,)."""
 
@@ -88,9 +93,7 @@ def owed_by_steps(
             drawn = draw(some, draws[slot : slot + 1])
         is_owed = len(drawn.positions) > 0
         if not is_owed:
-            later = (held < due.places[slot:]).any(axis=1)
-            slots = 1 if behind.any() else int(later.argmax()) if later.any() else len(later)
-            some, drawn = left, draw(left, draws[slot : slot + slots])
+            some, drawn = left, draw(left, draws[slot : stretch_end(held, due.places, slot)])
         if not len(drawn.positions):
             break
         chosen = some[drawn.positions]

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from riverrank.jobs.experiments.estimators import FIRST, SLATE, Asked, Estimators
-from riverrank.operators.slate.explore import Caps, chances, explore
+from riverrank.operators.slate.chances import chances
+from riverrank.operators.slate.explore import Caps, explore
 
 ITEMS, SLOTS, RUNS, LEAST_HELD = 5, 3, 200, 0.9
 WHEEL = Path(os.environ.get("OBP_WHEEL", "build/obp-0.4.1-py3-none-any.whl"))
