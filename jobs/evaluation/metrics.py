@@ -186,11 +186,7 @@ def paired(one: np.ndarray, other: np.ndarray, users: np.ndarray) -> Difference:
         return Difference(0.0, 0.0)
     gaps = one - other
     mean = float(gaps.mean())
-    sums = np.bincount(users, gaps - mean)
-    clusters = int(np.count_nonzero(np.bincount(users)))
-    correction = clusters / (clusters - 1) if clusters > 1 else 1.0
-    error = float(np.sqrt(correction * (sums @ sums))) / n
-    return Difference(round(mean, 6) + 0.0, round(error, 6))  # not -0.0
+    return _clustered(mean, (gaps - mean) / n, users, np.ones(n, np.bool_))
 
 
 class Apart(NamedTuple):
@@ -218,7 +214,8 @@ def _clustered(mean: float, moves: np.ndarray, users: np.ndarray, some: np.ndarr
     """A mean with its error: `moves`, float (n,), are what each test moves it by, of the users who have `some`."""
     sums, clusters = np.bincount(users, moves), len(np.unique(users[some]))
     correction = clusters / (clusters - 1) if clusters > 1 else 1.0
-    return Difference(round(mean, 6) + 0.0, round(float(np.sqrt(correction * (sums @ sums))), 6))
+    error = float(np.sqrt(correction * (sums @ sums)))
+    return Difference(round(mean, 6) + 0.0, round(error, 6))  # not -0.0
 
 
 class Shown:
