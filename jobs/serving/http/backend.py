@@ -35,6 +35,8 @@ from .writes import KafkaAway, Record, RecordTooLarge, Writes
 Stream = Literal["events", "items"]
 ListName = Literal["similar", "together", "trending"]
 
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.1  # between two looks for a slate that is waited for
+
 log = logging.getLogger(__name__)
 _slate = msgspec.json.Decoder(Slate)
 _list = msgspec.json.Decoder(List)
@@ -167,6 +169,20 @@ class Backend:
         self.metrics.fall_back()
         return Found(self._shared.popular, True, stale or self._shared.is_old)
 
+    async def slate_after(self, user_id: str, event_id: str) -> Found | None:
+        """The slate of a user once it answers that event; at the end of serve.wait, or while Redis is away, whatever
+        there is. Raises as `slate_of`.
+        """
+        loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
+        until = loop.time() + self.config.serve.wait / 1000
+        while True:
+            found = await self.slate_of(user_id)
+            left = until - loop.time()
+            if left <= 0 or (found is not None and (found.stale or found.slate.trigger == event_id)):
+                return found
+            await asyncio.sleep(min(pause, left))
+            pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)
+
     async def popular(self) -> Found | None:
         """The slate of who has none. Raises as `slate_of`."""
         try:
@@ -202,7 +218,7 @@ class Backend:
         """
         if wanted.where and self.catalogue is None:
             raise NotConfigured("no catalogue is followed; give --kafka HOST:PORT, with kafka.items, or --items FILE")
-        if wanted.where and not self.readiness()["catalogue"]:
+        if wanted.where and self.catalogue is not None and not self.catalogue.caught_up:
             raise NotRead("where: the catalogue is still being read; come again later", "where")
         left = [place for place in places if self._is_served(place.item_id, wanted)]
         return tuple(left[wanted.offset : wanted.offset + wanted.n])
@@ -243,7 +259,7 @@ class Backend:
             f"impression-{uuid.uuid4()}", "impression", user_id, wall_ms(), items=tuple(item_ids), slate_id=slate_id
         )
         try:
-            await self._write("events", [Record(user_id.encode(), to_json(event))])
+            await self._write_event(event)
         except (KafkaAway, RecordTooLarge):
             self.metrics.take("events", "not_logged")
             return None
@@ -274,7 +290,7 @@ class Backend:
             raise Busy("as many previews as serve.requests are waited for; come again later")
         event = Event(f"preview-{uuid.uuid4()}", PREVIEW, user_id, wall_ms(), item_id)
         with previews.expected(event.event_id, user_id) as answer:
-            await self._write("events", [Record(user_id.encode(), to_json(event))])
+            await self._write_event(event)
             try:
                 return await asyncio.wait_for(answer, serve.wait / 1000)
             except TimeoutError:
@@ -336,6 +352,9 @@ class Backend:
                 key = checked.user_id if isinstance(checked, Event) else checked.item_id
                 records.append(Record(key.encode(), raw))
         return records, refused
+
+    async def _write_event(self, event: Event) -> None:
+        await self._write("events", [Record(event.user_id.encode(), to_json(event))])
 
     async def _write(self, stream: Stream, records: Sequence[Record]) -> None:
         kafka = self.config.kafka

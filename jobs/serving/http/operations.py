@@ -3,7 +3,6 @@
 To add one, append it to OPERATIONS, or hand it to `app.application`.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -18,7 +17,6 @@ from .reads import RedisAway
 from .routing import Body, Call, Operation, PageQuery, PreviewQuery, Query, SlateQuery
 from .writes import KafkaAway, RecordTooLarge
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.1  # between two looks for a slate that is waited for
 HTML = "text/html; charset=utf-8"
 
 _array = msgspec.json.Decoder(list[msgspec.Raw])
@@ -59,15 +57,14 @@ KNOWN = (RedisAway, KafkaAway, RecordTooLarge, Unreadable, *SAID)
 async def slate(call: Call[SlateQuery]) -> Response:
     """The slate of a user."""
     query = call.query
-    found = await (_waited_for(call, query.after) if query.after else call.backend.slate_of(call.id))
+    backend = call.backend
+    found = await (backend.slate_after(call.id, query.after) if query.after else backend.slate_of(call.id))
     said = _slate_answer(call, found)
     if query.after:
         said = msgspec.structs.replace(said, answered=said.trigger == query.after)
     if query.log and call.request.method == "GET":  # a HEAD shows nothing
         items = [slot.item_id for slot in said.items]
-        said = msgspec.structs.replace(
-            said, impression=await call.backend.log_impression(call.id, said.slate_id, items)
-        )
+        said = msgspec.structs.replace(said, impression=await backend.log_impression(call.id, said.slate_id, items))
     return answer(said)
 
 
@@ -146,19 +143,6 @@ def records_of(body: bytes, most: int) -> Sequence[bytes]:
     if len(records) > most:
         raise Problem(413, "too_large", f"the body: expected at most {most} records at once, got {len(records)}")
     return records
-
-
-async def _waited_for(call: Call[SlateQuery], event_id: str) -> Found | None:
-    """The user's slate, once it answers that event, or at the end of the wait whatever there is."""
-    loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
-    until = loop.time() + call.backend.config.serve.wait / 1000
-    while True:
-        found = await call.backend.slate_of(call.id)
-        left = until - loop.time()
-        if left <= 0 or (found is not None and (found.stale or found.slate.trigger == event_id)):
-            return found
-        await asyncio.sleep(min(pause, left))
-        pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def _slate_answer(call: Call[Any], found: Found | None) -> SlateAnswer:

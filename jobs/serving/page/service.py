@@ -25,7 +25,6 @@ from .routes import PageRoutes
 
 WHOLE = Wanted(n=1_000)
 MOST_TRENDING = 10
-LOOK_SECONDS = 0.03  # between two looks for a slate that is waited for
 SEARCH_SECONDS = 0.5
 _FAULTS = (RedisAway, KafkaAway, NotConfigured, RecordTooLarge)
 
@@ -86,15 +85,14 @@ class ServiceBackend:
         return found and Served(self._left_of(found.slate), found.is_popular, found.stale)
 
     async def answer(self, user: str, event_id: str) -> Slate | None:
-        """Looked for until serve.wait is over."""
-        until = time.monotonic() + self._service.config.serve.wait / 1000
-        while True:
-            served = await self.slate(user)
-            if served is not None and not served.is_popular and served.slate.trigger == event_id:
-                return served.slate
-            if time.monotonic() >= until:
-                return None
-            await asyncio.sleep(LOOK_SECONDS)
+        """Looked for until serve.wait is over, or Redis is away."""
+        try:
+            found = await self._service.slate_after(user, event_id)
+        except _FAULTS as error:
+            raise Unavailable(str(error)) from error
+        if found is None or found.is_popular or found.slate.trigger != event_id:
+            return None
+        return self._left_of(found.slate)
 
     async def trending(self) -> Trending | None:
         """The list of that name, else the popular slate."""

@@ -5,6 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from valkey_server import Server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A Valkey of the module's own, empty at its start."""
+    running = Server()
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")

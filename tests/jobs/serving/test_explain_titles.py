@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -30,13 +29,6 @@ RECORDS = [
     {"item_id": "i-3", "ts": 3, "title": "Small stove"},
     {"item_id": "i-4", "ts": 3, "title": "Of no interest"},
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.stop()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -22,17 +21,10 @@ from riverrank.state.records.outgoing import Cause, ModelInfo, Slate, Slot, to_j
 from valkey_server import Server, free_port
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def config(shared: Server) -> Config:
-    redis.Redis(port=shared.port).flushall()
-    return Config(redis=RedisSettings(url=shared.url))
+def config(server: Server) -> Config:
+    redis.Redis(port=server.port).flushall()
+    return Config(redis=RedisSettings(url=server.url))
 
 
 def slate_of(user: str, version: int = 42) -> Slate:
@@ -103,8 +95,8 @@ def test_get_is_one_round_trip(config: Config, monkeypatch: pytest.MonkeyPatch) 
     assert [packed.count(b"HGET") for packed in sent if b"SELECT" not in packed] == [2]
 
 
-def test_configured_prefix_is_read(shared: Server, config: Config) -> None:
-    other = Config(redis=RedisSettings(url=shared.url, prefix="shop:"))
+def test_configured_prefix_is_read(server: Server, config: Config) -> None:
+    other = Config(redis=RedisSettings(url=server.url, prefix="shop:"))
     raw = put(other, slate_key("u"), slate_of("u"))
     assert get(other, "u", io.StringIO()) == raw
     assert get(config, "u", io.StringIO()) is None
@@ -172,10 +164,10 @@ def test_explain_json_is_the_slate_itself(config: Config) -> None:
     assert json.loads(out.getvalue()) == json.loads(raw)
 
 
-def test_explain_of_nothing_fails_with_a_sentence(config: Config, shared: Server) -> None:
+def test_explain_of_nothing_fails_with_a_sentence(config: Config, server: Server) -> None:
     with pytest.raises(Failure, match="no slate to explain for u-18"):
         explain(config, "u-18", output=io.StringIO())
-    redis.Redis(port=shared.port).hset("rr:slate:u-19", mapping={"version": 1, "slate": "[]"})
+    redis.Redis(port=server.port).hset("rr:slate:u-19", mapping={"version": 1, "slate": "[]"})
     with pytest.raises(Failure, match="what Redis holds for u-19 is no slate"):
         explain(config, "u-19", output=io.StringIO())
 

@@ -94,11 +94,9 @@ def config(broker: KafkaBroker) -> Config:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
-    put(running, "popular", slate_of("popular"))
-    yield running
-    running.stop()
+def server(server: Server) -> Server:
+    put(server, "popular", slate_of("popular"))
+    return server
 
 
 def is_followed(client: TestClient) -> bool:

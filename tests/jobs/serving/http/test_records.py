@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -37,11 +36,9 @@ BAD_ITEMS = ['{"item_id":"i"}', '{"item_id":"","ts":1}', '{"item_id":"i","ts":1,
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
-    put(running, "slate:u-17", slate_of("u-17"))
-    yield running
-    running.stop()
+def server(server: Server) -> Server:
+    put(server, "slate:u-17", slate_of("u-17"))
+    return server
 
 
 def config_of(broker: KafkaBroker, server: Server, name: str, **serve: object) -> Config:

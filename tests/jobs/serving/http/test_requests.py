@@ -25,11 +25,9 @@ LIMITS = "[serve]\ntimeout = '1s'\nwait = '2s'\nrequests = 4\nconnections = 20\n
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = Server()
-    put(running, "slate:u-17", slate_of("u-17"))
-    yield running
-    running.stop()
+def server(server: Server) -> Server:
+    put(server, "slate:u-17", slate_of("u-17"))
+    return server
 
 
 @pytest.fixture(scope="module")

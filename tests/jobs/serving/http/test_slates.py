@@ -28,18 +28,10 @@ GOODS = """\
 """
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def server(shared: Server) -> Server:
-    redis.Redis(port=shared.port).flushall()
-    put(shared, "slate:u-17", slate_of("u-17"))
-    return shared
+@pytest.fixture(autouse=True)
+def fresh(server: Server) -> None:
+    redis.Redis(port=server.port).flushall()
+    put(server, "slate:u-17", slate_of("u-17"))
 
 
 def config_of(server: Server, items: str = "", **serve: object) -> Config:
