@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from riverrank.operators.metrics import METRICS
 from riverrank.state.event_types import ANSWERED, EVENT_TYPES
-from watched import FLINKS, OURS, ROOT, RULES, SCRAPING, alerts, exported, named, promtool, rules, shown
+from watched import FLINKS, OURS, ROOT, RULES, SCRAPING, alerts, exported, named, promtool, rules, served, shown
 
 START, END = 30, 61  # minutes: a fault begins, and the test ends
 A_DAY_LATER = 1530, 1630  # the same, for what is held against the day before
@@ -61,6 +61,14 @@ CLICKS, LISTS = ours("events", "click"), ours("events", "impression")
 BROKEN, LATE = ours("dead_letters", "bad_json"), ours("dead_letters", "late")
 SLATES = ours("slates", "warm")
 CHOICES, HITS = ours("choices", "control"), ours("hits", "control")
+SERVICE, READY = 'up{job="serve",instance="a"}', 'riverrank_serve_ready{instance="a",part="redis"}'
+
+
+def requests(operation: str, status: int) -> str:
+    return f'riverrank_serve_requests_total{{instance="a",operation="{operation}",status="{status}"}}'
+
+
+BUSY = requests("slate", 503)
 AWAY, WAIT = ours("cache_away"), ours("cache_age_ms")
 HEALTHY: dict[str, Values] = {
     RUNNING: level(1),
@@ -80,6 +88,12 @@ HEALTHY: dict[str, Values] = {
     HITS: rate(20),
     AWAY: level(0),
     WAIT: level(20),
+    SERVICE: level(1),
+    READY: level(1),
+    requests("slate", 200): rate(6000),
+    BUSY: rate(6),
+    requests("slate", 404): rate(600),
+    requests("readyz", 503): level(0),
 }
 Changes = dict[str, Values]
 NO_ANSWERED: Changes = {SLATES: rate(600, 0), CLICKS: rate(600, 0), BROKEN: rate(1, 0), LATE: rate(1, 0)}
@@ -107,6 +121,9 @@ FAULTS: dict[str, list[Changes]] = {
         NO_ANSWERED | {LISTS: rate(600, 0)},  # what is left to be read is not read
     ],
     "RiverrankHitRate": [{HITS: rate(20, 12)}],
+    "RiverrankServeDown": [{SERVICE: level(1, 0)}],
+    "RiverrankServeUnready": [{READY: level(1, 0)}],
+    "RiverrankServeErrors": [{BUSY: rate(6, 120)}, {requests("slate", 500): burst(2000)}],
 }
 # What is no fault yet, or none at all.
 NEAR: dict[str, Changes] = {
@@ -121,6 +138,9 @@ NEAR: dict[str, Changes] = {
     "only lists come": NO_ANSWERED | {LAG: level(0)},
     "nothing comes": NO_ANSWERED | {LISTS: rate(600, 0), TASKS: rate(1200, 0), LAG: level(0)},
     "the hit rate fell by a tenth": {HITS: rate(20, 18)},
+    "a service is asked whether it is ready, and is not yet": {requests("readyz", 503): rate(0, 6000)},
+    "half a percent of requests are too many at once": {BUSY: rate(6, 30)},
+    "no slates by HTTP": {name: gone(name) for name in HEALTHY if "serve" in name},
     "few choices missed": {CHOICES: rate(60, 3), HITS: rate(20, 0)},
 }
 
@@ -195,8 +215,9 @@ def test_rules_dashboard_and_pages_name_metrics_that_there_are() -> None:
     pages = [path.read_text("utf-8") for path in (ROOT / "docs").glob("*.md")]
     used = {name for text in [*(rule["expr"] for rule in rules()), *shown(), *pages] for name in named(text)}
     assert len(used) > 25
-    assert used - recorded - {*map(exported, METRICS)} - FLINKS == {OURS}
-    assert used >= recorded | FLINKS
+    whole = {name.removesuffix("_bucket") for name in served()}  # as pages name a histogram
+    assert used - recorded - {*map(exported, METRICS)} - FLINKS - served() - whole == {OURS}
+    assert used >= recorded | FLINKS | served()
 
 
 def test_what_no_slate_answers_is_what_the_alert_of_missing_slates_leaves_out() -> None:

@@ -57,7 +57,7 @@ def test_one_job_is_brought_up_however_often() -> None:
 
 def test_containers_are_reached_from_this_machine_alone_and_are_given_files_that_there_are() -> None:
     published = [port for service in services().values() for port in service.get("ports", ())]
-    assert len(published) == 5 and all(port.startswith("127.0.0.1:") for port in published)
+    assert len(published) == 6 and all(port.startswith("127.0.0.1:") for port in published)
     assert not any("network_mode" in service for service in services().values())
     given = [what for service in services().values() for what, _ in volumes(service)]
     paths = [path for path in given if path.startswith("./")]

@@ -1,10 +1,10 @@
-"""The dashboard is one that Grafana can show: its expressions parse, and it leaves out nothing that the job tells."""
+"""The dashboard is one that Grafana can show: its expressions parse, and it leaves out nothing that is told."""
 
 import json
 from pathlib import Path
 
 from riverrank.operators.metrics import METRICS
-from watched import DASHBOARD, exported, named, promtool, shown
+from watched import DASHBOARD, exported, named, promtool, served, shown
 
 
 def test_every_expression_of_the_dashboard_parses(tmp_path: Path) -> None:
@@ -15,8 +15,10 @@ def test_every_expression_of_the_dashboard_parses(tmp_path: Path) -> None:
     promtool("check", "rules", path)
 
 
-def test_the_dashboard_shows_every_metric_of_the_job() -> None:
-    assert {*map(exported, METRICS)} - {name for expression in shown() for name in named(expression)} == set()
+def test_the_dashboard_shows_every_metric_of_the_job_and_of_slates_by_http() -> None:
+    assert {*map(exported, METRICS), *served()} - {
+        name for expression in shown() for name in named(expression)
+    } == set()
 
 
 def test_panels_lie_beside_each_other_and_have_a_title_and_a_number_each() -> None:

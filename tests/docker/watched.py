@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from riverrank.jobs.dev import services
 from riverrank.jobs.processes import OwnedProcess
+from riverrank.jobs.serving.http.metrics import Metrics
 from riverrank.operators.metrics import GROUP, METRICS
 from ruamel.yaml import YAML
 
@@ -66,7 +67,16 @@ def shown() -> list[str]:
 
 def named(text: str) -> set[str]:
     """The names of metrics and recorded rules in an expression, or on a page."""
-    return set(re.findall(r"\bflink_\w+|\briverrank:[\w:]+", text))
+    return set(re.findall(r"\bflink_\w+|\briverrank:[\w:]+|\briverrank_serve_\w+", text))
+
+
+def served() -> set[str]:
+    """The metrics that `riverrank serve` tells, as Prometheus knows them; of a histogram its buckets stand for all."""
+    metrics = Metrics()
+    metrics.watch({"redis": lambda: True}, lambda: 0)
+    kinds = re.findall(r"^# TYPE (\w+) (\w+)$", metrics.text().decode(), re.MULTILINE)
+    names = {f"{name}_bucket" if kind == "histogram" else name for name, kind in kinds}
+    return {name for name in names if not name.endswith("_created")}
 
 
 def tool(name: str) -> str:
@@ -137,7 +147,8 @@ class Prometheus(services.Service):
         yaml = YAML(typ="safe")
         config = yaml.load(SCRAPING)
         config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
-        (scrape,) = config["scrape_configs"]
+        scrape, _ = config["scrape_configs"]  # Flink's, and that of slates by HTTP
+        config["scrape_configs"] = [scrape]
         del scrape["dns_sd_configs"]
         scrape["static_configs"] = [{"targets": self._targets}]
         (folder / "alerts.yml").write_text(self._rules, "utf-8")
