@@ -29,7 +29,7 @@ from riverrank.state.records.outgoing import Slate, to_json
 from .answers import Accepted, List, Refusal
 from .catalogue import Catalogue, Entry, Follower
 from .metrics import Metrics
-from .reads import Reads, RedisAway, members_command, slate_command
+from .reads import OfAnotherType, Reads, RedisAway, members_command, slate_command
 from .writes import KafkaAway, Record, RecordTooLarge, Writes
 
 Stream = Literal["events", "items"]
@@ -302,7 +302,7 @@ class Backend:
         """What logs name a user by."""
         return pseudonym(user_id, self._secret)
 
-    async def _read(self, key: str) -> bytes | None:
+    async def _read(self, key: str) -> bytes | OfAnotherType | None:
         """The field `slate` of a key; what all reads share is read with it, where it is no longer fresh."""
         if self._reads is None:
             raise NotConfigured("redis.url: no Redis is configured; give --redis redis://HOST:PORT/0")
@@ -314,22 +314,33 @@ class Backend:
         held, *shared = await self._reads.ask(commands)
         if shared:
             popular, gone = shared
-            told = frozenset(item_id.decode("utf-8", "surrogateescape") for item_id in gone)
+            if isinstance(gone, OfAnotherType):
+                self._say_unreadable(GONE, gone)
+                told = self._shared.gone
+            else:
+                told = frozenset(item_id.decode("utf-8", "surrogateescape") for item_id in gone)
             newest = self._decoded(_slate, POPULAR, popular)
             self._shared = _Shared(newest or self._shared.popular, told, newest is None)
             self._fresh_until = self._clock() + self.config.serve.refresh / 1000
-        return bytes(held) if held is not None else None
+        return held if held is None or isinstance(held, OfAnotherType) else bytes(held)
 
-    def _decoded(self, decoder: "msgspec.json.Decoder[AnyBody]", key: str, raw: bytes | None) -> AnyBody | None:
+    def _decoded(
+        self, decoder: "msgspec.json.Decoder[AnyBody]", key: str, raw: bytes | OfAnotherType | None
+    ) -> AnyBody | None:
         """None where there is nothing, or something else."""
         if raw is None:
             return None
         try:
+            if isinstance(raw, OfAnotherType):
+                raise raw
             return decoder.decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            log.warning("what Redis holds for %s is no slate and no list: %s", without_user(key, self._secret), error)
-            self.metrics.find_unreadable()
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OfAnotherType) as error:
+            self._say_unreadable(key, error)
             return None
+
+    def _say_unreadable(self, key: str, error: Exception) -> None:
+        log.warning("what Redis holds for %s is not what it should be: %s", without_user(key, self._secret), error)
+        self.metrics.find_unreadable()
 
     def _is_served(self, item_id: str, wanted: Wanted) -> bool:
         if item_id in self._shared.gone or item_id in wanted.exclude:

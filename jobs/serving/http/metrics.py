@@ -23,7 +23,7 @@ class Metrics:
         self._open = Gauge("riverrank_serve_requests_open", "requests that are being answered", registry=registry)
         self._fallbacks = Counter("riverrank_serve_fallbacks", "popular slates in place of own ones", registry=registry)
         self._unreadable = Counter(
-            "riverrank_serve_unreadable", "values in Redis that are no slate and no list", registry=registry
+            "riverrank_serve_unreadable", "values in Redis that are not what they should be", registry=registry
         )
         self._records = Counter(
             "riverrank_serve_records",

@@ -8,6 +8,7 @@ import logging
 import queue
 import threading
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import redis
 from riverrank.jobs.config.edges import RedisSettings
@@ -26,15 +27,19 @@ class RedisAway(Exception):
     """Redis can't be read now: where and why, credentials masked."""
 
 
+class OfAnotherType(Exception):
+    """What a command was answered with where its key holds another type than is asked for."""
+
+
 class _Asked:
     """Some commands, and who waits for their replies."""
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self.commands = commands
         self.loop = asyncio.get_running_loop()
-        self.replies: asyncio.Future[list[Reply]] = self.loop.create_future()
+        self.replies: asyncio.Future[list[Reply | OfAnotherType]] = self.loop.create_future()
 
-    def settle(self, replies: list[Reply] | RedisAway) -> None:
+    def settle(self, replies: list[Reply | OfAnotherType] | RedisAway) -> None:
         """Hand over what came; on its loop."""
         if self.replies.done():  # its request has ended
             return
@@ -79,8 +84,10 @@ class Reads:
         self._thread.join()
         self._connections.close()
 
-    async def ask(self, commands: Sequence[Command]) -> list[Reply]:
-        """The reply to each of `commands`. Raises RedisAway where Redis does not answer, or refuses one of them."""
+    async def ask(self, commands: Sequence[Command]) -> list[Reply | OfAnotherType]:
+        """The reply to each of `commands`. Raises RedisAway where Redis does not answer, or refuses one of them for
+        another reason than what its key holds.
+        """
         if self.away is not None:
             raise RedisAway(*self.away.args)
         asked = _Asked(commands)
@@ -92,7 +99,7 @@ class Reads:
             try:
                 asked = self._asked.get(timeout=None if self.away is None else RETRY_SECONDS)
             except queue.Empty:
-                self._note(self._fault(self._run([self._probe])))
+                self._note(_fault(self._run([self._probe])))
                 continue
             if asked is None:
                 return
@@ -111,25 +118,21 @@ class Reads:
             return
         commands = list(dict.fromkeys(command for asked in batch for command in asked.commands))
         replies = dict(zip(commands, self._run(commands), strict=True))
-        self._note(self._fault(list(replies.values())))
-        settled: list[tuple[_Asked, list[Reply] | RedisAway]] = []
+        self._note(_fault(list(replies.values())))
+        settled: list[tuple[_Asked, list[Reply | OfAnotherType] | RedisAway]] = []
         for asked in batch:
             own = [replies[command] for command in asked.commands]
-            fault = next((reply for reply in own if isinstance(reply, NodeAway | redis.ResponseError)), None)
+            fault = next((reply for reply in own if _is_fault(reply)), None)
             settled.append((asked, own if fault is None else self._away(fault)))
         _settle(settled)
 
-    def _run(self, commands: Sequence[Command]) -> list[Reply]:
-        return self._connections.run(commands, self._connections.deadline())
+    def _run(self, commands: Sequence[Command]) -> list[Reply | OfAnotherType]:
+        replies = self._connections.run(commands, self._connections.deadline())
+        return [OfAnotherType(str(reply)) if _is_of_another_type(reply) else reply for reply in replies]
 
-    def _fault(self, replies: Sequence[Reply]) -> Exception | None:
-        """Why none of these was answered; None where one was."""
-        faults = [reply for reply in replies if isinstance(reply, NodeAway | redis.ResponseError)]
-        return faults[0] if len(faults) == len(replies) else None
-
-    def _note(self, fault: Exception | None) -> None:
-        """That Redis is away, or back; what a single key is refused for (WRONGTYPE) says nothing of the others."""
-        if fault is None or str(fault).startswith("WRONGTYPE"):
+    def _note(self, fault: NodeAway | redis.ResponseError | None) -> None:
+        """That Redis is away, or back."""
+        if fault is None:
             if self.away is not None:
                 log.warning("Redis is back")
             self.away = None
@@ -140,12 +143,26 @@ class Reads:
             self._connections.close()  # look its name up again
         self.away = away
 
-    def _away(self, fault: Exception) -> RedisAway:
+    def _away(self, fault: NodeAway | redis.ResponseError) -> RedisAway:
         url = self._connections.url
         return RedisAway(f"Redis at {self._connections.where} can't be read: {line_of(fault, url, self._rights)}")
 
 
-def _settle(settled: Sequence[tuple[_Asked, list[Reply] | RedisAway]]) -> None:
+def _is_of_another_type(reply: Reply) -> bool:
+    return isinstance(reply, redis.ResponseError) and str(reply).startswith("WRONGTYPE")
+
+
+def _is_fault(reply: Reply | OfAnotherType) -> TypeGuard[NodeAway | redis.ResponseError]:
+    return isinstance(reply, NodeAway | redis.ResponseError)
+
+
+def _fault(replies: Sequence[Reply | OfAnotherType]) -> NodeAway | redis.ResponseError | None:
+    """Why none of these was answered; None where one was."""
+    faults = [reply for reply in replies if _is_fault(reply)]
+    return faults[0] if len(faults) == len(replies) else None
+
+
+def _settle(settled: Sequence[tuple[_Asked, list[Reply | OfAnotherType] | RedisAway]]) -> None:
     """Hand over what came, from any thread: a loop is woken once for all, which costs more than the handing over."""
 
     def hand_over() -> None:

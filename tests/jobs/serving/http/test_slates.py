@@ -161,8 +161,27 @@ def test_what_is_no_list_and_no_slate_is_told(
     put(server, "popular", slate_of("popular"))
     time.sleep(0.01)
     assert client.get("/v1/slates/u-19").json()["fallback"] == "popular"
-    assert f"slate:{pseudonym('u-19', b'')} is no slate" in caplog.text and "u-19" not in caplog.text
+    assert f"slate:{pseudonym('u-19', b'')} is not what it should be" in caplog.text and "u-19" not in caplog.text
     assert "riverrank_serve_unreadable_total 2.0" in client.get("/metrics").text
+
+
+def test_a_key_of_another_type_says_nothing_of_the_others(
+    client: TestClient, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with redis.Redis(port=server.port) as other:
+        other.sadd("rr:gone", "i-1")
+        assert ids(client.get("/v1/slates/u-17")) == [*ITEMS[1:]]
+        other.delete("rr:gone")
+        for key in ("rr:gone", "rr:popular", "rr:similar:i-9", "rr:trending", "rr:slate:u-19"):
+            other.set(key, "another")
+    time.sleep(0.01)
+    answer = client.get("/v1/slates/u-17")
+    assert ids(answer) == [*ITEMS[1:]], "what was gone when it was read last still is"
+    assert "fallback" not in answer.json() and "stale" not in answer.json()
+    assert error(client.get("/v1/similar/i-9")) == error(client.get("/v1/trending")) == (502, "bad_record", None)
+    assert error(client.get("/v1/slates/u-19")) == (404, "not_found", None)
+    assert client.get("/readyz").status_code == 200
+    assert "Redis holds for gone is not what it should be: WRONGTYPE" in caplog.text and "u-19" not in caplog.text
 
 
 def test_without_redis_the_last_popular_slate_is_served_until_it_is_back(caplog: pytest.LogCaptureFixture) -> None:

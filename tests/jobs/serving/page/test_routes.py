@@ -93,6 +93,7 @@ def test_ids_of_any_kind_go_round_through_forms_and_links(world: World, user: st
         {},
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site", "origin": "http://testserver"},
         {"sec-fetch-site": "none"},
