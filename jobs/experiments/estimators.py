@@ -10,7 +10,8 @@ import numpy as np
 
 from .clusters import Estimate, Mean, Sums, ratio_of_sums
 
-LEAST_PROPENSITY = 5e-7  # what a logged 0 is taken for: propensities are written in six decimals
+LEAST_PROPENSITY = 5e-7  # what a logged 0 is taken for, which no slate of ours has
+ROUNDING = 1e-5  # a propensity has six digits on a slate: chances that are nearer to it than that are equal to it
 FIRST, SLATE = "first slot", "slate"
 
 
@@ -92,6 +93,7 @@ class Estimators:
         puts = asked.worth > 0.0  # else the other policy earns nothing there, for certain
         gained = np.where(puts, rewards, 0.0)
         weights = np.where(puts, asked.chance / np.maximum(propensity, LEAST_PROPENSITY), 1.0)
+        weights[np.abs(weights - 1.0) < ROUNDING] = 1.0
         down_to = np.cumprod(weights)
         scales, after = self.guess.scales()[:k], self.guess.from_on()[1 : k + 1]
         worth, logged = scales * asked.worth, np.where(puts, scales * asked.logged, 0.0)

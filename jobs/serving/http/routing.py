@@ -196,7 +196,7 @@ def query_of(given: bytes, kind: type[AnyQuery]) -> AnyQuery:
     riverrank.jobs.serving.http.answers.Problem: ofset: no such parameter; the nearest is offset
 
     Raises:
-        Problem: one is unknown, given twice, or out of bounds.
+        Problem: one is unknown, missing, given twice, or out of bounds.
     """
     try:
         pairs = parse_qsl(given.decode("ascii"), True, errors="strict", max_num_fields=MOST_PARAMETERS)
@@ -216,7 +216,10 @@ def query_of(given: bytes, kind: type[AnyQuery]) -> AnyQuery:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).replace("`", "").rpartition(" - at $.")
+        what, is_there, where = str(error).replace("`", "").rpartition(" - at $.")
+        if not is_there:
+            name = where.rpartition(" ")[2]  # Object missing required field NAME
+            raise Problem(400, "bad_request", f"{name}: expected once, not given", name) from None
         name = where.partition("[")[0]
         raise Problem(400, "bad_request", f"{name}: {what[:1].lower()}{what[1:]}", name) from None
 

@@ -67,6 +67,13 @@ def test_a_parameter_that_is_none_is_named_with_what_was_expected(
     assert said in answer.json()["error"]["message"]
 
 
+def test_a_parameter_that_is_missing_is_named(server: Server) -> None:
+    with TestClient(application(config_of(server))) as client:
+        answer = client.get("/v1/previews/u-17")
+    assert error(answer) == (400, "bad_request", "item")
+    assert answer.json()["error"]["message"] == "item: expected once, not given"
+
+
 def test_addresses_and_methods_that_are_none_are_errors_like_others(server: Server) -> None:
     with TestClient(application(config_of(server))) as client:
         for path in ("/", "/v1", "/v1/slates", "/v1/popular/", "/v1/%2e%2e/metrics", "//healthz"):
