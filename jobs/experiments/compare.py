@@ -12,7 +12,7 @@ from riverrank.operators.flink.arrivals import Arrival, event_of
 from riverrank.operators.settings import Behaviour
 from riverrank.state.records.decoding import Reject
 
-from .clusters import Estimate, Mean, Sums
+from .clusters import LEAST_USERS, Estimate, Mean, Sums
 from .credit import Credit, Earned
 from .log import SlateLog, slate_log
 from .ratios import SUSPECT, mismatch
@@ -89,8 +89,9 @@ class Tally:
             sums.add(slate.user_id, [float(number) for number in numbers])
 
     def means(self, arm: str) -> dict[str, Mean]:
-        """The measures of an arm."""
-        return {name: self.arms[arm].ratio(*columns) for name, columns in MEASURES.items()}
+        """The measures of an arm. Of users who are all alike, as where none clicked, no error can be told: nan."""
+        means = {name: self.arms[arm].ratio(*columns) for name, columns in MEASURES.items()}
+        return {name: mean if mean.error else mean._replace(error=math.nan) for name, mean in means.items()}
 
     def users(self) -> dict[str, int]:
         """How many users each arm has, each in the first that they were seen in."""
@@ -174,6 +175,11 @@ def _warnings(arms: Mapping[str, ArmReport], tally: Tally, ratio: float | None) 
     for arm, report in arms.items():
         if report.users < FEW_USERS:
             yield f"{arm} has {report.users} users: below {FEW_USERS} intervals are too narrow"
+        alike = [
+            name for name, told in report.measures.items() if math.isnan(told.once[0]) and not math.isnan(told.value)
+        ]
+        if alike and report.users >= LEAST_USERS:
+            yield f"{arm}: all users are alike in {', '.join(alike)}, so how sure that is can't be told"
 
 
 def log_warnings(log: SlateLog) -> Iterator[str]:

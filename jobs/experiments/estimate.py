@@ -105,6 +105,8 @@ def _warnings(estimators: Estimators, figures: list[Figure], weights: dict[str, 
     if not estimators.slates:
         yield "no slate answers any of the events: are these the slates and the events of one run?"
         return
+    if not estimators.earned(SLATE).value:
+        yield "no slate earned anything: what another policy would have earned can't be told, nor how sure that is"
     if estimators.fixed > MOST_FIXED * estimators.slates:
         yield (
             f"{estimators.fixed} of {estimators.slates} slates were drawn with no chance in it, as by exploration.rate "

@@ -1,6 +1,7 @@
 """Arms compared: what is credited to which slate, what is told of a log that can't be trusted, and the command."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -152,6 +153,22 @@ def test_users_who_are_lost_and_users_in_several_arms_are_told():
     report = told.compared(**arms)
     assert report.sample_ratio < 0.001 and report.crossed == 1 and report.arms["bold"].expected_share == 0.5
     assert {"sample ratio", "1 users were"} <= {" ".join(warning.split()[:3])[:12] for warning in report.warnings}
+
+
+def test_where_all_users_are_alike_no_interval_is_told():
+    told = Told()
+    for n in range(120):
+        told.ask(f"c{n}", "control", "abc")
+        told.ask(f"b{n}", "bold", "abc")
+        if n % 2:
+            told.event(f"b{n}", "click", "a")
+    report = told.compared()
+    still, moved = (report.arms[arm].measures["click_through"] for arm in ("control", "bold"))
+    assert still.value == 0.0 and math.isnan(still.once[0]) and math.isnan(still.always[1])
+    assert moved.value == 0.5 and 0.0 < moved.always[0] < 0.5
+    difference = report.arms["bold"].differences["click_through"]
+    assert difference.value == 0.5 and math.isnan(difference.once[0])
+    assert "control: all users are alike in click_through, reward, so how sure that is can't be told" in report.warnings
 
 
 def test_records_that_are_no_slates_and_slates_of_other_events_are_counted_and_told():
