@@ -19,6 +19,7 @@ from .log import SlateLog, slate_log
 from .policy import OtherPolicy
 
 FEW = 100  # effective slates, below which an estimate is not to be trusted
+MOST_EMPTY = 0.01  # share of slates, beyond which the other policy seems to know other items than were served
 MOST_FIXED = 0.99  # share of slates without any chance, from which on there is nothing to go by
 
 
@@ -112,12 +113,23 @@ def _warnings(estimators: Estimators, figures: list[Figure], weights: dict[str, 
             f"{estimators.fixed} of {estimators.slates} slates were drawn with no chance in it, as by exploration.rate "
             "0: of anything that they did not show the log can't tell"
         )
+    if estimators.empty > MOST_EMPTY * estimators.slates:
+        yield (
+            f"{estimators.empty} of {estimators.slates} slates would be empty with the other policy, and count as "
+            "slates that earn nothing: do the items, and its rules, say what might be served then?"
+        )
     for of, weight in weights.items():
         low, high = weight.once
-        if not low <= 1.0 <= high:
-            yield (
-                f"{of}: the mean weight is {weight.value:.2g}, and should be 1: the other policy does what was never "
-                "logged, or so seldom that it did not come; IPS is too low by that, and only DR guesses the rest"
+        told = f"{of}: the mean weight is {weight.value:.2g}, and should be 1: "
+        if high < 1.0:
+            yield told + (
+                "the other policy does what was never logged, or so seldom that it did not come; IPS is too low by "
+                "that, and only DR guesses the rest"
+            )
+        elif low > 1.0:
+            yield told + (
+                "slates came more often than their propensities say, so these are not what they were drawn by, and "
+                "no estimate of them holds"
             )
     for of in (FIRST, SLATE):
         sample = next(figure.sample for figure in figures if figure.of == of)

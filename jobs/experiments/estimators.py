@@ -10,7 +10,6 @@ import numpy as np
 
 from .clusters import Estimate, Mean, Sums, ratio_of_sums
 
-LEAST_PROPENSITY = 5e-7  # what a logged 0 is taken for, which no slate of ours has
 ROUNDING = 1e-5  # a propensity has six digits on a slate: chances that are nearer to it than that are equal to it
 FIRST, SLATE = "first slot", "slate"
 
@@ -85,14 +84,14 @@ class Estimators:
         # Of each slate: 1, reward first and in all, DR first and cascade, squared weights first and last, then by rank
         # the weight down to it, and that times its reward.
         self._sums = Sums(7 + 2 * depth)
-        self.slates = self.fixed = 0
+        self.slates = self.fixed = self.empty = 0
 
     def add(self, user: str, rewards: np.ndarray, propensity: np.ndarray, asked: Asked) -> None:
         """Count a slate that earned `rewards`, by rank, float64 (k,) each; k is from 1 to `depth`."""
         k, depth = len(rewards), self.depth
         puts = asked.worth > 0.0  # else the other policy earns nothing there, for certain
         gained = np.where(puts, rewards, 0.0)
-        weights = np.where(puts, asked.chance / np.maximum(propensity, LEAST_PROPENSITY), 1.0)
+        weights = np.where(puts, asked.chance / propensity, 1.0)
         weights[np.abs(weights - 1.0) < ROUNDING] = 1.0
         down_to = np.cumprod(weights)
         scales, after = self.guess.scales()[:k], self.guess.from_on()[1 : k + 1]
@@ -112,6 +111,7 @@ class Estimators:
         numbers[7 + depth : 7 + depth + k] = down_to * gained
         self.guess.learn(rewards, asked.logged)
         self.fixed += bool((propensity >= 1.0).all())
+        self.empty += not puts[0]
         self.slates += 1
         self._sums.add(user, numbers)
 

@@ -23,7 +23,7 @@ class LoggedSlot(msgspec.Struct, frozen=True, gc=False):
     """What is read of a slot."""
 
     item_id: str
-    propensity: Annotated[float, Meta(ge=0.0, le=1.0)]
+    propensity: Annotated[float, Meta(gt=0.0, le=1.0)]  # what had no chance was not drawn
 
 
 class LoggedSlate(msgspec.Struct, frozen=True):

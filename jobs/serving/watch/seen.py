@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 from riverrank.jobs.serving.groups import ItemGroups
 from riverrank.operators.slate.fairness.groups import NONE
-from riverrank.state.event_types import INTERACTIONS
+from riverrank.state.event_types import ASKING, INTERACTIONS
 from riverrank.state.messages import POPULAR
 from riverrank.state.records.decoding import decode_event
 from riverrank.state.records.incoming import Event
@@ -119,6 +119,8 @@ class Seen:
             minute.events[event.type] += 1
             if event.type == "erase":
                 self._users.pop(event.user_id, None)
+                return
+            if event.type in ASKING:  # whoever asks about a user has not seen one
                 return
             user = self._user(event.user_id)
             if user.event(event.event_id) is not None:

@@ -1,5 +1,7 @@
 """Another configuration, asked for the chance of what was logged: the job's own operators, over the same events."""
 
+import re
+
 import numpy as np
 import pytest
 from logged_shop import arrivals, behaviour, logged
@@ -82,3 +84,23 @@ def test_where_the_log_cannot_tell_it_is_said():
     told = " ".join(estimate(other, arrivals(log.items), arrivals(log.events), slates, HOUR, 10).warnings)
     assert "no chance in it, as by exploration.rate 0" in told and "the mean weight is" in told
     assert "effective sample size" in told and "with --seen only these count" in told
+
+
+def test_slates_of_other_items_and_of_other_chances_are_told():
+    own = behaviour(exploration={"kind": "softmax", "rate": 0.5, **NEVER_SURE})
+    log = logged(own, own, 3, 6, customers=12)
+
+    def warned(items: list[bytes], slates: list[bytes]) -> str:
+        found = estimate(own, arrivals(items), arrivals(log.events), SlateLog(arrivals(slates)), HOUR, 3)
+        return " ".join(found.warnings)
+
+    assert warned(log.items, log.slates) == "impressions say which slates were seen: with --seen only these count"
+    gone = [line.replace(b"{", b'{"available":false,', 1) for line in log.items]
+    assert f"{len(log.slates)} of {len(log.slates)} slates would be empty" in warned(gone, log.slates)
+    halved = [
+        re.sub(rb'"propensity":([0-9.e-]+)', lambda p: b'"propensity":%r' % (float(p[1]) / 2), line)
+        for line in log.slates
+    ]
+    assert "slates came more often than their propensities say" in warned(log.items, halved)
+    never = [re.sub(rb'"propensity":[0-9.e-]+', b'"propensity":0', line) for line in log.slates]
+    assert f"{len(log.slates)} records of the slates are no slates" in warned(log.items, never)

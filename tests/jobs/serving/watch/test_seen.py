@@ -56,6 +56,17 @@ def test_what_comes_again_is_counted_once() -> None:
     assert [each.event_id for each in user.events] == ["i", "e"]
 
 
+def test_who_is_only_asked_about_is_no_user_that_was_seen() -> None:
+    seen = Seen()
+    seen.event(event("p", "preview", "nobody", item_id="x"), NOW)
+    seen.event(event("x", "export", "nobody"), NOW)
+    assert seen.user("nobody") is None and minute(seen).events == {"preview": 1, "export": 1}
+    seen.event(event("e"), NOW)
+    seen.event(event("q", "preview", item_id="x"), NOW)
+    user = seen.user("u")
+    assert user is not None and [each.event_id for each in user.events] == ["e"]
+
+
 def test_lists_are_counted_by_the_arm_of_their_slate_and_only_where_they_name_one() -> None:
     seen = Seen()
     seen.event(event("1", "impression", user="new", items=["x"], slate_id="new:1"), NOW)
