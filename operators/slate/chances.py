@@ -30,19 +30,20 @@ def chances(
     chance, mean = np.zeros(len(wanted)), np.zeros(len(wanted))
     is_thompson = kind == "thompson" and rate > 0.0
     free, held = begin(len(values), len(wanted), *caps)
-    places, members, given = due or nothing_due(len(wanted), len(values))
+    places, members, given, anywhere = due or nothing_due(len(wanted), len(values))
     left = laid = np.ones(len(values), np.bool_)
     end, gaussian = 0, None  # thompson's grid, of what is `laid`, and the first slot that it does not serve
     for slot, position in enumerate(wanted.tolist()):
         named = left & members[:, given < places[slot]].any(axis=1)
         is_owed = bool((named & free).any())
-        some = free & (named if is_owed else left)
+        offered = named if is_owed else left & anywhere
+        some = free & offered
         if not some.any():
             break
         if is_thompson:
             if is_owed or slot >= end or gaussian is None:  # laid as slots are drawn
                 end = stretch_end(given, places, slot)
-                laid = named if is_owed else left.copy()
+                laid = offered
                 assert deviations is not None
                 gaussian = Thompson(values[laid], rate * deviations(np.flatnonzero(laid)))
             each = np.zeros(len(values))

@@ -106,14 +106,20 @@ class Reranker:
         """What the slate that `rerank` makes of the same is drawn from."""
         behaviour, pins = self.behaviour, self._pins(rows, logits)
         size, cap, pinned = behaviour.slate.size, behaviour.diversity.category_cap, pins.positions
-        rate, most = budget(behaviour.exploration, examples), len(rows) if cap or owed is not None else POOL * size
-        arguments = logits, rows, self.index.content, proposed, self.new, history, pinned
-        positions, values = pool_of(*arguments, behaviour.diversity.strength, rate, most, size, True)
+        rate, most = budget(behaviour.exploration, examples), len(rows) if cap else POOL * size
+        also = tried = to_try(proposed, self.new, rate)
+        if owed is not None:
+            also = tried | owed.members.any(axis=1)
+        arguments = logits, rows, self.index.content, also, history, pinned
+        positions, values = pool_of(*arguments, behaviour.diversity.strength, most, size, True)
         caps, due = NO_CAPS, None
         if cap:
             caps = Caps(self.rules.categories(rows[positions]), self.rules.categories(rows[pinned]), cap)
         if owed is not None:
-            due = Due(owed.places[len(pinned) :], owed.members[positions], owed.members[pinned].sum(axis=0))
+            anywhere = tried[positions]
+            anywhere[:most] = True
+            held = owed.members[pinned].sum(axis=0)
+            due = Due(owed.places[len(pinned) :], owed.members[positions], held, anywhere)
         return Pool(pins, positions, values, rate, caps, due)
 
     def below(
@@ -134,9 +140,10 @@ class Reranker:
         size, cap = self.behaviour.slate.size, self.behaviour.diversity.category_cap
         most, strength = len(rows) if cap else POOL * size, self.behaviour.diversity.strength
         placed = last = above
+        nothing = np.zeros(len(rows), np.bool_)
         while len(last) == size and len(placed) < depth:
-            arguments = logits, rows, self.index.content, proposed, self.new, history, placed
-            pool, values = pool_of(*arguments, strength, 0.0, most, size, cap > 0)
+            given = logits, rows, self.index.content, nothing, history, placed
+            pool, values = pool_of(*given, strength, most, size, cap > 0)
             if cap:
                 caps = Caps(self.rules.categories(rows[pool]), self.rules.categories(rows[:0]), cap)
                 pool = pool[explore(values, "epsilon", 0.0, np.zeros(size), caps).positions]
@@ -193,19 +200,19 @@ def descending(numbers):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def ranked_pool(logits, rows, content, new, pinned, most, strength, size, tries, whole):  # type: ignore[no-untyped-def]
+def ranked_pool(logits, rows, content, also, pinned, most, strength, size, whole):  # type: ignore[no-untyped-def]
     """What a slate is drawn from: positions among the candidates, int64 (n,), and what each is worth, float64 (n,).
 
-    The best `most` by `logits` that are not `pinned`, diversified (see `diversify`); behind them, where it `tries`
-    things, what else is `new`, bool (c,). Unless it is to be `whole`, only the first `size` stand where they belong.
-    About 5 us for 120 candidates, of which 60 are diversified, 8 us for the whole.
+    The best `most` by `logits` that are not `pinned`, diversified (see `diversify`); behind them what else is there
+    `also`, bool (c,). Unless it is to be `whole`, only the first `size` stand where they belong. About 5 us for 120
+    candidates, of which 60 are diversified, 8 us for the whole.
     """
     free = np.ones(len(logits), np.bool_)
     free[pinned] = False
     order = np.empty(len(logits), np.int64)
     n = pool = 0
     for position in descending(logits):
-        if free[position] and (pool < most or (tries and new[position])):
+        if free[position] and (pool < most or also[position]):
             order[n] = position
             n += 1
             pool = min(n, most)
@@ -330,12 +337,18 @@ def spread(content, rows):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def pool_of(  # type: ignore[no-untyped-def]
-    logits, rows, content, proposed, new, history, pinned, strength, rate, most, size, whole
+    logits, rows, content, also, history, pinned, strength, most, size, whole
 ):
-    """See `ranked_pool`: with a strength of `strength` times the spread of `history`; `new` is a bit in `proposed`."""
+    """See `ranked_pool`: with a strength of `strength` times the spread of `history`."""
     if strength > 0.0:
         strength *= spread(content, history)
-    return ranked_pool(logits, rows, content, proposed & new != 0, pinned, most, strength, size, rate > 0.0, whole)
+    return ranked_pool(logits, rows, content, also, pinned, most, strength, size, whole)
+
+
+@njit(cache=True)
+def to_try(proposed, new, rate):  # type: ignore[no-untyped-def]
+    """What is drawn wherever it stands, bool (c,): what is `new`, a bit in `proposed`, where the rate is above 0."""
+    return proposed & new != 0 if rate > 0.0 else np.zeros(len(proposed), np.bool_)
 
 
 @njit(cache=True)
@@ -347,7 +360,8 @@ def simple_slate(  # type: ignore[no-untyped-def]
     """
     size, draws = len(positions), bits * 2.0**-32
     whole = draws.max() > 1.0 - rate if len(draws) else False  # else each slot goes to the best that is left
-    pool, _ = pool_of(logits, rows, content, proposed, new, history, pinned, strength, rate, most, size, whole)
+    also = to_try(proposed, new, rate)
+    pool, _ = pool_of(logits, rows, content, also, history, pinned, strength, most, size, whole)
     none = np.empty((0, 0), np.int32)
     drawn, chances, tried = epsilon(len(pool), rate, draws, none, none, 0)
     first = len(pinned)

@@ -14,17 +14,20 @@ NOTHING_DRAWN = Drawn(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_))
 
 class Due(NamedTuple):
     """What is owed of the slots to be drawn: `places` int64 (slots, f) up to each, `members` bool (n, f) of what they
-    are drawn from; `held` int64 (f,), the places that floors have on the slots above.
+    are drawn from; `held` int64 (f,), the places that floors have on the slots above; `anywhere` bool (n,), what may
+    stand on a slot that is not owed.
     """
 
     places: np.ndarray
     members: np.ndarray
     held: np.ndarray
+    anywhere: np.ndarray
 
 
 def nothing_due(slots: int, n: int) -> Due:
     """Of that many slots, drawn from `n`."""
-    return Due(np.zeros((slots, 0), np.int64), np.zeros((n, 0), np.bool_), np.zeros(0, np.int64))
+    members = np.zeros((n, 0), np.bool_)
+    return Due(np.zeros((slots, 0), np.int64), members, np.zeros(0, np.int64), np.ones(n, np.bool_))
 
 
 class DrawnOwed(NamedTuple):
@@ -52,7 +55,8 @@ def explore_owed(
     that are its propensity. `deviations` are those of some positions.
 
     >>> from riverrank.operators.slate.explore import NO_CAPS
-    >>> due = Due(np.array([[0], [1]]), np.array([[False], [False], [True]]), np.array([0]))
+    >>> places, members = np.array([[0], [1]]), np.array([[False], [False], [True]])
+    >>> due = Due(places, members, np.array([0]), np.ones(3, np.bool_))
     >>> drawn = explore_owed(np.array([3.0, 2.0, 1.0]), "epsilon", 0.0, np.zeros(2), NO_CAPS, lambda some: some, due)
     >>> drawn.positions.tolist(), drawn.floors.tolist()
     ([0, 2], [-1, 0])
@@ -91,14 +95,14 @@ def owed_by_steps(
         some, drawn = left[due.members[left][:, behind].any(axis=1)], NOTHING_DRAWN
         if len(some):
             drawn = draw(some, draws[slot : slot + 1])
-        is_owed = len(drawn.positions) > 0
+        is_owed, others = len(drawn.positions) > 0, left[due.anywhere[left]]
         if not is_owed:
-            some, drawn = left, draw(left, draws[slot : stretch_end(held, due.places, slot)])
+            some, drawn = others, draw(others, draws[slot : stretch_end(held, due.places, slot)])
         if not len(drawn.positions):
             break
         chosen = some[drawn.positions]
         moved = np.full(len(chosen), NO_FLOOR)
-        if is_owed and chosen[0] != left[0]:
+        if is_owed and not (len(others) and chosen[0] == others[0]):
             moved[0] = (due.members[chosen[0]] & behind).argmax()
         positions, floors = np.concatenate([positions, chosen]), np.concatenate([floors, moved])
         propensity = np.concatenate([propensity, drawn.propensity])
@@ -110,7 +114,7 @@ def owed_by_steps(
 
 @njit(cache=True)
 def draw_owed(  # type: ignore[no-untyped-def]
-    values, temperature, rate, draws, categories, pinned, cap, places, members, held
+    values, temperature, rate, draws, categories, pinned, cap, places, members, held, anywhere
 ):
     """The arrays of DrawnOwed for softmax, or epsilon where the `temperature` is 0; a stretch of slots that are drawn
     alike at a time. About 10 us for 20 of 120 with a floor of a tenth.
@@ -126,20 +130,20 @@ def draw_owed(  # type: ignore[no-untyped-def]
         left = np.flatnonzero(free)
         if len(left) == 0:
             break
-        some = named_by(left, members, held, places[slot])
+        some, others = named_by(left, members, held, places[slot]), left[anywhere[left]]
         above = on_slate[: len(pinned) + slot]
         drawn, chances, tried = draw_some(
             values, some, temperature, rate, draws[slot : slot + min(1, len(some))], categories, above, cap
         )
         is_owed = len(drawn) > 0
         if not is_owed:
-            some, end = left, stretch_end(held, places, slot)
+            some, end = others, stretch_end(held, places, slot)
             drawn, chances, tried = draw_some(values, some, temperature, rate, draws[slot:end], categories, above, cap)
         if len(drawn) == 0:
             break
         for s in range(len(drawn)):
             position = some[drawn[s]]
-            if is_owed and position != left[0]:
+            if is_owed and (len(others) == 0 or position != others[0]):
                 floors[slot] = first_behind(members[position], held, places[slot])
             positions[slot], propensity[slot], explored[slot] = position, chances[s], tried[s]
             free[position] = False

@@ -31,7 +31,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def mmr(scores: np.ndarray, vectors: np.ndarray, strength: float, size: int) -> tuple[np.ndarray, np.ndarray]:
     """All of `vectors`, float32 (n, d), ranked and diversified: positions, and values."""
     rows, none = np.arange(len(scores), dtype=np.int32), np.zeros(0, np.int64)
-    return ranked_pool(scores, rows, vectors, np.zeros(len(rows), bool), none, len(rows), strength, size, False, True)
+    return ranked_pool(scores, rows, vectors, np.zeros(len(rows), bool), none, len(rows), strength, size, True)
 
 
 def test_no_diversity_is_the_order_of_scores_and_ties_keep_their_positions():
@@ -86,24 +86,24 @@ def test_a_taste_is_as_wide_as_its_pairs_are_unlike():
     assert spread(vectors, np.zeros(12, np.int32)) < 0.02
 
 
-@given(st.integers(0, 10_000), st.integers(1, 9), st.booleans())
-def test_the_pool_is_the_best_and_behind_them_what_is_new(seed, most, tries):
+@given(st.integers(0, 10_000), st.integers(1, 9))
+def test_the_pool_is_the_best_and_behind_them_what_is_there_also(seed, most):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 20))
-    logits, new = rng.integers(0, 6, n).astype(float), rng.random(n) < 0.3
+    logits, also = rng.integers(0, 6, n).astype(float), rng.random(n) < 0.3
     pinned = rng.permutation(n)[: rng.integers(0, 3)]
     rows = rng.permutation(n).astype(np.int32)
     content = unit(rng.normal(size=(n, 5)))
     strength = float(rng.choice([0.0, 0.4]))
     order = [k for k in np.argsort(-logits, kind="stable").tolist() if k not in pinned]
-    positions, values = ranked_pool(logits, rows, content, new, pinned, most, strength, 3, tries, True)
-    first, _ = ranked_pool(logits, rows, content, new, pinned, most, strength, 3, tries, False)
+    positions, values = ranked_pool(logits, rows, content, also, pinned, most, strength, 3, True)
+    first, _ = ranked_pool(logits, rows, content, also, pinned, most, strength, 3, False)
     assert first[:3].tolist() == positions[:3].tolist() and sorted(first) == sorted(positions)
     pool = positions[:most]
     assert sorted(pool) == sorted(order[:most])
     diversified, worth = mmr(logits[order[:most]], content[rows[order[:most]]], strength, 3)
     assert pool.tolist() == [order[k] for k in diversified] and values[:most].tolist() == pytest.approx(worth)
-    later = [k for k in order[most:] if tries and new[k]]
+    later = [k for k in order[most:] if also[k]]
     assert positions[most:].tolist() == later
     assert values[most:].tolist() == pytest.approx([min(logits[k], worth[-1]) for k in later])
 

@@ -36,7 +36,8 @@ class Case:
         self.caps = Caps(self.categories, pinned, self.cap) if self.cap else NO_CAPS
         shares, phases = rng.random(floors) / floors, rng.random(floors)
         places = np.floor(shares * np.arange(1, self.slots + 1)[:, None] + phases).astype(np.int64)
-        self.due = Due(places, rng.random((self.n, floors)) < 0.3, rng.integers(0, 2, floors))
+        anywhere = rng.random(self.n) < rng.choice([0.0, 0.7, 1.0])
+        self.due = Due(places, rng.random((self.n, floors)) < 0.3, rng.integers(0, 2, floors), anywhere)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "softmax"])
@@ -65,7 +66,7 @@ def test_some_are_drawn_as_if_they_were_all(seed: int, how: tuple[str, float, fl
 @given(st.integers(0, 100_000))
 def test_floors_that_are_behind_and_what_they_name(seed: int) -> None:
     case = Case(seed)
-    places, members, held = case.due
+    places, members, held, _ = case.due
     left = np.arange(0, case.n, 2)
     for slot in range(case.slots):
         behind = held < places[slot]

@@ -120,6 +120,29 @@ def test_what_stands_where_it_is_owed_anyway_is_not_moved() -> None:
     assert ranked.positions.tolist() == list(range(SIZE)) and (ranked.floors == NO_FLOOR).all()
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.6])
+@pytest.mark.parametrize("kind", KINDS)
+def test_places_that_are_not_owed_are_drawn_from_what_they_were(kind: str, strength: float) -> None:
+    """The small brand is beyond what a slate is drawn from: a floor lets it stand on the places that are owed alone."""
+    more = {"exploration": ExplorationSettings(kind=kind, rate=0.5), "diversity": {"strength": strength}}
+    plain = Shelf({}, items=200, **more)
+    floored = Shelf({"brand=Small": 0.1}, items=200, **more)
+    zeros, none = np.zeros(200, np.uint32), np.zeros(0, np.int32)
+    moved = others = 0
+    for version in range(1, 40):
+        owed = floored.floors.owed(floored.rows, SIZE, "u", version)
+        pool = floored.reranker.pool(floored.rows, floored.logits, zeros, none, 0, owed)
+        before = plain.reranker.pool(plain.rows, plain.logits, zeros, none, 0, None)
+        assert pool.due is not None
+        assert pool.positions[pool.due.anywhere].tolist() == before.positions.tolist()
+        assert pool.values[pool.due.anywhere].tolist() == before.values.tolist()
+        ranked = floored.slate(version)
+        is_owed = ranked.floors != NO_FLOOR
+        assert np.isin(ranked.positions[~is_owed], before.positions).all()
+        moved, others = moved + int(is_owed.sum()), others + int((~is_owed).sum())
+    assert moved == pytest.approx(39, abs=2) and others > 300
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_propensity_is_the_chance_of_its_slot_with_floors_too(kind: str) -> None:
     """Of each slate its frequency, which the product of its propensities foretells; all slates together have 1."""
