@@ -15,9 +15,9 @@ JSON = "application/json"
 RETRY_SECONDS = 1  # what whoever is told to come later is told
 
 ErrorCode = Literal[
-    "bad_request", "unauthorized", "not_found", "method_not_allowed", "timed_out", "too_large", "none_accepted",
-    "headers_too_large", "internal", "bad_record", "not_configured", "busy", "not_ready", "redis_away", "kafka_away",
-    "no_answer",
+    "bad_request", "unauthorized", "forbidden", "not_found", "method_not_allowed", "timed_out", "too_large",
+    "none_accepted", "headers_too_large", "internal", "bad_record", "not_configured", "busy", "not_ready",
+    "redis_away", "kafka_away", "no_answer",
 ]  # fmt: skip
 
 

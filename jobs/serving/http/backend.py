@@ -36,6 +36,7 @@ Stream = Literal["events", "items"]
 ListName = Literal["similar", "together", "trending"]
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.1  # between two looks for a slate that is waited for
+TOLD_SECONDS = 60.0  # between two lines on keys that can't be read
 
 log = logging.getLogger(__name__)
 _slate = msgspec.json.Decoder(Slate)
@@ -72,6 +73,10 @@ class Found(NamedTuple):
     slate: Slate
     is_popular: bool
     stale: bool
+
+    def answers(self, event_id: str) -> bool:
+        """Whether it is the user's own slate for that event."""
+        return not self.is_popular and self.slate.trigger == event_id
 
 
 class Wanted(NamedTuple):
@@ -125,6 +130,7 @@ class Backend:
         self.catalogue = Catalogue(config.behaviour.catalogue.items, groups) if has_items else None
         self._follower = Follower(config, self.catalogue) if self.catalogue is not None else None
         self._shared, self._fresh_until = _Shared(), 0.0
+        self._tell_from = -TOLD_SECONDS  # when the log may say again that a key can't be read
         ready = {name: lambda name=name: self.readiness()[name] for name in self.readiness()}
         self.metrics.watch(ready, lambda: len(self.catalogue or ()))
 
@@ -155,6 +161,24 @@ class Backend:
             RedisAway: Redis is away, and has told no popular slate yet.
             NotConfigured: there is no Redis.
         """
+        return self._counted(await self._look(user_id))
+
+    async def slate_after(self, user_id: str, event_id: str) -> Found | None:
+        """The slate of a user once it answers that event; at the end of serve.wait, or while Redis is away, whatever
+        there is. Raises as `slate_of`.
+        """
+        loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
+        until = loop.time() + self.config.serve.wait / 1000
+        while True:
+            found = await self._look(user_id)
+            left = until - loop.time()
+            if left <= 0 or (found is not None and (found.stale or found.answers(event_id))):
+                return self._counted(found)
+            await asyncio.sleep(min(pause, left))
+            pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _look(self, user_id: str) -> Found | None:
+        """See `slate_of`."""
         try:
             own = self._decoded(_slate, slate_key(user_id), await self._read(slate_key(user_id)))
             stale = False
@@ -166,22 +190,12 @@ class Backend:
             return Found(own, False, False)
         if self._shared.popular is None:
             return None
-        self.metrics.fall_back()
         return Found(self._shared.popular, True, stale or self._shared.is_old)
 
-    async def slate_after(self, user_id: str, event_id: str) -> Found | None:
-        """The slate of a user once it answers that event; at the end of serve.wait, or while Redis is away, whatever
-        there is. Raises as `slate_of`.
-        """
-        loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
-        until = loop.time() + self.config.serve.wait / 1000
-        while True:
-            found = await self.slate_of(user_id)
-            left = until - loop.time()
-            if left <= 0 or (found is not None and (found.stale or found.slate.trigger == event_id)):
-                return found
-            await asyncio.sleep(min(pause, left))
-            pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)
+    def _counted(self, found: Found | None) -> Found | None:
+        if found is not None and found.is_popular:
+            self.metrics.fall_back()
+        return found
 
     async def popular(self) -> Found | None:
         """The slate of who has none. Raises as `slate_of`."""
@@ -339,8 +353,12 @@ class Backend:
             return None
 
     def _say_unreadable(self, key: str, error: Exception) -> None:
-        log.warning("what Redis holds for %s is not what it should be: %s", without_user(key, self._secret), error)
+        """One line a minute at most: the metric has how many there are."""
         self.metrics.find_unreadable()
+        if self._clock() >= self._tell_from:
+            self._tell_from = self._clock() + TOLD_SECONDS
+            named = without_user(key, self._secret)
+            log.warning("what Redis holds for %s is not what it should be: %s", named, error)
 
     def _is_served(self, item_id: str, wanted: Wanted) -> bool:
         if item_id in self._shared.gone or item_id in wanted.exclude:

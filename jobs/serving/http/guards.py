@@ -11,10 +11,12 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from riverrank.jobs.config.edges import LEAST_SECRET, ServeSettings
 from riverrank.jobs.errors import UsageError
 from riverrank.state.records.printable import printable
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -81,7 +83,7 @@ def read_keys(path: str) -> Keys:
 
 
 class Guard:
-    """Wraps an application. `open_paths` are for whoever comes, and however many there are."""
+    """Wraps an application. `open_paths` are for whoever comes, and do not count among those that are under way."""
 
     def __init__(self, app: ASGIApp, backend: Backend, keys: Keys, open_paths: Collection[str]) -> None:
         self._app, self._backend, self._keys, self._open_paths = app, backend, keys, open_paths
@@ -93,11 +95,12 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        sending, started = _Sending(send), time.perf_counter()
+        sending, started, counted = _Sending(send), time.perf_counter(), 0
         self._backend.metrics.begin()
-        self._under_way += 1
         try:
             self._check(scope)
+            counted = scope["path"] not in self._open_paths
+            self._under_way += counted
             async with asyncio.timeout((self._settings.timeout + self._settings.wait) / 1000):
                 await self._app(scope, receive, sending)
         except TimeoutError:
@@ -110,7 +113,7 @@ class Guard:
             failed = Problem(500, "internal", "this is our fault, and in the log")
             await sending.give(failed.response(), scope, receive)
         finally:
-            self._under_way -= 1
+            self._under_way -= counted
             seconds = time.perf_counter() - started
             self._backend.metrics.end(scope.get(OPERATION, "none"), sending.status, seconds)
             if self._settings.log:
@@ -127,8 +130,20 @@ class Guard:
             return
         if self._keys and not self._may(scope):
             raise _Unauthorized
-        if self._under_way > self._settings.requests:
+        if not self._keys and scope["path"].startswith("/v1/"):  # a page of others has no key
+            self._check_origin(Headers(scope=scope))
+        if self._under_way >= self._settings.requests:
             raise Problem(503, "busy", f"{self._settings.requests} requests are under way; come again later")
+
+    def _check_origin(self, headers: Headers) -> None:
+        """Raises Problem where a browser says that a page asks which is none of this service, nor of serve.cors."""
+        origin, allowed = headers.get("origin"), self._settings.cors
+        if origin is None:
+            is_own = headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+        else:
+            is_own = "*" in allowed or origin in allowed or host_of(origin) == headers.get("host", "").lower()
+        if not is_own:
+            raise Problem(403, "forbidden", "a page of another origin may not ask; name it in serve.cors", "origin")
 
     def _may(self, scope: Scope) -> bool:
         """By `Authorization: Bearer KEY`, or `X-API-Key: KEY`."""
@@ -190,6 +205,18 @@ async def on_http(request: Request, error: Exception) -> Response:
 
 
 HANDLERS: dict[Any, Any] = {HTTPException: on_http, Problem: on_problem} | dict.fromkeys(KNOWN, on_problem)
+
+
+def host_of(origin: str) -> str | None:
+    """The host of an origin, with its port; None where that is no address.
+
+    >>> host_of("https://Shop.example:8443"), host_of("http://[")
+    ('shop.example:8443', None)
+    """
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _hash(key: bytes) -> bytes:

@@ -28,6 +28,7 @@ PAGE_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; frame-ance
 ERRORS = {
     400: "the request is wrong",
     401: "no key that is known",
+    403: "a page of another origin asks by a browser; name it in serve.cors",
     404: "there is no such thing",
     405: "not by that method",
     408: "the body came too slowly",

@@ -61,7 +61,7 @@ async def slate(call: Call[SlateQuery]) -> Response:
     found = await (backend.slate_after(call.id, query.after) if query.after else backend.slate_of(call.id))
     said = _slate_answer(call, found)
     if query.after:
-        said = msgspec.structs.replace(said, answered=said.trigger == query.after)
+        said = msgspec.structs.replace(said, answered=found is not None and found.answers(query.after))
     if query.log and call.request.method == "GET":  # a HEAD shows nothing
         items = [slot.item_id for slot in said.items]
         said = msgspec.structs.replace(said, impression=await backend.log_impression(call.id, said.slate_id, items))

@@ -19,6 +19,7 @@ from riverrank.operators.cache.rights import rights_of_reader
 
 COMMANDS_AT_ONCE = 1_000
 RETRY_SECONDS = 0.25  # between two looks at a Redis that is away
+IDLE_SECONDS = 1.0  # after which one of whom nobody asks is looked at
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Reads:
     def _work(self) -> None:
         while True:
             try:
-                asked = self._asked.get(timeout=None if self.away is None else RETRY_SECONDS)
+                asked = self._asked.get(timeout=IDLE_SECONDS if self.away is None else RETRY_SECONDS)
             except queue.Empty:
                 self._note(_fault(self._run([self._probe])))
                 continue

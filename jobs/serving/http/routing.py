@@ -104,23 +104,28 @@ class Call(Generic[AnyQuery]):
     async def body(self) -> bytes:
         """The whole body. Raises Problem where it is larger than serve.body, or comes too slowly."""
         serve = self.backend.config.serve
-        too_large = Problem(413, "too_large", f"the body: expected at most {serve.body} bytes; send less at once")
-        said = self.request.headers.get("content-length", "0")
-        if said.isdecimal() and int(said[:20]) > serve.body:
-            raise too_large
-        parts, size = [], 0
-        try:
-            async with asyncio.timeout(serve.timeout / 2000):
-                async for part in self.request.stream():
-                    parts.append(part)
-                    size += len(part)
-                    if size > serve.body:
-                        raise too_large
-        except TimeoutError:
-            raise Problem(408, "timed_out", f"the body: not whole after {serve.timeout / 2000:g} s") from None
-        except ClientDisconnect:
-            raise Problem(400, "bad_request", "the body: it ended before it was whole") from None
-        return b"".join(parts)
+        return await body_of(self.request, serve.body, serve.timeout / 2000)
+
+
+async def body_of(request: Request, most: int, seconds: float) -> bytes:
+    """The whole body of a request. Raises Problem where it has more than `most` bytes, or takes longer than that."""
+    too_large = Problem(413, "too_large", f"the body: expected at most {most} bytes; send less at once")
+    said = request.headers.get("content-length", "0")
+    if said.isdecimal() and int(said[:20]) > most:
+        raise too_large
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                parts.append(part)
+                size += len(part)
+                if size > most:
+                    raise too_large
+    except TimeoutError:
+        raise Problem(408, "timed_out", f"the body: not whole after {seconds:g} s") from None
+    except ClientDisconnect:
+        raise Problem(400, "bad_request", "the body: it ended before it was whole") from None
+    return b"".join(parts)
 
 
 class Body(NamedTuple):

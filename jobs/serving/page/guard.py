@@ -5,7 +5,8 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
+
+from riverrank.jobs.serving.http.guards import host_of
 
 COOKIE = "riverrank_session"
 SESSION_SECONDS = 12 * 3600
@@ -59,18 +60,10 @@ def is_of_the_page(headers: Mapping[str, str]) -> bool:
     (True, False)
     """
     origin = headers.get("origin")
-    if origin is not None and _host_of(origin) != headers.get("host", "").lower():
+    if origin is not None and host_of(origin) != headers.get("host", "").lower():
         return False
     site = headers.get("sec-fetch-site")
     return site == "same-origin" if site is not None else origin is not None
-
-
-def _host_of(origin: str) -> str | None:
-    """With its port; None where that is no address."""
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return None
 
 
 def _hashed(token: str) -> bytes:

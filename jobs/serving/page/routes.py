@@ -8,7 +8,8 @@ from importlib import resources
 from urllib.parse import parse_qs, unquote
 
 from riverrank.jobs.errors import UsageError
-from riverrank.jobs.serving.http.routing import OPERATION
+from riverrank.jobs.serving.http.answers import Problem
+from riverrank.jobs.serving.http.routing import OPERATION, body_of
 from riverrank.jobs.serving.slates import require_user
 from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records.decoding import decode_event
@@ -25,7 +26,9 @@ from .text import link
 
 MOST_ACTED = 256  # steps of customers that are kept to be looked at
 MOST_FORM_BYTES = 8_192
+FORM_SECONDS = 5.0  # within which a form is whole
 MOST_AT_ONCE = 32  # pages that are made at once; whoever comes above them is told to come again
+MOST_SIGNING_IN = 8  # forms of those who sign in, likewise
 ASSETS = {
     "style.css": "text/css; charset=utf-8",
     "live.js": "text/javascript; charset=utf-8",
@@ -45,6 +48,21 @@ class _Wrong(Exception):
         self.title = title
 
 
+class _AtOnce:
+    """No more than `most` at once: whoever comes above them is told so, by _Wrong."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._now = most, 0
+
+    def __enter__(self) -> None:
+        if self._now >= self._most:
+            raise _Wrong(503, "Not now", "Too many pages are asked for. Come again.")
+        self._now += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._now -= 1
+
+
 class PageRoutes:
     """The pages over `backend`. `is_key` says whether a text is a key of the service; None where none is asked for."""
 
@@ -53,7 +71,7 @@ class PageRoutes:
         self._pages = pages
         self._is_key = is_key
         self._sessions = Sessions()
-        self._under_way = 0
+        self._made, self._signing_in = _AtOnce(MOST_AT_ONCE), _AtOnce(MOST_SIGNING_IN)
         self._acted: OrderedDict[str, Acted] = OrderedDict()
         folder = resources.files("riverrank.jobs.serving.page") / "assets"
         self._assets = {name: folder.joinpath(name).read_bytes() for name in ASSETS}
@@ -126,6 +144,8 @@ class PageRoutes:
             raise _Wrong(404, "No previews", "The job that runs here answers none.")
         if not user or not item:
             raise _Wrong(400, "A preview of what?", "user and item: expected an id each")
+        if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):  # the job is asked for it
+            raise _Wrong(403, "Not from this page", "This preview was asked for by another page. Open it here.")
         before = await self._backend.slate(user)
         after = await previewer.preview(user, item)
         return _page(self._pages.preview(told, user, item, before, after))
@@ -138,9 +158,10 @@ class PageRoutes:
         if not is_of_the_page(request.headers):
             return self._refused()
         try:
-            key = (await _form(request)).get("key", "")
-        except _Wrong:
-            key = ""
+            with self._signing_in:
+                key = (await _form(request)).get("key", "")
+        except _Wrong as wrong:
+            return _page(self._pages.problem(Told(), wrong.title, str(wrong)), wrong.status)
         if not self._is_key(key):
             return _page(self._pages.sign_in(wrong=True), 401)
         answer = RedirectResponse("/", 303, HEADERS)
@@ -178,17 +199,13 @@ class PageRoutes:
                 return self._refused()
             told = Told(signed_in)
             request.scope[OPERATION] = "page"
-            if self._under_way >= MOST_AT_ONCE:
-                return _page(self._pages.problem(told, "Not now", "Too many pages are asked for. Come again."), 503)
-            self._under_way += 1
             try:
-                answer = await handler(request, told)
+                with self._made:
+                    answer = await handler(request, told)
             except _Wrong as wrong:
                 return _page(self._pages.problem(told, wrong.title, str(wrong)), wrong.status)
             except Unavailable as error:
                 return _page(self._pages.problem(told, "Not now", str(error)), 503)
-            finally:
-                self._under_way -= 1
             answer.headers.update(HEADERS)
             return answer
 
@@ -233,14 +250,12 @@ def _user_of(request: Request, name: str) -> str:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form, the first of each name. Raises _Wrong where it is too large or no form."""
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MOST_FORM_BYTES:
-            raise _Wrong(413, "Too large", f"A form of this page takes {MOST_FORM_BYTES} bytes at most.")
+    """The fields of a form, the first of each name. Raises _Wrong where it is too large, too slow or no form."""
     try:
+        body = await body_of(request, MOST_FORM_BYTES, FORM_SECONDS)
         fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=16)
+    except Problem as problem:
+        raise _Wrong(problem.status, "That form did not come", str(problem)) from problem
     except ValueError as error:
         raise _Wrong(400, "That is no form", "Expected the fields of a form in UTF-8.") from error
     return {name: values[0] for name, values in fields.items()}

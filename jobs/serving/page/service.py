@@ -90,7 +90,7 @@ class ServiceBackend:
             found = await self._service.slate_after(user, event_id)
         except _FAULTS as error:
             raise Unavailable(str(error)) from error
-        if found is None or found.is_popular or found.slate.trigger != event_id:
+        if found is None or not found.answers(event_id):
             return None
         return self._left_of(found.slate)
 

@@ -74,6 +74,43 @@ def test_a_parameter_that_is_missing_is_named(server: Server) -> None:
     assert answer.json()["error"]["message"] == "item: expected once, not given"
 
 
+FOREIGN = [
+    {"origin": "https://evil.example", "content-type": "text/plain"},
+    {"origin": "null"},
+    {"origin": "http://["},
+    {"origin": "http://testserver.evil.example"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_a_page_of_another_origin_may_not_ask_where_there_are_no_keys(server: Server, headers: dict[str, str]) -> None:
+    with TestClient(application(config_of(server))) as client:
+        for answer in (
+            client.post("/v1/events", content=b"{}", headers=headers),
+            client.get("/v1/slates/u-17?log=1", headers=headers),
+        ):
+            assert error(answer) == (403, "forbidden", "origin")
+        assert client.get("/healthz", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"origin": "http://testserver"}, {"origin": "https://shop.example"}, {"sec-fetch-site": "same-origin"}, {}],
+)
+def test_own_pages_and_those_of_cors_may(server: Server, headers: dict[str, str]) -> None:
+    with TestClient(application(config_of(server, cors=("https://shop.example",)))) as client:
+        assert client.post("/v1/events", content=b"{}", headers=headers).status_code != 403
+
+
+def test_who_gives_a_key_may_ask_from_anywhere(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("k" * 32)
+    with TestClient(application(config_of(server, keys_file=str(tmp_path / "keys")))) as client:
+        headers = {"origin": "https://shop.example", "x-api-key": "k" * 32}
+        assert client.post("/v1/events", content=b"{}", headers=headers).status_code != 403
+
+
 def test_addresses_and_methods_that_are_none_are_errors_like_others(server: Server) -> None:
     with TestClient(application(config_of(server))) as client:
         for path in ("/", "/v1", "/v1/slates", "/v1/popular/", "/v1/%2e%2e/metrics", "//healthz"):

@@ -155,14 +155,31 @@ def test_what_trends(client: TestClient, server: Server) -> None:
 def test_what_is_no_list_and_no_slate_is_told(
     client: TestClient, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    put(server, "trending", b"[]")
-    assert error(client.get("/v1/trending")) == (502, "bad_record", None)
     put(server, "slate:u-19", b'{"slate_id":7}')
     put(server, "popular", slate_of("popular"))
-    time.sleep(0.01)
     assert client.get("/v1/slates/u-19").json()["fallback"] == "popular"
     assert f"slate:{pseudonym('u-19', b'')} is not what it should be" in caplog.text and "u-19" not in caplog.text
+    put(server, "trending", b"[]")
+    assert error(client.get("/v1/trending")) == (502, "bad_record", None)
+    assert len(caplog.records) == 1, "the next line is a minute away"
     assert "riverrank_serve_unreadable_total 2.0" in client.get("/metrics").text
+
+
+def test_who_waits_for_an_answer_is_counted_once_and_the_popular_slate_is_none(server: Server) -> None:
+    put(server, "popular", slate_of("popular"))
+    with TestClient(application(config_of(server, wait=120))) as client:
+        trigger = client.get("/v1/popular").json()["trigger"]
+        said = client.get("/v1/slates/u-20", params={"after": trigger}).json()
+        assert (said["fallback"], said["answered"]) == ("popular", False)
+        assert "riverrank_serve_fallbacks_total 1.0" in client.get("/metrics").text
+
+
+def test_a_redis_that_goes_is_known_without_anybody_asking(tmp_path: Path) -> None:
+    server = Server()
+    with TestClient(application(config_of(server))) as client:
+        assert client.get("/readyz").status_code == 200
+        server.stop()
+        wait_until(lambda: client.get("/readyz").status_code == 503, 10)
 
 
 def test_a_key_of_another_type_says_nothing_of_the_others(

@@ -2,15 +2,20 @@
 what is away is told.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
 import msgspec
 import pytest
 from page_world import HOSTILE, TITLES, Previews, World, event, progress_of, slate_of
+from riverrank.jobs.config.edges import RedisSettings, ServeSettings
+from riverrank.jobs.config.schema import Config
 from riverrank.jobs.dev.services import Valkey
+from riverrank.jobs.serving.http.app import application
 from riverrank.jobs.serving.page.pages import Pages
 from riverrank.jobs.serving.page.routes import MOST_ACTED, MOST_FORM_BYTES, PageRoutes
 from riverrank.jobs.serving.watch.follower import Progress
@@ -106,6 +111,45 @@ def test_a_form_that_another_site_sent_does_nothing(world: World, headers: dict[
     assert answer.status_code == 403
     assert world.sent == []
     assert page.post("/sign-out", headers=headers).status_code == 403
+
+
+def test_a_preview_that_another_page_asks_for_is_not_asked_of_the_job(world: World) -> None:
+    world.previewer = Previews(world)
+    page = client(world)
+    assert page.get("/preview?user=u&item=i-001", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    assert page.get("/preview?user=u&item=i-001", headers={"sec-fetch-site": "same-origin"}).status_code == 200
+
+
+def test_who_has_no_key_holds_up_nobody_who_has(world: World) -> None:
+    """Forms of those who sign in that never end are few at once, and count for nothing in the service's own bound."""
+    config = Config(redis=RedisSettings(url="redis://127.0.0.1:1"), serve=ServeSettings(requests=2))
+    routes = PageRoutes(world, Pages(world, Seen(), lambda: None), KEY.__eq__).routes()
+
+    async def slow(app: Any, sent: list[int]) -> None:
+        async def never() -> Any:
+            await asyncio.sleep(30)
+
+        async def send(message: Any) -> None:
+            sent.append(message.get("status", 0))
+
+        headers = [(name.encode(), value.encode()) for name, value in {**OWN, "host": "testserver"}.items()]
+        scope = {"type": "http", "method": "POST", "path": "/sign-in", "raw_path": b"/sign-in", "headers": headers,
+                 "query_string": b"", "http_version": "1.1", "scheme": "http", "root_path": ""}  # fmt: skip
+        await app(scope, never, send)
+
+    async def told() -> tuple[list[int], list[int]]:
+        app = application(config, pages=lambda _: routes)
+        forms: list[list[int]] = [[] for _ in range(12)]
+        tasks = [asyncio.create_task(slow(app, sent)) for sent in forms]
+        await asyncio.sleep(0.2)
+        early = [sent[0] for sent in forms if sent]
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://testserver") as asking:
+            answer = await asking.get("/openapi.json")
+        await asyncio.gather(*tasks)
+        return [answer.status_code, *early], [sent[0] for sent in forms]
+
+    at_once, all_told = asyncio.run(told())
+    assert at_once == [200, 503, 503, 503, 503] and sorted(all_told) == [*[408] * 8, *[503] * 4]
 
 
 def test_with_keys_all_pages_ask_for_one_and_the_cookie_is_strict(world: World) -> None:
