@@ -15,6 +15,7 @@ from .clusters import Estimate
 from .compare import log_warnings
 from .credit import Credit, Earned
 from .estimators import FIRST, SLATE, Asked, Estimators, Figure
+from .items import ItemsInTime
 from .log import SlateLog, slate_log
 from .policy import OtherPolicy
 
@@ -61,11 +62,8 @@ def estimate(
     seen: bool = False,
 ) -> Estimation:
     """Estimate in one pass, by the events that the logged slates answered."""
-    policy, credit, estimators = OtherPolicy(other), Credit[Asked](window), Estimators(depth)
-    for arrival in items:
-        item = item_of(arrival, other)
-        if isinstance(item, Item):
-            policy.pipeline.lessons.item(item)
+    told = (item for arrival in items if isinstance(item := item_of(arrival, other), Item))
+    policy, credit, estimators = OtherPolicy(other, ItemsInTime(told)), Credit[Asked](window), Estimators(depth)
     for feedback, slate, asked in policy.events(
         ((arrival, event_of(arrival, other)) for arrival in events), log.answer_to, depth
     ):

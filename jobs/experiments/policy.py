@@ -2,7 +2,7 @@
 events, and its reranker asked for the chance of the slate that was logged.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from riverrank.jobs.local.pipeline import Pipeline
@@ -14,9 +14,10 @@ from riverrank.operators.slate.fairness.floors import Owed
 from riverrank.operators.slate.rerank import Pool, Ranked, Reranker
 from riverrank.state.messages import Feedback
 from riverrank.state.records.decoding import Reject
-from riverrank.state.records.incoming import Event
+from riverrank.state.records.incoming import Event, Item
 
 from .estimators import Asked
+from .items import ItemsInTime
 from .log import LoggedSlate
 
 
@@ -67,10 +68,13 @@ class AskedReranker(Reranker):
 
 
 class OtherPolicy:
-    """The job with another configuration, over the events that the logged slates answered."""
+    """The job with another configuration, over the events that the logged slates answered; of `items` it knows what
+    was known then.
+    """
 
-    def __init__(self, behaviour: Behaviour) -> None:
-        self.pipeline = Pipeline(behaviour)
+    def __init__(self, behaviour: Behaviour, items: ItemsInTime) -> None:
+        self.pipeline, self._items = Pipeline(behaviour), items
+        self._learn(items.at_first())
         self._rerankers: list[AskedReranker] = []
         for policy in self.pipeline.recommend.policies.values():
             policy.reranker = reranker = AskedReranker(policy.reranker)
@@ -86,6 +90,8 @@ class OtherPolicy:
         ranks. Who goes on has it learn from the feedback.
         """
         for arrival, event in events:
+            if isinstance(event, Event):
+                self._learn(self._items.until(event.ts))
             for message in self.pipeline.messages(event, arrival):
                 if not isinstance(message, Feedback):
                     self.pipeline.hear(message)
@@ -93,6 +99,10 @@ class OtherPolicy:
                 slate = slate_of(message.event)
                 logged = () if slate is None else tuple(slot.item_id for slot in slate.items[:depth])
                 yield message, slate, self._ask(message, logged)
+
+    def _learn(self, items: Iterable[Item]) -> None:
+        for item in items:
+            self.pipeline.lessons.item(item)
 
     def _ask(self, feedback: Feedback, logged: tuple[str, ...]) -> Asked:
         for reranker in self._rerankers:

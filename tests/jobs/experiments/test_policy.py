@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from logged_shop import arrivals, behaviour, logged
 from riverrank.jobs.experiments.estimate import FEW, estimate
+from riverrank.jobs.experiments.items import ItemsInTime
 from riverrank.jobs.experiments.log import SlateLog
 from riverrank.jobs.experiments.policy import OtherPolicy
 from riverrank.operators.flink.arrivals import event_of, item_of
@@ -35,9 +36,8 @@ NEVER_SURE = {"halved_after": 1_000_000}
 def test_the_policy_that_was_logged_says_the_propensities_that_were(sections):
     own = behaviour(**sections)
     log = logged(own, own, 1, 4, customers=12)
-    policy, slates, compared = OtherPolicy(own), SlateLog(arrivals(log.slates)), 0
-    for arrival in arrivals(log.items):
-        policy.pipeline.lessons.item(item_of(arrival, own))
+    items = ItemsInTime([item_of(arrival, own) for arrival in arrivals(log.items)])
+    policy, slates, compared = OtherPolicy(own, items), SlateLog(arrivals(log.slates)), 0
     events = ((arrival, event_of(arrival, own)) for arrival in arrivals(log.events))
     for _, slate, asked in policy.events(events, slates.answer_to, 20):
         if slate is not None:
@@ -95,7 +95,7 @@ def test_slates_of_other_items_and_of_other_chances_are_told():
         return " ".join(found.warnings)
 
     assert warned(log.items, log.slates) == "impressions say which slates were seen: with --seen only these count"
-    gone = [line.replace(b"{", b'{"available":false,', 1) for line in log.items]
+    gone = [re.sub(rb'"ts":\d+', b'"ts":1,"available":false', line) for line in log.items]
     assert f"{len(log.slates)} of {len(log.slates)} slates would be empty" in warned(gone, log.slates)
     halved = [
         re.sub(rb'"propensity":([0-9.e-]+)', lambda p: b'"propensity":%r' % (float(p[1]) / 2), line)
@@ -104,3 +104,15 @@ def test_slates_of_other_items_and_of_other_chances_are_told():
     assert "slates came more often than their propensities say" in warned(log.items, halved)
     never = [re.sub(rb'"propensity":[0-9.e-]+', b'"propensity":0', line) for line in log.slates]
     assert f"{len(log.slates)} records of the slates are no slates" in warned(log.items, never)
+
+
+def test_what_went_after_the_slates_was_there_when_they_were_made():
+    own = behaviour(exploration={"kind": "softmax", "rate": 0.5, **NEVER_SURE})
+    log = logged(own, own, 3, 6, customers=12)
+    last = max(int(re.search(rb'"ts":(\d+)', line)[1]) for line in log.events)
+    gone = [b'{"item_id":"%s","ts":%d,"deleted":true}' % (line.split(b'"')[3], last + 1) for line in log.items]
+    found, same = (
+        estimate(own, arrivals(items), arrivals(log.events), SlateLog(arrivals(log.slates)), HOUR, 3)
+        for items in ([*log.items, *gone], log.items)
+    )
+    assert found == same and found.weights["slate"].once == (1.0, 1.0)
