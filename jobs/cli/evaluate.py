@@ -5,6 +5,7 @@ from typing import Annotated
 
 from riverrank.jobs import standard
 from riverrank.jobs.config.schema import Config, load
+from riverrank.jobs.errors import UsageError
 
 from .flags import EVENTS, ITEMS, AsJson, Option, configured
 
@@ -73,6 +74,9 @@ def evaluate(
     from riverrank.jobs.evaluation import evaluate as evaluating
 
     standard.require_open(standard.OUTPUT)
+    for flag, names in (("--exposure", exposure), ("--cohort", cohort)):
+        if not all(names or ()):
+            raise UsageError(f"{flag}: expected the name of an attribute, got none")
     preflight.check_files(config)
     preflight.check_behaviour(config)
     variants = evaluating.without_each(config.behaviour, _names(without))

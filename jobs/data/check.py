@@ -2,7 +2,8 @@
 and which items events name that the catalogue lacks. Each event goes through SESSION's own logic, so late is late.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime
 
@@ -11,9 +12,11 @@ from riverrank.jobs.config.preflight import broker_errors, check_topic
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.local.pipeline import Intake
 from riverrank.jobs.local.reading import STANDARD, read
+from riverrank.operators.arms import arms_of
+from riverrank.operators.catalogue.tokens import token_of, tokens_of
 from riverrank.operators.flink.arrivals import Arrival, event_of, item_of
 from riverrank.operators.session.session import reward_of, within_scale
-from riverrank.operators.settings import RewardSettings
+from riverrank.operators.settings import Behaviour, RewardSettings
 from riverrank.state.event_types import EVENT_TYPES
 from riverrank.state.records.decoding import Reject
 from riverrank.state.records.incoming import Event, Item
@@ -68,7 +71,9 @@ class Rated(msgspec.Struct):
 
 
 class Findings(msgspec.Struct):
-    """Both inputs. `unknown_items` is None where the catalogue was not read to its end."""
+    """Both inputs. `unknown_items` is None where the catalogue was not read to its end; `idle` are rules and floors,
+    each by what it names, that no item of a catalogue that was has anything to do with.
+    """
 
     events: Sampled | None = None
     items: Sampled | None = None
@@ -78,6 +83,7 @@ class Findings(msgspec.Struct):
     users: int = 0
     redeliveries: int = 0
     unknown_items: UnknownItems | None = None
+    idle: list[str] = []
 
 
 def sample(config: Config, most: int) -> Findings:
@@ -92,6 +98,8 @@ def sample(config: Config, most: int) -> Findings:
                 _reject(findings.items, arrival, item)
             elif item.item_id not in catalogue or catalogue[item.item_id].ts <= item.ts:
                 catalogue[item.item_id] = item
+        if findings.items.complete:
+            findings.idle = _idle(config.behaviour, catalogue.values())
     if origin := _origin(config, "events"):
         findings.events = Sampled(*origin)
         named = _judge_events(config, most, findings, findings.events)
@@ -128,7 +136,20 @@ def describe(findings: Findings) -> list[str]:
         lines.append(f"{unknown.items} items that {unknown.events} events name are not in the catalogue{named}")
     elif findings.events and findings.items:
         lines.append("whether the catalogue lacks items is not known: it was not read to its end (--sample N)")
+    lines += [
+        f"no item is {rule}, which [rules], [fairness] or an arm names: see how it is spelt" for rule in findings.idle
+    ]
     return [printable(line) for line in lines]
+
+
+def _idle(behaviour: Behaviour, items: Iterable[Item]) -> list[str]:
+    """What rules and floors of any arm name, and none of `items` has."""
+    arms = arms_of(behaviour).values()
+    named = [
+        (*arm.rules.pin, *arm.rules.boost, *arm.rules.bury, *arm.rules.exclude, *arm.fairness.floors) for arm in arms
+    ]
+    held = {token for item in items if not item.deleted for token in tokens_of(item)}
+    return [rule for rule in dict.fromkeys(itertools.chain(*named)) if token_of(rule) not in held]
 
 
 def _told_times(times: Times, records: int) -> list[str]:

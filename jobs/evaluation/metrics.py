@@ -206,8 +206,10 @@ def apart(values: np.ndarray, users: np.ndarray, inside: np.ndarray) -> Apart:
     mean, rest = (float(values[some].mean()) if some.any() else 0.0 for some in (inside, ~inside))
     moves = np.where(inside, (values - mean) / max(np.count_nonzero(inside), 1), 0.0)
     others = np.where(inside, 0.0, (values - rest) / max(np.count_nonzero(~inside), 1))
-    gap = mean - rest if inside.any() and not inside.all() else 0.0
-    return Apart(_clustered(mean, moves, users, inside), _clustered(gap, moves - others, users, np.ones_like(inside)))
+    of_inside = _clustered(mean, moves, users, inside)
+    if not inside.any() or inside.all():  # nothing to hold it against
+        return Apart(of_inside, Difference(0.0, 0.0))
+    return Apart(of_inside, _clustered(mean - rest, moves - others, users, np.ones_like(inside)))
 
 
 def _clustered(mean: float, moves: np.ndarray, users: np.ndarray, some: np.ndarray) -> Difference:

@@ -2,11 +2,12 @@
 by one, and a cache in memory in place of Redis. It keeps nothing beyond its life.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from riverrank.jobs.config.schema import Config
+from riverrank.jobs.config.schema import Config, parse
 from riverrank.operators.cache.redis_cache import slate_key
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.operators.settings import Behaviour
@@ -37,10 +38,12 @@ class Recommender:
     (1, ['tent'], True)
     """
 
-    def __init__(self, config: Config | Behaviour | None = None) -> None:
-        """`config` as `riverrank.jobs.config.schema` loads or parses it, of which the behaviour alone counts; all
-        defaults where there is none.
+    def __init__(self, config: Config | Behaviour | Mapping[str, Any] | None = None) -> None:
+        """`config` as `riverrank.jobs.config.schema` loads or parses it, or what that parses, sections by name; the
+        behaviour alone counts of it. All defaults where there is none. Raises UsageError where it says what is none.
         """
+        if isinstance(config, Mapping):
+            config = parse(config)
         behaviour = config.behaviour if isinstance(config, Config) else config or Behaviour()
         outputs = {DEAD_LETTERS.name: self._refuse, PREDICTIONS.name: self._predict}
         self._cache = MemoryCache()
@@ -55,7 +58,7 @@ class Recommender:
         Raises TypeError where a mapping holds what JSON has not.
         """
         self._letters = []
-        for record in records:
+        for record in _several(records):
             self.pipeline.item(self._arrival("items", record))
         self.pipeline.refresh_popular()
         return self._letters
@@ -74,7 +77,7 @@ class Recommender:
 
     def events(self, records: Iterable[Record]) -> list[Slate | Receipt | DeadLetter | None]:
         """Take events in their order; of each what `event` gives."""
-        return [self.event(record) for record in records]
+        return [self.event(record) for record in _several(records)]
 
     @property
     def predictions(self) -> tuple[Prediction, ...]:
@@ -111,8 +114,7 @@ class Recommender:
         """A record as it would come, with its number."""
         number = self._read[name]
         self._read[name] = number + 1
-        value = record.encode("utf-8", "surrogatepass") if isinstance(record, str) else record
-        return Arrival(0, number, 0, value if isinstance(value, bytes) else to_json(value))
+        return Arrival(0, number, 0, _encoded(record))
 
     def _refuse(self, key: str, value: bytes | None) -> None:
         assert value is not None, "only slates have tombstones"
@@ -121,6 +123,23 @@ class Recommender:
     def _predict(self, key: str, value: bytes | None) -> None:
         assert value is not None, "only slates have tombstones"
         self._predictions.append(msgspec.json.decode(value, type=Prediction))
+
+
+def _several(records: Iterable[Record]) -> Iterable[Record]:
+    if isinstance(records, (Mapping, Event, Item, str, bytes)):
+        raise TypeError("expected several records, got one; give [record]")
+    return records
+
+
+def _encoded(record: Record) -> bytes:
+    """A record's JSON. What is no text in it stays such: it is for the decoder to refuse."""
+    if isinstance(record, bytes):
+        return record
+    try:
+        return record.encode() if isinstance(record, str) else to_json(record)
+    except UnicodeEncodeError:
+        text = record if isinstance(record, str) else json.dumps(msgspec.to_builtins(record), ensure_ascii=False)
+        return text.encode("utf-8", "surrogatepass")
 
 
 class MemoryCache:

@@ -32,6 +32,21 @@ def test_no_secret_of_the_environment_is_printed(valkey: Valkey) -> None:
         assert "***" in done.stdout + done.stderr
 
 
+def test_check_says_which_rules_and_floors_name_nothing(tmp_path: Path) -> None:
+    (tmp_path / "i").write_text(lines(Item(item_id="i", ts=1, categories=("tents",), attributes={"brand": "Tarn"})))
+    written = """
+        rules = { pin = ["category=tents"], bury = { "category=tent" = 1.0 } }
+        fairness = { floors = { "brand=Tarn" = 0.1, "brand=Torn" = 0.2 } }
+        experiment = { arms = { a = { share = 0.5, "rules.pin" = ["brand=Trn"] } } }
+    """
+    (tmp_path / "c.toml").write_text(written)
+    done = riverrank("check", "--config", tmp_path / "c.toml", "--items", tmp_path / "i")
+    told = [line for line in done.stdout.splitlines() if line.lstrip("# ").startswith("no item is")]
+    assert [line.split(",")[0].lstrip("# ") for line in told] == [
+        f"no item is {name}" for name in ("category=tent", "brand=Torn", "brand=Trn")
+    ]
+
+
 def bad_stream() -> tuple[str, str]:
     """Events and items with one of each fault."""
     hour = 3_600_000

@@ -12,7 +12,7 @@ from riverrank.jobs.cli.main import main
 from riverrank.jobs.evaluation import evaluate
 from riverrank.jobs.evaluation.cohorts import cohorts_of
 from riverrank.jobs.evaluation.exposure import BANDS, DAY_MS, Exposure, Known
-from riverrank.jobs.evaluation.metrics import Judged, apart
+from riverrank.jobs.evaluation.metrics import Difference, Judged, apart
 from riverrank.jobs.evaluation.segments import STANDINGS
 from riverrank.jobs.local import replay
 from riverrank.state.records.incoming import Item
@@ -175,6 +175,19 @@ def test_the_error_of_a_gap_is_that_of_many_samples_of_users() -> None:
         gaps.append(means[-1] - values[some][~inside[some]].mean())
     assert found.less_rest.error == pytest.approx(float(np.std(gaps)), rel=0.15)
     assert found.mean.error == pytest.approx(float(np.std(means)), rel=0.15)
+
+
+def test_where_all_are_of_one_cohort_there_is_no_rest_to_hold_it_against() -> None:
+    hits, users = np.array([1.0, 0.0, 1.0, 0.0]), np.array([0, 0, 1, 2])
+    found = apart(hits, users, np.ones(4, bool))
+    assert found.mean.mean == 0.5 and found.mean.error > 0.0 and found.less_rest == Difference(0.0, 0.0)
+    assert apart(hits, users, np.zeros(4, bool)).less_rest == Difference(0.0, 0.0)
+
+
+@pytest.mark.parametrize("flag", ["--exposure", "--cohort"])
+def test_a_name_that_is_none_is_told(files: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--events", str(files / "events.jsonl"), flag, ""]) == 2
+    assert capsys.readouterr().err == f"riverrank: {flag}: expected the name of an attribute, got none\n"
 
 
 def test_what_floors_give_and_cost_is_told_beside_the_job_without_them(

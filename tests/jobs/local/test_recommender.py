@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from riverrank.jobs.config import schema
+from riverrank.jobs.errors import UsageError
 from riverrank.jobs.local import replay
 from riverrank.jobs.local.recommender import Recommender
 from riverrank.operators.settings import Behaviour, SlateSettings
@@ -76,6 +77,8 @@ def test_an_erasure_has_its_receipt_and_leaves_the_popular_slate() -> None:
         ({"event_id": "e", "type": "click", "user_id": "u", "ts": 1}, "bad_field", "item_id"),
         ("{", "bad_json", ""),
         (b"\xff", "bad_encoding", ""),
+        ({"event_id": "e", "type": "request", "user_id": "\ud800", "ts": 1}, "bad_encoding", ""),
+        ("\ud800", "bad_encoding", ""),
         ({"event_id": "e", "type": "request", "user_id": "u", "ts": 10**14}, "ahead", ""),
     ],
 )
@@ -91,6 +94,20 @@ def test_what_is_not_answered_or_came_before_is_none() -> None:
     profile = {"event_id": "p", "type": "profile", "user_id": "u", "ts": 1, "attributes": {"band": "x"}}
     click = {"event_id": "e", "type": "click", "user_id": "u", "ts": 2, "item_id": "i"}
     assert [shop.event(profile), shop.event(click) is not None, shop.event(click)] == [None, True, None]
+
+
+def test_settings_may_be_a_mapping_and_records_are_several() -> None:
+    shop = Recommender({"slate": {"size": 2}})
+    shop.items([{"item_id": f"i{n}", "ts": 1} for n in range(5)])
+    slate = shop.event({"event_id": "e", "type": "request", "user_id": "u", "ts": 2})
+    assert isinstance(slate, Slate) and len(slate.items) == 2
+    with pytest.raises(UsageError, match="slate"):
+        Recommender({"slate": {"sise": 2}})
+    for one in ({"item_id": "i", "ts": 1}, Item("i", 1), b"{}", "{}"):
+        with pytest.raises(TypeError, match="give \\[record\\]"):
+            shop.items(one)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="give \\[record\\]"):
+            shop.events(one)  # type: ignore[arg-type]
 
 
 def test_what_is_no_json_is_an_error_of_the_caller() -> None:
