@@ -1,5 +1,6 @@
 """Reading slates and lists by HTTP, from a real Valkey."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import redis
 from riverrank.jobs.config.edges import CacheSettings, FileSettings, RedisSettings, ServeSettings
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.serving.http.app import application
+from riverrank.jobs.serving.http.backend import Backend, Wanted
 from riverrank.operators.experiment import ExperimentSettings
 from riverrank.operators.settings import Behaviour, SlateSettings
 from riverrank.state.hashing import pseudonym
@@ -172,6 +174,30 @@ def test_who_waits_for_an_answer_is_counted_once_and_the_popular_slate_is_none(s
         said = client.get("/v1/slates/u-20", params={"after": trigger}).json()
         assert (said["fallback"], said["answered"]) == ("popular", False)
         assert "riverrank_serve_fallbacks_total 1.0" in client.get("/metrics").text
+
+
+def test_the_more_is_gone_the_less_often_it_is_read(server: Server) -> None:
+    now = [0.0]
+    backend = Backend(config_of(server), clock=lambda: now[0])
+    with redis.Redis(port=server.port) as other:
+        other.sadd("rr:gone", *(f"gone-{n}" for n in range(50_000)))
+
+        async def left(at: float) -> list[str]:
+            now[0] = at
+            found = await backend.slate_of("u-17")
+            assert found is not None
+            return [place.item_id for place in backend.served(found.slate.items, Wanted(n=20))]
+
+        async def told() -> list[list[str]]:
+            before = await left(0.0)
+            other.sadd("rr:gone", ITEMS[0])
+            return [before, await left(1.9), await left(2.1)]
+
+        backend.start()
+        try:
+            assert asyncio.run(told()) == [[*ITEMS], [*ITEMS], [*ITEMS[1:]]]
+        finally:
+            backend.close()
 
 
 def test_a_redis_that_goes_is_known_without_anybody_asking(tmp_path: Path) -> None:
