@@ -36,7 +36,16 @@ CALLERS = 8
 START_SECONDS = 600  # of the job, on a busy machine
 ATTEMPTS = 5  # to read two answers: a busy machine may be late
 HOSTILE = '../\n"ключ"?<b>'
-SETTINGS = ("[cache]", "lists = 5.0", 'popular_every = "1s"', "[serve]", f"batch = {BATCH}", 'timeout = "30s"')
+PREVIEWS = "running-previews"
+SETTINGS = (
+    f'previews = "{PREVIEWS}"',
+    "[cache]",
+    "lists = 5.0",
+    'popular_every = "1s"',
+    "[serve]",
+    f"batch = {BATCH}",
+    'timeout = "30s"',
+)
 pytestmark = pytest.mark.timeout(1800)
 _numbers = itertools.count()
 _slate = msgspec.json.Decoder(Slate)
@@ -109,6 +118,7 @@ def logged(process: OwnedProcess) -> str:
 def shop(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("running")
     config = topics(broker, folder, "running", *SETTINGS)
+    broker.create_topic(PREVIEWS)
     with Valkey() as valkey:
         flags = ("--kafka", broker.bootstrap, "--redis", valkey.url)
         command = [sys.executable, "-m", "riverrank.jobs.cli", "run", "--config", str(config), *flags]
@@ -199,9 +209,11 @@ def document(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 @pytest.mark.parametrize("mode", schemathesis.GenerationMode, ids=lambda mode: str(mode.value))
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: str(operation.name))
 def test_no_answer_is_a_fault_or_against_the_document(
-    document: schemathesis.BaseSchema, operation: Operation[Any], mode: schemathesis.GenerationMode
+    shop: Shop, document: schemathesis.BaseSchema, operation: Operation[Any], mode: schemathesis.GenerationMode
 ) -> None:
-    statuses = statuses_of(document, operation, mode, EXAMPLES)
+    if operation.name == "preview":  # which has to be waited for
+        document = schemathesis.openapi.from_url(f"{shop.service.url}/openapi.json")
+    statuses = statuses_of(document, operation, mode, EXAMPLES, has_job=True)
     if operation.body and mode is schemathesis.GenerationMode.POSITIVE:
         assert statuses & {202, 207}, "nothing of it came to the job"
 
