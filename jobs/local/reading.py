@@ -1,15 +1,18 @@
 """Records of the inputs, read without Flink: lines of files, or topics up to their present end."""
 
 import gzip
+import heapq
 import io
 import re
 import sys
 import time
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from riverrank.jobs.config.consuming import consuming
 from riverrank.jobs.config.edges import KafkaSettings
@@ -18,8 +21,16 @@ from riverrank.jobs.errors import Failure
 from riverrank.operators.flink.arrivals import Arrival, item_of
 from riverrank.state.records.incoming import Item
 
+if TYPE_CHECKING:
+    from kafka import KafkaConsumer, TopicPartition
+    from kafka.consumer.fetcher import ConsumerRecord
+
+    Fetched = dict[TopicPartition, deque[ConsumerRecord]]
+    Ends = dict[TopicPartition, int]
+
 STANDARD = "-"
 POLL_MS = 1_000
+FETCH_WAIT_MS = 20  # that a broker may wait for records: what is read to its end is there already
 AWAY_MS = 30_000  # for which a broker may say nothing
 BUFFER_BYTES = 1 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -95,32 +106,67 @@ def topic_of(config: Config, name: str) -> str:
 
 
 def read_topic(kafka: KafkaSettings, topic: str) -> Iterator[Arrival]:
-    """The records of a topic from its beginning to its end as it stands now, in each partition's order; of
-    transactions, those that were committed. Raises Failure where the broker goes away before that.
+    """The records of a topic from its beginning to its end as it stands now; of transactions, those that were
+    committed. Each partition keeps its own order, and partitions are merged by the time that their next record has in
+    Kafka, of equal times the first of them first. Of each at most one fetch is held, 1 MB, beside one that kafka-python
+    holds. Raises Failure where the broker goes away before the end.
     """
     from kafka import TopicPartition  # noqa: PLC0415 - slow to import, and files need none of it
 
-    with consuming(kafka, isolation_level="read_committed") as consumer:
+    settings = {
+        "isolation_level": "read_committed",
+        "fetch_max_wait_ms": FETCH_WAIT_MS,
+        "max_poll_records": sys.maxsize,
+    }
+    with consuming(kafka, **settings) as consumer:
         partitions = [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())]
         if not partitions:
             return
         consumer.assign(partitions)
         ends = consumer.end_offsets(partitions)
         consumer.seek_to_beginning(*partitions)
+        fetched: Fetched = {partition: deque() for partition in partitions}
+        yield from heapq.merge(
+            *(_read_partition(consumer, partition, fetched, ends, kafka.bootstrap) for partition in partitions),
+            key=attrgetter("ts"),
+        )
+
+
+def _read_partition(
+    consumer: "KafkaConsumer", partition: "TopicPartition", fetched: "Fetched", ends: "Ends", bootstrap: str
+) -> Iterator[Arrival]:
+    """The records of one partition. Polls where none is `fetched` of it, and keeps what comes of others for them."""
+    own = fetched[partition]
+    while True:
+        while own:
+            record = own.popleft()
+            yield Arrival(partition.partition, record.offset, record.timestamp, record.value, record.key)
         heard = time.monotonic()
-        while any(consumer.position(partition) < ends[partition] for partition in partitions):
-            polled = consumer.poll(POLL_MS)
-            if not polled and time.monotonic() - heard > AWAY_MS / 1000:
-                raise Failure(
-                    f"kafka: the broker at {kafka.bootstrap} has said nothing of topic {topic} for {AWAY_MS / 1000:g} "
-                    "s, and there is more to read; see whether it runs"
-                )
-            for partition, records in polled.items():
-                for record in records:
-                    if record.offset < ends[partition]:
-                        yield Arrival(partition.partition, record.offset, record.timestamp, record.value, record.key)
-            if polled:
+        while not own:
+            before = consumer.position(partition)
+            if before >= ends[partition]:  # which may be beyond its last record, as where a transaction was aborted
+                return
+            if _poll(consumer, fetched, ends) or consumer.position(partition) > before:
                 heard = time.monotonic()
+            elif time.monotonic() - heard > AWAY_MS / 1000:
+                raise Failure(
+                    f"kafka: the broker at {bootstrap} has said nothing of topic {partition.topic} for "
+                    f"{AWAY_MS / 1000:g} s, and there is more to read; see whether it runs"
+                )
+
+
+def _poll(consumer: "KafkaConsumer", fetched: "Fetched", ends: "Ends") -> bool:
+    """Whether records came, of partitions of which none were `fetched`, and more are to come. The others are paused, of
+    which kafka-python keeps what it fetched before: whole fetches alone, as 3.0 never gives the rest of one that was
+    paused in the middle, so a poll takes all that there is.
+    """
+    for partition, held in fetched.items():
+        is_full = held or consumer.position(partition) >= ends[partition]
+        (consumer.pause if is_full else consumer.resume)(partition)
+    polled = consumer.poll(POLL_MS)
+    for partition, records in polled.items():
+        fetched[partition].extend(record for record in records if record.offset < ends[partition])
+    return bool(polled)
 
 
 def read_items(config: Config) -> Iterator[Item]:

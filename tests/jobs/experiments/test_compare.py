@@ -3,15 +3,18 @@
 import json
 import math
 import os
+import time
 from pathlib import Path
 
 import msgspec
 import pytest
 from console_script import assert_one_line, riverrank
+from kafka import KafkaProducer
 from riverrank.jobs.config.schema import parse
 from riverrank.jobs.dev.services import KafkaBroker
 from riverrank.jobs.experiments.compare import Comparison, compare
 from riverrank.jobs.experiments.log import SlateLog
+from riverrank.jobs.local.reading import read_topic
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import to_json
@@ -204,6 +207,26 @@ def test_topics_are_compared_as_files_are(broker: KafkaBroker, tmp_path: Path) -
     done = riverrank("compare", "--config", path, "--kafka", broker.bootstrap, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["arms"] == json.loads(msgspec.json.encode(told.compared().arms))
+
+
+def test_of_topics_with_many_partitions_no_slate_is_lost(broker: KafkaBroker) -> None:
+    """Read one partition after the other, events would be far ahead of the slates that answer them."""
+    told, begin = Told(), 1000 * int(time.time() - 3600)
+    topics = {name: f"partitioned-{os.getpid()}-{name}" for name in ("events", "slates")}
+    partitions = {"events": 4, "slates": 6}
+    for name, topic in topics.items():
+        broker.create_topic(topic, partitions[name])
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
+    for n in range(600):
+        told.ask(f"u{n % 60}", "bold" if n % 2 else "control", "ab")
+        for name, lines in (("events", told.events), ("slates", told.slates)):
+            producer.send(topics[name], lines[-1], partition=n % 60 % partitions[name], timestamp_ms=begin + 1000 * n)
+    producer.close()
+    kafka = parse({"kafka": {"bootstrap": broker.bootstrap}}).kafka
+    log = SlateLog(read_topic(kafka, topics["slates"]), held=40)
+    report = compare(parse({}).behaviour, read_topic(kafka, topics["events"]), log, MINUTE)
+    assert (log.read, log.unmatched) == (600, 0)
+    assert {arm: figures.slates for arm, figures in report.arms.items()} == {"control": 300, "bold": 300}
 
 
 @pytest.fixture
