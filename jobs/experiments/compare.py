@@ -13,7 +13,7 @@ from riverrank.operators.settings import Behaviour
 from riverrank.state.records.decoding import Reject
 
 from .clusters import LEAST_USERS, Estimate, Mean, Sums
-from .credit import Credit, Earned
+from .credit import Credit, Earned, credit_warnings
 from .log import SlateLog, slate_log
 from .ratios import SUSPECT, mismatch
 
@@ -112,7 +112,8 @@ def compare(
     """Compare arms, in one pass. Events mean what SESSION says of them: redeliveries and what is late count for
     nothing, and rewards are those of `behaviour`.
     """
-    intake, credit, tally, accepted = Intake(behaviour), Credit[None](window), Tally(seen), 0
+    intake, tally, accepted = Intake(behaviour), Tally(seen), 0
+    credit = Credit[None](window, behaviour.allowed_lateness)
     for arrival in events:
         event = event_of(arrival, behaviour)
         feedback = None if isinstance(event, Reject) else intake.accept(event).feedback
@@ -128,10 +129,10 @@ def compare(
             tally.add(credit.open(slate, None))
     tally.add(credit.close())
     shares = behaviour.experiment.shares() if behaviour.experiment.arms else {}
-    return _report(tally, shares, log, accepted, credit.impressions)
+    return _report(tally, shares, accepted, [*log_warnings(log), *credit_warnings(credit, seen)], log.read)
 
 
-def _report(tally: Tally, shares: Mapping[str, float], log: SlateLog, events: int, impressions: int) -> Comparison:
+def _report(tally: Tally, shares: Mapping[str, float], events: int, of_log: list[str], slates: int) -> Comparison:
     users = tally.users()
     ratio = mismatch(users, shares) if shares and users else None
     means = {arm: tally.means(arm) for arm in sorted(tally.arms, key=lambda arm: (arm != CONTROL, arm))}
@@ -150,10 +151,8 @@ def _report(tally: Tally, shares: Mapping[str, float], log: SlateLog, events: in
         )
         for arm, of_arm in means.items()
     }
-    warnings = [*_warnings(arms, tally, ratio), *log_warnings(log)]
-    if impressions and not tally.seen:
-        warnings.append("impressions say which slates were seen: with --seen only these count")
-    return Comparison(arms, tally.seen, log.read, events, len(tally.crossed), ratio, warnings)
+    warnings = [*_warnings(arms, tally, ratio), *of_log]
+    return Comparison(arms, tally.seen, slates, events, len(tally.crossed), ratio, warnings)
 
 
 def _warnings(arms: Mapping[str, ArmReport], tally: Tally, ratio: float | None) -> Iterator[str]:
@@ -189,5 +188,5 @@ def log_warnings(log: SlateLog) -> Iterator[str]:
     if log.unmatched > LOST * log.read:
         yield (
             f"{log.unmatched} of {log.read} slates answer none of the events, and are left out: are the events whole, "
-            "and of the same time?"
+            "of the same time, and like the slates in the order of time?"
         )

@@ -3,15 +3,16 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from itertools import takewhile
+from typing import Any, Generic, TypeVar
 
 from riverrank.state.event_types import INTERACTIONS
 from riverrank.state.messages import Feedback
 
 from .log import LoggedSlate
 
-OPEN = 4  # slates of a user that may still earn: older ones are named by nothing that follows
-MOST_USERS = 50_000  # with open slates; of those who came longest ago they are closed first
+MOST_OF_USER = 64  # open slates of one user: more are those of a robot, or of a window of days
+MOST_OPEN = 200_000  # of all users, some 600 MB; those of who came longest ago are closed first
 
 Beside = TypeVar("Beside")
 
@@ -39,13 +40,16 @@ class Credit(Generic[Beside]):
     """Slates that may still earn, by user.
 
     A feedback within `window` milliseconds after a slate is credited to it where it names it, or names none and it is
-    its user's last. What goes on with a story is worth by how much the story is worth more. `impressions` counts those
-    that were credited.
+    its user's last. What goes on with a story is worth by how much the story is worth more. A slate is open until no
+    event within its window can come: SESSION takes none that is older than its user's second newest by more than
+    `lateness` milliseconds. `impressions` counts those that were credited, `cut_short` slates that were closed within
+    their window, as MOST_OF_USER of their user or `most_open` of all were open.
     """
 
-    def __init__(self, window: int, most_users: int = MOST_USERS) -> None:
-        self.window, self.impressions = window, 0
-        self._most = most_users
+    def __init__(self, window: int, lateness: int = 0, most_open: int = MOST_OPEN) -> None:
+        self.window, self.lateness = window, lateness
+        self.impressions = self.cut_short = 0
+        self._most, self._count = most_open, 0
         self._open: OrderedDict[str, list[Earned[Beside]]] = OrderedDict()
 
     def take(self, feedback: Feedback) -> None:
@@ -69,20 +73,43 @@ class Credit(Generic[Beside]):
         """From now on the slate may earn; those that no longer may are given back."""
         held = self._open.pop(slate.user_id, [])
         self._open[slate.user_id] = held
+        second = min(slate.ts, held[-1].slate.ts) if held else slate.ts
         held.append(Earned(slate, beside))
-        if len(held) > OPEN:
-            yield held.pop(0)
-        if len(self._open) > self._most:
-            yield from self._open.popitem(last=False)[1]
+        self._count += 1
+        over = sum(1 for _ in takewhile(lambda earned: earned.slate.ts + self.window + self.lateness < second, held))
+        yield from self._closed(held[:over], slate.ts)
+        del held[:over]
+        if len(held) > MOST_OF_USER:
+            yield from self._closed([held.pop(0)], slate.ts)
+        while self._count > self._most:
+            yield from self._closed(self._open.popitem(last=False)[1], slate.ts)
 
     def close(self, user_id: str | None = None) -> Iterator[Earned[Beside]]:
         """Those of the user, who was erased; of all, at the end."""
         users = list(self._open) if user_id is None else [user_id]
         for user in users:
-            yield from self._open.pop(user, ())
+            held = self._open.pop(user, [])
+            self._count -= len(held)
+            yield from held
+
+    def _closed(self, given_up: list[Earned[Beside]], now: int) -> list[Earned[Beside]]:
+        self._count -= len(given_up)
+        self.cut_short += sum(earned.slate.ts + self.window >= now for earned in given_up)
+        return given_up
 
     def _of(self, user_id: str, slate_id: str | None) -> Earned[Beside] | None:
         held = self._open.get(user_id, ())
         if not slate_id:
             return held[-1] if held else None
         return next((earned for earned in held if earned.slate.slate_id == slate_id), None)
+
+
+def credit_warnings(credit: Credit[Any], seen: bool) -> Iterator[str]:
+    """What is to be told of how slates were credited, of those that were `seen` alone or of all."""
+    if credit.cut_short:
+        yield (
+            f"{credit.cut_short} slates were closed within their window, as more than {MOST_OF_USER} of a user, or "
+            f"{MOST_OPEN} of all, were open, and may have earned more: give a shorter --window"
+        )
+    if credit.impressions and not seen:
+        yield "impressions say which slates were seen: with --seen only these count"

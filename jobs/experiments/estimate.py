@@ -13,7 +13,7 @@ from riverrank.state.records.incoming import Item
 
 from .clusters import Estimate
 from .compare import log_warnings
-from .credit import Credit, Earned
+from .credit import Credit, Earned, credit_warnings
 from .estimators import FIRST, SLATE, Asked, Estimators, Figure
 from .items import ItemsInTime
 from .log import SlateLog, slate_log
@@ -63,7 +63,8 @@ def estimate(
 ) -> Estimation:
     """Estimate in one pass, by the events that the logged slates answered."""
     told = (item for arrival in items if isinstance(item := item_of(arrival, other), Item))
-    policy, credit, estimators = OtherPolicy(other, ItemsInTime(told)), Credit[Asked](window), Estimators(depth)
+    policy, estimators = OtherPolicy(other, ItemsInTime(told)), Estimators(depth)
+    credit = Credit[Asked](window, other.allowed_lateness)
     for feedback, slate, asked in policy.events(
         ((arrival, event_of(arrival, other)) for arrival in events), log.answer_to, depth
     ):
@@ -74,7 +75,7 @@ def estimate(
         if slate is not None:
             _add(estimators, credit.open(slate, asked), seen)
     _add(estimators, credit.close(), seen)
-    return _report(estimators, log, credit.impressions, seen)
+    return _report(estimators, [*log_warnings(log), *credit_warnings(credit, seen)], seen)
 
 
 def _add(estimators: Estimators, finished: Iterator[Earned[Asked]], seen: bool) -> None:
@@ -89,13 +90,11 @@ def _add(estimators: Estimators, finished: Iterator[Earned[Asked]], seen: bool) 
         estimators.add(earned.slate.user_id, rewards, propensity, earned.beside)
 
 
-def _report(estimators: Estimators, log: SlateLog, impressions: int, seen: bool) -> Estimation:
+def _report(estimators: Estimators, of_log: list[str], seen: bool) -> Estimation:
     figures = estimators.figures() if estimators.slates else []
     earned = {of: estimators.earned(of) for of in (FIRST, SLATE)}
     weights = {of: estimators.weight(of) for of in (FIRST, SLATE)}
-    warnings = [*_warnings(estimators, figures, weights), *log_warnings(log)]
-    if impressions and not seen:
-        warnings.append("impressions say which slates were seen: with --seen only these count")
+    warnings = [*_warnings(estimators, figures, weights), *of_log]
     depth, slates = estimators.depth, estimators.slates
     return Estimation(slates, estimators.users, depth, seen, earned, weights, figures, warnings)
 

@@ -13,7 +13,8 @@ from kafka import KafkaProducer
 from riverrank.jobs.config.schema import parse
 from riverrank.jobs.dev.services import KafkaBroker
 from riverrank.jobs.experiments.compare import Comparison, compare
-from riverrank.jobs.experiments.log import SlateLog
+from riverrank.jobs.experiments.credit import MOST_OF_USER, Credit
+from riverrank.jobs.experiments.log import LoggedSlate, SlateLog
 from riverrank.jobs.local.reading import read_topic
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.state.records.incoming import Event
@@ -49,6 +50,13 @@ class Told:
         self.slates.append(json.dumps(slate).encode())
         return slate_id
 
+    def answered(self, user: str, arm: str, items: str, kind: str, item: str, **fields: object) -> None:
+        """An interaction, answered by a slate."""
+        self.ask(user, arm, items)
+        self.events[-1] = to_json(
+            Event(f"e{len(self.events) - 1}", kind, user, 1000 * len(self.events), item, **fields)
+        )
+
     def compared(self, *, seen: bool = False, held: int = 1000, **sections: object) -> Comparison:
         events, slates = (
             [Arrival(0, n, 0, line) for n, line in enumerate(lines)] for lines in (self.events, self.slates)
@@ -58,6 +66,10 @@ class Told:
 
 def values(report: Comparison, arm: str) -> dict[str, float]:
     return {name: estimate.value for name, estimate in report.arms[arm].measures.items()}
+
+
+def slate_at(ts: int, user: str = "u") -> LoggedSlate:
+    return LoggedSlate(f"{user}:{ts}", user, ts, f"e{ts}", "bold", ())
 
 
 def test_what_is_taken_from_a_slate_after_it_is_credited_to_its_arm():
@@ -113,6 +125,47 @@ def test_feedback_that_names_a_slate_is_credited_to_it_or_to_none():
     told.event("u", "click", "b", slate_id="of another run")
     report = told.compared()
     assert values(report, "bold")["click_through"] == 0.5 and report.arms["bold"].choices == 1
+
+
+def test_all_that_is_taken_of_a_slate_that_stays_on_the_screen_is_credited_to_it():
+    """Each click is answered by a slate of its own."""
+    told = Told()
+    shown = told.ask("u", "bold", "abcdefgh")
+    for item in "abcdefgh":
+        told.answered("u", "bold", "xyz", "click", item, slate_id=shown)
+    report = told.compared()
+    assert (report.arms["bold"].slates, values(report, "bold")["reward"]) == (9, pytest.approx(8 / 9))
+    assert report.arms["bold"].choices == 8 and not any("closed" in warning for warning in report.warnings)
+
+
+def test_a_slate_is_open_as_long_as_an_event_within_its_window_may_come():
+    told, late = Told(), {"allowed_lateness": 2 * MINUTE}
+    shown = told.ask("u", "bold", "ab")
+    for ts in (170_000, 175_000, 180_000):  # a second newest that is 174 s after the slate
+        told.ask("u", "bold", "xy", ts=ts)
+    told.event("u", "click", "a", slate_id=shown, ts=MINUTE)
+    assert values(told.compared(**late), "bold")["click_through"] == 0.25
+    credit = Credit[None](MINUTE, 2 * MINUTE)
+    closed = [
+        earned.slate.ts for ts in (0, 181_000, 180_000, 180_001, 180_002) for earned in credit.open(slate_at(ts), None)
+    ]
+    assert closed == [0] and credit.cut_short == 0
+
+
+def test_open_slates_are_bounded_and_what_is_cut_short_is_told():
+    told = Told()
+    shown = told.ask("u", "bold", "ab", ts=1)
+    for n in range(MOST_OF_USER + 2):
+        told.ask("u", "bold", "xy", ts=2 + n)
+    told.event("u", "click", "a", slate_id=shown, ts=1000)
+    report = told.compared()
+    assert values(report, "bold")["reward"] == 0.0
+    assert any(warning.startswith("3 slates were closed within their window") for warning in report.warnings)
+    credit = Credit[None](MINUTE, most_open=3)
+    closed = [e.slate.user_id for n in range(5) for e in credit.open(slate_at(n * MINUTE // 2, f"u{n}"), None)]
+    assert closed == ["u0", "u1"] and credit.cut_short == 0
+    assert len(list(credit.close("u2"))) == 1 and len(list(credit.close())) == 2
+    assert list(credit.open(slate_at(5 * MINUTE), None)) == []
 
 
 def test_slates_delivered_twice_count_once_and_out_of_order_all_the_same():
