@@ -81,7 +81,7 @@ def _(blocks, database, mo, records):
         names = [column[0] for column in asked.description]
         return [dict(zip(names, row, strict=True)) for row in asked.fetchall()]
 
-    click_through = answered("AS click_through FROM judged GROUP")
+    click_through = answered("count_if(clicked) AS clicks")
     rewards = answered("reward_a_slate")
     first_places = answered("self_normalised")
     mo.vstack(
@@ -104,7 +104,7 @@ def _(click_through, rewards):
     for arm in rewards:
         places = [row for row in click_through if row["arm"] == arm["arm"]]
         shown = sum(row["shown"] for row in places)
-        clicks = sum(row["shown"] * row["click_through"] for row in places)
+        clicks = sum(row["clicks"] for row in places)
         print(
             f"arm {arm['arm']!r}: {arm['slates']} slates of {arm['users']} users were shown, with a click-through of "
             f"{clicks / shown:.4f}, and earned {arm['reward_a_slate']} each (error {arm['error_of_users']})"

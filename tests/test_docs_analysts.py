@@ -1,5 +1,7 @@
 """The SQL of docs/analysts.md runs as it stands, and its figures are those that plain Python counts."""
 
+import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -7,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
+from riverrank.jobs.experiments.clusters import ratio_of_sums
 from riverrank.state.records.outgoing import Prediction, Slate
 from shown_shop import made_shop, read
 
@@ -78,10 +82,7 @@ def test_click_through_is_by_arm_and_place_and_a_redelivery_counts_once(
     for _, place, clicked, _ in shown(shop):
         places[place + 1] += 1
         clicks[place + 1] += clicked
-    found = {
-        row["rank"]: (row["shown"], row["click_through"])
-        for row in rows(database, "AS click_through FROM judged GROUP")
-    }
+    found = {row["rank"]: (row["shown"], row["click_through"]) for row in rows(database, "count_if(clicked) AS clicks")}
     assert found == {rank: (n, round(clicks[rank] / n, 4)) for rank, n in places.items()} and len(found) == 10
 
 
@@ -91,6 +92,48 @@ def test_the_reward_of_a_slate_is_what_its_places_earned(database: duckdb.DuckDB
     (row,) = rows(database, "reward_a_slate")
     assert (row["arm"], row["slates"], row["users"]) == ("control", len(slates), 12)
     assert row["reward_a_slate"] == pytest.approx(total / len(slates), abs=1e-4) and row["error_of_users"] > 0
+
+
+def test_the_error_of_what_a_slate_earned_is_that_of_a_ratio_of_sums() -> None:
+    """Of users who differ in how often they come and in what they earn then, one of whom makes up a third of all."""
+    draw = np.random.default_rng(0)
+    slates = np.append(draw.integers(1, 6, 60), 90)
+    rewards = [draw.binomial(10, 0.8 if n > 5 else 0.2, n) for n in slates]
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE judged (arm VARCHAR, user_id VARCHAR, slate_id VARCHAR, reward DOUBLE)")
+        for user, each in enumerate(rewards):
+            for number, reward in enumerate(each):
+                judged = ["control", f"u{user}", f"u{user}:{number}", float(reward)]
+                connection.executemany("INSERT INTO judged VALUES (?, ?, ?, ?)", [judged, [*judged[:3], 1.0]])
+        (row,) = rows(connection, "reward_a_slate")
+    earned = np.array([[each.sum() + len(each)] for each in rewards], float)
+    expected = ratio_of_sums(earned, slates[:, None].astype(float))
+    assert (row["users"], row["slates"]) == (61, slates.sum())
+    assert row["reward_a_slate"] == pytest.approx(expected.value, abs=1e-4)
+    assert row["error_of_users"] == pytest.approx(expected.error, abs=1e-4) and expected.error > 0.5
+
+
+def test_events_of_two_users_with_the_same_ids_are_both_there_and_each_has_its_predictions(tmp_path: Path) -> None:
+    for name in ("slates", "items"):
+        (tmp_path / f"{name}.jsonl").write_bytes(b"")
+    events = [
+        {"event_id": "e", "type": "click", "user_id": user, "ts": 1000, "item_id": "i"} for user in ("u", "v", "v")
+    ]
+    predictions = [
+        {"event_id": "e", "user_id": user, "item_id": "i", "prediction": chance, "label": 1.0, "kind": "click"}
+        for user, chance in (("u", 0.5), ("v", 0.25), ("v", 0.25))
+    ]
+    for name, records in (("events", events), ("predictions", predictions)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    with duckdb.connect() as connection, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        for block in blocks():
+            if block.startswith("CREATE"):
+                connection.execute(block)
+        counted = [connection.execute(f"SELECT count(*) FROM {view}").fetchone() for view in ("events", "predictions")]
+        (day,) = rows(connection, "AS log_loss")
+    assert counted == [(2,), (2,)]
+    assert day["n"] == 2 and day["log_loss"] == pytest.approx(-math.log(0.5 * 0.25) / 2, abs=1e-4)
 
 
 def test_weights_are_one_over_the_propensity(database: duckdb.DuckDBPyConnection, shop: Path) -> None:
