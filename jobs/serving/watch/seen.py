@@ -48,6 +48,7 @@ class _Answer(msgspec.Struct):
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # the last where a field is nested deeply
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Seen:
             return
         try:
             answer = _decode_answer(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNREADABLE:
             self.unreadable += 1
             return
         with self._lock:
@@ -152,7 +153,7 @@ class Seen:
         """A record of the dead-letters topic."""
         try:
             letter = _decode_dead_letter(raw or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNREADABLE:
             self.unreadable += 1
             return
         with self._lock:

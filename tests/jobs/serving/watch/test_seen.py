@@ -6,7 +6,7 @@ import random
 import pytest
 from riverrank.jobs.serving.watch.minutes import MINUTE_MS, MINUTES, WAITS, Minute, Minutes, waits_of
 from riverrank.jobs.serving.watch.seen import MOST_EVENTS, MOST_SLATES, POPULAR_ARM, UNKNOWN_ARM, Seen
-from riverrank.state.records.outgoing import Cause, ModelInfo, Slate, Slot, to_json
+from riverrank.state.records.outgoing import Cause, DeadLetter, ModelInfo, Slate, Slot, to_json
 
 NOW = 1_764_000_000_000
 
@@ -122,6 +122,19 @@ def test_no_record_breaks_it(raw: bytes | None) -> None:
     seen.slate(raw, b"\xff", NOW)
     assert seen.user_ids(5) == []
     assert seen.unreadable == (1 if raw is None else 2)
+
+
+def test_records_that_are_nested_too_deeply_in_a_field_nobody_knows_are_unreadable_and_no_more() -> None:
+    seen = Seen()
+    nested = b',"more":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    letter = to_json(DeadLetter("events", 0, 7, "bad_json", "none", "{", NOW))
+    for raw, take in (
+        (event("e"), lambda raw: seen.event(raw, NOW)),
+        (slate("u", 1, "xy"), lambda raw: seen.slate(raw, None, NOW)),
+        (letter, seen.dead_letter),
+    ):
+        take(raw.removesuffix(b"}") + nested)
+    assert (seen.unreadable, seen.user_ids(5), seen.dead_letters()) == (2, [], ({}, []))
 
 
 def test_minutes_are_kept_in_a_ring_and_what_is_older_is_not_counted() -> None:
