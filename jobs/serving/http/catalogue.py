@@ -6,6 +6,7 @@ Holds what reads filter and show by, of a bounded number of items; the job's own
 import logging
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,7 +91,8 @@ class Catalogue:
     def __init__(self, most: int, groups: ItemGroups | None = None) -> None:
         self._most = most
         self.groups = groups
-        self._entries: dict[str, Entry] = {}
+        self._entries: OrderedDict[str, Entry] = OrderedDict()  # the one told of last stands last
+        self._lock = threading.Lock()  # of what changes or copies their order; `of` needs none
         self.caught_up = False  # whether all that was there at the start is in it
 
     def __len__(self) -> int:
@@ -105,10 +107,12 @@ class Catalogue:
         >>> catalogue.of("i").title
         'new'
         """
-        held = self._entries.pop(item.item_id, None)
+        held = self._entries.get(item.item_id)
         entry = held if held is not None and held.ts > item.ts else self._entry_of(item)
-        self._entries[item.item_id] = entry
-        gone = self._entries.pop(next(iter(self._entries))) if len(self._entries) > self._most else None
+        with self._lock:
+            self._entries[item.item_id] = entry  # in one step, so that whoever reads finds the one or the other
+            self._entries.move_to_end(item.item_id)
+            gone = self._entries.popitem(last=False)[1] if len(self._entries) > self._most else None
         if self.groups is not None:
             for each, sign in ((held, -1), (entry, 1), (gone, -1)):
                 if each is not None and each.available:
@@ -121,11 +125,12 @@ class Catalogue:
         return msgspec.structs.replace(entry, groups=self.groups.of(item))
 
     def all(self) -> list[tuple[str, Entry]]:
-        """Every item as it is now; the interpreter copies them in one step, so the thread that writes may go on."""
-        return list(self._entries.items())
+        """Every item as it is now, the one told of longest ago first; from any thread."""
+        with self._lock:
+            return list(self._entries.items())
 
     def of(self, item_id: str) -> Entry | None:
-        """What is known of an item."""
+        """What is known of an item; from any thread."""
         return self._entries.get(item_id)
 
 

@@ -1,5 +1,10 @@
 """The catalogue in memory: the newest wins, and it is bounded."""
 
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
 from riverrank.jobs.serving.http.catalogue import MOST_SAID, Catalogue, entry_of
 from riverrank.state.records.incoming import Item
 
@@ -49,3 +54,38 @@ def test_an_item_takes_no_more_room_than_it_may() -> None:
 def test_attributes_are_named_as_a_request_would() -> None:
     entry = entry_of(Item("i", 1, attributes={"n": 1979, "f": 9.9, "b": True, "l": ["a", 2, None, {"x": 1}], "o": {}}))
     assert entry.attributes == {"n": ("1979",), "f": ("9.9",), "b": ("true",), "l": ("a", "2")}
+
+
+@pytest.fixture
+def often_switched() -> Iterator[None]:
+    """Threads take turns a thousand times as often."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(usual / 1_000)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("often_switched")
+def test_another_thread_finds_each_item_and_all_of_them_while_they_are_told_anew() -> None:
+    catalogue, ended = Catalogue(most=2_000), threading.Event()
+    for number in range(2_000):
+        catalogue.take(Item(f"i-{number}", 1, available=False))
+    told = 0
+
+    def tell() -> None:
+        nonlocal told
+        while not ended.is_set():
+            told += 1
+            catalogue.take(Item(f"i-{told % 2_000}", told, available=False))
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    try:
+        while told < 10_000 and thread.is_alive():
+            found = [catalogue.of(f"i-{number}") for number in range(2_000)]
+            assert all(entry is not None and not entry.available for entry in found)
+            assert len(catalogue.all()) == 2_000
+    finally:
+        ended.set()
+        thread.join()
+    assert told >= 10_000
