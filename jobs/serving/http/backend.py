@@ -27,7 +27,7 @@ from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import Slate, to_json
 
 from .answers import Accepted, List, Refusal
-from .catalogue import Catalogue, Entry, Follower
+from .catalogue import Catalogue, Entry, ItemsFollower
 from .metrics import Metrics
 from .reads import OfAnotherType, Reads, RedisAway, members_command, slate_command
 from .writes import KafkaAway, Record, RecordTooLarge, Writes
@@ -129,7 +129,7 @@ class Backend:
         has_items = bool(config.files.items or (kafka.bootstrap and kafka.items))
         groups = groups_of(config)
         self.catalogue = Catalogue(config.behaviour.catalogue.items, groups) if has_items else None
-        self._follower = Follower(config, self.catalogue) if self.catalogue is not None else None
+        self._follower = ItemsFollower(config, self.catalogue) if self.catalogue is not None else None
         self._shared, self._fresh_until = _Shared(), 0.0
         self._tell_from = -TOLD_SECONDS  # when the log may say again that a key can't be read
         ready = {name: lambda name=name: self.readiness()[name] for name in self.readiness()}

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from kafka import TopicPartition
-from kafka.errors import KafkaError
-from riverrank.jobs.config.consuming import consuming
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
 from riverrank.jobs.config.schema import Config
-from riverrank.jobs.config.tokens import TokenError
 from riverrank.jobs.errors import Failure
 from riverrank.jobs.local.reading import read_items
+from riverrank.jobs.serving.following import TopicFollower
 from riverrank.jobs.serving.groups import ItemGroups
 from riverrank.operators.catalogue.tokens import names
 from riverrank.operators.flink.arrivals import Arrival, item_of
@@ -25,11 +24,8 @@ from riverrank.state.records.incoming import Item
 
 CATEGORY = "category"  # stands for an item's categories, in place of an attribute
 MOST_SAID = 2_048  # characters that are kept of an item's title, categories and attributes together
-POLL_MS = 500
-LONGEST_BACKOFF_MS = 1_000
-RETRY_SECONDS = 1.0
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -134,69 +130,54 @@ class Catalogue:
         return self._entries.get(item_id)
 
 
-class Follower:
+class ItemsFollower(TopicFollower):
     """Keeps `catalogue` as the items of `config` are: read once from a file, or followed on the topic, by a thread."""
 
     def __init__(self, config: Config, catalogue: Catalogue) -> None:
+        settings = {"isolation_level": "read_committed", "auto_offset_reset": "earliest"}
+        super().__init__(config.kafka, (config.kafka.items,), config.serve.timeout, settings)
         self._config, self._catalogue = config, catalogue
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="follows-items", daemon=True)
+        self._ends: dict[TopicPartition, int] = {}  # of what was there at the start
 
-    def start(self) -> None:
-        """Begin to read."""
-        self._thread.start()
+    def starts(self, consumer: KafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """From the beginning."""
+        return dict(consumer.beginning_offsets(partitions, timeout_ms=self._timeout_ms))
 
-    def close(self) -> None:
-        """End the thread."""
-        self._ending.set()
-        self._thread.join()
+    def take(self, record: ConsumerRecord, left: int) -> None:
+        """Keep what it says of an item; what is told again changes nothing."""
+        arrival = Arrival(record.partition, record.offset, record.timestamp, record.value, record.key)
+        item = item_of(arrival, self._config.behaviour)
+        if isinstance(item, Item):
+            self._catalogue.take(item)
 
-    def _work(self) -> None:
+    def look(self, consumer: KafkaConsumer) -> None:
+        """Whether it is caught up."""
+        if self._catalogue.caught_up:
+            return
+        if not self._ends:
+            self._ends = consumer.end_offsets(sorted(consumer.assignment()), timeout_ms=self._timeout_ms)
+        if self._ends and all(consumer.position(each) >= end for each, end in self._ends.items()):
+            self._catch_up()
+
+    def fail(self, trouble: str) -> None:
+        """What is in the catalogue stays."""
+
+    def _run(self) -> None:
         if self._config.files.items:
             self._read_file()
-            return
-        while not self._ending.is_set():
-            try:
-                self._follow()
-            except (KafkaError, OSError, TokenError) as error:
-                kafka = self._config.kafka
-                log.warning("Kafka at %s does not give topic %s: %s", kafka.bootstrap, kafka.items, error)
-                self._ending.wait(RETRY_SECONDS)
+        else:
+            super()._run()
 
     def _read_file(self) -> None:
         try:
             for item in read_items(self._config):
                 self._catalogue.take(item)
-                if self._ending.is_set():
+                if self._ended.is_set():
                     return
         except (Failure, OSError) as error:
-            log.error("files.items: %s; what was read before is served", error)
-        self._catalogue.caught_up = True
-        log.info("the catalogue holds %d items", len(self._catalogue))
+            _log.error("files.items: %s; what was read before is served", error)
+        self._catch_up()
 
-    def _follow(self) -> None:
-        """Read from the beginning, and on; what is told again changes nothing."""
-        kafka = self._config.kafka
-        options = {
-            "group_id": None,
-            "isolation_level": "read_committed",
-            "auto_offset_reset": "earliest",
-            "bootstrap_timeout_ms": self._config.serve.timeout,
-            "reconnect_backoff_max_ms": LONGEST_BACKOFF_MS,
-        }
-        with consuming(kafka, kafka.items, **options) as consumer:
-            ends: dict[TopicPartition, int] = {}
-            while not self._ending.is_set():
-                for partition, records in consumer.poll(POLL_MS).items():
-                    for record in records:
-                        arrival = Arrival(
-                            partition.partition, record.offset, record.timestamp, record.value, record.key
-                        )
-                        item = item_of(arrival, self._config.behaviour)
-                        if isinstance(item, Item):
-                            self._catalogue.take(item)
-                if not self._catalogue.caught_up:
-                    ends = ends or consumer.end_offsets(list(consumer.assignment()))
-                    if ends and all(consumer.position(each) >= end for each, end in ends.items()):
-                        self._catalogue.caught_up = True
-                        log.info("the catalogue holds %d items", len(self._catalogue))
+    def _catch_up(self) -> None:
+        self._catalogue.caught_up = True
+        _log.info("the catalogue holds %d items", len(self._catalogue))

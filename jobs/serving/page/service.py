@@ -13,7 +13,7 @@ from riverrank.jobs.serving.http.guards import read_keys
 from riverrank.jobs.serving.http.reads import RedisAway
 from riverrank.jobs.serving.http.writes import KafkaAway, RecordTooLarge
 from riverrank.jobs.serving.watch.exposure import Exposure
-from riverrank.jobs.serving.watch.follower import Follower
+from riverrank.jobs.serving.watch.follower import WatchFollower
 from riverrank.jobs.serving.watch.seen import Seen
 from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import Slate, to_json
@@ -35,7 +35,7 @@ class Page:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._seen = Seen(cohorts=config.serve.cohorts, least=config.behaviour.cohorts.users)
-        self._follower = Follower(config.kafka, self._seen) if config.kafka.bootstrap else None
+        self._follower = WatchFollower(config.kafka, self._seen) if config.kafka.bootstrap else None
 
     def __enter__(self) -> Self:
         if self._follower is not None:
@@ -46,7 +46,7 @@ class Page:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._follower is not None:
-            self._follower.end()
+            self._follower.close()
 
     def routes(self, service: Service) -> list[Route]:
         """Its routes, for `application` to mount; who may ask for them it sees to itself."""

@@ -3,15 +3,18 @@ nothing, and what it can't keep up with it leaves out and says so.
 """
 
 import logging
-import threading
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 from riverrank.jobs.config.consuming import consuming
 from riverrank.jobs.config.edges import KafkaSettings
+from riverrank.jobs.serving.following import TopicFollower
 from riverrank.operators.flink.arrivals import wall_ms
 
 from .minutes import MINUTE_MS
@@ -22,8 +25,7 @@ RECORDS_A_SECOND = 2_000  # that are read at most, of all topics: some tenth of 
 MOST_BEHIND = 20_000  # records of a partition; further behind its end, reading goes on at the end
 LIVE_RECORDS = 200  # within so many of the end, what is read has just been written
 BATCH = 200
-ASK_SECONDS = 5.0  # between two looks at partitions and at how far the job is
-RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
+ASK_SECONDS = 5.0  # between two looks at how far it, and the job, are behind
 TIMEOUT_MS = 10_000
 
 _log = logging.getLogger(__name__)
@@ -44,103 +46,73 @@ class Progress:
     job_behind: int | None = None
 
 
-class Follower(threading.Thread):
-    """Follows the topics of `kafka` into `seen`, from `start` to `end`; a broker that is away is tried again."""
+class WatchFollower(TopicFollower):
+    """Follows the topics of `kafka` into `seen`."""
 
     def __init__(self, kafka: KafkaSettings, seen: Seen, records_a_second: int = RECORDS_A_SECOND) -> None:
-        super().__init__(name="topic-follower", daemon=True)
-        self.progress = Progress()
-        self._kafka = kafka
-        self._seen = seen
-        self._rate = records_a_second
-        self._batch = max(1, min(BATCH, records_a_second // 10))
-        self._ended = threading.Event()
-        self._topics = tuple(topic for topic in (kafka.events, kafka.slates, kafka.dead_letters) if topic)
-        self._asked = 0.0
-
-    def end(self) -> None:
-        """Stop following, and wait for that, a few seconds at most."""
-        self._ended.set()
-        if self.is_alive():
-            self.join(5)
-
-    def run(self) -> None:
-        """Until `end`."""
-        failures = 0
-        while not self._ended.is_set():
-            try:
-                self._follow()
-                failures = 0
-            except Exception as fault:  # whatever a broker or its client does, the page goes on without
-                trouble = str(fault) or type(fault).__name__
-                if trouble != self.progress.trouble:
-                    _log.warning("following the topics of %s: %s", self._kafka.bootstrap, trouble)
-                self.progress = replace(self.progress, trouble=trouble, job_behind=None)
-                self._ended.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
-                failures += 1
-
-    def _follow(self) -> None:
-        """Read until `end`, or until the broker fails."""
+        topics = tuple(topic for topic in (kafka.events, kafka.slates, kafka.dead_letters) if topic)
         settings = {
             "auto_offset_reset": "latest",
-            "bootstrap_timeout_ms": TIMEOUT_MS,
             "check_crcs": False,  # by kafka-python in Python, a byte at a time: it would cost more than all else
             "fetch_max_bytes": 4 * 1024 * 1024,
+            "max_poll_records": max(1, min(BATCH, records_a_second // 10)),
             "request_timeout_ms": TIMEOUT_MS,
-            "max_poll_records": BATCH,
         }
+        super().__init__(kafka, topics, TIMEOUT_MS, settings)
+        self.progress = Progress()
+        self._seen, self._rate = seen, records_a_second
+        self._read, self._since_ms = 0, sys.maxsize
+        self._looked = self._asked = 0.0
+
+    @contextmanager
+    def opened(self) -> Iterator[KafkaConsumer]:
+        """With a second one, that is of the job's group."""
         of_group = {"group_id": self._kafka.group, "bootstrap_timeout_ms": TIMEOUT_MS}
-        with consuming(self._kafka, **settings) as consumer, consuming(self._kafka, **of_group) as with_group:
+        with super().opened() as consumer, consuming(self._kafka, **of_group) as self._with_group:
             self._asked = 0.0
-            while not self._ended.is_set():
-                self._turn(consumer, with_group)
+            yield consumer
 
-    def _turn(self, consumer: KafkaConsumer, with_group: KafkaConsumer) -> None:
-        """One batch, and now and then a look around."""
-        began = time.monotonic()
-        if began - self._asked >= ASK_SECONDS:
-            self._asked = began
-            self._assign(consumer)
-            self._skip(consumer)
-            self._ask_for_the_job(consumer, with_group)
-        if not consumer.assignment():
-            self._ended.wait(1.0)
-            return
-        batches = consumer.poll(timeout_ms=200, max_records=self._batch)
-        count = sum(map(len, batches.values()))
-        for partition, records in batches.items():
-            end = consumer.highwater(partition)
-            is_live = end is not None and end - records[0].offset <= LIVE_RECORDS
-            for record in records:
-                self._take(record.topic, record.value, record.key, record.timestamp, wall_ms() if is_live else None)
-        if count:
-            oldest = min(records[0].timestamp for records in batches.values())
-            since = self.progress.since_ms
-            self.progress = replace(
-                self.progress, read=self.progress.read + count, since_ms=oldest if since is None else min(since, oldest)
-            )
-        self._ended.wait(max(0.0, count / self._rate - (time.monotonic() - began)))
+    def starts(self, consumer: KafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """FROM_MINUTES before the end, or MOST_BEHIND records before it if that is nearer."""
+        ends = consumer.end_offsets(partitions, timeout_ms=TIMEOUT_MS)
+        begins = consumer.beginning_offsets(partitions, timeout_ms=TIMEOUT_MS)
+        since = wall_ms() - FROM_MINUTES * MINUTE_MS
+        found = consumer.offsets_for_times(dict.fromkeys(partitions, since), timeout_ms=TIMEOUT_MS)
+        starts = {}
+        for partition in partitions:
+            end, at = ends[partition], found.get(partition)
+            starts[partition] = max(begins[partition], end - MOST_BEHIND, end if at is None else at.offset)
+        return starts
 
-    def _take(self, topic: str, value: bytes | None, key: bytes | None, at_ms: int, now_ms: int | None) -> None:
-        if topic == self._kafka.events:
-            self._seen.event(value, at_ms)
-        elif topic == self._kafka.slates:
-            self._seen.slate(value, key, at_ms, now_ms)
+    def take(self, record: ConsumerRecord, left: int) -> None:
+        """Count it, and keep it a while."""
+        self._read += 1
+        self._since_ms = min(self._since_ms, record.timestamp)
+        if record.topic == self._kafka.events:
+            self._seen.event(record.value, record.timestamp)
+        elif record.topic == self._kafka.slates:
+            now_ms = wall_ms() if left <= LIVE_RECORDS else None
+            self._seen.slate(record.value, record.key, record.timestamp, now_ms)
         else:
-            self._seen.dead_letter(value)
+            self._seen.dead_letter(record.value)
 
-    def _assign(self, consumer: KafkaConsumer) -> None:
-        """Follow each partition that there is, those that are new too."""
-        there = {topic: consumer.partitions_for_topic(topic) or set() for topic in self._topics}
-        missing = tuple(topic for topic, numbers in there.items() if not numbers)
-        found = {TopicPartition(topic, number) for topic, numbers in there.items() for number in numbers}
-        new = found - consumer.assignment()
-        if new:
-            positions = {partition: consumer.position(partition) for partition in consumer.assignment()}
-            consumer.assign(sorted(found))
-            for partition, offset in {**positions, **_starts(consumer, new)}.items():
-                consumer.seek(partition, offset)
-        self.progress = replace(self.progress, trouble="", missing=missing)
+    def look(self, consumer: KafkaConsumer) -> None:
+        """Tell how far it is, and be no faster than it may; now and then skip what can't be kept up with, and ask how
+        far the job is.
+        """
+        pause = (self._read - self.progress.read) / self._rate - (time.monotonic() - self._looked)
+        since = self._since_ms if self._read else None
+        self.progress = replace(self.progress, read=self._read, since_ms=since, trouble="", missing=self.missing)
+        if time.monotonic() - self._asked >= ASK_SECONDS:
+            self._asked = time.monotonic()
+            self._skip(consumer)
+            self._ask_for_the_job(consumer)
+        self._ended.wait(max(0.0, pause))
+        self._looked = time.monotonic()
+
+    def fail(self, trouble: str) -> None:
+        """Tell of it."""
+        self.progress = replace(self.progress, trouble=trouble, job_behind=None)
 
     def _skip(self, consumer: KafkaConsumer) -> None:
         """Go on at the end of whatever was fallen behind too far."""
@@ -149,13 +121,14 @@ class Follower(threading.Thread):
             behind = end - consumer.position(partition)
             if behind > MOST_BEHIND:
                 consumer.seek(partition, end)
+                self._next[partition] = end
                 self.progress = replace(self.progress, left_out=self.progress.left_out + behind)
 
-    def _ask_for_the_job(self, consumer: KafkaConsumer, with_group: KafkaConsumer) -> None:
+    def _ask_for_the_job(self, consumer: KafkaConsumer) -> None:
         """How many events are beyond what the job's consumer group has committed."""
         partitions = sorted(each for each in consumer.assignment() if each.topic == self._kafka.events)
         try:
-            committed = {each: with_group.committed(each, timeout_ms=TIMEOUT_MS) for each in partitions}
+            committed = {each: self._with_group.committed(each, timeout_ms=TIMEOUT_MS) for each in partitions}
         except KafkaError as error:  # such as a group that this user may not look at
             _log.debug("how far the group %s is: %s", self._kafka.group, error)
             committed = {}
@@ -165,19 +138,3 @@ class Follower(threading.Thread):
             ends = consumer.end_offsets(list(known), timeout_ms=TIMEOUT_MS)
             behind = sum(max(0, ends[partition] - offset) for partition, offset in known.items())
         self.progress = replace(self.progress, job_behind=behind)
-
-
-def _starts(consumer: KafkaConsumer, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    """The offset of each partition that is FROM_MINUTES before its end, or MOST_BEHIND records before it if that is
-    nearer.
-    """
-    wanted = sorted(partitions)
-    ends = consumer.end_offsets(wanted, timeout_ms=TIMEOUT_MS)
-    begins = consumer.beginning_offsets(wanted, timeout_ms=TIMEOUT_MS)
-    since = wall_ms() - FROM_MINUTES * MINUTE_MS
-    found = consumer.offsets_for_times(dict.fromkeys(wanted, since), timeout_ms=TIMEOUT_MS)
-    starts = {}
-    for partition in wanted:
-        end, at = ends[partition], found.get(partition)
-        starts[partition] = max(begins[partition], end - MOST_BEHIND, end if at is None else at.offset)
-    return starts

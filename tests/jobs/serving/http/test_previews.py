@@ -163,16 +163,16 @@ def test_before_the_topic_is_followed_and_while_too_many_wait_nobody_is_asked(br
 
 def test_an_answer_that_comes_twice_or_after_who_waited_is_left() -> None:
     previews = Previews(KafkaSettings(bootstrap="127.0.0.1:1"), "previews", 100)
-    previews.take(to_json(slate_of("u", trigger="p")))
+    previews.settle(to_json(slate_of("u", trigger="p")))
 
     async def wait() -> None:
         with previews.expected("p", "u") as answer:
             for _ in range(2):
-                previews.take(to_json(slate_of("u", trigger="p")))
+                previews.settle(to_json(slate_of("u", trigger="p")))
             assert (await asyncio.wait_for(answer, 5)).slate_id == "u:42"
-        previews.take(to_json(slate_of("u", trigger="p")))
+        previews.settle(to_json(slate_of("u", trigger="p")))
         await asyncio.sleep(0)
 
     asyncio.run(wait())
-    previews.take(to_json(slate_of("u", trigger="p")))
+    previews.settle(to_json(slate_of("u", trigger="p")))
     assert len(previews) == 0

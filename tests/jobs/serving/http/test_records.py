@@ -11,9 +11,10 @@ from riverrank.jobs.config.edges import KafkaSettings, RedisSettings, ServeSetti
 from riverrank.jobs.config.schema import Config
 from riverrank.jobs.dev.services import KafkaBroker
 from riverrank.jobs.serving.http.app import application
+from riverrank.jobs.serving.http.catalogue import Catalogue
 from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records.decoding import Reject, decode_event, decode_item
-from riverrank.state.records.incoming import Event
+from riverrank.state.records.incoming import Event, Item
 from served import error, ids, put, slate_of
 from starlette.testclient import TestClient
 from streams import wait_until
@@ -156,6 +157,25 @@ def test_the_catalogue_follows_the_items_that_were_taken(broker: KafkaBroker, se
         with closing(KafkaProducer(**config.kafka.python_arguments())) as producer:
             producer.send("followed-items", key=b"i-2", value=None).get(10)
         wait_until(lambda: ids(client.get("/v1/slates/u-17")) == ["i-1", "i-3"])
+
+
+def test_a_fault_that_nobody_names_does_not_end_the_catalogue(
+    broker: KafkaBroker, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = Catalogue.take
+
+    def fail(catalogue: Catalogue, item: Item) -> None:
+        if item.item_id == "i-1":
+            raise ValueError("nobody names it")
+        take(catalogue, item)
+
+    monkeypatch.setattr(Catalogue, "take", fail)
+    config = config_of(broker, server, "faulty")
+    with TestClient(application(config)) as client:
+        ready(client)
+        for number in (1, 2):
+            client.post("/v1/items", json={"item_id": f"i-{number}", "ts": 5, "available": False})
+        wait_until(lambda: ids(client.get("/v1/slates/u-17"))[:2] == ["i-1", "i-3"])
 
 
 def test_what_was_answered_is_logged_as_an_impression(broker: KafkaBroker, server: Server) -> None:

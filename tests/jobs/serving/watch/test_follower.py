@@ -9,28 +9,29 @@ from contextlib import contextmanager
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 from riverrank.jobs.config.edges import KafkaSettings
 from riverrank.jobs.dev.services import KafkaBroker, free_port
 from riverrank.jobs.serving.watch import follower as following
-from riverrank.jobs.serving.watch.follower import Follower
+from riverrank.jobs.serving.watch.follower import WatchFollower
 from riverrank.jobs.serving.watch.seen import Seen
 from riverrank.operators.flink.arrivals import wall_ms
-from riverrank.state.records.outgoing import ModelInfo, Slate, to_json
+from riverrank.state.records.outgoing import DeadLetter, ModelInfo, Slate, to_json
 from streams import wait_until
 
 
 @contextmanager
-def followed(kafka: KafkaSettings, **options: int) -> Iterator[tuple[Follower, Seen]]:
+def followed(kafka: KafkaSettings, **options: int) -> Iterator[tuple[WatchFollower, Seen]]:
     seen = Seen()
-    follower = Follower(kafka, seen, **options)
+    follower = WatchFollower(kafka, seen, **options)
     follower.start()
     try:
         yield follower, seen
     finally:
         began = time.monotonic()
-        follower.end()
-        assert not follower.is_alive() and time.monotonic() - began < 5
+        follower.close()
+        assert not follower._thread.is_alive() and time.monotonic() - began < 5
 
 
 def click(number: int) -> bytes:
@@ -99,6 +100,35 @@ def test_what_can_not_be_kept_up_with_is_left_out_and_told(
         before = follower.progress.read
         wait_until(lambda: follower.progress.read > before, 30)
         assert follower.progress.read + follower.progress.left_out <= 5_001
+
+
+def test_after_a_fault_of_the_broker_it_goes_on_where_it_was(
+    broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = 0
+
+    def fault(*_: object) -> None:
+        nonlocal faults
+        faults += 1
+        if faults in (2, 4):
+            raise KafkaTimeoutError("no answer")
+
+    monkeypatch.setattr(following, "ASK_SECONDS", 0.2)
+    monkeypatch.setattr(WatchFollower, "_ask_for_the_job", fault)
+    names = {"events": "hiccup-events", "slates": "hiccup-slates", "dead_letters": "hiccup-dead"}
+    for name in names.values():
+        broker.create_topic(name)
+    kafka = KafkaSettings(bootstrap=broker.bootstrap, **names)
+    written(broker, names["events"], [click(number) for number in range(50)])
+    written(broker, names["dead_letters"], [to_json(DeadLetter("events", 0, 1, "bad_json", "", "{", wall_ms()))])
+    began = wall_ms()
+    with followed(kafka) as (follower, seen):
+        wait_until(lambda: faults > 5, 60)
+        written(broker, names["events"], [click(50)])
+        wait_until(lambda: follower.progress.read >= 52, 30)
+        assert follower.progress.read == 52
+        assert sum(minute.events["click"] for minute in seen.minutes(began - 120_000, wall_ms())) == 51
+        assert seen.dead_letters()[0] == {"bad_json": 1}
 
 
 def test_a_broker_that_is_not_there_is_told_and_tried_again() -> None:
