@@ -10,24 +10,46 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
+from kafka import KafkaProducer, errors
+from kafka.admin import KafkaAdminClient
+from kafka.net.compat import KafkaNetClient
 from riverrank.jobs.config.edges import KafkaSettings
-from riverrank.jobs.config.tokens import TokenError
 from riverrank.state.records.bounds import MAX_RECORD_BYTES
 
 RETRY_SECONDS = 1.0  # between two looks at a Kafka that is away
+REFUSED_SECONDS = 5.0  # between two looks at topics that take no records
 OVERHEAD_BYTES = 4_096  # of a record's key and what is told of it
-FAULTS = (KafkaError, OSError, TokenError)
-REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError)
+TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+OF_RECORDS = (  # and of the partitions they go to: other records may be taken all the same
+    errors.InvalidRecordError,
+    errors.InvalidTimestampError,
+    errors.CorruptRecordError,
+    errors.PolicyViolationError,
+    errors.UnsupportedForMessageFormatError,
+    errors.UnsupportedCompressionTypeError,
+    errors.NotEnoughReplicasError,
+    errors.NotEnoughReplicasAfterAppendError,
+    errors.RequestTimedOutError,
+    errors.LeaderNotAvailableError,
+    errors.NotLeaderForPartitionError,
+    errors.KafkaStorageError,
+)
+MISSING, FORBIDDEN, INVALID = "it is missing", "the right to write it is missing", "that can't be a topic's name"
+OF_A_TOPIC = {  # until it, or the rights, change
+    errors.UnknownTopicOrPartitionError: MISSING,
+    errors.TopicAuthorizationFailedError: FORBIDDEN,
+    errors.InvalidTopicError: INVALID,
+}
 
 log = logging.getLogger(__name__)
 
 
 class KafkaAway(Exception):
-    """Kafka does not take records now, or did not say that it did: where and why. What was sent may still arrive."""
+    """Kafka, or one topic, takes no records now, or did not say that it did: where and why. What was sent may still
+    arrive.
+    """
 
 
 class RecordTooLarge(Exception):
@@ -72,8 +94,8 @@ class _Sent:
 class Writes:
     """Writes to the Kafka of `settings`, none of which takes longer than `timeout_ms`, but for what is under way.
 
-    While Kafka is away nobody waits for it: the thread looks for it again, and `write` raises at once. `topics` are
-    those that must be there.
+    While Kafka is away nobody waits for it: the thread looks for it again, and `write` raises at once. So it is with
+    one of `topics` that is missing, or may not be written, while the others go on.
     """
 
     def __init__(self, settings: KafkaSettings, topics: Sequence[str], timeout_ms: int) -> None:
@@ -82,11 +104,15 @@ class Writes:
         self._thread = threading.Thread(target=self._work, name="writes-kafka", daemon=True)
         self._producer: KafkaProducer | None = None
         self.away: KafkaAway | None = KafkaAway(f"Kafka at {settings.bootstrap} was not reached yet")
+        self.refused: dict[str, str] = {}  # by topic, why it takes none; replaced whole, never changed
 
     @property
     def ready(self) -> bool:
-        """Whether records are taken now."""
-        return self.away is None and self._thread.is_alive()
+        """Whether records are taken now: all topics are there, and one of them may be written."""
+        if self.away is not None or not self._thread.is_alive():
+            return False
+        whys = self.refused.values()
+        return not whys or (set(whys) == {FORBIDDEN} and len(whys) < len(self._topics))
 
     def start(self) -> None:
         """Begin: the first thing is to look for Kafka."""
@@ -104,8 +130,8 @@ class Writes:
             KafkaAway: some are not, or nobody knows.
             RecordTooLarge: the broker's own limit is less than ours.
         """
-        if self.away is not None:
-            raise KafkaAway(*self.away.args)  # one that is raised twice grows
+        if (away := self._away_for(topic)) is not None:
+            raise away
         sent = _Sent(topic, records, time.monotonic() + self._timeout_ms / 1000)
         self._sent.put(sent)
         try:
@@ -115,35 +141,46 @@ class Writes:
 
     def _work(self) -> None:
         self._look()
+        looked = time.monotonic()
         while True:
             try:
                 sent = self._sent.get(timeout=RETRY_SECONDS)  # the producer's thread may have found that it is away
             except queue.Empty:
-                if self.away is not None:
-                    self._look()
-                continue
-            if sent is None:
-                self._forget()
-                return
-            self._send(sent)
+                pass
+            else:
+                if sent is None:
+                    self._forget()
+                    return
+                self._send(sent)
+            pause = RETRY_SECONDS if self.away is not None else REFUSED_SECONDS
+            if (self.away is not None or self.refused) and time.monotonic() - looked >= pause:
+                self._look()
+                looked = time.monotonic()
 
     def _send(self, sent: _Sent) -> None:
-        producer = self._producer
-        if producer is None or self.away is not None or time.monotonic() > sent.until:
-            sent.fail(KafkaAway(*self.away.args) if self.away else self._away("it took too long"))
+        producer, away = self._producer, self._away_for(sent.topic)
+        if producer is None or away is not None or time.monotonic() > sent.until:
+            sent.fail(away or self._away("it took too long"))
             return
         try:
             for record in sent.records:
                 future = producer.send(sent.topic, key=record.key, value=record.value)
                 future.add_callback(sent.note)
                 future.add_errback(self._refused, sent)
-        except FAULTS as error:
+        except Exception as error:  # whatever it is, this thread goes on
             self._refused(sent, error)
 
     def _refused(self, sent: _Sent, error: Exception) -> None:
         """From the thread of the producer too."""
-        if isinstance(error, REFUSALS):
+        if isinstance(error, TOO_LARGE):
             sent.fail(RecordTooLarge(str(error)))
+            return
+        if isinstance(error, OF_RECORDS) or type(error) is errors.KafkaError:  # in a batch with such a record
+            sent.fail(self._away(str(error), sent.topic))
+            return
+        if type(error) in OF_A_TOPIC:
+            self._refuse({**self.refused, sent.topic: OF_A_TOPIC[type(error)]})
+            sent.fail(self._away(self.refused[sent.topic], sent.topic))
             return
         away = self._away(str(error) or type(error).__name__)
         if self.away is None:
@@ -152,20 +189,63 @@ class Writes:
         sent.fail(KafkaAway(*away.args))
 
     def _look(self) -> None:
-        """Whether Kafka is there, with the topics; by a producer of its own, as one that failed stays so."""
-        self._forget()
+        """Whether Kafka is there, by a producer of its own where it was not, as one that failed stays so; and which
+        topics take records.
+        """
         try:
-            self._producer = self._connected()
-        except FAULTS as error:
+            was_away = self.away is not None
+            if was_away:
+                self._forget()
+                self._producer = self._connected()
+            self._refuse(self._refusals())
+        except Exception as error:  # whatever it is, this thread goes on
             self.away = self._away(str(error) or type(error).__name__)
             return
-        self.away = None
-        log.info("Kafka at %s takes records", self._settings.bootstrap)
+        if was_away:  # else the producer's thread may have found that it is by now
+            self.away = None
+            log.info("Kafka at %s takes records", self._settings.bootstrap)
+
+    def _refusals(self) -> dict[str, str]:
+        """By topic why it takes no records, of those that take none, as the broker says without being written to."""
+        clients: list[KafkaNetClient] = []
+
+        def client(**given: Any) -> KafkaNetClient:
+            clients.append(KafkaNetClient(**given))
+            return clients[-1]
+
+        times = {"bootstrap_timeout_ms": self._timeout_ms, "request_timeout_ms": self._timeout_ms}
+        try:
+            with KafkaAdminClient(**self._settings.python_arguments(), **times, kafka_client=client) as admin:
+                told = admin.describe_topics(self._topics)
+        finally:
+            for each in clients:
+                each.close()
+        whys: dict[str, str] = {}
+        for topic in told:
+            operations = topic.get("authorized_operations")
+            why = OF_A_TOPIC.get(errors.for_code(topic["error_code"]))
+            if why is None and operations is not None and "WRITE" not in operations:
+                why = FORBIDDEN
+            if why is not None:
+                whys[topic["name"]] = why
+        return whys
+
+    def _refuse(self, whys: dict[str, str]) -> None:
+        """From here on, the records for these topics."""
+        before, self.refused = self.refused, whys
+        for topic in self._topics:
+            if whys.get(topic) != before.get(topic):
+                if topic in whys:
+                    log.warning("%s", self._away(whys[topic], topic))
+                else:
+                    log.info("Kafka at %s takes records of topic %s", self._settings.bootstrap, topic)
 
     def _connected(self) -> KafkaProducer:
-        producer = KafkaProducer(
+        return KafkaProducer(
             **self._settings.python_arguments(),
             acks="all",
+            enable_idempotence=False,  # else kafka-python fails the records of all topics where one topic refuses some
+            max_in_flight_requests_per_connection=1,  # so that a retry changes no order
             allow_auto_create_topics=False,
             bootstrap_timeout_ms=self._timeout_ms,
             max_block_ms=self._timeout_ms,
@@ -173,16 +253,20 @@ class Writes:
             delivery_timeout_ms=self._timeout_ms,
             max_request_size=MAX_RECORD_BYTES + OVERHEAD_BYTES,
         )
-        self._producer = producer  # to be forgotten, whatever comes
-        for topic in self._topics:
-            producer.partitions_for(topic)
-        return producer
 
     def _forget(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            with contextlib.suppress(KafkaTimeoutError):  # of what was left to send, whoever asked has heard
+            with contextlib.suppress(errors.KafkaTimeoutError):  # of what was left to send, whoever asked has heard
                 producer.close(timeout=0)
 
-    def _away(self, why: str) -> KafkaAway:
-        return KafkaAway(f"Kafka at {self._settings.bootstrap} takes no records: {why}")
+    def _away_for(self, topic: str) -> KafkaAway | None:
+        """Why `topic` takes no records, if it takes none; one that is raised twice grows."""
+        if self.away is not None:
+            return KafkaAway(*self.away.args)
+        why = self.refused.get(topic)
+        return None if why is None else self._away(why, topic)
+
+    def _away(self, why: str, topic: str = "") -> KafkaAway:
+        of = f" of topic {topic}" if topic else ""
+        return KafkaAway(f"Kafka at {self._settings.bootstrap} takes no records{of}: {why}")
