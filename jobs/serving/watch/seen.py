@@ -27,6 +27,7 @@ MOST_EVENTS = 40  # of a user
 MOST_SLATES = 3  # of a user: what is shown now, and before
 MOST_SLATE_BYTES = 64 * 1024  # a longer slate is counted and not kept
 MOST_DEAD_LETTERS = 20
+MOST_RECENT = 20_000  # events, or dead letters, that are known where they come again
 POPULAR_ARM = "popular slate"  # lists of users who had no slate of their own
 UNKNOWN_ARM = "arm not seen"  # of users whose slate the followers did not see
 
@@ -89,6 +90,23 @@ class SeenUser:
         return next((event for event in reversed(self.events) if event.event_id == event_id), None)
 
 
+class _Recent:
+    """Keys that came before, the last MOST_RECENT of them, as hashes: nobody is read out of these."""
+
+    def __init__(self) -> None:
+        self._hashes: OrderedDict[int, None] = OrderedDict()
+
+    def again(self, *key: object) -> bool:
+        """Whether it came before; from now on it has."""
+        hashed = hash(key)
+        if hashed in self._hashes:
+            return True
+        self._hashes[hashed] = None
+        if len(self._hashes) > MOST_RECENT:
+            self._hashes.popitem(last=False)
+        return False
+
+
 class Seen:
     """All that is held of what was seen. `most_users` are held, those seen least recently go first. `cohorts` are the
     attributes that users are told of by, where `least` of them stated the same.
@@ -107,15 +125,20 @@ class Seen:
         self._minutes = Minutes()
         self._dead_letters: deque[DeadLetter] = deque(maxlen=MOST_DEAD_LETTERS)
         self._reasons: Counter[str] = Counter()
+        self._came, self._refused = _Recent(), _Recent()  # events, by user; dead letters, by where the record is
         self._lock = threading.Lock()
         self.unreadable = 0
 
     def event(self, raw: bytes | None, at_ms: int) -> None:
-        """A record of the events topic, of the time `at_ms`. What is none is left to the dead letters to tell."""
+        """A record of the events topic, of the time `at_ms`; one that came again changes nothing. What is none is left
+        to the dead letters to tell.
+        """
         event = decode_event(raw)
         if not isinstance(event, Event):
             return
         with self._lock:
+            if self._came.again(event.user_id, event.event_id):
+                return
             minute = self._minutes.at(at_ms)
             minute.events[event.type] += 1
             if event.type == "erase":
@@ -124,8 +147,6 @@ class Seen:
             if event.type in ASKING:  # whoever asks about a user has not seen one
                 return
             user = self._user(event.user_id)
-            if user.event(event.event_id) is not None:
-                return  # it came again
             shown = len(event.items or ())
             seen = SeenEvent(event.event_id, event.type, event.ts, event.item_id, shown)
             user.events.append(seen)
@@ -157,6 +178,8 @@ class Seen:
             self.unreadable += 1
             return
         with self._lock:
+            if self._refused.again(letter.topic, letter.partition, letter.offset):
+                return
             self._reasons[letter.reason] += 1
             self._dead_letters.append(letter)
 

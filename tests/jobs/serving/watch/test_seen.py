@@ -5,7 +5,14 @@ import random
 
 import pytest
 from riverrank.jobs.serving.watch.minutes import MINUTE_MS, MINUTES, WAITS, Minute, Minutes, waits_of
-from riverrank.jobs.serving.watch.seen import MOST_EVENTS, MOST_SLATES, POPULAR_ARM, UNKNOWN_ARM, Seen
+from riverrank.jobs.serving.watch.seen import (
+    MOST_DEAD_LETTERS,
+    MOST_EVENTS,
+    MOST_SLATES,
+    POPULAR_ARM,
+    UNKNOWN_ARM,
+    Seen,
+)
 from riverrank.state.records.outgoing import Cause, DeadLetter, ModelInfo, Slate, Slot, to_json
 
 NOW = 1_764_000_000_000
@@ -54,6 +61,24 @@ def test_what_comes_again_is_counted_once() -> None:
     assert user is not None
     assert [each.version for each in user.slates] == [1, 2]
     assert [each.event_id for each in user.events] == ["i", "e"]
+    assert minute(seen).events == {"impression": 1, "click": 1}
+
+
+def test_what_comes_again_is_counted_once_whoever_it_is_of_and_whatever_came_meanwhile() -> None:
+    seen = Seen(most_users=2)
+    for _ in range(2):
+        for number in range(2 * MOST_EVENTS):
+            seen.event(event(f"e-{number}", user=f"u-{number % 5}"), NOW)
+        for kind in ("preview", "export", "erase"):
+            seen.event(event(kind, kind, item_id="x" if kind == "preview" else None), NOW)
+        for offset in range(2 * MOST_DEAD_LETTERS):
+            seen.dead_letter(to_json(DeadLetter("events", 0, offset, "bad_json", "none", "{", NOW)))
+    assert minute(seen).events == {"click": 2 * MOST_EVENTS, "preview": 1, "export": 1, "erase": 1}
+    assert seen.dead_letters()[0] == {"bad_json": 2 * MOST_DEAD_LETTERS}
+    seen.event(event("e-0", user="another"), NOW)
+    seen.dead_letter(to_json(DeadLetter("events", 1, 0, "bad_json", "none", "{", NOW)))
+    assert minute(seen).events["click"] == 2 * MOST_EVENTS + 1
+    assert seen.dead_letters()[0] == {"bad_json": 2 * MOST_DEAD_LETTERS + 1}
 
 
 def test_who_is_only_asked_about_is_no_user_that_was_seen() -> None:
