@@ -19,7 +19,7 @@ from riverrank.jobs.config.edges import KafkaSettings
 from riverrank.state.records.bounds import MAX_RECORD_BYTES
 
 RETRY_SECONDS = 1.0  # between two looks at a Kafka that is away
-REFUSED_SECONDS = 5.0  # between two looks at topics that take no records
+LOOK_SECONDS = 5.0  # between two looks at topics of which one takes no records, or at a Kafka that nobody writes to
 OVERHEAD_BYTES = 4_096  # of a record's key and what is told of it
 TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 OF_RECORDS = (  # and of the partitions they go to: other records may be taken all the same
@@ -141,7 +141,7 @@ class Writes:
 
     def _work(self) -> None:
         self._look()
-        looked = time.monotonic()
+        looked = given = time.monotonic()  # for what Kafka says, and records
         while True:
             try:
                 sent = self._sent.get(timeout=RETRY_SECONDS)  # the producer's thread may have found that it is away
@@ -152,8 +152,10 @@ class Writes:
                     self._forget()
                     return
                 self._send(sent)
-            pause = RETRY_SECONDS if self.away is not None else REFUSED_SECONDS
-            if (self.away is not None or self.refused) and time.monotonic() - looked >= pause:
+                given = time.monotonic()
+            now = time.monotonic()
+            is_due = self.away is not None or self.refused or now - given >= LOOK_SECONDS
+            if is_due and now - looked >= (LOOK_SECONDS if self.away is None else RETRY_SECONDS):
                 self._look()
                 looked = time.monotonic()
 
@@ -182,11 +184,15 @@ class Writes:
             self._refuse({**self.refused, sent.topic: OF_A_TOPIC[type(error)]})
             sent.fail(self._away(self.refused[sent.topic], sent.topic))
             return
+        sent.fail(self._go_away(error))
+
+    def _go_away(self, error: Exception) -> KafkaAway:
+        """From here on all records are refused; what to tell of it."""
         away = self._away(str(error) or type(error).__name__)
         if self.away is None:
             log.warning("%s", away)
         self.away = away
-        sent.fail(KafkaAway(*away.args))
+        return KafkaAway(*away.args)  # one that is raised twice grows
 
     def _look(self) -> None:
         """Whether Kafka is there, by a producer of its own where it was not, as one that failed stays so; and which
@@ -199,7 +205,7 @@ class Writes:
                 self._producer = self._connected()
             self._refuse(self._refusals())
         except Exception as error:  # whatever it is, this thread goes on
-            self.away = self._away(str(error) or type(error).__name__)
+            self._go_away(error)
             return
         if was_away:  # else the producer's thread may have found that it is by now
             self.away = None

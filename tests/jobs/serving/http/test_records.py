@@ -216,6 +216,13 @@ def test_a_kafka_that_is_away_is_a_503_in_bounded_time_and_comes_back(server: Se
         assert {json.loads(value)["event_id"] for _, value in written(config, "away-events")} == {"e-1"}
 
 
+def test_a_kafka_that_goes_is_known_without_anybody_writing(server: Server) -> None:
+    with KafkaBroker() as own, TestClient(application(config_of(own, server, "idle", timeout=4_000))) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        own.stop()
+        wait_until(lambda: client.get("/readyz").json()["kafka"] is False, 60)
+
+
 def test_a_kafka_that_was_never_there_does_not_keep_the_service_from_starting(server: Server) -> None:
     with redis.Redis(port=server.port) as client:
         assert client.ping()

@@ -60,7 +60,7 @@ def guarded(authority: Authority) -> Iterator[GuardedBroker]:
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writes, "REFUSED_SECONDS", 0.2)
+    monkeypatch.setattr(writes, "LOOK_SECONDS", 0.2)
 
 
 def posted(client: TestClient) -> tuple[int, int]:
