@@ -45,6 +45,7 @@ class TopicFollower(ABC):
         self._assigned = -math.inf  # when partitions were looked for last
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"follows-{'-'.join(topics)}", daemon=True)
+        self.trouble = "the topics have not been reached yet"  # what is wrong, "" for nothing
         self.missing: tuple[str, ...] = ()  # topics without partitions
 
     @abstractmethod
@@ -55,13 +56,8 @@ class TopicFollower(ABC):
     def take(self, record: ConsumerRecord, left: int) -> None:
         """A record, and how many offsets there are from it to the end of its partition."""
 
-    @abstractmethod
-    def look(self, consumer: KafkaConsumer) -> None:
+    def look(self, consumer: KafkaConsumer) -> None:  # noqa: B027 (not all need one)
         """After each turn, when all that was read has been taken."""
-
-    @abstractmethod
-    def fail(self, trouble: str) -> None:
-        """Following was interrupted, and will be tried again."""
 
     @contextmanager
     def opened(self) -> Iterator[KafkaConsumer]:
@@ -80,22 +76,22 @@ class TopicFollower(ABC):
             self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
-        failures, told = 0, ""
+        failures = 0
         while not self._ended.is_set():
             try:
                 with self.opened() as consumer:
                     self._assigned = -math.inf
                     while not self._ended.is_set():
                         self._turn(consumer)
-                        failures, told = 0, ""
+                        failures, self.trouble = 0, ""
             except Exception as error:  # whatever a broker, its client or a record does, this thread goes on
                 trouble = str(error) or type(error).__name__
-                if trouble != told:
+                if trouble != self.trouble:
                     where = f"{', '.join(self._topics)} of {self._kafka.bootstrap}"
                     _log.warning("following %s: %s", where, trouble, exc_info=not isinstance(error, EXPECTED))
-                self.fail(trouble)
+                self.trouble = trouble
                 self._ended.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
-                failures, told = failures + 1, trouble
+                failures += 1
 
     def _turn(self, consumer: KafkaConsumer) -> None:
         if time.monotonic() - self._assigned >= ASSIGN_SECONDS:

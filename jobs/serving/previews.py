@@ -45,7 +45,11 @@ class Previews(TopicFollower):
         super().__init__(kafka, (topic,), timeout_ms, settings)
         self._expected: dict[tuple[str, str], Expected] = {}  # by event and user, of the event loop's thread alone
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.ready = False  # whether what is asked for from now on is found
+
+    @property
+    def ready(self) -> bool:
+        """Whether what is asked for from now on is found."""
+        return not self.trouble and not self.missing
 
     def __len__(self) -> int:
         """How many are waited for."""
@@ -70,14 +74,6 @@ class Previews(TopicFollower):
     def take(self, record: ConsumerRecord, left: int) -> None:
         """A preview, by whoever wrote it; one that nobody waits for is left."""
         self.settle(record.value)
-
-    def look(self, consumer: KafkaConsumer) -> None:
-        """Ready, once there is something to follow."""
-        self.ready = bool(consumer.assignment())
-
-    def fail(self, trouble: str) -> None:
-        """Not ready."""
-        self.ready = False
 
     def settle(self, raw: bytes | None) -> None:
         """Give a preview to who waits for it. From any thread."""

@@ -159,9 +159,6 @@ class ItemsFollower(TopicFollower):
         if self._ends and all(consumer.position(each) >= end for each, end in self._ends.items()):
             self._catch_up()
 
-    def fail(self, trouble: str) -> None:
-        """What is in the catalogue stays."""
-
     def _run(self) -> None:
         if self._config.files.items:
             self._read_file()

@@ -3,11 +3,10 @@ nothing, and what it can't keep up with it leaves out and says so.
 """
 
 import logging
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
@@ -41,7 +40,7 @@ class Progress:
     since_ms: int | None = None
     read: int = 0
     left_out: int = 0
-    trouble: str = "the topics have not been reached yet"
+    trouble: str = ""
     missing: tuple[str, ...] = ()
     job_behind: int | None = None
 
@@ -59,10 +58,17 @@ class WatchFollower(TopicFollower):
             "request_timeout_ms": TIMEOUT_MS,
         }
         super().__init__(kafka, topics, TIMEOUT_MS, settings)
-        self.progress = Progress()
         self._seen, self._rate = seen, records_a_second
-        self._read, self._since_ms = 0, sys.maxsize
+        self._read = self._paced = self._left_out = 0
+        self._since_ms: int | None = None
+        self._job_behind: int | None = None
         self._looked = self._asked = 0.0
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is now."""
+        job_behind = None if self.trouble else self._job_behind
+        return Progress(self._since_ms, self._read, self._left_out, self.trouble, self.missing, job_behind)
 
     @contextmanager
     def opened(self) -> Iterator[KafkaConsumer]:
@@ -87,7 +93,7 @@ class WatchFollower(TopicFollower):
     def take(self, record: ConsumerRecord, left: int) -> None:
         """Count it, and keep it a while."""
         self._read += 1
-        self._since_ms = min(self._since_ms, record.timestamp)
+        self._since_ms = min(self._since_ms or record.timestamp, record.timestamp)
         if record.topic == self._kafka.events:
             self._seen.event(record.value, record.timestamp)
         elif record.topic == self._kafka.slates:
@@ -97,22 +103,15 @@ class WatchFollower(TopicFollower):
             self._seen.dead_letter(record.value)
 
     def look(self, consumer: KafkaConsumer) -> None:
-        """Tell how far it is, and be no faster than it may; now and then skip what can't be kept up with, and ask how
-        far the job is.
-        """
-        pause = (self._read - self.progress.read) / self._rate - (time.monotonic() - self._looked)
-        since = self._since_ms if self._read else None
-        self.progress = replace(self.progress, read=self._read, since_ms=since, trouble="", missing=self.missing)
+        """Be no faster than it may; now and then skip what can't be kept up with, and ask how far the job is."""
+        pause = (self._read - self._paced) / self._rate - (time.monotonic() - self._looked)
+        self._paced = self._read
         if time.monotonic() - self._asked >= ASK_SECONDS:
             self._asked = time.monotonic()
             self._skip(consumer)
             self._ask_for_the_job(consumer)
         self._ended.wait(max(0.0, pause))
         self._looked = time.monotonic()
-
-    def fail(self, trouble: str) -> None:
-        """Tell of it."""
-        self.progress = replace(self.progress, trouble=trouble, job_behind=None)
 
     def _skip(self, consumer: KafkaConsumer) -> None:
         """Go on at the end of whatever was fallen behind too far."""
@@ -122,7 +121,7 @@ class WatchFollower(TopicFollower):
             if behind > MOST_BEHIND:
                 consumer.seek(partition, end)
                 self._next[partition] = end
-                self.progress = replace(self.progress, left_out=self.progress.left_out + behind)
+                self._left_out += behind
 
     def _ask_for_the_job(self, consumer: KafkaConsumer) -> None:
         """How many events are beyond what the job's consumer group has committed."""
@@ -133,8 +132,5 @@ class WatchFollower(TopicFollower):
             _log.debug("how far the group %s is: %s", self._kafka.group, error)
             committed = {}
         known = {partition: offset for partition, offset in committed.items() if offset is not None}
-        behind: int | None = None
-        if known:
-            ends = consumer.end_offsets(list(known), timeout_ms=TIMEOUT_MS)
-            behind = sum(max(0, ends[partition] - offset) for partition, offset in known.items())
-        self.progress = replace(self.progress, job_behind=behind)
+        ends = consumer.end_offsets(list(known), timeout_ms=TIMEOUT_MS) if known else {}
+        self._job_behind = sum(max(0, ends[each] - offset) for each, offset in known.items()) if known else None

@@ -150,7 +150,7 @@ def test_before_the_topic_is_followed_and_while_too_many_wait_nobody_is_asked(br
     backend = application(config).state.backend
     with pytest.raises(Exception, match="can't be followed now"):
         asyncio.run(backend.preview("u", "i"))
-    backend._previews.ready = True
+    backend._previews.trouble = ""
 
     async def second() -> None:
         with backend._previews.expected("e", "u"):

@@ -54,9 +54,8 @@ def test_topics_are_followed_from_before_their_end_and_on(broker: KafkaBroker) -
     written(broker, names["events"], [click(number) for number in range(30)])
     kafka = KafkaSettings(bootstrap=broker.bootstrap, group="looked-at-job", **names)
     with followed(kafka) as (follower, seen):
-        wait_until(lambda: follower.progress.read == 30, 60)
-        assert follower.progress.missing == (names["dead_letters"],)
-        assert follower.progress.trouble == "" and follower.progress.left_out == 0
+        wait_until(lambda: follower.progress.read == 30 and follower.progress.trouble == "", 60)
+        assert (follower.progress.missing, follower.progress.left_out) == ((names["dead_letters"],), 0)
         assert follower.progress.job_behind is None, "the group committed nothing"
         assert wall_ms() - 120_000 < (follower.progress.since_ms or 0) <= wall_ms()
         user = seen.user("u")
