@@ -74,7 +74,7 @@ def _without(raw: bytes, gone: Collection[str], user: str) -> bytes:
     """A slate without what is gone, as it is where it holds nothing of that. Raises Failure where it is no slate."""
     try:
         slate = _decode_slate(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Failure(f"what Redis holds for {printable(user)} is no slate: {error}") from error
     left = tuple(slot for slot in slate.items if slot.item_id not in gone)
     return raw if len(left) == len(slate.items) else to_json(msgspec.structs.replace(slate, items=left))

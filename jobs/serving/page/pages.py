@@ -1,4 +1,4 @@
-"""The pages as text: from what the backend and the followers give to HTML. Nothing here knows a request."""
+"""The pages as text: from what the source and the followers give to HTML. Nothing here knows a request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from riverrank.jobs.serving.watch.seen import Seen, SeenUser
 from riverrank.operators.flink.arrivals import wall_ms
 from riverrank.state.records.outgoing import Slate
 
-from .backend import Backend, Found, Served, Trending
 from .exposure import exposure_of
 from .quality import SHOWN_MINUTES, quality_of
 from .slots import Comparison, compare, rows_of
+from .source import FoundItem, PageSource, ShownSlate, Trending
 from .text import shown, templates
 
 MOST_USERS = 24  # that are offered as links
@@ -28,7 +28,7 @@ class Acted:
     event_id: str
     what: str
     item_id: str | None
-    before: Served | None
+    before: ShownSlate | None
     after: Slate | None
 
 
@@ -45,17 +45,17 @@ class CustomerView:
     """What the page of a customer shows."""
 
     user: str
-    served: Served | None = None
+    served: ShownSlate | None = None
     acted: Acted | None = None
     words: str = ""
-    found: list[Found] = field(default_factory=list)
+    found: list[FoundItem] = field(default_factory=list)
 
 
 class Pages:
     """Makes each page. `progress` says how far the followers are, None where there are none to follow with."""
 
-    def __init__(self, backend: Backend, seen: Seen, progress: Callable[[], Progress | None]) -> None:
-        self._backend = backend
+    def __init__(self, source: PageSource, seen: Seen, progress: Callable[[], Progress | None]) -> None:
+        self._source = source
         self._seen = seen
         self._progress = progress
         self._templates = templates()
@@ -80,7 +80,7 @@ class Pages:
             title=self._title(ids),
         )
 
-    def user(self, told: Told, user: str, served: Served | None) -> str:
+    def user(self, told: Told, user: str, served: ShownSlate | None) -> str:
         """A user's slate and history; without an id, the way to one."""
         seen = self._seen.user(user) if user else None
         return self._render("user.html", told, user=user, **self._slate(served), **self._history(seen))
@@ -89,7 +89,7 @@ class Pages:
         """A customer of whoever looks at the page: what is served, and what each step changes."""
         served = view.served
         if view.acted is not None and view.acted.after is not None:
-            served = Served(view.acted.after)
+            served = ShownSlate(view.acted.after)
         seen = self._seen.user(view.user) if view.user else None
         return self._render(
             "customer.html",
@@ -106,7 +106,7 @@ class Pages:
             **self._history(seen),
         )
 
-    def preview(self, told: Told, user: str, item: str, before: Served | None, after: Slate) -> str:
+    def preview(self, told: Told, user: str, item: str, before: ShownSlate | None, after: Slate) -> str:
         """What a click would change."""
         acted = Acted(user, "", "click", item, before, after)
         title = self._title([item])(item)
@@ -116,7 +116,7 @@ class Pages:
             user=user,
             item_title=title,
             comparison=self._compared(acted),
-            **self._slate(Served(after)),
+            **self._slate(ShownSlate(after)),
         )
 
     def sign_in(self, wrong: bool) -> str:
@@ -132,14 +132,14 @@ class Pages:
         return self._templates.get_template(name).render(
             told=told,
             progress=progress,
-            previews=self._backend.previewer is not None,
+            previews=self._source.previewer is not None,
             now=wall_ms(),
             minutes_before=FROM_MINUTES,
             records_a_second=RECORDS_A_SECOND,
             **named,
         )
 
-    def _slate(self, served: Served | None) -> dict[str, object]:
+    def _slate(self, served: ShownSlate | None) -> dict[str, object]:
         rows = () if served is None else rows_of(served.slate, self._title(_named(served.slate)))
         return {"served": served, "rows": rows}
 
@@ -155,7 +155,7 @@ class Pages:
 
     def _title(self, item_ids: list[str]) -> Callable[[str], str]:
         """The title of an item, as it may be shown; its id where it has none."""
-        titles = self._backend.titles(list(dict.fromkeys(item_ids)))
+        titles = self._source.titles(list(dict.fromkeys(item_ids)))
         return lambda item_id: shown(titles.get(item_id) or item_id)
 
 

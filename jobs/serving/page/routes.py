@@ -19,9 +19,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from .backend import Backend, Served, Trending, Unavailable
 from .guard import COOKIE, HEADERS, SESSION_SECONDS, Sessions, is_of_the_page
 from .pages import ACTIONS, MOST_FOUND, Acted, CustomerView, Pages, Told
+from .source import PageSource, ShownSlate, Trending, Unavailable
 from .text import link
 
 MOST_ACTED = 256  # steps of customers that are kept to be looked at
@@ -64,10 +64,10 @@ class _AtOnce:
 
 
 class PageRoutes:
-    """The pages over `backend`. `is_key` says whether a text is a key of the service; None where none is asked for."""
+    """The pages over `source`. `is_key` says whether a text is a key of the service; None where none is asked for."""
 
-    def __init__(self, backend: Backend, pages: Pages, is_key: Callable[[str], bool] | None = None) -> None:
-        self._backend = backend
+    def __init__(self, source: PageSource, pages: Pages, is_key: Callable[[str], bool] | None = None) -> None:
+        self._source = source
         self._pages = pages
         self._is_key = is_key
         self._sessions = Sessions()
@@ -93,7 +93,7 @@ class PageRoutes:
     async def _overview(self, request: Request, told: Told) -> Response:
         trending: Trending | None = None
         try:
-            trending = await self._backend.trending()
+            trending = await self._source.trending()
         except Unavailable as error:
             told = Told(told.signed_in, (str(error),))
         return _page(self._pages.overview(told, trending))
@@ -111,7 +111,7 @@ class PageRoutes:
             acted = None
         if acted is not None and acted.after is None and served and served.slate.trigger == acted.event_id:
             acted = self._keep(replace(acted, after=served.slate))
-        found = await self._backend.search(words, MOST_FOUND) if words else []
+        found = await self._source.search(words, MOST_FOUND) if words else []
         return _page(self._pages.customer(told, CustomerView(user, served, acted, words, found)))
 
     async def _act(self, request: Request, told: Told) -> Response:
@@ -130,23 +130,23 @@ class PageRoutes:
         if not isinstance(checked, Event) or event.type not in TYPES:
             detail = f"type: expected one of {', '.join(TYPES)}" if checked is None else getattr(checked, "detail", "")
             raise _Wrong(400, "That is no event", detail or f"type: expected one of {', '.join(TYPES)}")
-        before = await self._backend.slate(user)
-        await self._backend.send(event)
-        after = await self._backend.answer(user, event.event_id)
+        before = await self._source.slate(user)
+        await self._source.send(event)
+        after = await self._source.answer(user, event.event_id)
         self._keep(Acted(user, event.event_id, event.type, event.item_id, before, after))
         there = link("/customer", id=user, event=event.event_id, q=query.get("q"))
         return RedirectResponse(there, 303)
 
     async def _preview(self, request: Request, told: Told) -> Response:
         user, item = _user_of(request, "user"), request.query_params.get("item", "")
-        previewer = self._backend.previewer
+        previewer = self._source.previewer
         if previewer is None:
             raise _Wrong(404, "No previews", "The job that runs here answers none.")
         if not user or not item:
             raise _Wrong(400, "A preview of what?", "user and item: expected an id each")
         if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):  # the job is asked for it
             raise _Wrong(403, "Not from this page", "This preview was asked for by another page. Open it here.")
-        before = await self._backend.slate(user)
+        before = await self._source.slate(user)
         after = await previewer.preview(user, item)
         return _page(self._pages.preview(told, user, item, before, after))
 
@@ -215,12 +215,12 @@ class PageRoutes:
         message = "This form was sent from elsewhere, or by a browser that does not say from where. Open it here."
         return _page(self._pages.problem(Told(), "Not from this page", message), 403)
 
-    async def _served(self, user: str, told: Told) -> tuple[Served | None, Told]:
+    async def _served(self, user: str, told: Told) -> tuple[ShownSlate | None, Told]:
         """The slate of a user, and what is wrong where it can't be had."""
         if not user:
             return None, told
         try:
-            return await self._backend.slate(user), told
+            return await self._source.slate(user), told
         except Unavailable as error:
             return None, Told(told.signed_in, (str(error),))
 

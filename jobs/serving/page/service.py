@@ -7,8 +7,7 @@ from typing import Self
 
 import msgspec
 from riverrank.jobs.config.schema import Config
-from riverrank.jobs.serving.http.backend import Backend as Service
-from riverrank.jobs.serving.http.backend import Busy, NoAnswer, NotConfigured, NotRead, Unreadable, Wanted
+from riverrank.jobs.serving.http.backend import Backend, Busy, NoAnswer, NotConfigured, NotRead, Unreadable, Wanted
 from riverrank.jobs.serving.http.guards import read_keys
 from riverrank.jobs.serving.http.reads import RedisAway
 from riverrank.jobs.serving.http.writes import KafkaAway, RecordTooLarge
@@ -19,9 +18,9 @@ from riverrank.state.records.incoming import Event
 from riverrank.state.records.outgoing import Slate, to_json
 from starlette.routing import Route
 
-from .backend import Found, Previewer, Served, Trending, Unavailable
 from .pages import Pages
 from .routes import PageRoutes
+from .source import FoundItem, Previewer, ShownSlate, Trending, Unavailable
 
 WHOLE = Wanted(n=1_000)
 MOST_TRENDING = 10
@@ -48,20 +47,20 @@ class Page:
         if self._follower is not None:
             self._follower.close()
 
-    def routes(self, service: Service) -> list[Route]:
+    def routes(self, service: Backend) -> list[Route]:
         """Its routes, for `application` to mount; who may ask for them it sees to itself."""
-        backend = ServiceBackend(service)
+        source = ServiceSource(service)
         if service.catalogue is not None and service.catalogue.groups is not None:
             self._seen.count_by(Exposure(service.catalogue, self._config.behaviour.reward))
         follower, keys = self._follower, read_keys(self._config.serve.keys_file)
-        pages = Pages(backend, self._seen, lambda: None if follower is None else follower.progress)
-        return PageRoutes(backend, pages, (lambda key: key.encode() in keys) if keys else None).routes()
+        pages = Pages(source, self._seen, lambda: None if follower is None else follower.progress)
+        return PageRoutes(source, pages, (lambda key: key.encode() in keys) if keys else None).routes()
 
 
-class ServiceBackend:
-    """A `Backend` of the page, by the service's."""
+class ServiceSource:
+    """A `PageSource`, by the service."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Backend) -> None:
         self._service = service
 
     @property
@@ -76,13 +75,13 @@ class ServiceBackend:
         except (*_FAULTS, NotRead, Busy, NoAnswer) as error:
             raise Unavailable(str(error)) from error
 
-    async def slate(self, user: str) -> Served | None:
+    async def slate(self, user: str) -> ShownSlate | None:
         """Without what is gone or out of stock."""
         try:
             found = await self._service.slate_of(user)
         except _FAULTS as error:
             raise Unavailable(str(error)) from error
-        return found and Served(self._left_of(found.slate), found.is_popular, found.stale)
+        return found and ShownSlate(self._left_of(found.slate), found.is_popular, found.stale)
 
     async def answer(self, user: str, event_id: str) -> Slate | None:
         """Looked for until serve.wait is over, or Redis is away."""
@@ -126,16 +125,16 @@ class ServiceBackend:
         entries = self._service.entries(item_ids)
         return {item_id: entry.title for item_id, entry in entries.items() if entry.title}
 
-    async def search(self, words: str, most: int) -> list[Found]:
+    async def search(self, words: str, most: int) -> list[FoundItem]:
         """A walk through the catalogue, beside the event loop, for SEARCH_SECONDS at most."""
         return await asyncio.to_thread(self._search, words.lower().split(), most)
 
-    def _search(self, words: list[str], most: int) -> list[Found]:
-        until, found = time.monotonic() + SEARCH_SECONDS, list[Found]()
+    def _search(self, words: list[str], most: int) -> list[FoundItem]:
+        until, found = time.monotonic() + SEARCH_SECONDS, list[FoundItem]()
         for item_id, entry in self._service.catalogue.all() if self._service.catalogue is not None else ():
             title = entry.title or item_id
             if entry.available and all(word in title.lower() for word in words):
-                found.append(Found(item_id, title, ", ".join(entry.categories[:4])))
+                found.append(FoundItem(item_id, title, ", ".join(entry.categories[:4])))
             if len(found) == most or time.monotonic() > until:
                 break
         return found

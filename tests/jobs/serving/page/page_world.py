@@ -14,9 +14,9 @@ import redis
 import uvicorn
 from riverrank.jobs.serving.groups import ItemGroups
 from riverrank.jobs.serving.http.catalogue import Catalogue
-from riverrank.jobs.serving.page.backend import Found, Previewer, Served, Trending, Unavailable
 from riverrank.jobs.serving.page.pages import Pages
 from riverrank.jobs.serving.page.routes import PageRoutes
+from riverrank.jobs.serving.page.source import FoundItem, Previewer, ShownSlate, Trending, Unavailable
 from riverrank.jobs.serving.watch.exposure import Exposure
 from riverrank.jobs.serving.watch.follower import Progress
 from riverrank.jobs.serving.watch.minutes import MINUTE_MS
@@ -75,13 +75,13 @@ class World:
         assert Cache(self.url).write([CacheWrite(key, 0, slate.version, to_json(slate))]) == {key}
         return slate
 
-    async def slate(self, user: str) -> Served | None:
+    async def slate(self, user: str) -> ShownSlate | None:
         """By a look into Redis, as the service has it."""
         if self.is_away:
             raise Unavailable("Redis at 127.0.0.1 can't be read: it refuses")
         own, popular = (self.redis.hget(f"rr:{key}", "slate") for key in (slate_key(user), POPULAR))
         raw = own or popular
-        return None if raw is None else Served(_decode(raw), is_popular=own is None)
+        return None if raw is None else ShownSlate(_decode(raw), is_popular=own is None)
 
     async def answer(self, user: str, event_id: str) -> Slate | None:
         """At once, or never."""
@@ -113,9 +113,11 @@ class World:
         """Of those that have one."""
         return {item: self.titled[item] for item in item_ids if item in self.titled}
 
-    async def search(self, words: str, most: int) -> list[Found]:
+    async def search(self, words: str, most: int) -> list[FoundItem]:
         """By any part of a title."""
-        found = [Found(item, title, "boots") for item, title in self.titled.items() if words.lower() in title.lower()]
+        found = [
+            FoundItem(item, title, "boots") for item, title in self.titled.items() if words.lower() in title.lower()
+        ]
         return found[:most]
 
 

@@ -12,7 +12,7 @@ class Unavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Served:
+class ShownSlate:
     """A slate as a user is served it now: whether it is the popular one, for want of an own, and whether it is what was
     read before Redis went away.
     """
@@ -23,7 +23,7 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundItem:
     """An item of the catalogue."""
 
     item_id: str
@@ -48,14 +48,14 @@ class Previewer(Protocol):
         """
 
 
-class Backend(Protocol):
+class PageSource(Protocol):
     """The service, as the page sees it. All but titles raise Unavailable."""
 
     @property
     def previewer(self) -> Previewer | None:
         """Who answers previews; None where nobody does."""
 
-    async def slate(self, user: str) -> Served | None:
+    async def slate(self, user: str) -> ShownSlate | None:
         """What is served to `user` now: the own slate, else the popular one; None where there is neither."""
 
     async def answer(self, user: str, event_id: str) -> Slate | None:
@@ -72,5 +72,5 @@ class Backend(Protocol):
     def titles(self, item_ids: list[str]) -> dict[str, str]:
         """The titles of those items that the catalogue knows."""
 
-    async def search(self, words: str, most: int) -> list[Found]:
+    async def search(self, words: str, most: int) -> list[FoundItem]:
         """Items whose titles hold all of the words, in any case."""
