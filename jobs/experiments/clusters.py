@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 ALPHA = 0.05
 TIGHTEST_AT = 2000  # users, at which the interval for any number of looks is as narrow as it can be made
 LEAST_USERS = 2
+ROUNDING = 1e-12  # of its terms, below which a sum of them is 0: what differs by the order of additions alone
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -87,16 +88,22 @@ class Sums:
 
 def ratio_of_sums(numerators: np.ndarray, denominators: np.ndarray) -> Mean:
     """The sum over columns of the ratio of their sums over users, float64 (users, columns) each: by the delta method, a
-    user counts with the sum of (y - ratio * x) / mean(x). nan where a denominator is 0.
+    user counts with the sum of (y - ratio * x) / mean(x). nan where a denominator is 0; 0 what is left of rounding.
     """
     users = len(denominators)
     means = denominators.mean(axis=0) if users else np.zeros(1)
     if not means.all():
         return Mean(math.nan, math.nan, users)
     ratios = numerators.mean(axis=0) / means
-    influence = ((numerators - ratios * denominators) / means).sum(axis=1)
+    influence = _sums(np.hstack([numerators / means, -ratios * denominators / means]))
     error = math.sqrt((influence**2).sum() / (users - 1) / users) if users >= LEAST_USERS else math.nan
-    return Mean(float(ratios.sum()), error, users)
+    return Mean(float(_sums(ratios)), error, users)
+
+
+def _sums(terms: np.ndarray) -> np.ndarray:
+    """The sum of each row, 0 where it is no more than what rounding leaves of its terms."""
+    sums = terms.sum(axis=-1)
+    return np.where(np.abs(sums) > ROUNDING * np.abs(terms).sum(axis=-1), sums, 0.0)
 
 
 def widening(users: int, alpha: float = ALPHA) -> float:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from riverrank.operators.experiment import CONTROL
 from riverrank.state.records.printable import printable
 
-from .clusters import Estimate
+from .clusters import LEAST_USERS, Estimate
 from .compare import Comparison
 from .estimate import Estimation
 
@@ -49,7 +50,11 @@ def comparison(report: Comparison) -> tuple[str, list[list[str]]]:
             value, less = figures.measures[name], figures.differences.get(name)
             n = figures.choices if name in ("hr10", "ndcg10") else figures.slates
             row = [called, arm, str(figures.users), str(n), number(value.value), interval(value.always)]
-            row += ["", "", ""] if less is None else [number(less.value), interval(less.always), verdict(less)]
+            if less is None:
+                row += ["", "", ""]
+            else:
+                users = min(figures.users, report.arms[CONTROL].users)
+                row += [number(less.value), interval(less.always), verdict(less, users)]
             rows.append(row)
     return title, rows
 
@@ -69,11 +74,11 @@ def estimation(report: Estimation) -> tuple[str, list[list[str]]]:
     return title, rows
 
 
-def verdict(difference: Estimate) -> str:
-    """What the interval that holds at every look says of a difference."""
+def verdict(difference: Estimate, users: int) -> str:
+    """What the interval that holds at every look says of a difference, where the smaller arm has so many users."""
     low, high = difference.always
     if math.isnan(low):
-        return "too few"
+        return "too few" if users < LEAST_USERS else "can't be told"
     return "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
 
 

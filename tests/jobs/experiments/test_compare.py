@@ -15,6 +15,7 @@ from riverrank.jobs.dev.services import KafkaBroker
 from riverrank.jobs.experiments.compare import Comparison, compare
 from riverrank.jobs.experiments.credit import MOST_OF_USER, Credit
 from riverrank.jobs.experiments.log import LoggedSlate, SlateLog
+from riverrank.jobs.experiments.text import comparison
 from riverrank.jobs.local.reading import read_topic
 from riverrank.operators.flink.arrivals import Arrival
 from riverrank.state.records.incoming import Event
@@ -225,6 +226,15 @@ def test_where_all_users_are_alike_no_interval_is_told():
     difference = report.arms["bold"].differences["click_through"]
     assert difference.value == 0.5 and math.isnan(difference.once[0])
     assert "control: all users are alike in click_through, reward, so how sure that is can't be told" in report.warnings
+    verdicts = {row[0]: row[-1] for row in comparison(report)[1] if row[1] == "bold"}
+    assert verdicts["click-through"] == verdicts["HR@10"] == "can't be told"
+
+
+def test_an_arm_of_one_user_has_too_few():
+    told = Told()
+    for user, arm in (("u", "control"), ("v", "control"), ("w", "bold")):
+        told.ask(user, arm, "abc")
+    assert {row[-1] for row in comparison(told.compared())[1] if row[1] == "bold"} == {"too few"}
 
 
 def test_records_that_are_no_slates_and_slates_of_other_events_are_counted_and_told():

@@ -135,6 +135,20 @@ def test_a_policy_that_is_the_logged_one_earned_what_was_earned(digits):
         assert figure.more.once[0] <= 0.0 <= figure.more.once[1]
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3, 10, 20])
+def test_the_logged_policy_is_no_more_than_itself_at_any_depth(depth):
+    """From two ranks on, sums by rank and the sum of all are added up in other orders."""
+    draw, estimators = np.random.default_rng(1), Estimators(depth)
+    for slate in range(150):
+        rewards = (draw.random(depth) < 0.3) * draw.choice([0.3, 1.0, 1.5], depth)
+        propensity, worth = draw.uniform(0.05, 1.0, depth), np.full(depth, 0.5)
+        estimators.add(f"u{slate % 60}", rewards, propensity, Asked(propensity, worth, worth))
+    more = {figure.estimator: figure.more for figure in estimators.figures() if "DR" not in figure.estimator}
+    assert {name: (told.value, told.once) for name, told in more.items()} == dict.fromkeys(
+        ("IPS", "SNIPS", "RIPS"), (0.0, (0.0, 0.0))
+    )
+
+
 @pytest.mark.parametrize("kind", ["epsilon", "softmax", "thompson"])
 @pytest.mark.parametrize("cap", [0, 2])
 def test_the_chance_of_what_was_drawn_is_its_propensity(kind, cap):

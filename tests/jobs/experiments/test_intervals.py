@@ -85,6 +85,17 @@ def test_where_there_is_too_little_to_say_nothing_is_said():
     assert estimate.value == 0.5 and math.isnan(estimate.once[0]) and math.isnan(estimate.always[1])
 
 
+def test_an_error_of_the_size_of_rounding_is_none():
+    """Each earns 0.3 a slate; what several sum up to is off by a bit."""
+    sums = Sums(2)
+    for user in range(20):
+        for _ in range(1 + user % 7):
+            sums.add(f"u{user}", [0.3, 1.0])
+    assert sums.ratio(0, 1).value == pytest.approx(0.3) and sums.ratio(0, 1).error == 0.0
+    thirds = ratio_of_sums(np.full((6, 3), [0.1, 0.2, -0.3]), np.ones((6, 3)))
+    assert (thirds.value, thirds.error) == (0.0, 0.0)
+
+
 def test_the_interval_for_any_number_of_looks_is_the_wider():
     assert all(widening(n) > 1.96 for n in (2, 10, 1000, 10**7))
     assert widening(2000) == min(widening(n) for n in (500, 1000, 2000, 4000, 10**5))
