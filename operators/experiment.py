@@ -40,7 +40,8 @@ class Assignment:
     A user has a place in [0, 1), by a keyed hash (BLAKE2b as a MAC, RFC 7693 section 2.9). Arms, by name, each begin at
     a place of their own (0, 1/2, 1/4, 3/4, 1/8, ..: van der Corput, 1935), and take from there on what no arm before
     them took, as far as their share goes. So who grows or shrinks one arm moves users between it and `control` alone,
-    as long as it does not reach the beginning of another; beyond that it pushes the other on.
+    as long as it does not reach the beginning of another; beyond that it pushes the other on. Likewise who ends one by
+    a share of 0, or adds one whose name sorts last; a name that comes or goes before others gives these other places.
 
     >>> small, grown = Assignment("salt", {"a": 0.1, "b": 0.2}), Assignment("salt", {"a": 0.3, "b": 0.2})
     >>> users = [f"u-{n}" for n in range(1000)]

@@ -71,6 +71,28 @@ def test_an_arm_that_grows_takes_its_users_from_control_alone():
     assert moved.keys() == {(CONTROL, "b")} and 2700 < moved.total() < 3300
 
 
+def moved(before: dict[str, float], after: dict[str, float]) -> set[tuple[str, str]]:
+    """From which arm users go to which."""
+    return {(was, now) for was, now in zip(drawn(before), drawn(after), strict=True) if was != now}
+
+
+def test_an_arm_that_ends_by_a_share_of_0_gives_its_users_to_control_and_no_others_move():
+    shares = {"a": 0.2, "b": 0.2, "c": 0.2, "d": 0.2}
+    for ended in shares:
+        assert moved(shares, {**shares, ended: 0.0}) == {(ended, CONTROL)}
+    assert configured(a={"share": 0.0}, b={"share": 0.2}).experiment.shares() == {"a": 0.0, "b": 0.2, CONTROL: 0.8}
+
+
+def test_an_arm_whose_name_goes_moves_the_users_of_those_behind_it():
+    assert ("b", CONTROL) in moved({"a": 0.2, "b": 0.2}, {"b": 0.2})
+
+
+def test_an_arm_whose_name_sorts_last_takes_its_users_from_control_alone_and_one_that_sorts_first_moves_others():
+    shares = {"b": 0.2, "c": 0.2}
+    assert moved(shares, {**shares, "d": 0.2}) == {(CONTROL, "d")}
+    assert {was for was, _ in moved(shares, {**shares, "a": 0.2})} > {"b", "c"}
+
+
 def test_the_order_in_which_arms_are_written_draws_nobody_anew_and_a_salt_draws_all():
     shares = {"a": 0.3, "b": 0.3}
     assert drawn(shares) == drawn(dict(reversed(shares.items())))
