@@ -13,7 +13,7 @@ PACKAGES := state operators jobs
 # An environment of the caller's (a conda base, a Flink of its own) must not lead this one astray.
 unexport PYTHONHOME PYTHONPATH FLINK_HOME FLINK_CONF_DIR
 
-.PHONY: help setup demo test prometheus chromium faults soak docs-check bench bench-quick lint sbom audit zip clean
+.PHONY: help setup demo test prometheus chromium open-bandit faults soak docs-check bench bench-quick lint sbom audit zip clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -23,7 +23,7 @@ setup: $(SETUP) ## the virtual environment and the jars; every other target does
 demo: $(SETUP) ## a simulated shop on a real Kafka, Flink and Valkey, for a minute (SECONDS=600 for longer)
 	.venv/bin/riverrank demo --seconds $(SECONDS)
 
-test: lint prometheus chromium ## all that must hold: lint, types, doctests, and tests on the real services
+test: lint prometheus chromium open-bandit ## all that must hold: lint, types, doctests, and tests on the real services
 	$(PY) -m pytest
 
 prometheus: $(SETUP) ## on Debian: Prometheus in .venv/bin, for the tests of the alerts, which are skipped without it
@@ -31,6 +31,9 @@ prometheus: $(SETUP) ## on Debian: Prometheus in .venv/bin, for the tests of the
 
 chromium: ## on Debian, as root: installs a browser, for the tests of the page, which are skipped without one
 	@.ci/get-chromium
+
+open-bandit: $(SETUP) ## the Open Bandit sample in build, for the test of estimators, which is skipped without it
+	@.ci/get-open-bandit $(PY) build
 
 faults: $(SETUP) ## breaks things under the job, each in its way, for 45 minutes; writes docs/faults.md
 	$(PY) -m pytest tests/faults --faults --faults-table docs/faults.md
