@@ -342,6 +342,7 @@ def test_make_help_lists_every_target() -> None:
         "test",
         "prometheus",
         "chromium",
+        "open-bandit",
         "faults",
         "soak",
         "docs-check",
