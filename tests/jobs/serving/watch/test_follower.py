@@ -95,8 +95,8 @@ def test_what_can_not_be_kept_up_with_is_left_out_and_told(
         time.sleep(0.5)
         written(broker, "flooded", [click(number) for number in range(5_000)])
         wait_until(lambda: follower.progress.left_out > 3_000, 30)
-        written(broker, "flooded", [click(9_999)])
         before = follower.progress.read
+        written(broker, "flooded", [click(9_999)])
         wait_until(lambda: follower.progress.read > before, 30)
         assert follower.progress.read + follower.progress.left_out <= 5_001
 
