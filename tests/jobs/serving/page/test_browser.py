@@ -176,5 +176,5 @@ def test_figures_refresh_by_themselves_until_they_are_paused(tab: Page, url: str
 
 
 def letter(seen: Seen, detail: str) -> None:
-    offset = int(detail.split()[-1])  # one of the same place came again
+    offset = int(detail.rsplit(maxsplit=1)[-1])  # one of the same place came again
     seen.dead_letter(to_json(DeadLetter("events", 0, offset, "bad_json", detail, "", 1)))
