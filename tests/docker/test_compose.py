@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from compose_spec import PyCompose
+from console_script import riverrank
 from ruamel.yaml import YAML
 from watched import ROOT
 
@@ -62,6 +63,15 @@ def test_containers_are_reached_from_this_machine_alone_and_are_given_files_that
     given = [what for service in services().values() for what, _ in volumes(service)]
     paths = [path for path in given if path.startswith("./")]
     assert len(paths) == 4 and all((COMPOSE.parent / path).exists() for path in paths)
+
+
+def test_commands_of_ours_are_such_that_the_program_takes_them() -> None:
+    ours = {name: service["command"] for name, service in services().items() if words(service).startswith("riverrank ")}
+    assert ours.keys() == {"topics", "serve"}
+    for command in ours.values():
+        done = riverrank(*command[1:], "--help")
+        assert done.returncode == 0 and done.stdout.startswith("Usage: riverrank "), done.stderr
+    assert riverrank(*ours["serve"][1:], "--redys", "--help").returncode == 2, "what is no option is found so"
 
 
 def test_what_is_kept_lies_in_volumes_that_outlive_containers() -> None:
