@@ -10,11 +10,11 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kafka import KafkaProducer, errors
 from kafka.admin import KafkaAdminClient
-from kafka.net.compat import KafkaNetClient
+from riverrank.jobs.config.consuming import connecting
 from riverrank.jobs.config.edges import KafkaSettings
 from riverrank.state.records.bounds import MAX_RECORD_BYTES
 
@@ -213,19 +213,11 @@ class Writes:
 
     def _refusals(self) -> dict[str, str]:
         """By topic why it takes no records, of those that take none, as the broker says without being written to."""
-        clients: list[KafkaNetClient] = []
-
-        def client(**given: Any) -> KafkaNetClient:
-            clients.append(KafkaNetClient(**given))
-            return clients[-1]
-
         times = {"bootstrap_timeout_ms": self._timeout_ms, "request_timeout_ms": self._timeout_ms}
-        try:
-            with KafkaAdminClient(**self._settings.python_arguments(), **times, kafka_client=client) as admin:
-                told = admin.describe_topics(self._topics)
-        finally:
-            for each in clients:
-                each.close()
+        with connecting() as client:
+            admin = KafkaAdminClient(**self._settings.python_arguments(), **times, kafka_client=client)
+        with admin:
+            told = admin.describe_topics(self._topics)
         whys: dict[str, str] = {}
         for topic in told:
             operations = topic.get("authorized_operations")
@@ -247,18 +239,20 @@ class Writes:
                     log.info("Kafka at %s takes records of topic %s", self._settings.bootstrap, topic)
 
     def _connected(self) -> KafkaProducer:
-        return KafkaProducer(
-            **self._settings.python_arguments(),
-            acks="all",
-            enable_idempotence=False,  # else kafka-python fails the records of all topics where one topic refuses some
-            max_in_flight_requests_per_connection=1,  # so that a retry changes no order
-            allow_auto_create_topics=False,
-            bootstrap_timeout_ms=self._timeout_ms,
-            max_block_ms=self._timeout_ms,
-            request_timeout_ms=self._timeout_ms,
-            delivery_timeout_ms=self._timeout_ms,
-            max_request_size=MAX_RECORD_BYTES + OVERHEAD_BYTES,
-        )
+        with connecting() as client:
+            return KafkaProducer(
+                **self._settings.python_arguments(),
+                acks="all",
+                enable_idempotence=False,  # else kafka-python fails records of all topics where one topic refuses some
+                max_in_flight_requests_per_connection=1,  # so that a retry changes no order
+                allow_auto_create_topics=False,
+                bootstrap_timeout_ms=self._timeout_ms,
+                max_block_ms=self._timeout_ms,
+                request_timeout_ms=self._timeout_ms,
+                delivery_timeout_ms=self._timeout_ms,
+                max_request_size=MAX_RECORD_BYTES + OVERHEAD_BYTES,
+                kafka_client=client,
+            )
 
     def _forget(self) -> None:
         producer, self._producer = self._producer, None

@@ -1,6 +1,9 @@
 """What writing promises where one topic takes no records: its own are refused alone, and the service says so."""
 
 import asyncio
+import logging
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from kafka.admin import (
 )
 from riverrank.jobs.config.edges import KafkaSettings
 from riverrank.jobs.config.schema import Config
-from riverrank.jobs.dev.services import KafkaBroker
+from riverrank.jobs.dev.services import KafkaBroker, free_port
 from riverrank.jobs.serving.http import writes
 from riverrank.jobs.serving.http.app import application
 from riverrank.jobs.serving.http.writes import KafkaAway, Record, Writes
@@ -140,3 +143,33 @@ def test_a_record_that_is_refused_fails_alone(broker: KafkaBroker) -> None:
         asyncio.run(write())
     finally:
         writing.close()
+
+
+def test_a_kafka_that_is_not_there_costs_no_thread_and_no_file(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "kafka")  # what is captured holds errors, and they what failed
+    monkeypatch.setattr(writes, "RETRY_SECONDS", 0.01)
+    writing = Writes(KafkaSettings(bootstrap=f"127.0.0.1:{free_port()}"), ["topic"], 50)
+    looks = 0
+    look = writing._look
+
+    def counted() -> None:
+        nonlocal looks
+        look()
+        looks += 1
+
+    monkeypatch.setattr(writing, "_look", counted)
+
+    def held() -> tuple[int, int]:
+        return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+    writing.start()
+    try:
+        wait_until(lambda: looks >= 3)
+        before = held()
+        wait_until(lambda: looks >= 33)
+        after = held()
+    finally:
+        writing.close()
+    assert after[0] <= before[0] and after[1] <= before[1] + 8, (before, after)
