@@ -26,14 +26,16 @@ from .environment import cache_dir
 
 OURS = "riverrank."
 # Raised where an earlier way to name what a kernel is compiled from was wrong, so that nobody finds what that compiled.
-SCHEME = "2"
+SCHEME = "3"
+
+_known: dict[FunctionType, str] = {}  # the digest of each kernel, as it was defined
 
 
 class Locator(_CacheLocator):
     """Tells numba where one function of ours is kept (`NUMBA_CACHE_LOCATOR_CLASSES`)."""
 
     def __init__(self, function: FunctionType) -> None:
-        self._digest = digest(function)
+        self._digest = _known[function] = _known.get(function) or digest(function)
         self._folder = _folder(function.__module__)
         for stored in _read_only(function.__module__, self._folder):
             for path in stored.glob(f"*-{self._digest}.*"):
@@ -59,7 +61,8 @@ def digest(function: FunctionType) -> str:
     """Of the source of a function, of all functions of ours that it calls, and of the constants that both name.
 
     Numba asks for it where a kernel is defined. Where one names what its module has yet to define, it is of all of that
-    module.
+    module. Of a kernel that is called it holds the digest: who calls one holds a copy of it, under the same name, and a
+    kernel and its copies must never be of two versions.
     """
     parts: dict[str, str] = {}
     _collect(function, parts)
@@ -79,7 +82,9 @@ def _collect(function: FunctionType, parts: dict[str, str]) -> None:
     for used, value in named:
         kernel = getattr(value, "py_func", value)
         if isinstance(kernel, FunctionType):
-            if kernel.__module__.startswith(OURS):
+            if kernel in _known:
+                parts[f"{kernel.__module__}.{kernel.__qualname__}"] = _known[kernel]
+            elif kernel.__module__.startswith(OURS):
                 _collect(kernel, parts)
         else:
             parts[f"{name}:{used}"] = _constant(value)

@@ -244,4 +244,29 @@ def test_digest_names_what_a_kernel_of_ours_calls() -> None:
 
     parts: dict[str, str] = {}
     kernels._collect(merging.merge.py_func, parts)
-    assert "def select" in parts[f"{selection.__name__}.select"]
+    of_select = selection.select._cache._impl.locator._digest
+    assert len(of_select) == 24 and parts[f"{selection.__name__}.select"] == of_select
+
+
+def test_a_kernel_and_its_copy_in_what_calls_it_are_never_of_two_versions(tmp_path: Path) -> None:
+    """`double` is of all of its module, as it names `LATER` before that is there; so `quadruple`, which has a copy of
+    it, is too. Of two versions numba may find neither, and say `SystemError: .. descr is NULL`.
+    """
+    module = """
+from numba import njit
+
+@njit(cache=True)
+def double(x):
+    return LATER * x
+
+LATER = 2
+
+@njit(cache=True)
+def quadruple(x):
+    return double(double(x))
+
+def other():
+    return {value}
+"""
+    first, again, second = (digest_where_defined(tmp_path, "", module.format(value=value)) for value in (1, 1, 2))
+    assert first == again != second
