@@ -7,7 +7,7 @@ against each other.
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
@@ -230,13 +230,17 @@ def _check_scale(reward: RewardSettings) -> None:
         )
 
 
+def each_rule(rules: RulesSettings) -> Iterator[tuple[str, str]]:
+    """What rules name, each with its setting."""
+    return ((name, rule) for name in rules.__struct_fields__ for rule in getattr(rules, name))
+
+
 def _check_rules(rules: RulesSettings) -> None:
-    for name in rules.__struct_fields__:
-        for rule in getattr(rules, name):
-            try:
-                token_of(rule)
-            except ValueError as error:
-                raise UsageError(f"rules.{name}: {error}") from None
+    for name, rule in each_rule(rules):
+        try:
+            token_of(rule)
+        except ValueError as error:
+            raise UsageError(f"rules.{name}: {error}") from None
 
 
 def _check_floors(fairness: FairnessSettings) -> None:

@@ -2,14 +2,13 @@
 and which items events name that the catalogue lacks. Each event goes through SESSION's own logic, so late is late.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import msgspec
 from riverrank.jobs.config.preflight import broker_errors, check_topic
-from riverrank.jobs.config.schema import Config
+from riverrank.jobs.config.schema import Config, each_rule
 from riverrank.jobs.local.pipeline import Intake
 from riverrank.jobs.local.reading import STANDARD, read
 from riverrank.operators.arms import arms_of
@@ -144,12 +143,11 @@ def describe(findings: Findings) -> list[str]:
 
 def _idle(behaviour: Behaviour, items: Iterable[Item]) -> list[str]:
     """What rules and floors of any arm name, and none of `items` has."""
-    arms = arms_of(behaviour).values()
-    named = [
-        (*arm.rules.pin, *arm.rules.boost, *arm.rules.bury, *arm.rules.exclude, *arm.fairness.floors) for arm in arms
-    ]
+    named: dict[str, None] = {}  # each once, in order
+    for arm in arms_of(behaviour).values():
+        named |= dict.fromkeys([*(rule for _, rule in each_rule(arm.rules)), *arm.fairness.floors])
     held = {token for item in items if not item.deleted for token in tokens_of(item)}
-    return [rule for rule in dict.fromkeys(itertools.chain(*named)) if token_of(rule) not in held]
+    return [rule for rule in named if token_of(rule) not in held]
 
 
 def _told_times(times: Times, records: int) -> list[str]:

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -130,20 +130,11 @@ class Guard:
             return
         if self._keys and not self._may(scope):
             raise _Unauthorized
-        if not self._keys and scope["path"].startswith("/v1/"):  # a page of others has no key
-            self._check_origin(Headers(scope=scope))
+        is_open = not self._keys and scope["path"].startswith("/v1/")  # a page of others has no key
+        if is_open and is_foreign(Headers(scope=scope), self._settings.cors):
+            raise Problem(403, "forbidden", "a page of another origin may not ask; name it in serve.cors", "origin")
         if self._under_way >= self._settings.requests:
             raise Problem(503, "busy", f"{self._settings.requests} requests are under way; come again later")
-
-    def _check_origin(self, headers: Headers) -> None:
-        """Raises Problem where a browser says that a page asks which is none of this service, nor of serve.cors."""
-        origin, allowed = headers.get("origin"), self._settings.cors
-        if origin is None:
-            is_own = headers.get("sec-fetch-site", "none") in ("same-origin", "none")
-        else:
-            is_own = "*" in allowed or origin in allowed or host_of(origin) == headers.get("host", "").lower()
-        if not is_own:
-            raise Problem(403, "forbidden", "a page of another origin may not ask; name it in serve.cors", "origin")
 
     def _may(self, scope: Scope) -> bool:
         """By `Authorization: Bearer KEY`, or `X-API-Key: KEY`."""
@@ -205,6 +196,18 @@ async def on_http(request: Request, error: Exception) -> Response:
 
 
 HANDLERS: dict[Any, Any] = {HTTPException: on_http, Problem: on_problem} | dict.fromkeys(KNOWN, on_problem)
+
+
+def is_foreign(headers: Mapping[str, str], allowed: Collection[str] = ()) -> bool:
+    """Whether a browser says that a page asks which is none of this service, nor of an origin that is `allowed`.
+
+    >>> is_foreign({"host": "a:1", "origin": "https://b"}), is_foreign({"host": "a:1", "sec-fetch-site": "same-origin"})
+    (True, False)
+    """
+    origin = headers.get("origin")
+    if origin is None:
+        return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+    return "*" not in allowed and origin not in allowed and host_of(origin) != headers.get("host", "").lower()
 
 
 def host_of(origin: str) -> str | None:

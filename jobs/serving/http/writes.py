@@ -168,11 +168,11 @@ class Writes:
             for record in sent.records:
                 future = producer.send(sent.topic, key=record.key, value=record.value)
                 future.add_callback(sent.note)
-                future.add_errback(self._refused, sent)
+                future.add_errback(self._failed, sent)
         except Exception as error:  # whatever it is, this thread goes on
-            self._refused(sent, error)
+            self._failed(sent, error)
 
-    def _refused(self, sent: _Sent, error: Exception) -> None:
+    def _failed(self, sent: _Sent, error: Exception) -> None:
         """From the thread of the producer too."""
         if isinstance(error, TOO_LARGE):
             sent.fail(RecordTooLarge(str(error)))

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote
 
 from riverrank.jobs.errors import UsageError
 from riverrank.jobs.serving.http.answers import Problem
+from riverrank.jobs.serving.http.guards import is_foreign
 from riverrank.jobs.serving.http.routing import OPERATION, body_of
 from riverrank.jobs.serving.slates import require_user
 from riverrank.operators.flink.arrivals import wall_ms
@@ -144,7 +145,7 @@ class PageRoutes:
             raise _Wrong(404, "No previews", "The job that runs here answers none.")
         if not user or not item:
             raise _Wrong(400, "A preview of what?", "user and item: expected an id each")
-        if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):  # the job is asked for it
+        if is_foreign(request.headers):  # the job is asked for it
             raise _Wrong(403, "Not from this page", "This preview was asked for by another page. Open it here.")
         before = await self._source.slate(user)
         after = await previewer.preview(user, item)

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,11 @@ class GuardedBroker(SecuredBroker):
             "super.users": "User:ANONYMOUS",
         }
 
+    def settings(self, folder: Path, events: str, items: str) -> KafkaSettings:
+        """Of who is named, for these topics."""
+        answers = self.answers("PLAIN", USER, PASSWORD, folder)
+        return KafkaSettings(**answers, events=events, items=items)  # type: ignore[arg-type]
+
     def allow(self, topic: str, *operations: ACLOperation) -> None:
         """Give USER rights."""
         with KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin:
@@ -66,6 +72,14 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writes, "LOOK_SECONDS", 0.2)
 
 
+@contextmanager
+def taking(kafka: KafkaSettings) -> Iterator[TestClient]:
+    """A service of that Kafka, once it takes events."""
+    with TestClient(application(Config(kafka=kafka))) as client:
+        wait_until(lambda: client.post("/v1/events", json=EVENT).status_code == 202, 60)
+        yield client
+
+
 def posted(client: TestClient) -> tuple[int, int]:
     """The status of an event, and of an item."""
     return client.post("/v1/events", json=EVENT).status_code, client.post("/v1/items", json=ITEM).status_code
@@ -82,10 +96,7 @@ def test_a_topic_that_may_not_be_written_refuses_its_own_records_alone(
         guarded.create_topic(topic, 2)
     guarded.allow("rights-events", ACLOperation.READ, ACLOperation.WRITE)
     guarded.allow("rights-items", ACLOperation.READ)
-    answers = guarded.answers("PLAIN", USER, PASSWORD, tmp_path)
-    kafka = KafkaSettings(**answers, events="rights-events", items="rights-items")  # type: ignore[arg-type]
-    with TestClient(application(Config(kafka=kafka))) as client:
-        wait_until(lambda: client.post("/v1/events", json=EVENT).status_code == 202, 60)
+    with taking(guarded.settings(tmp_path, "rights-events", "rights-items")) as client:
         assert [posted(client) for _ in range(40)] == [(202, 503)] * 40
         assert kafka_is_ready(client)
         assert "takes no records of topic rights-items: the right to write it is missing" in caplog.text
@@ -105,10 +116,7 @@ def test_a_topic_that_may_not_be_written_refuses_its_own_records_alone(
 def test_a_topic_that_may_not_be_seen_refuses_its_own_records_alone(guarded: GuardedBroker, tmp_path: Path) -> None:
     guarded.create_topic("seen-events")
     guarded.allow("seen-events", ACLOperation.WRITE)
-    answers = guarded.answers("PLAIN", USER, PASSWORD, tmp_path)
-    kafka = KafkaSettings(**answers, events="seen-events", items="unseen-items")  # type: ignore[arg-type]
-    with TestClient(application(Config(kafka=kafka))) as client:
-        wait_until(lambda: client.post("/v1/events", json=EVENT).status_code == 202, 60)
+    with taking(guarded.settings(tmp_path, "seen-events", "unseen-items")) as client:
         assert [posted(client) for _ in range(10)] == [(202, 503)] * 10
         assert kafka_is_ready(client)
 
@@ -116,8 +124,7 @@ def test_a_topic_that_may_not_be_seen_refuses_its_own_records_alone(guarded: Gua
 def test_a_topic_that_is_missing_refuses_its_own_records_alone_until_it_is_there(broker: KafkaBroker) -> None:
     broker.create_topic("there-events")
     kafka = KafkaSettings(bootstrap=broker.bootstrap, events="there-events", items="there-items")
-    with TestClient(application(Config(kafka=kafka))) as client:
-        wait_until(lambda: client.post("/v1/events", json=EVENT).status_code == 202, 60)
+    with taking(kafka) as client:
         assert [posted(client) for _ in range(40)] == [(202, 503)] * 40
         assert not kafka_is_ready(client)
         broker.create_topic("there-items")
